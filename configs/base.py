@@ -1,0 +1,100 @@
+"""Every setting there is, with the published recipe's values (MMGen on ImageNet at 256 x 256) where it has one.
+
+Other files in this folder start from this one and change a few lines. Any value can be changed on the
+command line: --config.optim.learning_rate=3e-4
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of parameters, data order, noise: a run is a function of its config
+
+    config.data = ConfigDict()
+    config.data.dir = "data/tiles"  # folder of a TFDS data set of tiles
+    config.data.image_size = 256  # height and width of its images, in pixels
+    config.data.modalities = ("rgb", "depth", "normal", "mask")  # any of them, in this order
+    config.data.train_split = "train"  # TFDS slicing works: "train[:90%]"
+    config.data.test_split = "test"  # where sampling and evaluation take their conditions from
+    config.data.flip = True  # mirror half of the tiles, all modalities alike
+    config.data.workers = 0  # reading processes; 0 reads in threads of the training process
+
+    config.autoencoder = ConfigDict()
+    config.autoencoder.name = "identity"  # "identity" (pixels) or "patch_pca" (fitted on the first tiles)
+    config.autoencoder.factor = 8  # pixels per latent position, each way
+    config.autoencoder.components = (4, 4, 4, 4)  # patch_pca: latent channels of each modality
+    config.autoencoder.whitening = 0.5  # patch_pca: 1 = unit variance in each channel, 0 = as in pixels
+
+    config.model = ConfigDict()
+    config.model.depth = 28  # blocks; this and the next four lines are XL/2
+    config.model.width = 1152  # numbers per token
+    config.model.heads = 16  # attention heads
+    config.model.encoder_depth = 8  # representation alignment reads the tokens after this block
+    config.model.patch = 2  # latent positions per token, each way
+    config.model.mlp_ratio = 4.0  # hidden width of the MLPs over width
+    config.model.projector_width = 2048  # hidden width of the alignment projector
+    config.model.feature_width = 0  # width of the features to align with; 0 = no alignment
+    config.model.dtype = "float32"  # of matrix products: "float32" or "bfloat16"; parameters are float32
+    config.model.remat = "none"  # keep for the backward pass: "none" = all, "names" = products, "full" = nothing
+    config.model.unroll = 1  # blocks per iteration of the scan over depth; depth = no loop
+    config.model.precondition = False  # True: network output scaled by the data's variance, still a velocity
+
+    config.objective = ConfigDict()
+    config.objective.path = "linear"  # "linear" or "cosine"
+    config.objective.time = "uniform"  # distribution of t: "uniform" or "logit_normal"
+    # Rows (share of the batch, given, t of the given, supervised). given: "none", "one" (any single one),
+    # "any" (any non-empty proper subset) or names as "rgb+depth"; supervised: "all", "drop" (all, but for
+    # randomly dropped pairs of sample and modality) or names.
+    config.objective.mix = (
+        (0.50, "none", 0.00, "rgb"),
+        (0.25, "none", 0.00, "drop"),
+        (0.25, "one", 0.01, "drop"),
+    )
+    config.objective.loss_weights = (1.0, 0.2, 0.1, 0.1)  # of each modality's velocity loss
+    config.objective.alignment_weight = 0.5  # of representation alignment, where there are features
+    config.objective.label_dropout = 0.1  # share of samples trained with the null class
+
+    config.optim = ConfigDict()
+    config.optim.learning_rate = 1e-4  # after warmup
+    config.optim.warmup_steps = 0  # linear from 0
+    config.optim.decay_steps = 0  # linear to 0 over this many last steps
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.eps = 1e-8
+    config.optim.weight_decay = 0.0
+    config.optim.clip_norm = 1.0  # of the whole gradient
+    config.optim.ema_decay = 0.9999  # of the averaged parameters that sampling uses
+    config.optim.ema_ramp = 1.0  # above 1: decay = min(ema_decay, (1 + step) / (ema_ramp + step))
+
+    config.train = ConfigDict()
+    config.train.batch = 256  # samples of a step, over all hosts and devices
+    config.train.accumulate = 1  # parts of the batch that are computed one after another
+    config.train.steps = 600_000
+    config.train.log_every = 100
+    config.train.save_every = 5_000  # checkpoints
+    config.train.keep = 2  # newest checkpoints that stay
+    config.train.sample_every = 10_000  # grids of samples in workdir/samples; 0 = none
+    config.train.init_from = ""  # workdir or bundled model whose averaged parameters a new run starts from
+
+    config.sample = ConfigDict()
+    config.sample.task = "category"  # "category", or what is given: "rgb", "depth", "rgb+mask", ...
+    config.sample.class_id = ""  # index or name; empty = no class
+    config.sample.n = 8  # samples
+    config.sample.batch = 32  # samples computed at once
+    config.sample.solver = "euler_maruyama"  # "euler", "heun" or "euler_maruyama"
+    config.sample.steps = 250
+    config.sample.guidance = 1.0  # classifier-free guidance; 1 = none
+    config.sample.guidance_interval = (0.0, 1.0)  # times t at which guidance acts
+    config.sample.given_time = 0.005  # t at which given modalities are held
+    config.sample.seed = 0
+    config.sample.checkpoint = -1  # step of the checkpoint; -1 = the newest
+    config.sample.index = 0  # first sample of data.test_split to take conditions from
+    config.sample.images = ConfigDict({"rgb": "", "depth": "", "normal": "", "mask": ""})  # or files (PNG, JPEG, NPY)
+
+    config.evaluate = ConfigDict()
+    config.evaluate.n = 512  # held-out scenes
+    config.evaluate.draws = 1  # predictions averaged per scene
+    config.evaluate.steps = 10  # of the solver, for predictions from rgb
+    config.evaluate.solver = "euler"
+    return config

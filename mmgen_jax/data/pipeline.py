@@ -1,0 +1,100 @@
+"""Grain: (seed, step) -> this host's part of the global batch.
+
+The order of samples is a function of (seed, step) alone: hosts take contiguous parts of the same
+global batches, augmentation is keyed by sample position before any split, and the position to
+resume from is the step. So a run continues exactly, also on another number of hosts or workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import grain.python as grain
+import numpy as np
+
+from mmgen_jax.data import tiles
+from mmgen_jax.errors import UsageError
+from mmgen_jax.modalities import MODALITIES
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Flip(grain.RandomMapTransform):
+    """Horizontal mirror with probability 1/2, the same for all modalities of a tile."""
+
+    modalities: tuple[str, ...]
+
+    def random_map(self, element: Batch, rng: np.random.Generator) -> Batch:
+        if rng.random() < 0.5:
+            return element
+        return element | {m: np.ascontiguousarray(MODALITIES[m].mirror(element[m])) for m in self.modalities}
+
+
+@dataclass(frozen=True)
+class Select(grain.MapTransform):
+    """Keeps the wanted modalities, the class and the presence flags; checks the size of the tile."""
+
+    modalities: tuple[str, ...]
+    size: int
+
+    def map(self, record: dict) -> Batch:
+        tile = tiles.decode_tile(record)
+        columns = [tuple(MODALITIES).index(m) for m in self.modalities]
+        for m in self.modalities:
+            if tile[m].shape[:2] != (self.size, self.size):
+                raise UsageError(
+                    f"{m} of tile {record.get('key', b'?')!r} is {tile[m].shape[1]}x{tile[m].shape[0]} pixels; "
+                    f"data.image_size wants {self.size}x{self.size}"
+                )
+        wanted = {m: tile[m] for m in self.modalities}
+        return wanted | {"class_id": np.int32(tile["class_id"]), "present": tile["present"][columns]}
+
+
+def train_batches(
+    directory: str,
+    split: str,
+    modalities: Sequence[str],
+    size: int,
+    batch: int,
+    *,
+    seed: int,
+    step: int = 0,
+    flip: bool = True,
+    host: int = 0,
+    hosts: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Endless iterator over this host's ``batch / hosts`` samples of each global batch, from `step` on.
+
+    Yields dicts with pixels of each modality ``[b, H, W, C]``, class_id int32 [b] and present bool [b, M].
+    The data are reshuffled in every epoch. Close the iterator (or let it be collected) after use.
+    """
+    if batch % hosts:
+        raise UsageError(f"train.batch is {batch}; it must be divisible by the number of hosts, {hosts}")
+    source = tiles.read_tiles(directory, split)
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    dataset = dataset.map(Select(tuple(modalities), size))
+    if flip:
+        dataset = dataset.random_map(Flip(tuple(modalities)))
+    dataset = dataset.batch(batch // hosts)[step * hosts + host :: hosts]
+    dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+    if workers:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(dataset)
+
+
+def load(directory: str, split: str, modalities: Sequence[str], size: int, indices: Sequence[int] | None) -> Batch:
+    """The samples at `indices` of a split (all if None) as one batch in that order.
+
+    Raises UsageError for an index outside the split.
+    """
+    source = tiles.read_tiles(directory, split)
+    indices = range(len(source)) if indices is None else [int(i) for i in indices]
+    outside = [i for i in indices if not 0 <= i < len(source)]
+    if outside:
+        raise UsageError(f"index {outside[0]} of split {split!r}; allowed: 0 to {len(source) - 1}")
+    select = Select(tuple(modalities), size)
+    samples = [select.map(source[i]) for i in indices]
+    return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}

@@ -1,0 +1,231 @@
+"""The data set of rendered scenes with exact depth, normals and masks: builder and command line.
+
+python -m mmgen_jax.data.shapes --data_dir=data/shapes32 --size=32 --train=20000 --test=2000
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import multiprocessing
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags, logging
+from etils import epath
+from tensorflow_datasets.core import registered
+
+from mmgen_jax import errors
+from mmgen_jax.data import tiles
+from mmgen_jax.data.primitives import KINDS
+from mmgen_jax.data.render import DEPTH_RANGE, depth_to_relative, relative_to_depth, render
+from mmgen_jax.data.scenes import FOCAL, FOV_DEGREES
+from mmgen_jax.data.tiles import read_metadata
+from mmgen_jax.errors import UsageError
+from mmgen_jax.modalities import PALETTE, REGIONS, to_pixels
+
+__all__ = [
+    "DEPTH_RANGE",
+    "FOCAL",
+    "FOV_DEGREES",
+    "KINDS",
+    "Recipe",
+    "Shapes",
+    "build",
+    "depth_to_relative",
+    "read_metadata",
+    "relative_to_depth",
+    "render",
+    "scene_pixels",
+]
+
+_CHUNK = 256  # scenes per call of the renderer
+_PROGRESS_SECONDS = (0.5, 10.0)  # between progress lines: on a terminal, in a log
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What determines the data set: tile size in pixels, scenes per split, seed.
+
+    Raises:
+      UsageError: a value out of range.
+    """
+
+    size: int = 32
+    train: int = 20_000
+    test: int = 2_000
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, low, high in (("size", 8, 2048), ("train", 1, 10**8), ("test", 1, 10**8), ("seed", 0, 2**31 - 1)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"{name} is {value}; allowed: {low} to {high}")
+
+
+def scene_pixels(seed: int, split: str, indices: np.ndarray, size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Renders scenes as stored pixels: ({modality: [N, H, W, C]}, class_id int32 [N])."""
+    scene = render(seed, split, indices, size)
+    pixels = {
+        "rgb": scene["rgb"],
+        "depth": to_pixels(2 * depth_to_relative(scene["depth"].astype(np.float64)) - 1, np.uint16)[..., None],
+        "normal": to_pixels(scene["normal"], np.uint8),
+        "mask": PALETTE[scene["mask"]],
+    }
+    return pixels, scene["class_id"]
+
+
+def _encode(job: tuple[Recipe, str, int, int]) -> list[tuple[str, dict]]:
+    """(key, example) of scenes first <= i < last."""
+    recipe, split, first, last = job
+    pixels, class_id = scene_pixels(recipe.seed, split, np.arange(first, last), recipe.size)
+    keys = [f"{split}-{i:08d}" for i in range(first, last)]
+    return [
+        (key, tiles.encode_tile({name: p[i] for name, p in pixels.items()}, class_id[i], key))
+        for i, key in enumerate(keys)
+    ]
+
+
+# Not in TFDS's process-wide registry: the module may then run as a script and be imported as well.
+with registered.skip_registration():
+
+    class Shapes(tfds.core.GeneratorBasedBuilder):
+        """Scenes of one main object of eight kinds, with up to two small distractors, before a wall."""
+
+        VERSION = tfds.core.Version("1.0.0")
+        name = "shapes"
+        code_path = epath.Path(__file__)  # TFDS would need importlib_resources to find out
+
+        def __init__(self, *, recipe: Recipe = Recipe(), workers: int = 1, **kwargs):
+            self.recipe, self.workers = recipe, workers
+            super().__init__(file_format="array_record", **kwargs)
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            metadata = dataclasses.asdict(self.recipe) | {
+                "palette": PALETTE.tolist(),
+                "regions": list(REGIONS),
+                "depth": "inverse z-depth, (1/z - 1/far) / (1/near - 1/far)",
+                "depth_range": list(DEPTH_RANGE),
+                "fov_degrees": FOV_DEGREES,
+                "focal": float(FOCAL),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=self.__doc__,
+                features=tiles.tile_features(self.recipe.size, KINDS),
+                metadata=tfds.core.MetadataDict(metadata),
+                disable_shuffling=True,  # record i is scene i, so that parts of a split are balanced
+            )
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(split) for split in ("train", "test")}
+
+        def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+            total = getattr(self.recipe, split)
+            jobs = [(self.recipe, split, i, min(i + _CHUNK, total)) for i in range(0, total, _CHUNK)]
+            progress = _Progress(split, total)
+            with _mapper(self.workers) as run:
+                for examples in run(_encode, jobs):
+                    progress(len(examples))
+                    yield from examples
+
+
+class _mapper:
+    """Ordered map over jobs, in this process or in several."""
+
+    def __init__(self, workers: int):
+        # Started afresh, not forked: a fork copies the locks of threads that it does not copy.
+        self._pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
+
+    def __enter__(self):
+        return self._pool.imap if self._pool else map
+
+    def __exit__(self, *_):
+        if self._pool:
+            self._pool.terminate()
+
+
+class _Progress:
+    """Prints scenes/s and the time left, now and then."""
+
+    def __init__(self, split: str, total: int):
+        self._split, self._total, self._done = split, total, 0
+        self._start = self._last = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, scenes: int) -> None:
+        self._done += scenes
+        now, finished = time.monotonic(), self._done == self._total
+        if not finished and now - self._last < _PROGRESS_SECONDS[not self._terminal]:
+            return
+        self._last = now
+        rate = self._done / max(now - self._start, 1e-6)
+        left = (self._total - self._done) / rate
+        line = f"{self._split} {self._done}/{self._total}  {rate:.0f} scenes/s  {left:.0f} s left"
+        print(line.ljust(60), end="\r" if self._terminal and not finished else "\n", file=sys.stderr, flush=True)
+
+
+def build(data_dir: str, recipe: Recipe, workers: int = 1) -> str:
+    """Renders the data set under `data_dir` unless it is there already; returns its folder.
+
+    An interrupted build leaves no data set behind: TFDS renames the folder when all is written.
+
+    Raises:
+      UsageError: a data set with another recipe is there.
+    """
+    builder = Shapes(recipe=recipe, workers=workers, data_dir=data_dir)
+    path = str(builder.data_path)
+    if builder.data_path.exists():
+        there = read_metadata(path)
+        for name, value in dataclasses.asdict(recipe).items():
+            if there.get(name) != value:
+                raise UsageError(
+                    f"{name} is {value}, but the data set in {path} has {there.get(name)}; "
+                    "give the same value, another --data_dir, or remove it first"
+                )
+        print(f"already complete: {path}")
+        return path
+    # TFDS talks of downloads; there are none.
+    with tempfile.TemporaryDirectory() as unused, contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_dir=unused)
+    print(f"written: {path}")
+    return path
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("data_dir", None, "Folder that the data set is written under.")
+    flags.DEFINE_integer("size", Recipe.size, "Height and width of the tiles in pixels.")
+    flags.DEFINE_integer("train", Recipe.train, "Scenes of the train split.")
+    flags.DEFINE_integer("test", Recipe.test, "Scenes of the test split.")
+    flags.DEFINE_integer("seed", Recipe.seed, "Another seed gives other scenes.")
+    flags.DEFINE_integer("workers", 1, "Processes that render.")
+    flags.mark_flag_as_required("data_dir")
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    if not 1 <= values.workers <= 256:
+        raise UsageError(f"workers is {values.workers}; allowed: 1 to 256")
+    recipe = Recipe(values.size, values.train, values.test, values.seed)
+    logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()
+    # A termination signal ends like Ctrl-C: what is half written is removed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        build(values.data_dir, recipe, values.workers)
+    except OSError as error:
+        raise UsageError(f"data_dir {values.data_dir!r} cannot be written: {error}") from error
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    _define_flags()
+    errors.run(main)

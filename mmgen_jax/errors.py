@@ -1,0 +1,60 @@
+"""The one exception that a user may see, and the wrapper that turns it into one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from absl import app, flags
+from ml_collections import config_flags
+
+EXIT_USAGE = 2
+
+
+class UsageError(ValueError):
+    """Bad input. Its message is one line: the culprit, the value found and what is allowed."""
+
+
+def choice(name: str, value: str, allowed: Iterable[str]) -> str:
+    """Returns `value` if it is one of `allowed`, else raises UsageError naming all three."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise UsageError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+    return value
+
+
+def define_flags() -> None:
+    """Defines --config and --workdir, which all entry points share."""
+    config_flags.DEFINE_config_file("config", None, "Recipe, a file in configs/.", lock_config=True)
+    flags.DEFINE_string("workdir", None, "Folder of one run, or the name of a bundled model.")
+    flags.mark_flags_as_required(["config", "workdir"])
+
+
+def _fail(message: object) -> None:
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    sys.exit(EXIT_USAGE)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(list(argv))
+    except FileNotFoundError as error:
+        _fail(f"config file not found: {error.filename or error}")
+    # ml_collections reports an unknown key as AttributeError, a wrong type as one of the others.
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        _fail(error)
+    if len(rest) > 1:
+        _fail(f"unexpected argument {rest[1]!r}; options are written --name=value")
+    return rest
+
+
+def run(main: Callable[[Sequence[str]], object]) -> None:
+    """`absl.app.run` with bad flags and UsageErrors as one line and exit code 2, without a traceback."""
+
+    def guarded(argv: Sequence[str]) -> object:
+        try:
+            return main(argv)
+        except UsageError as error:
+            _fail(error)
+
+    app.run(guarded, flags_parser=_parse)

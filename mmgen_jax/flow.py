@@ -1,0 +1,72 @@
+"""Flow matching in one page: x_t = alpha(t) x0 + sigma(t) noise, and the network predicts v = d x_t / dt.
+
+Time runs from 0 (data) to 1 (pure standard normal noise). The two paths are those of SiT (Ma et al. 2024, table 1);
+MMGen (arXiv 2503.20644, section 3) trains on the linear one, with a time of its own for every modality.
+The formulas act on one array [B, ...] with t [B]; `per_modality` lifts them to a dict and t [B, M].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+@dataclass(frozen=True)
+class Path:
+    """How data (weight alpha) turn into noise (weight sigma) as t goes from 0 to 1, with both derivatives."""
+
+    alpha: Schedule
+    sigma: Schedule
+    d_alpha: Schedule
+    d_sigma: Schedule
+
+
+LINEAR = Path(lambda t: 1 - t, lambda t: t, lambda t: -jnp.ones_like(t), lambda t: jnp.ones_like(t))
+COSINE = Path(
+    lambda t: jnp.cos(math.pi / 2 * t),
+    lambda t: jnp.sin(math.pi / 2 * t),
+    lambda t: -math.pi / 2 * jnp.sin(math.pi / 2 * t),
+    lambda t: math.pi / 2 * jnp.cos(math.pi / 2 * t),
+)
+PATHS = {"linear": LINEAR, "cosine": COSINE}
+
+
+def coefficients(path: Path, t: jax.Array, ndim: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """(alpha, sigma, d_alpha, d_sigma) at t [B], shaped to broadcast against an array with `ndim` axes."""
+    t = t.reshape(t.shape + (1,) * (ndim - t.ndim))
+    return path.alpha(t), path.sigma(t), path.d_alpha(t), path.d_sigma(t)
+
+
+def interpolate(path: Path, x0: jax.Array, noise: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Noisy sample x_t and its velocity target d x_t / dt, both like x0 [B, ...]; t [B] in [0, 1]."""
+    alpha, sigma, d_alpha, d_sigma = coefficients(path, t, x0.ndim)
+    return alpha * x0 + sigma * noise, d_alpha * x0 + d_sigma * noise
+
+
+def x0_from_velocity(path: Path, velocity: jax.Array, x_t: jax.Array, t: jax.Array) -> jax.Array:
+    """Expected clean sample: solve x_t = alpha x0 + sigma eps, v = alpha' x0 + sigma' eps for x0."""
+    alpha, sigma, d_alpha, d_sigma = coefficients(path, t, x_t.ndim)
+    return (d_sigma * x_t - sigma * velocity) / (alpha * d_sigma - d_alpha * sigma)
+
+
+def noise_from_velocity(path: Path, velocity: jax.Array, x_t: jax.Array, t: jax.Array) -> jax.Array:
+    """Expected noise: the same two equations solved for eps."""
+    alpha, sigma, d_alpha, d_sigma = coefficients(path, t, x_t.ndim)
+    return (alpha * velocity - d_alpha * x_t) / (alpha * d_sigma - d_alpha * sigma)
+
+
+def score_from_velocity(path: Path, velocity: jax.Array, x_t: jax.Array, t: jax.Array) -> jax.Array:
+    """Score grad log p_t(x_t) = -E[eps | x_t] / sigma; t in (0, 1], it is unbounded at t = 0 (SiT equation 9)."""
+    sigma = coefficients(path, t, x_t.ndim)[1]
+    return -noise_from_velocity(path, velocity, x_t, t) / sigma
+
+
+def per_modality(formula: Callable, path: Path, first: dict, second: dict, t: jax.Array) -> dict:
+    """Any formula above on dicts: column m of t [B, M] belongs to the m-th key of `first`."""
+    return {name: formula(path, first[name], second[name], t[:, m]) for m, name in enumerate(first)}

@@ -1,0 +1,42 @@
+"""Masked velocity loss and representation alignment. Values are per sample; masking is a weight outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def squared_error(
+    prediction: Mapping[str, Array], target: Mapping[str, Array]
+) -> Float[Array, "B M"]:
+    """Squared error of each sample and modality, averaged over pixels and channels, in float32."""
+    per_modality = [
+        jnp.mean(jnp.square(prediction[m].astype(jnp.float32) - target[m].astype(jnp.float32)), axis=(1, 2, 3))
+        for m in target
+    ]
+    return jnp.stack(per_modality, -1)
+
+
+def mean_weights(supervised: Bool[Array, "B M"]) -> Float[Array, "B M"]:
+    """Weights whose weighted sum is, per modality, the mean over its supervised samples of the GLOBAL batch.
+
+    A modality that nobody supervises gets zeros, not NaN. Being weights of a sum, they stay exact
+    when the batch is split over devices or accumulation steps.
+    """
+    mask = supervised.astype(jnp.float32)
+    return mask / jnp.maximum(mask.sum(0, keepdims=True), 1.0)
+
+
+def negative_cosine(features: Float[Array, "B T D"], target: Float[Array, "B T D"]) -> Float[Array, "B"]:
+    """REPA: minus the cosine of projected and target tokens, averaged over tokens. In [-1, 1].
+
+    Both are normalised in float32: a low-precision norm here is a known cause of NaN.
+    """
+
+    def unit(x: Array) -> Array:
+        x = x.astype(jnp.float32)
+        return x / jnp.sqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
+
+    return -jnp.mean(jnp.sum(unit(features) * unit(target), -1), -1)

@@ -1,0 +1,160 @@
+"""Building blocks of the transformer: embeddings, adaLN-Zero blocks, heads, projector.
+
+They follow SiT / DiT (Peebles & Xie 2023, section 3) as MMGen uses them. Parameters are float32; matrices are
+multiplied in the compute type. What is small and sensitive (times, conditioning, heads) stays in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+XAVIER = nnx.initializers.xavier_uniform()
+ZEROS = nnx.initializers.zeros_init()
+LN_EPS = 1e-6
+TIME_FREQUENCIES = 128
+GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
+GELU_CUBIC = 0.044715
+
+
+def linear(n_in: int, n_out: int, rngs: nnx.Rngs, dtype=jnp.float32, init=XAVIER) -> nnx.Linear:
+    """Linear layer with float32 parameters, zero bias and products in `dtype`."""
+    # A TPU multiplies float32 in bfloat16 unless asked not to; what we keep in float32 is meant to be exact.
+    precision = jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
+    return nnx.Linear(n_in, n_out, dtype=dtype, kernel_init=init, precision=precision, rngs=rngs)
+
+
+def patchify(x: jax.Array, patch: int) -> jax.Array:
+    """[B, H, W, C] -> tokens [B, H/p * W/p, p*p*C], each ordered (patch row, patch column, channel)."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // patch, patch, w // patch, patch, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * c)
+
+
+def unpatchify(tokens: jax.Array, patch: int, height: int, width: int) -> jax.Array:
+    """Inverse of `patchify` for an image of height x width."""
+    b = tokens.shape[0]
+    x = tokens.reshape(b, height // patch, width // patch, patch, patch, -1)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, height, width, -1)
+
+
+def position_embedding(rows: int, columns: int, width: int) -> np.ndarray:
+    """Fixed 2D sin-cos embedding float32 [rows*columns, width] as in MAE: first half encodes the column, then the row."""
+    omega = 1.0 / 10000 ** (np.arange(width // 4, dtype=np.float64) / (width // 4))
+    y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    angles = [position.reshape(-1, 1) * omega for position in (x, y)]
+    return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
+
+
+def time_features(t: jax.Array) -> jax.Array:
+    """Sinusoids [..., 256] of times [...] in [0, 1] (not scaled by 1000): cosines first, then sines."""
+    frequencies = jnp.exp(-math.log(10000) / TIME_FREQUENCIES * jnp.arange(TIME_FREQUENCIES, dtype=jnp.float32))
+    angles = t[..., None].astype(jnp.float32) * frequencies
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
+
+
+def _gelu_gate(x: jax.Array) -> jax.Array:
+    """(1 + tanh(u)) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3); bounded, so that no derivative overflows."""
+    return 1 / (1 + jnp.exp(jnp.minimum(-GELU_SLOPE * (x + GELU_CUBIC * x**3), 80)))
+
+
+@jax.custom_jvp
+def gelu(x: jax.Array) -> jax.Array:
+    """GELU in its tanh approximation, x sigmoid(2u): the same function at half the price on CPUs.
+
+    The derivative is spelled out because the automatic one keeps five arrays of the MLP's width for the backward
+    pass instead of one; a `custom_jvp` works in forward and in reverse mode.
+    """
+    return x * _gelu_gate(x)
+
+
+@gelu.defjvp
+def _gelu_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    gate = _gelu_gate(x)
+    slope = gate + x * gate * (1 - gate) * GELU_SLOPE * (1 + 3 * GELU_CUBIC * x**2)
+    return x * gate, slope * dx
+
+
+def normalise(x: jax.Array) -> jax.Array:
+    """LayerNorm without affine parameters over the last axis, statistics in float32, result in x's type."""
+    y = x.astype(jnp.float32)
+    y = y - y.mean(-1, keepdims=True)
+    return (y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + LN_EPS)).astype(x.dtype)
+
+
+def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
+    """x (1 + scale) + shift for tokens x [B, T, D] with shift and scale [B, D]."""
+    return x * (1 + scale[:, None]) + shift[:, None]
+
+
+def attention(qkv: jax.Array, heads: int) -> jax.Array:
+    """Softmax attention of fused [B, T, 3*D] (q, k, v, each heads x D/heads) -> [B, T, D]; softmax in float32."""
+    b, n, _ = qkv.shape
+    q, k, v = jnp.moveaxis(qkv.reshape(b, n, 3, heads, -1), 2, 0)
+    return jax.nn.dot_product_attention(q, k, v).reshape(b, n, -1)
+
+
+class TimeEmbedder(nnx.Module):
+    """One embedding of all modalities' times: [B, M] -> [B, width]."""
+
+    def __init__(self, width: int, modalities: int, *, rngs: nnx.Rngs):
+        layer = partial(linear, rngs=rngs, init=nnx.initializers.normal(0.02))
+        self.inner = layer(2 * TIME_FREQUENCIES, width)
+        self.inner_out = layer(width, width // 2)
+        self.fused = layer(modalities * (width // 2), width)
+        self.fused_out = layer(width, width)
+
+    def __call__(self, t: jax.Array) -> jax.Array:
+        each = self.inner_out(jax.nn.silu(self.inner(time_features(t))))
+        return self.fused_out(jax.nn.silu(self.fused(each.reshape(t.shape[0], -1))))
+
+
+class Block(nnx.Module):
+    """adaLN-Zero transformer block: tokens [B, T, D] and silu(condition) [B, D] -> tokens."""
+
+    def __init__(self, width: int, heads: int, mlp_width: int, dtype, *, rngs: nnx.Rngs):
+        self.heads = heads
+        self.adaln = linear(width, 6 * width, rngs, dtype, ZEROS)
+        self.qkv = linear(width, 3 * width, rngs, dtype)
+        self.proj = linear(width, width, rngs, dtype)
+        self.fc1 = linear(width, mlp_width, rngs, dtype)
+        self.fc2 = linear(mlp_width, width, rngs, dtype)
+
+    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(self.adaln(condition), 6, -1)
+        qkv = checkpoint_name(self.qkv(modulate(normalise(x), shift_a, scale_a)), "qkv")
+        mixed = checkpoint_name(attention(qkv, self.heads), "attention")
+        x = x + gate_a[:, None] * checkpoint_name(self.proj(mixed), "proj")
+        hidden = checkpoint_name(self.fc1(modulate(normalise(x), shift_m, scale_m)), "mlp_in")
+        return x + gate_m[:, None] * checkpoint_name(self.fc2(gelu(hidden)), "mlp_out")
+
+
+class Head(nnx.Module):
+    """Final layer of one modality, float32: normalised tokens [B, T, D], silu(condition) [B, D] -> [B, T, p*p*C]."""
+
+    def __init__(self, width: int, out: int, *, rngs: nnx.Rngs):
+        self.adaln = linear(width, 2 * width, rngs, init=ZEROS)
+        self.linear = linear(width, out, rngs, init=ZEROS)
+
+    def __call__(self, normalised: jax.Array, condition: jax.Array) -> jax.Array:
+        shift, scale = jnp.split(self.adaln(condition), 2, -1)
+        return self.linear(modulate(normalised, shift, scale))
+
+
+class Projector(nnx.Module):
+    """REPA projector (Yu et al. 2024, section 3.2): tokens [B, T, D] -> features [B, T, feature_width]."""
+
+    def __init__(self, width: int, hidden: int, out: int, dtype, *, rngs: nnx.Rngs):
+        self.fc1 = linear(width, hidden, rngs, dtype)
+        self.fc2 = linear(hidden, hidden, rngs, dtype)
+        self.fc3 = linear(hidden, out, rngs, dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc3(jax.nn.silu(self.fc2(jax.nn.silu(self.fc1(x)))))

@@ -1,0 +1,216 @@
+"""MMGen's diffusion transformer: SiT with one time and one output head per modality (MMGen section 3.2).
+
+The latents of one location are concatenated over modalities, so that the number of tokens does not grow with the
+number of modalities. Blocks are one stacked module run by a scan: compile time and code size do not grow with depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from mmgen_jax.errors import UsageError
+from mmgen_jax.models.layers import (
+    Block,
+    Head,
+    Projector,
+    TimeEmbedder,
+    linear,
+    normalise,
+    patchify,
+    position_embedding,
+    unpatchify,
+)
+
+SIZES = {
+    "S": {"depth": 12, "width": 384, "heads": 6, "encoder_depth": 4},
+    "B": {"depth": 12, "width": 768, "heads": 12, "encoder_depth": 4},
+    "L": {"depth": 24, "width": 1024, "heads": 16, "encoder_depth": 8},
+    "XL": {"depth": 28, "width": 1152, "heads": 16, "encoder_depth": 8},
+}
+PATCHES = (2, 4, 8)
+DTYPES = ("float32", "bfloat16")
+# Residuals that are worth their memory: everything that a matrix product made.
+SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "attention", "proj", "mlp_in", "mlp_out")
+REMAT = {"full": jax.checkpoint_policies.nothing_saveable, "names": SAVED}
+
+
+def parse_size(name: str) -> dict[str, int]:
+    """Config fields of a published size: "XL/2" -> depth, width, heads, encoder_depth, patch."""
+    size, _, patch = name.partition("/")
+    if size not in SIZES or patch not in map(str, PATCHES):
+        raise UsageError(f"model size {name!r}: must be one of {', '.join(SIZES)}, a slash, and a patch of {PATCHES}")
+    return SIZES[size] | {"patch": int(patch)}
+
+
+@dataclass(frozen=True)
+class MMDiTConfig:
+    """Everything that fixes the network's shapes and how it computes.
+
+    Attributes:
+      modalities: (name, latent channels) in the order of t's columns.
+      depth, width, heads, patch, mlp_ratio: the transformer; width divisible by heads and by 4.
+      num_classes: rows of the class table without the null class, which is row `num_classes`.
+      encoder_depth: the REPA projector reads the tokens after this many blocks (1..depth).
+      projector_width, feature_width: REPA projector; feature_width 0 means that there is none.
+      dtype: of matrix products, "float32" or "bfloat16"; parameters are always float32.
+      remat: "none" keeps all residuals for the backward pass, "names" those of products, "full" none.
+      unroll: blocks per iteration of the scan; True unrolls it all (3% faster steps on a CPU, longer compilation).
+      data_std: per modality, per channel standard deviation of the latents for the preconditioned form;
+        None is the published form, where the network's output is the velocity.
+    """
+
+    modalities: tuple[tuple[str, int], ...]
+    depth: int
+    width: int
+    heads: int
+    patch: int
+    num_classes: int
+    mlp_ratio: float = 4.0
+    encoder_depth: int = 0
+    projector_width: int = 2048
+    feature_width: int = 0
+    dtype: str = "float32"
+    remat: str = "none"
+    unroll: int | bool = 1
+    data_std: tuple[tuple[float, ...], ...] | None = None
+
+    def __post_init__(self):
+        if self.width % self.heads or self.width % 4:
+            raise UsageError(f"width={self.width}: must be divisible by heads={self.heads} and by 4")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype={self.dtype!r}: must be one of {DTYPES}")
+        if self.remat not in ("none", *REMAT):
+            raise UsageError(f"remat={self.remat!r}: must be one of {('none', *REMAT)}")
+        if self.feature_width and not 1 <= self.encoder_depth <= self.depth:
+            raise UsageError(f"encoder_depth={self.encoder_depth}: must be in 1..depth={self.depth} with a projector")
+        channels = tuple(c for _, c in self.modalities)
+        if self.data_std is not None and tuple(map(len, self.data_std)) != channels:
+            raise UsageError(f"data_std has {tuple(map(len, self.data_std))} values: must be {channels} per modality")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.modalities)
+
+    @property
+    def mlp_width(self) -> int:
+        return int(self.width * self.mlp_ratio)
+
+
+class MMDiT(nnx.Module):
+    """Velocity of all modalities from all modalities; see `MMDiTConfig` and `__call__`."""
+
+    def __init__(self, config: MMDiTConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        width, area, dtype = config.width, config.patch**2, jnp.dtype(config.dtype)
+        normal = nnx.initializers.normal
+        self.patch_embed = linear(area * sum(c for _, c in config.modalities), width, rngs, dtype)
+        self.time_embed = TimeEmbedder(width, len(config.modalities), rngs=rngs)
+        self.class_embed = nnx.Embed(config.num_classes + 1, width, embedding_init=normal(0.02), rngs=rngs)
+        self.task_embed = nnx.Embed(len(config.modalities) + 1, width, embedding_init=normal(1.0), rngs=rngs)
+
+        def block(key: jax.Array) -> Block:
+            return Block(width, config.heads, config.mlp_width, dtype, rngs=nnx.Rngs(key))
+
+        self.blocks = nnx.vmap(block)(jax.random.split(rngs.params(), config.depth))
+        self.heads = nnx.Dict({name: Head(width, area * c, rngs=rngs) for name, c in config.modalities})
+        self.projector = (
+            Projector(width, config.projector_width, config.feature_width, dtype, rngs=rngs)
+            if config.feature_width
+            else None
+        )
+
+    def __call__(
+        self, x: Mapping[str, jax.Array], t: jax.Array, class_id: jax.Array, task: jax.Array
+    ) -> tuple[dict[str, jax.Array], jax.Array | None]:
+        """Predicts d x_t / dt.
+
+        Args:
+          x: noisy latents, one [B, H, W, C] per modality, H and W divisible by the patch.
+          t: times [B, M] in [0, 1] (1 = noise), columns in the order of `config.modalities` whatever the order of x.
+          class_id: int [B], 0..num_classes; num_classes is the null class.
+          task: int [B], 0 = joint generation, i + 1 = modality i is the condition.
+
+        Returns:
+          velocities like x in float32, and projected features float32 [B, T, feature_width] (None without projector).
+
+        Raises:
+          ValueError: on other modalities, channels or sizes than the config allows.
+        """
+        self._check(x, t)
+        skip, scale_in, scale_out = self._preconditioning(t)
+        scaled = {name: x[name].astype(jnp.float32) * scale_in[name] for name in self.config.names}
+        outputs, features = self._network(scaled, t, class_id, task)
+        velocity = {name: skip[name] * x[name] + scale_out[name] * outputs[name] for name in self.config.names}
+        return velocity, features
+
+    def _check(self, x: Mapping[str, jax.Array], t: jax.Array) -> None:
+        config = self.config
+        if set(x) != set(config.names):
+            raise ValueError(f"modalities {tuple(x)}: must be {config.names}")
+        b, h, w = x[config.names[0]].shape[:3]
+        if h % config.patch or w % config.patch:
+            raise ValueError(f"latent size {h}x{w}: must be divisible by patch={config.patch}")
+        for name, channels in config.modalities:
+            if x[name].shape != (b, h, w, channels):
+                raise ValueError(f"{name} has shape {x[name].shape}: must be {(b, h, w, channels)}")
+        if t.shape != (b, len(config.names)):
+            raise ValueError(f"t has shape {t.shape}: must be {(b, len(config.names))}, one time per modality")
+
+    def _preconditioning(self, t: jax.Array) -> tuple[dict, dict, dict]:
+        """Factors (of x in v, of the network's input, of its output) per modality, [B, 1, 1, C] or 0, 1, 1.
+
+        For data of standard deviation s, x_t has variance q = t^2 + (1-t)^2 s^2 and the linear regression of the
+        velocity on x_t has slope (t - (1-t) s^2) / q and residual variance s^2 / q: the network sees unit variance
+        and has to predict unit variance at all times. At initialisation its output is 0, the best linear guess.
+        """
+        names = self.config.names
+        if self.config.data_std is None:
+            return dict.fromkeys(names, 0.0), dict.fromkeys(names, 1.0), dict.fromkeys(names, 1.0)
+        factors = {}
+        for m, name in enumerate(names):
+            s = jnp.asarray(self.config.data_std[m], jnp.float32)
+            time = t[:, m, None, None, None].astype(jnp.float32)
+            q = jnp.square(time) + jnp.square((1 - time) * s)
+            factors[name] = ((time - (1 - time) * s**2) / q, jax.lax.rsqrt(q), s * jax.lax.rsqrt(q))
+        return tuple({name: factors[name][i] for name in names} for i in range(3))
+
+    def _network(self, x: dict[str, jax.Array], t, class_id, task) -> tuple[dict[str, jax.Array], jax.Array | None]:
+        config = self.config
+        height, width = x[config.names[0]].shape[1:3]
+        position = position_embedding(height // config.patch, width // config.patch, config.width)
+        tokens = self.patch_embed(patchify(jnp.concatenate([x[name] for name in config.names], -1), config.patch))
+        condition = jax.nn.silu(self.time_embed(t) + self.class_embed(class_id) + self.task_embed(task))
+        tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), condition)
+        features = None if self.projector is None else self.projector(tapped).astype(jnp.float32)
+        # All heads normalise the same tokens in the same way; only the modulation differs.
+        normalised = normalise(tokens.astype(jnp.float32))
+        outputs = {
+            name: unpatchify(self.heads[name](normalised, condition), config.patch, height, width)
+            for name in config.names
+        }
+        return outputs, features
+
+    def _trunk(self, tokens: jax.Array, condition: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """All blocks; also the tokens after block `encoder_depth` when a projector reads them."""
+        config = self.config
+        tapping = self.projector is not None
+
+        def body(carry, layer):
+            tokens, tapped = carry
+            is_tap, block = layer
+            tokens = block(tokens, condition)
+            # A select on the carry: slicing the stack of blocks in two costs more (and keeps two scans).
+            return (tokens, jnp.where(is_tap, tokens, tapped) if tapping else None), None
+
+        if config.remat != "none":
+            body = jax.checkpoint(body, prevent_cse=False, policy=REMAT[config.remat])
+        is_tap = jnp.arange(1, config.depth + 1) == config.encoder_depth
+        carry = (tokens, jnp.zeros_like(tokens) if tapping else None)
+        carry, _ = jax.lax.scan(body, carry, (is_tap, self.blocks), unroll=config.unroll)
+        return carry

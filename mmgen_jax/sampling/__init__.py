@@ -1,0 +1,6 @@
+"""Sampling: solvers over any velocity function, guidance, and the tasks that a request becomes."""
+
+from mmgen_jax.sampling.guidance import bind, bind_task, classifier_free
+from mmgen_jax.sampling.solvers import SOLVERS, sample
+
+__all__ = ["SOLVERS", "bind", "bind_task", "classifier_free", "sample"]

@@ -1,0 +1,142 @@
+"""What every config value must be; one table, checked once at the entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from mmgen_jax.conditioning import TIME_SAMPLERS
+from mmgen_jax.errors import UsageError
+from mmgen_jax.flow import PATHS
+from mmgen_jax.modalities import NAMES
+from mmgen_jax.models.mmdit import DTYPES, REMAT
+from mmgen_jax.sampling import SOLVERS
+
+Rule = tuple[Callable[[object], bool], str]
+
+
+def _number(low: float, high: float = float("inf")) -> Rule:
+    limit = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
+    return (lambda v: isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high, f"a number {limit}")
+
+
+def _integer(low: int) -> Rule:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low, f"an integer of at least {low}"
+
+
+def _one_of(*allowed: str) -> Rule:
+    return lambda v: v in allowed, "one of " + ", ".join(allowed)
+
+
+def _tuple(item: Rule, length: int | None = None) -> Rule:
+    count = "any number of" if length is None else str(length)
+    return (
+        lambda v: isinstance(v, tuple) and (length is None or len(v) == length) and all(map(item[0], v)),
+        f"a tuple of {count} entries, each {item[1]}",
+    )
+
+
+TEXT: Rule = (lambda v: isinstance(v, str), "a text")
+SWITCH: Rule = (lambda v: isinstance(v, bool), "True or False")
+MODALITIES: Rule = (
+    lambda v: isinstance(v, tuple) and len(v) > 0 and list(v) == [m for m in NAMES if m in v],
+    f"a tuple of some of {', '.join(NAMES)}, in this order",
+)
+MIX: Rule = (lambda v: isinstance(v, tuple) and len(v) > 0, "a tuple of rows (share, given, given_time, supervised)")
+
+RULES: dict[str, Rule] = {
+    "seed": _integer(0),
+    "data.dir": TEXT,
+    "data.image_size": _integer(1),
+    "data.modalities": MODALITIES,
+    "data.train_split": TEXT,
+    "data.test_split": TEXT,
+    "data.flip": SWITCH,
+    "data.workers": _integer(0),
+    "autoencoder.name": _one_of("identity", "patch_pca"),
+    "autoencoder.factor": _integer(1),
+    "autoencoder.components": _tuple(_integer(1)),
+    "autoencoder.whitening": _number(0, 1),
+    "model.depth": _integer(1),
+    "model.width": _integer(1),
+    "model.heads": _integer(1),
+    "model.encoder_depth": _integer(0),
+    "model.patch": _integer(1),
+    "model.mlp_ratio": _number(0.25),
+    "model.projector_width": _integer(1),
+    "model.feature_width": _integer(0),
+    "model.dtype": _one_of(*DTYPES),
+    "model.remat": _one_of("none", *REMAT),
+    "model.unroll": _integer(1),
+    "model.precondition": SWITCH,
+    "objective.path": _one_of(*PATHS),
+    "objective.time": _one_of(*TIME_SAMPLERS),
+    "objective.mix": MIX,
+    "objective.loss_weights": _tuple(_number(0)),
+    "objective.alignment_weight": _number(0),
+    "objective.label_dropout": _number(0, 1),
+    "optim.learning_rate": _number(0),
+    "optim.warmup_steps": _integer(0),
+    "optim.decay_steps": _integer(0),
+    "optim.b1": _number(0, 1),
+    "optim.b2": _number(0, 1),
+    "optim.eps": _number(0),
+    "optim.weight_decay": _number(0),
+    "optim.clip_norm": _number(0),
+    "optim.ema_decay": _number(0, 1),
+    "optim.ema_ramp": _number(1),
+    "train.batch": _integer(1),
+    "train.accumulate": _integer(1),
+    "train.steps": _integer(1),
+    "train.log_every": _integer(1),
+    "train.save_every": _integer(1),
+    "train.keep": _integer(1),
+    "train.sample_every": _integer(0),
+    "train.init_from": TEXT,
+    "sample.task": TEXT,
+    "sample.class_id": TEXT,
+    "sample.n": _integer(1),
+    "sample.batch": _integer(1),
+    "sample.solver": _one_of(*SOLVERS),
+    "sample.steps": _integer(1),
+    "sample.guidance": _number(0),
+    "sample.guidance_interval": _tuple(_number(0, 1), 2),
+    "sample.given_time": _number(0, 1),
+    "sample.seed": _integer(0),
+    "sample.checkpoint": _integer(-1),
+    "sample.index": _integer(0),
+    **{f"sample.images.{m}": TEXT for m in NAMES},
+    "evaluate.n": _integer(1),
+    "evaluate.draws": _integer(1),
+    "evaluate.steps": _integer(1),
+    "evaluate.solver": _one_of(*SOLVERS),
+}
+
+
+def _flat(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+    entries: dict[str, object] = {}
+    for key in config:
+        value = config[key]
+        entries |= _flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key: value}
+    return entries
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises UsageError naming the first key that is unknown, missing or has a value that is not allowed."""
+    entries = _flat(config)
+    for key in entries:
+        if key not in RULES:
+            raise UsageError(f"unknown config key {key}")
+    for key, (allows, allowed) in RULES.items():
+        if key not in entries:
+            raise UsageError(f"config key {key} is missing; it must be {allowed}")
+        if not allows(entries[key]):
+            raise UsageError(f"config key {key} is {entries[key]!r}; it must be {allowed}")
+    for key in ("objective.loss_weights", "autoencoder.components"):
+        if len(entries[key]) != len(config.data.modalities):
+            raise UsageError(
+                f"config key {key} has {len(entries[key])} entries; data.modalities has {len(config.data.modalities)}"
+            )
+    if config.train.batch % config.train.accumulate:
+        raise UsageError(f"config key train.accumulate is {config.train.accumulate}; it must divide train.batch = {config.train.batch}")

@@ -1,0 +1,71 @@
+"""What a run says: JSON lines, TensorBoard and a progress line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from etils import epath
+from tensorboardX import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Writer:
+    """Appends metrics of a run to `metrics.jsonl` and, beside it, to TensorBoard files in `tensorboard/`."""
+
+    def __init__(self, workdir: epath.PathLike, first_step: int):
+        workdir = epath.Path(workdir)
+        self._lines = (workdir / METRICS_FILE).open("a")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step or None)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        values = {key: float(value) for key, value in values.items()}
+        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        self._lines.flush()
+        for key, value in values.items():
+            self._board.add_scalar(key, value, step)
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """`image` uint8 [H, W, 3]."""
+        self._board.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._lines.close()
+        self._board.close()
+
+
+def duration(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Progress:
+    """One line per report: step, losses, samples per second, time left."""
+
+    def __init__(self, first_step: int, last_step: int, batch: int):
+        self._last, self._batch = last_step, batch
+        self._mark = (first_step, time.monotonic())
+
+    def line(self, step: int, metrics: Mapping[str, float]) -> tuple[str, dict[str, float]]:
+        """The line for `step` and the rates since the line before it."""
+        then, since = self._mark
+        now = time.monotonic()
+        self._mark = (step, now)
+        rate = (step - then) / max(now - since, 1e-9)
+        left = duration((self._last - step) / rate) if rate > 0 else "?"
+        losses = " ".join(
+            f"{key.removeprefix('loss/')} {value:.4f}" for key, value in metrics.items() if key.startswith("loss")
+        )
+        text = f"step {step}/{self._last}  {losses}  {rate:.2f} steps/s  {rate * self._batch:.0f} samples/s  left {left}"
+        return text, {"steps_per_second": rate, "samples_per_second": rate * self._batch}
+
+
+def say(text: str) -> None:
+    """One line to the user, at once."""
+    print(text, file=sys.stdout, flush=True)

@@ -1,0 +1,160 @@
+"""batch -> loss -> gradients -> state: one jitted function with donated state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+from jax.sharding import Mesh
+
+from mmgen_jax import conditioning, flow, losses, sharding
+from mmgen_jax.architecture import Architecture, Params
+from mmgen_jax.modalities import to_array
+from mmgen_jax.train_state import TrainState, ema_update
+
+Metrics = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised.
+
+    Attributes:
+      path: the flow path.
+      mix: rows of the training mix.
+      time_sampler: (key, shape) -> t.
+      loss_weights: float [M], weight of each modality's velocity loss.
+      alignment_weight: weight of the REPA loss; only where batches carry `features`.
+      label_dropout: probability of the null class.
+    """
+
+    path: flow.Path
+    mix: Sequence[conditioning.Row]
+    time_sampler: conditioning.TimeSampler
+    loss_weights: tuple[float, ...]
+    alignment_weight: float
+    label_dropout: float
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Example:
+    """Network inputs and targets of a batch; every leaf has the batch as its leading axis."""
+
+    x: dict[str, Array]
+    target: dict[str, Array]
+    t: Float[Array, "B M"]
+    class_id: Array
+    task: Array
+    weights: Float[Array, "B M"]  # of each sample and modality in the velocity loss
+    features: Array | None
+    feature_weight: Float[Array, "B"]
+
+
+def make_example(
+    architecture: Architecture, objective: Objective, batch: Mapping[str, Array], key: jax.Array
+) -> Example:
+    """Noises and masks a GLOBAL batch of pixels; all randomness of the step is here."""
+    names = architecture.modalities
+    x0 = jax.lax.stop_gradient(architecture.autoencoder.encode({m: to_array(batch[m]) for m in names}))
+    condition_key, label_key, noise_key = jax.random.split(key, 3)
+    conditions = conditioning.draw(condition_key, objective.mix, batch["present"], objective.time_sampler)
+
+    x, target = {}, {}
+    for i, (m, noise_m) in enumerate(zip(names, jax.random.split(noise_key, len(names)))):
+        noise = jax.random.normal(noise_m, x0[m].shape)
+        x[m], target[m] = flow.interpolate(objective.path, x0[m], noise, conditions.t[:, i])
+
+    rows = len(batch["class_id"])
+    dropped = jax.random.bernoulli(label_key, objective.label_dropout, (rows,))
+    return Example(
+        x=x,
+        target=target,
+        t=conditions.t,
+        class_id=jnp.where(dropped, architecture.null_class, batch["class_id"]),
+        task=conditions.task,
+        weights=losses.mean_weights(conditions.supervised),
+        features=batch.get("features"),
+        feature_weight=jnp.full((rows,), 1.0 / rows),
+    )
+
+
+def example_loss(
+    architecture: Architecture, objective: Objective, params: Params, example: Example
+) -> tuple[Float[Array, ""], Metrics]:
+    """Loss of (a part of) a global batch; parts add up because the weights are those of the whole."""
+    velocity, features = architecture.apply(params, example.x, example.t, example.class_id, example.task)
+    error = losses.squared_error(velocity, example.target)
+    per_modality = (example.weights * error).sum(0)
+    loss = per_modality @ jnp.asarray(objective.loss_weights)
+    metrics = {f"loss/{m}": per_modality[i] for i, m in enumerate(architecture.modalities)}
+    if features is not None and example.features is not None:
+        alignment = (example.feature_weight * losses.negative_cosine(features, example.features)).sum()
+        loss += objective.alignment_weight * alignment
+        metrics["loss/alignment"] = alignment
+    return loss, metrics | {"loss": loss}
+
+
+def accumulated_gradients(
+    loss_fn: Callable[[Params, Example], tuple[Array, Metrics]], params: Params, example: Example, parts: int
+) -> tuple[Params, Metrics]:
+    """Gradients of the sum of `loss_fn` over `parts` slices of the batch, one slice in memory at a time."""
+    grad_fn = jax.grad(loss_fn, has_aux=True)
+    if parts == 1:
+        return grad_fn(params, example)
+    # Strided slices keep every device busy in each part.
+    sliced = jax.tree.map(lambda a: a.reshape(a.shape[0] // parts, parts, *a.shape[1:]).swapaxes(0, 1), example)
+
+    def body(total, part):
+        return jax.tree.map(jnp.add, total, grad_fn(params, part)), None
+
+    first = jax.tree.map(lambda a: a[0], sliced)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(grad_fn, params, first))
+    return jax.lax.scan(body, zeros, sliced)[0]
+
+
+def make_train_step(
+    architecture: Architecture,
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    seed: int,
+    accumulate: int,
+    ema_decay: float,
+    ema_ramp: float,
+) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, Metrics]]:
+    """Jitted (state, global batch) -> (state, metrics); the state's buffers are donated.
+
+    A step whose loss or gradient is not finite leaves parameters, optimizer and EMA as they were and
+    reports `finite` = 0.
+    """
+
+    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        example = make_example(architecture, objective, batch, key)
+        grads, metrics = accumulated_gradients(
+            lambda params, part: example_loss(architecture, objective, params, part), state.params, example, accumulate
+        )
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = ema_update(state.ema, params, state.step, ema_decay, ema_ramp)
+        new = (params, ema, opt_state)
+        old = (state.params, state.ema, state.opt_state)
+        kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+        return TrainState(state.step + 1, *kept), metrics | {"grad_norm": norm, "finite": finite.astype(np.float32)}
+
+    state_sharding, batch_sharding = sharding.replicated(mesh), sharding.batched(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(state_sharding, batch_sharding),
+        out_shardings=(state_sharding, state_sharding),
+        donate_argnums=0,
+    )

@@ -1,0 +1,241 @@
+import golden_arrays as golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmgen_jax.sampling import SOLVERS, bind, bind_task, classifier_free, sample
+
+# ---- the official samplers ----
+
+
+@jax.jit
+def network(x, t, class_id, task):
+    return golden.model()(x, t, class_id, task)
+
+
+def setting(task):
+    z = golden.arrays()
+    return bind_task(network, jnp.full(3, task)), jnp.asarray(z["sample/class"]), golden.split(z["sample/noise"])
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_ode_solvers_reproduce_the_official_ones(solver):
+    conditional, class_id, noise = setting(0)
+    velocity_fn = bind(network, class_id, jnp.zeros(3, int))
+    out = jax.jit(lambda noise: sample(velocity_fn, noise, solver=solver, steps=6))(noise)
+    assert golden.largest_difference(out, golden.arrays()[f"sample/{solver}_cfg1"]) < 1e-4
+
+
+def test_guidance_in_an_interval_reproduces_the_official_one():
+    conditional, class_id, noise = setting(0)
+    out = sample(classifier_free(conditional, class_id, 10, 2.0, (0.1, 0.8)), noise, steps=6)
+    assert golden.largest_difference(out, golden.arrays()["sample/euler_cfg2"]) < 1e-4
+
+
+@pytest.mark.parametrize("case, held, scale", [("em_joint", None, 1.0), ("em_cond0", 0, 1.0), ("em_cond1_cfg", 1, 1.8)])
+def test_euler_maruyama_reproduces_the_official_one(case, held, scale):
+    z = {name: golden.arrays()[f"sample/{case}/{name}"] for name in ("latents", "step_noise", "out")}
+    conditional, class_id, _ = setting(0 if held is None else held + 1)
+    noise, given = golden.split(z["latents"]), {}
+    if held is not None:
+        name = golden.NAMES[held]
+        clean = np.moveaxis(golden.arrays()[f"sample/{case}/condition"], 1, -1)
+        # The official start holds the condition with its noise mixed in already.
+        given[name], noise[name] = jnp.asarray(clean), (noise[name] - 0.995 * clean) / 0.005
+    velocity_fn = classifier_free(conditional, class_id, 10, scale)
+    noises = golden.split(z["step_noise"])
+    out = sample(velocity_fn, noise, solver="euler_maruyama", steps=6, given=given, step_noise=noises)
+    for name, value in golden.split(z["out"]).items():
+        if name in given:
+            np.testing.assert_array_equal(out[name], given[name])
+        else:
+            np.testing.assert_allclose(out[name], value, atol=1e-4, err_msg=name)
+
+
+# ---- a Gaussian, whose velocity is known exactly ----
+
+DIMENSIONS = {"b": 2, "a": 1, "c": 1}  # not sorted: the order of columns must survive jit and scan
+ORDER = tuple(DIMENSIONS)
+INDEX = np.repeat(np.arange(3), list(DIMENSIONS.values()))
+MEAN = np.array([0.5, -0.3, 0.2, 1.0])
+FACTOR = np.array([[0.8, 0, 0, 0], [0.4, 0.5, 0, 0], [-0.3, 0.4, 0.4, 0], [0.5, -0.2, 0.3, 0.3]])
+COVARIANCE = FACTOR @ FACTOR.T
+
+
+def pack(x):
+    return jnp.concatenate([x[name].reshape(len(x[name]), -1) for name in ORDER], 1)
+
+
+def unpack(flat):
+    parts = jnp.split(flat, np.cumsum(list(DIMENSIONS.values()))[:-1], 1)
+    return {name: part[:, None, None] for name, part in zip(ORDER, parts, strict=True)}
+
+
+def oracle(x, t):
+    """E[noise - x0 | x_t] of the Gaussian; column m of t is the time of the m-th key of x. One time per batch."""
+    time = jnp.stack([t[0, list(x).index(name)] for name in ORDER])[INDEX]
+    a, centred = 1 - time, pack(x) - (1 - time) * MEAN
+    inverse = jnp.linalg.inv(a[:, None] * COVARIANCE * a + jnp.diag(time**2))
+    solved = centred @ inverse
+    return unpack(time * solved - MEAN - (solved * a) @ COVARIANCE)
+
+
+def normal(batch, seed=0):
+    """Standard normal noise whose mean and covariance are exactly 0 and 1."""
+    z = np.random.default_rng(seed).normal(size=(batch, len(MEAN)))
+    z = z - z.mean(0)
+    return unpack(jnp.asarray(z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / batch)).T, jnp.float32))
+
+
+@pytest.mark.parametrize("solver, steps, tolerance", [("euler", 400, 0.02), ("heun", 60, 0.01), ("euler_maruyama", 400, 0.05)])
+def test_moments_of_joint_samples(solver, steps, tolerance):
+    run = jax.jit(lambda noise: sample(oracle, noise, jax.random.key(3), solver, steps))
+    x = np.asarray(pack(run(normal(20_000))))
+    np.testing.assert_allclose(x.mean(0), MEAN, atol=tolerance)
+    np.testing.assert_allclose(np.cov(x.T), COVARIANCE, atol=tolerance)
+
+
+@pytest.mark.parametrize("names", [("a",), ("b",), ("b", "c")])
+@pytest.mark.parametrize("solver, steps, tolerance", [("heun", 60, 0.01), ("euler_maruyama", 400, 0.05)])
+def test_moments_of_conditional_samples(names, solver, steps, tolerance):
+    values = {"a": [0.4], "b": [1.1, -0.5], "c": [0.2]}
+    given = {name: jnp.tile(jnp.array(values[name]), (20_000, 1, 1, 1)) for name in names}
+    run = jax.jit(lambda z, given: sample(oracle, z, jax.random.key(3), solver, steps, given=given, given_time=0.0))
+    out = run(normal(20_000), given)
+    for name in names:
+        np.testing.assert_array_equal(out[name], given[name])
+    known = np.isin(INDEX, [ORDER.index(name) for name in names])
+    free = ~known
+    gain = COVARIANCE[np.ix_(free, known)] @ np.linalg.inv(COVARIANCE[np.ix_(known, known)])
+    told = np.concatenate([values[name] for name in ORDER if name in names])
+    mean = MEAN[free] + gain @ (told - MEAN[known])
+    covariance = COVARIANCE[np.ix_(free, free)] - gain @ COVARIANCE[np.ix_(known, free)]
+    x = np.asarray(pack(out))[:, free]
+    np.testing.assert_allclose(x.mean(0), mean, atol=tolerance)
+    np.testing.assert_allclose(np.cov(x.T).reshape(covariance.shape), covariance, atol=tolerance)
+
+
+@pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2)])
+def test_order_of_convergence(solver, order):
+    noise = normal(64)
+    exact = pack(sample(oracle, noise, solver="heun", steps=1024))
+    run = jax.jit(lambda noise, steps: pack(sample(oracle, noise, solver=solver, steps=steps)), static_argnums=1)
+    errors = [float(jnp.abs(run(noise, steps) - exact).max()) for steps in (16, 32, 64)]
+    measured = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
+    assert np.all(np.abs(measured - order) < 0.35), measured
+
+
+# ---- the contract ----
+
+
+def test_order_of_columns_is_the_order_of_keys_with_and_without_jit():
+    def check(x, t):
+        return {name: jnp.broadcast_to(t[:, m, None, None, None], x[name].shape) for m, name in enumerate(x)}
+
+    noise = normal(4)
+    times = jnp.stack([jnp.linspace(1, 0, 5), jnp.linspace(1, 0, 5) ** 2, jnp.linspace(1, 0, 5) ** 3], 1)
+    out = sample(check, noise, times=times)
+    assert tuple(out) == ORDER
+    for m, name in enumerate(ORDER):
+        step = np.sum(times[:-1, m] * np.diff(times[:, m]))
+        np.testing.assert_allclose(out[name] - noise[name], step, atol=1e-6)
+    jitted = jax.jit(lambda noise: sample(oracle, noise, steps=5))(noise)
+    for name, value in sample(oracle, noise, steps=5).items():
+        np.testing.assert_allclose(jitted[name], value, atol=1e-5)
+
+
+def test_given_is_mixed_with_its_noise_and_returned_unchanged():
+    seen = []
+
+    def spy(x, t):
+        jax.debug.callback(lambda a, t: seen.append((np.array(a), np.array(t))), x["a"], t)
+        return {name: jnp.zeros_like(value) for name, value in x.items()}
+
+    noise = normal(4)
+    given = {"a": jnp.full((4, 1, 1, 1), 1 / 3, jnp.bfloat16)}
+    for time in (0.005, 0.0):
+        seen.clear()
+        out = sample(spy, noise, solver="heun", steps=3, given=given, given_time=time)
+        jax.effects_barrier()
+        assert out["a"].dtype == jnp.bfloat16 and (out["a"] == given["a"]).all()
+        expected = time * noise["a"] + (1 - time) * given["a"].astype(jnp.float32)
+        assert len(seen) == 5
+        for value, t in seen:
+            np.testing.assert_array_equal(value, expected)
+            np.testing.assert_allclose(t[:, 1], time)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_one_step_and_determinism(solver):
+    noise = normal(8)
+    first, second = (sample(oracle, noise, jax.random.key(5), solver, steps=4) for _ in range(2))
+    for name in noise:
+        np.testing.assert_array_equal(first[name], second[name])
+    one = sample(oracle, noise, jax.random.key(5), solver, steps=1)
+    np.testing.assert_allclose(pack(one), np.tile(MEAN, (8, 1)), atol=1e-4)  # from pure noise: the mean
+
+
+def test_errors():
+    noise = normal(2)
+    with pytest.raises(ValueError, match="solver='rk4': must be one of euler, heun, euler_maruyama"):
+        sample(oracle, noise, solver="rk4")
+    with pytest.raises(ValueError, match="key must be"):
+        sample(oracle, noise, solver="euler_maruyama")
+    with pytest.raises(ValueError, match="given has 'd'"):
+        sample(oracle, noise, given={"d": noise["a"]})
+    with pytest.raises(ValueError, match="has shape"):
+        sample(oracle, noise, given={"b": noise["a"]})
+    with pytest.raises(ValueError, match="left to sample"):
+        sample(oracle, noise, given=noise)
+    with pytest.raises(ValueError, match="steps=0"):
+        sample(oracle, noise, steps=0)
+    with pytest.raises(ValueError, match="times has shape"):
+        sample(oracle, noise, times=jnp.ones((3, 2)))
+
+
+# ---- guidance ----
+
+
+def test_guidance_interval_and_interleaving():
+    def conditional(x, t, class_id):
+        assert len(class_id) == len(t)
+        return {name: jnp.broadcast_to(class_id[:, None, None, None] * 1.0, value.shape) for name, value in x.items()}
+
+    x = normal(3)
+    class_id = jnp.array([1, 2, 3])
+    velocity_fn = classifier_free(conditional, class_id, 0, 2.0, (0.3, 0.7))
+    for time, factor in ((0.1, 1), (0.3, 2), (0.5, 2), (0.9, 1)):
+        out = velocity_fn(x, jnp.full((3, 3), jnp.float32(time)))
+        for value in out.values():
+            np.testing.assert_allclose(value[:, 0, 0, 0], factor * np.array([1, 2, 3]))
+    t = jnp.tile(jnp.array([0.5, 0.1, 0.9]), (3, 1))  # a modality of its own time is guided by that
+    out = velocity_fn(x, t)
+    for name, factor in zip(ORDER, (2, 1, 1), strict=True):
+        np.testing.assert_allclose(out[name][:, 0, 0, 0], factor * np.array([1, 2, 3]))
+
+
+@pytest.mark.parametrize("held_outside", [True, False])
+def test_second_branch_is_skipped_outside_the_interval(held_outside):
+    batches = []
+
+    def conditional(x, t, class_id):
+        jax.debug.callback(lambda n: batches.append(int(n)), len(t))
+        return x
+
+    velocity_fn = classifier_free(conditional, jnp.zeros(3, int), 1, 2.0, (0.0, 0.5), given=["a"] if held_outside else [])
+    velocity_fn(normal(3), jnp.tile(jnp.array([0.9, 0.0, 0.9]), (3, 1)))
+    jax.effects_barrier()
+    assert batches == [3 if held_outside else 6]
+
+
+def test_bind_puts_times_into_the_networks_order():
+    def apply(x, t, class_id, task):
+        assert tuple(x) == ("rgb", "depth", "mask")
+        return {name: t[:, m] for m, name in enumerate(x)}, None
+
+    x = {"mask": jnp.zeros(2), "depth": jnp.zeros(2), "rgb": jnp.zeros(2)}
+    out = bind(apply, jnp.zeros(2, int), jnp.zeros(2, int))(x, jnp.tile(jnp.array([0.1, 0.2, 0.3]), (2, 1)))
+    assert {name: round(float(value[0]), 3) for name, value in out.items()} == {"rgb": 0.3, "depth": 0.2, "mask": 0.1}
+    with pytest.raises(ValueError, match="must be"):
+        bind(apply, jnp.zeros(2, int), jnp.zeros(2, int), names=("rgb",))(x, jnp.zeros((2, 3)))
