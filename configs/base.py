@@ -94,6 +94,8 @@ def get_config() -> ConfigDict:
 
     config.evaluate = ConfigDict()
     config.evaluate.n = 512  # held-out scenes
+    config.evaluate.samples = 256  # generated scenes, balanced over the classes; 0 = none
+    config.evaluate.batch = 64  # scenes computed at once
     config.evaluate.draws = 1  # predictions averaged per scene
     config.evaluate.steps = 10  # of the solver, for predictions from rgb
     config.evaluate.solver = "euler"

@@ -23,6 +23,7 @@ Params = dict  # nested dict of arrays, leaves named as in the NNX module
 
 FILE = "model.json"
 AUTOENCODER_FILE = "autoencoder.safetensors"
+COMPUTE = ("model.dtype", "model.remat", "model.unroll")  # how, not what: weights fit whatever these are
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,8 @@ def difference(wanted: Architecture, found: Architecture) -> str | None:
 
     a, b = flat(wanted.to_json()), flat(found.to_json())
     for key in a:
+        if key in COMPUTE:
+            continue
         if key == "model.data_std":  # follows from the fitted autoencoder
             if (a[key] is None) != (b.get(key) is None):
                 return f"model.precondition is {a[key] is not None}, the workdir has {b.get(key) is not None}"

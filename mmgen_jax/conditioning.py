@@ -144,13 +144,13 @@ def draw(
     t_key, given_key, clean_key, drop_key = jax.random.split(key, 4)
 
     given, ceiling, counted = [], [], []
-    for row, size, row_key in zip(rows, sizes, jax.random.split(given_key, len(rows))):
+    for row, size, row_key in zip(rows, sizes, jax.random.split(given_key, len(rows)), strict=True):
         picks = jax.random.randint(row_key, (size,), 0, len(row.given_sets))
         given.append(jnp.asarray(row.given_sets)[picks])
         ceiling.append(np.full((size, 1), row.given_time, np.float32))
         counted.append(np.broadcast_to(row.supervised, (size, count)))
     given = jnp.concatenate(given) & present
-    droppable = np.concatenate([np.full(size, row.droppable) for row, size in zip(rows, sizes)])
+    droppable = np.concatenate([np.full(size, row.droppable) for row, size in zip(rows, sizes, strict=True)])
 
     common = time_sampler(t_key, (batch, 1))
     clean = jax.random.uniform(clean_key, (batch, 1)) * np.concatenate(ceiling)

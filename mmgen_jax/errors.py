@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 EXIT_USAGE = 2
+EXIT_RUN = 3
 
 
 class UsageError(ValueError):
     """Bad input. Its message is one line: the culprit, the value found and what is allowed."""
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on, for instance because its loss is not finite. Its message is one line."""
 
 
 def choice(name: str, value: str, allowed: Iterable[str]) -> str:
@@ -30,9 +35,9 @@ def define_flags() -> None:
     flags.mark_flags_as_required(["config", "workdir"])
 
 
-def _fail(message: object) -> None:
+def _fail(message: object, code: int = EXIT_USAGE) -> None:
     print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
-    sys.exit(EXIT_USAGE)
+    sys.exit(code)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -49,12 +54,16 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def run(main: Callable[[Sequence[str]], object]) -> None:
-    """`absl.app.run` with bad flags and UsageErrors as one line and exit code 2, without a traceback."""
+    """`absl.app.run` with bad flags and UsageErrors as one line and exit code 2 (RunErrors 3), without a traceback."""
 
     def guarded(argv: Sequence[str]) -> object:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries tell of every file they touch
         try:
             return main(argv)
         except UsageError as error:
             _fail(error)
+        except RunError as error:
+            _fail(error, EXIT_RUN)
 
     app.run(guarded, flags_parser=_parse)

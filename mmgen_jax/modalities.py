@@ -71,6 +71,22 @@ def _mask_value(array, palette):
     return nearest_color((np.asarray(array, np.float32) + 1) * 127.5, palette)
 
 
+def _rgb_array(value, palette):
+    return to_array(np.asarray(value))
+
+
+def _depth_array(value, palette):
+    return (np.asarray(value, np.float32) * 2 - 1)[..., None]
+
+
+def _normal_array(value, palette):
+    return np.asarray(value, np.float32)
+
+
+def _mask_array(value, palette):
+    return to_array(palette[value])
+
+
 def _rgb_picture(value, palette):
     return value
 
@@ -98,6 +114,7 @@ class Modality:
       loss_weight: weight of its velocity loss in the published recipe.
       mirror: horizontal flip of pixels ``[..., H, W, C]``.
       value: (array in [-1, 1], palette) -> what a user gets.
+      array: (what a user gives, palette) -> array in [-1, 1]; the inverse of `value`.
       picture: (value, palette) -> uint8 ``[..., H, W, 3]`` to look at.
     """
 
@@ -107,16 +124,17 @@ class Modality:
     loss_weight: float
     mirror: Callable[[np.ndarray], np.ndarray]
     value: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    array: Callable[[np.ndarray, np.ndarray], np.ndarray]
     picture: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 MODALITIES: dict[str, Modality] = {
     m.name: m
     for m in (
-        Modality("rgb", 3, np.uint8, 1.0, _mirror, _rgb_value, _rgb_picture),
-        Modality("depth", 1, np.uint16, 0.2, _mirror, _depth_value, _depth_picture),
-        Modality("normal", 3, np.uint8, 0.1, _mirror_normal, _normal_value, _normal_picture),
-        Modality("mask", 3, np.uint8, 0.1, _mirror, _mask_value, _mask_picture),
+        Modality("rgb", 3, np.uint8, 1.0, _mirror, _rgb_value, _rgb_array, _rgb_picture),
+        Modality("depth", 1, np.uint16, 0.2, _mirror, _depth_value, _depth_array, _depth_picture),
+        Modality("normal", 3, np.uint8, 0.1, _mirror_normal, _normal_value, _normal_array, _normal_picture),
+        Modality("mask", 3, np.uint8, 0.1, _mirror, _mask_value, _mask_array, _mask_picture),
     )
 }
 NAMES = tuple(MODALITIES)

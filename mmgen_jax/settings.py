@@ -108,6 +108,8 @@ RULES: dict[str, Rule] = {
     "sample.index": _integer(0),
     **{f"sample.images.{m}": TEXT for m in NAMES},
     "evaluate.n": _integer(1),
+    "evaluate.samples": _integer(0),
+    "evaluate.batch": _integer(1),
     "evaluate.draws": _integer(1),
     "evaluate.steps": _integer(1),
     "evaluate.solver": _one_of(*SOLVERS),
@@ -139,4 +141,6 @@ def validate(config: ConfigDict) -> None:
                 f"config key {key} has {len(entries[key])} entries; data.modalities has {len(config.data.modalities)}"
             )
     if config.train.batch % config.train.accumulate:
-        raise UsageError(f"config key train.accumulate is {config.train.accumulate}; it must divide train.batch = {config.train.batch}")
+        raise UsageError(
+            f"config key train.accumulate is {config.train.accumulate}; it must divide train.batch = {config.train.batch}"
+        )

@@ -62,8 +62,9 @@ class Progress:
         losses = " ".join(
             f"{key.removeprefix('loss/')} {value:.4f}" for key, value in metrics.items() if key.startswith("loss")
         )
-        text = f"step {step}/{self._last}  {losses}  {rate:.2f} steps/s  {rate * self._batch:.0f} samples/s  left {left}"
-        return text, {"steps_per_second": rate, "samples_per_second": rate * self._batch}
+        rates = {"steps_per_second": rate, "samples_per_second": rate * self._batch}
+        speed = f"{rate:.2f} steps/s  {rate * self._batch:.0f} samples/s  left {left}"
+        return f"step {step}/{self._last}  {losses}  {speed}", rates
 
 
 def say(text: str) -> None:

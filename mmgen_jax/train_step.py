@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 
 from mmgen_jax import conditioning, flow, losses, sharding
 from mmgen_jax.architecture import Architecture, Params
@@ -66,7 +66,7 @@ def make_example(
     conditions = conditioning.draw(condition_key, objective.mix, batch["present"], objective.time_sampler)
 
     x, target = {}, {}
-    for i, (m, noise_m) in enumerate(zip(names, jax.random.split(noise_key, len(names)))):
+    for i, (m, noise_m) in enumerate(zip(names, jax.random.split(noise_key, len(names)), strict=True)):
         noise = jax.random.normal(noise_m, x0[m].shape)
         x[m], target[m] = flow.interpolate(objective.path, x0[m], noise, conditions.t[:, i])
 

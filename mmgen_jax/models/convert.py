@@ -164,6 +164,7 @@ def config_from_official(
       encoder_depth: block read by the projector, which no shape tells either (the official default is 8);
         it is clipped to the depth and matters only when features are used.
     """
+
     def count(pattern: str) -> int:
         return len({m.group(1) for name in state if (m := re.match(pattern, name))})
 

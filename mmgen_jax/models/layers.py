@@ -45,7 +45,7 @@ def unpatchify(tokens: jax.Array, patch: int, height: int, width: int) -> jax.Ar
 
 
 def position_embedding(rows: int, columns: int, width: int) -> np.ndarray:
-    """Fixed 2D sin-cos embedding float32 [rows*columns, width] as in MAE: first half encodes the column, then the row."""
+    """Fixed 2D sin-cos embedding float32 [rows*columns, width] as in MAE: first half the column, then the row."""
     omega = 1.0 / 10000 ** (np.arange(width // 4, dtype=np.float64) / (width // 4))
     y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     angles = [position.reshape(-1, 1) * omega for position in (x, y)]

@@ -42,9 +42,7 @@ def bind_task(model_apply: Callable, task: jax.Array, names: Sequence[str] | Non
     return conditional
 
 
-def bind(
-    model_apply: Callable, class_id: jax.Array, task: jax.Array, names: Sequence[str] | None = None
-) -> VelocityFn:
+def bind(model_apply: Callable, class_id: jax.Array, task: jax.Array, names: Sequence[str] | None = None) -> VelocityFn:
     """Network with class [B] and task [B] -> `velocity_fn(x, t)` without guidance; see `bind_task`."""
     conditional = bind_task(model_apply, task, names)
     return lambda x, t: conditional(x, t, class_id)

@@ -127,11 +127,14 @@ def _step_noise(x: Latents, key: jax.Array | None, step_noise: Mapping[str, jax.
         # The last step adds no noise; the index is clipped so that reading there stays inside.
         return lambda i: {name: jnp.asarray(step_noise[name])[jnp.minimum(i, steps - 2)] for name in x}
 
-    def draw(i: jax.Array) -> Latents:
-        keys = jax.random.split(jax.random.fold_in(key, i), len(x))
-        return {name: jax.random.normal(keys[m], x[name].shape) for m, name in enumerate(x)}
+    def draw(i: jax.Array, key: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> Latents:
+        keys = jax.random.split(jax.random.fold_in(key, i), len(shapes))
+        return {name: jax.random.normal(keys[m], shape) for m, (name, shape) in enumerate(shapes.items())}
 
-    return draw
+    if key is not None and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
+        shapes = {name: value.shape[1:] for name, value in x.items()}
+        return lambda i: _ordered(jax.vmap(lambda one: draw(i, one, shapes))(key), tuple(x))
+    return lambda i: draw(i, key, {name: value.shape for name, value in x.items()})
 
 
 def _grid(times, default: jax.Array, names: tuple[str, ...], free: tuple[str, ...]) -> jax.Array:
@@ -171,7 +174,8 @@ def sample(
       velocity_fn: (x, t [B, M]) -> velocities; column m of t belongs to the m-th key of x, which has the keys of
         `noise` in their order (inside a jitted function that takes `noise` as an argument: sorted, since JAX sorts).
       noise: standard normal [B, H, W, C] per modality: the start, and what given modalities are mixed with.
-      key: for solvers that draw noise, unless `step_noise` is passed.
+      key: for solvers that draw noise, unless `step_noise` is passed. One, or one per sample (typed keys [B]): then
+        a sample does not depend on the batch it is drawn in.
       solver: a key of `SOLVERS`.
       steps: number of steps; ignored with `times`.
       times: own grid instead, from 1 to 0: [steps + 1], or [steps + 1, M] with one column per key of `noise`.

@@ -21,7 +21,7 @@ def setting(task):
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])
 def test_ode_solvers_reproduce_the_official_ones(solver):
-    conditional, class_id, noise = setting(0)
+    _, class_id, noise = setting(0)
     velocity_fn = bind(network, class_id, jnp.zeros(3, int))
     out = jax.jit(lambda noise: sample(velocity_fn, noise, solver=solver, steps=6))(noise)
     assert golden.largest_difference(out, golden.arrays()[f"sample/{solver}_cfg1"]) < 1e-4
@@ -82,13 +82,17 @@ def oracle(x, t):
 
 
 def normal(batch, seed=0):
-    """Standard normal noise whose mean and covariance are exactly 0 and 1."""
+    """Standard normal noise; in large batches its mean and covariance are exactly 0 and 1."""
     z = np.random.default_rng(seed).normal(size=(batch, len(MEAN)))
-    z = z - z.mean(0)
-    return unpack(jnp.asarray(z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / batch)).T, jnp.float32))
+    if batch > 100:
+        z = z - z.mean(0)
+        z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / batch)).T
+    return unpack(jnp.asarray(z, jnp.float32))
 
 
-@pytest.mark.parametrize("solver, steps, tolerance", [("euler", 400, 0.02), ("heun", 60, 0.01), ("euler_maruyama", 400, 0.05)])
+@pytest.mark.parametrize(
+    "solver, steps, tolerance", [("euler", 400, 0.02), ("heun", 60, 0.01), ("euler_maruyama", 400, 0.05)]
+)
 def test_moments_of_joint_samples(solver, steps, tolerance):
     run = jax.jit(lambda noise: sample(oracle, noise, jax.random.key(3), solver, steps))
     x = np.asarray(pack(run(normal(20_000))))
@@ -167,13 +171,17 @@ def test_given_is_mixed_with_its_noise_and_returned_unchanged():
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_one_step_and_determinism(solver):
+def test_same_key_same_samples(solver):
     noise = normal(8)
     first, second = (sample(oracle, noise, jax.random.key(5), solver, steps=4) for _ in range(2))
     for name in noise:
         np.testing.assert_array_equal(first[name], second[name])
-    one = sample(oracle, noise, jax.random.key(5), solver, steps=1)
-    np.testing.assert_allclose(pack(one), np.tile(MEAN, (8, 1)), atol=1e-4)  # from pure noise: the mean
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_one_step_from_pure_noise_is_the_mean(solver):
+    one = sample(oracle, normal(8), solver=solver, steps=1)
+    np.testing.assert_allclose(pack(one), np.tile(MEAN, (8, 1)), atol=1e-4)
 
 
 def test_errors():
@@ -223,7 +231,9 @@ def test_second_branch_is_skipped_outside_the_interval(held_outside):
         jax.debug.callback(lambda n: batches.append(int(n)), len(t))
         return x
 
-    velocity_fn = classifier_free(conditional, jnp.zeros(3, int), 1, 2.0, (0.0, 0.5), given=["a"] if held_outside else [])
+    velocity_fn = classifier_free(
+        conditional, jnp.zeros(3, int), 1, 2.0, (0.0, 0.5), given=["a"] if held_outside else []
+    )
     velocity_fn(normal(3), jnp.tile(jnp.array([0.9, 0.0, 0.9]), (3, 1)))
     jax.effects_barrier()
     assert batches == [3 if held_outside else 6]

@@ -1,0 +1,225 @@
+"""The front door: load a model, generate, look.
+
+from mmgen_jax import MMGen
+
+model = MMGen.load("shapes-tiny")
+out = model.generate(class_id="torus", n=4, given={"depth": "depth.png"})
+out["rgb"]          # uint8 [4, H, W, 3]
+out.save("folder")  # PNGs and a gallery
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from mmgen_jax import bundles, sharding, telemetry
+from mmgen_jax.architecture import Architecture, Params
+from mmgen_jax.data import images
+from mmgen_jax.errors import UsageError, choice
+from mmgen_jax.modalities import MODALITIES
+from mmgen_jax.outputs import Outputs
+from mmgen_jax.sampling import SOLVERS, bind, bind_task, classifier_free, sample, tasks
+
+_REPORT_SECONDS = 5.0
+
+
+class MMGen:
+    """A trained model; `load` makes one."""
+
+    def __init__(self, architecture: Architecture, params: Params):
+        self.architecture = architecture
+        self._mesh = sharding.make_mesh()
+        self._params = jax.device_put(params, sharding.replicated(self._mesh))
+        self._sampler = jax.jit(
+            functools.partial(_sample, architecture), static_argnames=("solver", "steps", "guided", "interval")
+        )
+        self._encode, self._decode = jax.jit(architecture.autoencoder.encode), jax.jit(architecture.autoencoder.decode)
+        self._velocity = jax.jit(lambda params, *inputs: architecture.apply(params, *inputs)[0])
+
+    @classmethod
+    def load(cls, name: epath.PathLike, step: int | None = None) -> MMGen:
+        """A bundled model by name ("shapes-tiny"), a model folder, or a workdir (at `step`, default the newest).
+
+        Raises UsageError if there is no such model.
+        """
+        return cls(*bundles.load(name, step))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.architecture.class_names
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return self.architecture.modalities
+
+    def velocity(self, x: Mapping, t, class_id, task) -> dict[str, jax.Array]:
+        """The raw network: x dict of [B, H, W, C], t [B, M], class_id [B], task [B] -> velocities, float32."""
+        return self._velocity(self._params, dict(x), jnp.asarray(t), jnp.asarray(class_id), jnp.asarray(task))
+
+    def encode(self, values: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Values of some modalities, as `generate` returns them, to latents [n, h, w, C]."""
+        a = self.architecture
+        return self._encode({m: MODALITIES[m].array(value, a.palette) for m, value in values.items()})
+
+    def decode(self, latents: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+        """Latents [n, h, w, C] of some modalities to values, as `generate` returns them."""
+        a = self.architecture
+        arrays = self._decode(dict(latents))
+        return {m: MODALITIES[m].value(np.asarray(array), a.palette) for m, array in arrays.items()}
+
+    def generate(
+        self,
+        class_id: int | str | Sequence[int | str] | None = None,
+        n: int = 1,
+        given: Mapping[str, object] | None = None,
+        steps: int = 25,
+        solver: str = "heun",
+        guidance: float = 1.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        given_time: float = 0.005,
+        seed: int = 0,
+        batch: int = 32,
+    ) -> Outputs:
+        """Draws n samples of all modalities; sample i depends on `seed` and i, not on n or `batch`.
+
+        Args:
+          class_id: index or name, the same for all samples or one for each; None = no class.
+          n: number of samples.
+          given: modality -> a file or array (see `data.images`), one for all samples or one for each.
+          steps: of the solver.
+          solver: "euler", "heun" or "euler_maruyama".
+          guidance: classifier-free guidance on the class; 1 = none.
+          guidance_interval: times (low, high) at which guidance acts.
+          given_time: time at which given modalities are held; 0 shows them clean.
+          seed: of the noise.
+          batch: samples computed at once.
+
+        Returns:
+          `Outputs`; given modalities are in it as they were given, brought to the model's size.
+
+        Raises:
+          UsageError: on any of these that is not allowed.
+        """
+        _check(n=n, steps=steps, batch=batch, seed=seed, solver=solver, guidance=guidance, given_time=given_time)
+        low, high = (float(t) for t in guidance_interval)
+        if not low <= high:
+            raise UsageError(f"guidance_interval is {(low, high)}; allowed: (low, high) with low <= high")
+        classes = self._classes(class_id, n)
+        conditions = self._conditions(given or {}, n)
+        guided = guidance != 1 and bool((classes != self.architecture.null_class).any())
+        draw = functools.partial(
+            self._sampler,
+            solver=solver,
+            steps=int(steps),
+            guided=guided,
+            interval=(low, high),
+        )
+        values = self._batches(draw, classes, conditions, (guidance, given_time, seed), n, batch)
+        values = {m: conditions.get(m, values.get(m)) for m in self.modalities}
+        names = [self._class_name(i) for i in classes]
+        return Outputs(
+            values,
+            tuple(conditions),
+            self.architecture.palette,
+            caption=_caption(names, tuple(conditions), seed, solver, steps, guidance if guided else 1),
+            rows=[f"{i} {name}" for i, name in enumerate(names)] if len(set(names)) > 1 else (),
+        )
+
+    def _class_name(self, index: int) -> str:
+        return "no class" if index == self.architecture.null_class else self.class_names[index]
+
+    def _classes(self, class_id, n: int) -> np.ndarray:
+        """int32 [n] from one class or one for each sample."""
+        several = isinstance(class_id, Sequence | np.ndarray) and not isinstance(class_id, str)
+        if several and len(class_id) != n:
+            raise UsageError(f"class_id has {len(class_id)} entries; allowed: one, or n = {n}")
+        classes = class_id if several else [class_id] * n
+        return np.array([self.architecture.class_index(c) for c in classes], np.int32)
+
+    def _conditions(self, given: Mapping[str, object], n: int) -> dict[str, np.ndarray]:
+        """Values [n, ...] of what is given, in the model's order."""
+        a = self.architecture
+        for m in given:
+            choice("given modality", m, a.modalities)
+        if len(given) == len(a.modalities):
+            raise UsageError(f"given has all of {', '.join(given)}; at least one must be left to generate")
+        conditions = {}
+        for m in a.modalities:
+            if m in given:
+                value = images.condition(m, given[m], a.image_size, a.palette)
+                if len(value) not in (1, n):
+                    raise UsageError(f"given {m} has {len(value)} images; allowed: 1, or n = {n}")
+                conditions[m] = np.broadcast_to(value, (n, *value.shape[1:]))
+        return conditions
+
+    def _batches(self, draw, classes, conditions, numbers: tuple, n: int, limit: int) -> dict[str, np.ndarray]:
+        """Values of what is not given, drawn in batches of one size, split over the devices where that is possible."""
+        size = tasks.batch_size(n, limit)
+        split = size % self._mesh.size == 0
+        where = sharding.batched(self._mesh) if split else sharding.replicated(self._mesh)
+        parts, done, start = [], 0, time.monotonic()
+        mark = start
+        for indices in tasks.batches(n, size):
+            clean = self.encode({m: value[indices] for m, value in conditions.items()})
+            inputs = jax.device_put((indices, classes[indices], clean), where)
+            latents = draw(self._params, *inputs, *numbers)
+            parts.append(self.decode({m: latents[m] for m in self.modalities if m not in conditions}))
+            done, now = min(done + size, n), time.monotonic()
+            if now - mark > _REPORT_SECONDS and done < n:
+                mark, rate = now, done / (now - start)
+                telemetry.say(f"sample {done}/{n}  {rate:.1f} samples/s  left {telemetry.duration((n - done) / rate)}")
+        return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
+
+
+def _sample(
+    architecture: Architecture,
+    params: Params,
+    indices: jax.Array,
+    class_id: jax.Array,
+    given: dict[str, jax.Array],
+    guidance: jax.Array,
+    given_time: jax.Array,
+    seed: jax.Array,
+    *,
+    solver: str,
+    steps: int,
+    guided: bool,
+    interval: tuple[float, float],
+) -> dict[str, jax.Array]:
+    """Latents of one batch."""
+    shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
+    arrays = tasks.request(seed, indices, class_id, given, shapes)
+    network, names = functools.partial(architecture.apply, params), architecture.modalities
+    if guided:
+        conditional = bind_task(network, arrays.task, names)
+        field = classifier_free(conditional, class_id, architecture.null_class, guidance, interval, tuple(given))
+    else:
+        field = bind(network, class_id, arrays.task, names)
+    return sample(field, arrays.noise, arrays.key, solver, steps, given=arrays.given, given_time=given_time)
+
+
+def _check(n, steps, batch, seed, solver, guidance, given_time) -> None:
+    for name, value, low in (("n", n, 1), ("steps", steps, 1), ("batch", batch, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value < 2**31:
+            raise UsageError(f"{name} is {value!r}; allowed: an integer of at least {low}")
+    choice("solver", solver, SOLVERS)
+    if not np.isfinite(guidance) or guidance < 0:
+        raise UsageError(f"guidance is {guidance!r}; allowed: a number of at least 0")
+    if not 0 <= given_time <= 1:
+        raise UsageError(f"given_time is {given_time!r}; allowed: 0 to 1")
+
+
+def _caption(names: Sequence[str], given: Sequence[str], seed: int, solver: str, steps: int, guidance: float) -> str:
+    """How samples were made: "given depth; class torus; seed 0; heun, 25 steps"."""
+    task = f"given {' + '.join(given)}" if given else "all modalities together"
+    classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
+    classes = classes.replace("class no class", "no class")
+    guided = f"; guidance {guidance:g}" if guidance != 1 else ""
+    return f"{task}; {classes}; seed {seed}; {solver}, {steps} steps{guided}"

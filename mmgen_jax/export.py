@@ -1,0 +1,66 @@
+"""Writes the newest averaged weights of a workdir as a self-contained model folder.
+
+python -m mmgen_jax.export --config=configs/shapes_tiny.py --workdir=runs/a --out=models/a
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+from etils import epath
+from ml_collections import ConfigDict
+from numpy.typing import DTypeLike
+
+from mmgen_jax import architecture, bundles, checkpoint, errors, settings, telemetry, weights
+from mmgen_jax.errors import UsageError
+
+
+def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, dtype: DTypeLike = np.float32) -> str:
+    """Model `name` (a workdir, folder or bundled name) -> folder `out`; returns a line about what was written.
+
+    Raises UsageError if `out` already holds a model of another architecture.
+    """
+    model, params = bundles.load(name, step)
+    out = epath.Path(out)
+    if (out / checkpoint.FOLDER).exists():
+        raise UsageError(
+            f"--out {out} is a workdir; allowed: another folder, as this file would outlive its checkpoints"
+        )
+    if (out / architecture.FILE).exists():
+        other = architecture.difference(model, architecture.load(out))
+        if other:
+            raise UsageError(f"--out {out} already holds another model: {other.replace('the workdir', 'that one')}")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            f"--out {out} exists and holds no model; allowed: a new folder, an empty one or one of this model"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    model.save(out)
+    path = out / bundles.WEIGHTS_FILE
+    weights.save_params(path, params, dtype)
+    data = path.read_bytes()
+    return f"wrote {path}: {len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
+
+
+def run(config: ConfigDict, workdir: str, out: str) -> str:
+    """What the command does, with its inputs checked."""
+    settings.validate(config)
+    if not out:
+        raise UsageError("--out is empty; it must be the folder to write")
+    bundles.check_config(config, architecture.load(bundles.locate(workdir)), workdir)
+    step = config.sample.checkpoint
+    return export(workdir, out, None if step < 0 else step)
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    telemetry.say(run(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.out))
+
+
+if __name__ == "__main__":
+    errors.define_flags()
+    flags.DEFINE_string("out", "", "Folder to write the model to.")
+    errors.run(main)

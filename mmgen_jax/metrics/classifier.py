@@ -1,0 +1,228 @@
+"""A small classifier of rgb images, independent of the generator: does a sample show the class that was asked for?
+
+Trained on the rendered scenes with flips, blur, noise and colour changes, so that a slightly blurred sample is judged
+by its shape. It comes with the package and is used only for data sets with the very class names it was trained on.
+
+python -m mmgen_jax.metrics.classifier --data_dir=data/shapes32 --out=mmgen_jax/assets/shapes-classifier.safetensors
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags
+from etils import epath
+from flax import nnx, traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as dump_safetensors
+
+from mmgen_jax import errors
+from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.errors import UsageError
+from mmgen_jax.modalities import to_array
+from mmgen_jax.telemetry import say
+
+BUNDLED = epath.Path(__file__).parents[1] / "assets" / "shapes-classifier.safetensors"
+WIDTHS = (24, 32, 48, 64)  # channels of the convolutions
+STRIDES = (2, 1, 2, 1)
+_CHUNK = 256  # images at once
+_KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
+
+
+class ConvNet(nnx.Module):
+    """Four 3 x 3 convolutions with group norm, the mean over the image, and logits."""
+
+    def __init__(self, classes: int, rngs: nnx.Rngs):
+        inputs = (3, *WIDTHS[:-1])
+        self.convs = nnx.List(
+            [nnx.Conv(a, b, (3, 3), strides=s, rngs=rngs) for a, b, s in zip(inputs, WIDTHS, STRIDES, strict=True)]
+        )
+        self.norms = nnx.List([nnx.GroupNorm(b, num_groups=8, rngs=rngs) for b in WIDTHS])
+        self.head = nnx.Linear(2 * WIDTHS[-1], classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, 3] in [-1, 1] -> logits [B, K]."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = jax.nn.relu(norm(conv(x)))
+        return self.head(jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1))
+
+
+@functools.lru_cache
+def _graphdef(classes: int) -> nnx.GraphDef:
+    return nnx.split(nnx.eval_shape(lambda: ConvNet(classes, nnx.Rngs(0))))[0]
+
+
+def _logits(params: dict, x: jax.Array, classes: int) -> jax.Array:
+    return nnx.merge(_graphdef(classes), params)(x)
+
+
+@functools.partial(jax.jit, static_argnames=("classes", "size"))
+def _probabilities(params: dict, rgb: jax.Array, classes: int, size: int) -> jax.Array:
+    x = to_array(rgb)
+    if x.shape[1:3] != (size, size):
+        x = jax.image.resize(x, (len(x), size, size, 3), "linear", antialias=True)
+    return jax.nn.softmax(_logits(params, x, classes))
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Weights of a `ConvNet`, the class names they know and the image size (pixels) they were trained at."""
+
+    params: dict
+    class_names: tuple[str, ...]
+    size: int
+
+    def predict(self, rgb: np.ndarray) -> np.ndarray:
+        """Class probabilities float32 [N, K] of rgb uint8 [N, H, W, 3]; other sizes are resized first.
+
+        Raises ValueError for another type or shape.
+        """
+        rgb = np.asarray(rgb)
+        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
+            raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}: must be uint8 [N, H, W, 3]")
+        parts = []
+        for start in range(0, len(rgb), _CHUNK):
+            part = rgb[start : start + _CHUNK]
+            padded = np.pad(part, ((0, _CHUNK - len(part)), (0, 0), (0, 0), (0, 0)))  # one shape, compiled once
+            parts.append(np.asarray(_probabilities(self.params, padded, len(self.class_names), self.size))[: len(part)])
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.class_names)), np.float32)
+
+    def save(self, path: epath.PathLike) -> None:
+        """Writes float16 weights with the class names and the size as metadata."""
+        flat = {".".join(map(str, name)): v for name, v in traverse_util.flatten_dict(self.params).items()}
+        metadata = {"class_names": json.dumps(self.class_names), "size": str(self.size)}
+        path = epath.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(dump_safetensors({k: np.asarray(v, np.float16) for k, v in flat.items()}, metadata))
+
+
+def _nest(flat: dict) -> dict:
+    """Names with dots -> nested dict, numbers (of lists of layers) as integers."""
+    return traverse_util.unflatten_dict(
+        {tuple(int(k) if k.isdigit() else k for k in name.split(".")): value for name, value in flat.items()}
+    )
+
+
+def load(path: epath.PathLike = BUNDLED) -> Classifier:
+    """Reads what `Classifier.save` wrote; raises UsageError for a missing or damaged file."""
+    if not epath.Path(path).exists():
+        raise UsageError(f"classifier file {str(path)!r} does not exist")
+    try:
+        with safe_open(str(path), "numpy") as file:
+            metadata = file.metadata() or {}
+            names = file.keys()
+            flat = {name: file.get_tensor(name).astype(np.float32) for name in names}
+        return Classifier(_nest(flat), tuple(json.loads(metadata["class_names"])), int(metadata["size"]))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UsageError(f"classifier file {str(path)!r} is damaged or of something else ({error!r})") from error
+
+
+def for_classes(class_names: Sequence[str]) -> Classifier | None:
+    """The bundled classifier if it knows exactly these classes in this order, else None."""
+    if not BUNDLED.exists():
+        return None
+    classifier = load()
+    return classifier if classifier.class_names == tuple(class_names) else None
+
+
+def accuracy(probabilities: np.ndarray, class_id: np.ndarray) -> float:
+    """Share of rows whose largest probability [N, K] is at class_id [N]."""
+    return float(np.mean(probabilities.argmax(-1) == class_id))
+
+
+def per_class(probabilities: np.ndarray, class_id: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
+    """`accuracy` of each class; NaN for one without samples."""
+    rows = {name: class_id == i for i, name in enumerate(class_names)}
+    return {name: accuracy(probabilities[r], class_id[r]) if r.any() else float("nan") for name, r in rows.items()}
+
+
+def augment(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Random flip, blur, gain and offset per channel, and noise of images [B, H, W, 3] in [-1, 1]."""
+    keys = jax.random.split(key, 6)
+    count = len(x)
+    x = jnp.where(jax.random.bernoulli(keys[0], 0.5, (count, 1, 1, 1)), x[:, :, ::-1], x)
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+    blurred = sum(w * padded[:, i : i + x.shape[1]] for i, w in enumerate(_KERNEL))
+    blurred = sum(w * blurred[:, :, i : i + x.shape[2]] for i, w in enumerate(_KERNEL))
+    strength = jax.random.uniform(keys[1], (count, 1, 1, 1))
+    x = x + jnp.where(strength > 0.3, strength, 0) * (blurred - x)
+    gain = jax.random.uniform(keys[2], (count, 1, 1, 3), minval=0.9, maxval=1.1)
+    offset = jax.random.uniform(keys[3], (count, 1, 1, 3), minval=-0.08, maxval=0.08)
+    spread = jax.random.uniform(keys[4], (count, 1, 1, 1), maxval=0.12)
+    return jnp.clip(x * gain + offset + spread * jax.random.normal(keys[5], x.shape), -1, 1)
+
+
+def train(
+    rgb: np.ndarray,
+    class_id: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    steps: int = 1500,
+    batch: int = 128,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+) -> Classifier:
+    """Trains on rgb uint8 [N, H, W, 3] (square) and class_id int [N]; deterministic on one machine."""
+    classes = len(class_names)
+    params = nnx.to_pure_dict(nnx.split(ConvNet(classes, nnx.Rngs(seed)))[1])
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(200, steps // 10), steps)
+    tx = optax.adamw(schedule, weight_decay=1e-3)
+
+    def loss_fn(params: dict, x: jax.Array, labels: jax.Array) -> jax.Array:
+        loss = optax.softmax_cross_entropy_with_integer_labels(_logits(params, x, classes), labels)
+        return loss.mean()
+
+    @jax.jit
+    def step(params, state, key, pixels, labels):
+        loss, gradient = jax.value_and_grad(loss_fn)(params, augment(key, to_array(pixels)), labels)
+        updates, state = tx.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    state, key, rng = tx.init(params), jax.random.key(seed), np.random.default_rng(seed)
+    start = time.monotonic()
+    for i in range(steps):
+        rows = rng.integers(0, len(rgb), batch)
+        params, state, loss = step(params, state, jax.random.fold_in(key, i), rgb[rows], class_id[rows])
+        if (i + 1) % 250 == 0 or i + 1 == steps:
+            spent = time.monotonic() - start
+            left = spent / (i + 1) * (steps - i - 1)
+            say(f"step {i + 1}/{steps}  loss {float(loss):.4f}  {(i + 1) / spent:.1f} steps/s  left {left:.0f} s")
+    return Classifier(jax.tree.map(np.asarray, params), tuple(class_names), int(rgb.shape[1]))
+
+
+def _split(directory: str, split: str, size: int, limit: int | None) -> pipeline.Batch:
+    count = len(tiles.read_tiles(directory, split))
+    return pipeline.load(directory, split, ("rgb",), size, range(count if limit is None else min(limit, count)))
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    names = tiles.class_names(values.data_dir)
+    size = tiles.image_size(values.data_dir)[0]
+    say(f"reading at most {values.scenes} scenes")
+    data = _split(values.data_dir, "train", size, values.scenes)
+    classifier = train(data["rgb"], data["class_id"], names, steps=values.steps, seed=values.seed)
+    classifier.save(values.out)
+    test = _split(values.data_dir, "test", size, None)
+    probabilities = load(values.out).predict(test["rgb"])  # as stored, in half precision
+    parts = per_class(probabilities, test["class_id"], names)
+    say("  ".join(f"{name} {value:.4f}" for name, value in parts.items()))
+    say(f"accuracy on {len(test['rgb'])} test scenes {accuracy(probabilities, test['class_id']):.4f}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", None, "Folder of a data set of tiles with the splits train and test.")
+    flags.DEFINE_string("out", None, "File that the weights are written to, .safetensors.")
+    flags.DEFINE_integer("scenes", 20_000, "At most so many train scenes are used.", lower_bound=1)
+    flags.DEFINE_integer("steps", 1_500, "Optimizer steps.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Of the weights, the order and the augmentation.", lower_bound=0)
+    flags.mark_flags_as_required(["data_dir", "out"])
+    errors.run(main)

@@ -1,0 +1,207 @@
+"""Do the modalities of one sample describe the same scene? NumPy functions of values, one number per image.
+
+Three checks: normals against those that follow from depth by geometry, mask boundaries against edges in the geometry
+and in rgb, and everything against what the model itself predicts from the sample's rgb (`dense.summary`). A model can
+agree with itself and be wrong, so none of these numbers means much alone: read them next to the same number on real
+scenes (what is possible) and on `shuffled` modalities (what chance gives).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmgen_jax.metrics import dense
+
+Values = Mapping[str, np.ndarray]
+
+SMOOTH = 0.05  # largest relative second difference of 1/z where depth counts as smooth
+JUMP = 0.10  # relative difference of 1/z between neighbours that is an edge
+BEND = 20.0  # degrees between the normals of neighbours that are an edge
+CONTRAST = 20.0  # root mean square rgb difference of neighbours (of 255) that is an edge
+
+_FROM_RGB = ("depth/absrel", "depth/l1", "normal/mean", "normal/objects/mean", "mask/miou")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What turns relative depth into geometry: full field of view in degrees and (near, far) in metres."""
+
+    fov_degrees: float
+    depth_range: tuple[float, float]
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping) -> Camera | None:
+        """From what a data set says about itself; None if it does not say it."""
+        if not {"fov_degrees", "depth_range"} <= set(metadata):
+            return None
+        return cls(float(metadata["fov_degrees"]), tuple(metadata["depth_range"]))
+
+
+def normals_from_depth(inverse_depth: np.ndarray, fov_degrees: float) -> np.ndarray:
+    """Surface normals from 1/z [N, H, W], float64 [N, H, W, 3], unit, x right, y up, z towards the camera.
+
+    A point is P = z (u, v, -1) with (u, v) the pixel's ray. A plane n.P = d has 1/z = n.(u, v, -1) / d, affine in
+    (u, v); so with q = 1/z the normal is along -(q_u, q_v, u q_u + v q_v - q). Central differences of q are thus exact
+    on planes, which those of P are not. `fov_degrees` is that of the image's width; pixels are square.
+
+    Raises:
+      ValueError: images smaller than 3 x 3.
+    """
+    q = np.asarray(inverse_depth, np.float64)
+    height, width = q.shape[1:]
+    if min(height, width) < 3:
+        raise ValueError(f"depth is {width}x{height} pixels: must be at least 3x3")
+    step = 2 * np.tan(np.radians(fov_degrees / 2)) / width
+    u = (np.arange(width) - (width - 1) / 2) * step
+    v = ((height - 1) / 2 - np.arange(height))[:, None] * step
+    q_u = np.gradient(q, step, axis=2)
+    q_v = -np.gradient(q, step, axis=1)
+    normal = -np.stack([q_u, q_v, u * q_u + v * q_v - q], -1)
+    return normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
+
+
+def smooth_pixels(inverse_depth: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Bool [N, H, W]: inner pixels with almost linear 1/z along rows and columns, and one region 3 x 3 around."""
+    q = np.asarray(inverse_depth, np.float64)
+    smooth = np.zeros(q.shape, bool)
+    inner = q[:, 1:-1, 1:-1]
+    rows = np.abs(q[:, 2:, 1:-1] + q[:, :-2, 1:-1] - 2 * inner)
+    columns = np.abs(q[:, 1:-1, 2:] + q[:, 1:-1, :-2] - 2 * inner)
+    smooth[:, 1:-1, 1:-1] = np.maximum(rows, columns) < SMOOTH * inner
+    if mask is not None:
+        smooth &= ~_dilate(region_boundaries(mask))
+    return smooth
+
+
+def depth_normal_angle(
+    depth: np.ndarray, normal: np.ndarray, camera: Camera, mask: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Angle between normals and those that follow from depth, on `smooth_pixels`.
+
+    Args:
+      depth: relative inverse depth [N, H, W] in [0, 1], at the fixed scale of `camera.depth_range`.
+      normal: unit vectors [N, H, W, 3].
+      camera: of the data set.
+      mask: region ids [N, H, W], or None.
+
+    Returns:
+      angle: mean per image in degrees [N], NaN where no pixel is smooth; pixels: share of pixels compared [N].
+    """
+    inverse = dense.to_inverse_depth(depth, camera.depth_range)
+    where = smooth_pixels(inverse, mask)
+    derived = normals_from_depth(inverse, camera.fov_degrees)
+    return {
+        "angle": dense.normal_errors(derived, np.asarray(normal, np.float64), where)["mean"],
+        "pixels": where.mean((1, 2)),
+    }
+
+
+def _mark(right: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Pixels before an edge to the right, bool [N, H, W-1], or below, [N, H-1, W] -> [N, H, W]; one side, so thin."""
+    edges = np.zeros((*right.shape[:2], down.shape[2]), bool)
+    edges[:, :, :-1] |= right
+    edges[:, :-1] |= down
+    return edges
+
+
+def _dilate(edges: np.ndarray) -> np.ndarray:
+    """A mark and its eight neighbours."""
+    padded = np.pad(edges, ((0, 0), (1, 1), (1, 1)))
+    rows = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
+    return rows[:, :, :-2] | rows[:, :, 1:-1] | rows[:, :, 2:]
+
+
+def region_boundaries(mask: np.ndarray) -> np.ndarray:
+    """Pixels of region ids [N, H, W] whose neighbour to the right or below is another region, bool."""
+    return _mark(mask[:, :, 1:] != mask[:, :, :-1], mask[:, 1:] != mask[:, :-1])
+
+
+def geometry_edges(inverse_depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Pixels at a jump of 1/z [N, H, W] (relative to its mean there) or a bend of the normals [N, H, W, 3], bool."""
+
+    def edge(a: tuple, b: tuple) -> np.ndarray:
+        jump = np.abs(inverse_depth[a] - inverse_depth[b]) > JUMP / 2 * (inverse_depth[a] + inverse_depth[b])
+        return jump | (dense.angle(normal[a], normal[b]) > BEND)
+
+    every, after, before = slice(None), slice(1, None), slice(None, -1)
+    return _mark(edge((every, every, after), (every, every, before)), edge((every, after), (every, before)))
+
+
+def rgb_edges(rgb: np.ndarray) -> np.ndarray:
+    """Pixels of rgb uint8 [N, H, W, 3] whose colour differs much from the next one's, bool [N, H, W]."""
+    rgb = np.asarray(rgb, np.float32)
+
+    def edge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.sqrt(((a - b) ** 2).mean(-1)) > CONTRAST
+
+    return _mark(edge(rgb[:, :, 1:], rgb[:, :, :-1]), edge(rgb[:, 1:], rgb[:, :-1]))
+
+
+def boundary_scores(boundaries: np.ndarray, edges: np.ndarray) -> dict[str, np.ndarray]:
+    """How well two edge maps, bool [N, H, W], coincide, per image [N].
+
+    recall: share of boundary pixels with an edge at most one pixel away; precision: share of edge pixels with such a
+    boundary; f: their harmonic mean. Edges inside a region are real (a box has them), so precision is below 1.
+    """
+    recall = dense._image_mean(_dilate(edges), boundaries)
+    precision = dense._image_mean(_dilate(boundaries), edges)
+    total = np.where(recall + precision > 0, recall + precision, 1)
+    return {"recall": recall, "precision": precision, "f": 2 * recall * precision / total}
+
+
+def summary(
+    values: Values,
+    from_rgb: Values | None,
+    regions: Sequence[str],
+    camera: Camera | None,
+) -> dict[str, float]:
+    """The checks that the modalities at hand allow, averaged over samples.
+
+    Args:
+      values: one entry per modality, as `dense.summary` takes them.
+      from_rgb: what the model predicts from the rgb of the same samples, or None.
+      regions: names of the region ids.
+      camera: of the data set, or None.
+
+    Returns:
+      flat dict: depth-normal/angle (degrees) and depth-normal/pixels; boundary/geometry/f and boundary/rgb/f (and
+      recall, precision); rgb-rest/... as `dense.summary` names them, with the sample as the truth.
+    """
+    scores: dict[str, float] = {}
+    mask = values.get("mask")
+    if camera is not None and {"depth", "normal"} <= set(values):
+        result = depth_normal_angle(values["depth"], values["normal"], camera, mask)
+        scores |= {f"depth-normal/{key}": dense.mean(value) for key, value in result.items()}
+    edges = {}
+    if camera is not None and {"depth", "normal"} <= set(values):
+        inverse = dense.to_inverse_depth(values["depth"], camera.depth_range)
+        edges["geometry"] = geometry_edges(inverse, values["normal"])
+    if "rgb" in values:
+        edges["rgb"] = rgb_edges(values["rgb"])
+    if mask is not None:
+        boundaries = region_boundaries(mask)
+        for name, marked in edges.items():
+            result = boundary_scores(boundaries, marked)
+            scores |= {f"boundary/{name}/{key}": dense.mean(value) for key, value in result.items()}
+    if from_rgb:
+        depth_range = None if camera is None else camera.depth_range
+        rest = dense.summary(from_rgb, values, regions, depth_range)
+        scores |= {f"rgb-rest/{key}": rest[key] for key in _FROM_RGB if key in rest}
+    return scores
+
+
+def shuffled(values: Values, from_rgb: Values | None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+    """Every modality from another sample: entry m of `values` is rolled by m + 1 samples, `from_rgb` along with rgb.
+
+    Raises:
+      ValueError: not more samples than modalities.
+    """
+    count = len(next(iter(values.values())))
+    if count <= len(values):
+        raise ValueError(f"{count} samples of {len(values)} modalities: shuffling needs at least {len(values) + 1}")
+    offset = {name: m + 1 for m, name in enumerate(values)}
+    rolled = {name: np.roll(value, offset[name], axis=0) for name, value in values.items()}
+    return rolled, from_rgb and {name: np.roll(value, offset["rgb"], axis=0) for name, value in from_rgb.items()}

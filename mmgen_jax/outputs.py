@@ -1,0 +1,106 @@
+"""What a request returns: values of every modality, and the files that show them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from etils import epath
+
+from mmgen_jax import gallery, pictures
+from mmgen_jax.modalities import MODALITIES, to_pixels
+
+
+class Outputs(dict[str, np.ndarray]):
+    """A dict modality -> values of all samples.
+
+    rgb uint8 [n, H, W, 3]; depth float32 [n, H, W] in [0, 1], 1 = nearest; normal float32 unit vectors [n, H, W, 3];
+    mask int32 region ids [n, H, W].
+
+    Attributes:
+      given: names of the modalities that were given.
+      palette: uint8 [R, 3], colours of the regions.
+      caption: how the samples were made, in one line.
+      rows: a name of each sample.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, np.ndarray],
+        given: Sequence[str],
+        palette: np.ndarray,
+        caption: str = "",
+        rows: Sequence[str] = (),
+    ):
+        super().__init__(values)
+        self.given, self.palette, self.caption = tuple(given), palette, caption
+        self.rows = tuple(rows) or tuple(str(i) for i in range(len(next(iter(values.values())))))
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """uint8 [n, H, W, 3] of each modality, to look at."""
+        return {m: MODALITIES[m].picture(value, self.palette) for m, value in self.items()}
+
+    def sheet(self) -> np.ndarray:
+        """uint8 [height, width, 3]: one row per sample, given modalities framed."""
+        return pictures.sheet(self.pictures(), given=self.given)
+
+    def section(self, title: str = "Samples") -> gallery.Section:
+        """All samples as a section of a gallery."""
+        return gallery.Section(title, self.pictures(), self.caption, self.given, self.rows)
+
+    def comparison(self, truth: Mapping[str, np.ndarray], title: str = "Against the truth") -> gallery.Section:
+        """Section with the given modalities, then prediction, truth and error of each other one that `truth` has.
+
+        `truth` maps modality -> values as in here.
+        """
+        shown = self.pictures()
+        columns = {m: shown[m] for m in self.given}
+        for m in self:
+            if m in truth and m not in self.given:
+                columns[m] = shown[m]
+                columns[f"{m} truth"] = MODALITIES[m].picture(truth[m], self.palette)
+                columns[f"{m} error"] = pictures.error_map(m, self[m], truth[m])
+        return gallery.Section(title, columns, self.caption, self.given, self.rows)
+
+    def save(
+        self, folder: epath.PathLike, title: str = "MMGen samples", sections: Sequence[gallery.Section] = ()
+    ) -> list[str]:
+        """Writes every sample and the pictures of all; returns the names of the files.
+
+        rgb_000.png; depth_000.png with 16 bits; normal_000.png and, exactly, normal_000.npy; mask_000.png in the
+        palette's colours and mask_ids_000.png; sheet.png side by side; grid.png of rgb; gallery.html. Each file is
+        whole or not there, and the last one, the gallery, tells that all are.
+
+        Args:
+          folder: is made if it does not exist; files of the same names are replaced.
+          title: of the gallery.
+          sections: more sections of the gallery.
+        """
+        folder = epath.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        files: dict[str, bytes] = {}
+        for i in range(len(self.rows)):
+            for m, value in self.items():
+                files |= _files(m, value[i], self.palette, f"{i:03d}")
+        files["sheet.png"] = pictures.png(self.sheet())
+        if "rgb" in self:
+            files["grid.png"] = pictures.png(pictures.grid(self["rgb"]))
+        for name, data in files.items():
+            pictures.write(folder / name, data)
+        gallery.write_gallery(folder / "gallery.html", [self.section(), *sections], title)
+        return [*files, "gallery.html"]
+
+
+def _files(name: str, value: np.ndarray, palette: np.ndarray, number: str) -> dict[str, bytes]:
+    """Files of one modality of one sample."""
+    if name == "depth":
+        return {f"depth_{number}.png": pictures.png(to_pixels(2 * value.astype(np.float64) - 1, np.uint16))}
+    files = {f"{name}_{number}.png": pictures.png(MODALITIES[name].picture(value, palette))}
+    if name == "normal":
+        exact = io.BytesIO()
+        np.save(exact, value)
+        files[f"normal_{number}.npy"] = exact.getvalue()
+    if name == "mask":
+        files[f"mask_ids_{number}.png"] = pictures.png(value.astype(np.uint8))
+    return files

@@ -1,0 +1,125 @@
+"""Samples of a trained model as files.
+
+python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=runs/a
+python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=shapes-tiny \
+  --config.sample.task=depth --config.sample.images.depth=depth.png --config.sample.class_id=torus
+
+What a task gives comes from `sample.images`, or else from the data set's test split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+from etils import epath
+from ml_collections import ConfigDict
+
+from mmgen_jax import architecture as architectures
+from mmgen_jax import bundles, errors, settings, telemetry
+from mmgen_jax.api import MMGen
+from mmgen_jax.architecture import Architecture
+from mmgen_jax.conditioning import subset
+from mmgen_jax.data import pipeline
+from mmgen_jax.errors import UsageError
+from mmgen_jax.modalities import MODALITIES, to_array
+from mmgen_jax.outputs import Outputs
+
+JOINT = "category"
+
+
+def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
+    """Modalities that a task such as "category" or "rgb+mask" gives; raises UsageError for an unknown one or all."""
+    if task == JOINT:
+        return ()
+    try:
+        chosen = subset(task, modalities)
+    except UsageError as error:
+        allowed = f"{JOINT}, or some of {', '.join(modalities)} joined by +"
+        raise UsageError(f"config key sample.task is {task!r}; allowed: {allowed}") from error
+    if chosen.all():
+        raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
+    return tuple(m for m, wanted in zip(modalities, chosen, strict=True) if wanted)
+
+
+def scenes(config: ConfigDict, architecture: Architecture) -> dict[str, np.ndarray]:
+    """Values of `sample.n` scenes of the test split, those modalities that all of them have."""
+    names, n = architecture.modalities, config.sample.n
+    indices = range(config.sample.index, config.sample.index + n)
+    batch = pipeline.load(config.data.dir, config.data.test_split, names, config.data.image_size, indices)
+    return {
+        m: MODALITIES[m].value(to_array(batch[m]), architecture.palette)
+        for i, m in enumerate(names)
+        if batch["present"][:, i].all()
+    }
+
+
+def conditions(config: ConfigDict, architecture: Architecture) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+    """What is given (files, or values of test scenes), and the scenes' values where they come from the test split.
+
+    Raises UsageError for files that the task does not use, files of a part of the task, or no scenes.
+    """
+    task = config.sample.task
+    names = given_names(task, architecture.modalities)
+    files = {m: path for m, path in config.sample.images.items() if path}
+    for m, path in files.items():
+        if m not in names:
+            raise UsageError(
+                f"config key sample.images.{m} is {path!r}; allowed: empty, as task {task!r} does not use it"
+            )
+    for m in names:
+        if files and m not in files:
+            raise UsageError(f"config key sample.images.{m} is empty; task {task!r} with files needs one for each")
+    if files or not names:
+        return files, {}
+    try:
+        truth = scenes(config, architecture)
+    except UsageError as error:
+        raise UsageError(f"task {task!r} needs sample.images.{names[0]} or a data set: {error}") from error
+    for m in names:
+        if m not in truth:
+            raise UsageError(f"some scenes of {config.data.test_split!r} from {config.sample.index} on have no {m}")
+    return {m: truth[m] for m in names}, truth
+
+
+def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath.Path]:
+    """What the command does: outputs and the folder they are in. Raises UsageError."""
+    settings.validate(config)
+    chosen, folder = config.sample, bundles.locate(workdir)
+    architecture = architectures.load(folder)
+    bundles.check_config(config, architecture, workdir)
+    given, truth = conditions(config, architecture)
+    architecture.class_index(chosen.class_id)  # before weights are read
+    model = MMGen.load(workdir, None if chosen.checkpoint < 0 else chosen.checkpoint)
+    outputs = model.generate(
+        class_id=chosen.class_id,
+        n=chosen.n,
+        given=given,
+        steps=chosen.steps,
+        solver=chosen.solver,
+        guidance=chosen.guidance,
+        guidance_interval=chosen.guidance_interval,
+        given_time=chosen.given_time,
+        seed=chosen.seed,
+        batch=chosen.batch,
+    )
+    here = epath.Path() if workdir in bundles.bundled() else folder
+    target = epath.Path(out) if out else here / "samples" / chosen.task
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"--out {target} is a file; allowed: a folder")
+    sections = [outputs.comparison(truth)] if truth else []
+    outputs.save(target, f"MMGen: {chosen.task}", sections)
+    return outputs, target
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    outputs, folder = run(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.out)
+    telemetry.say(f"{len(outputs.rows)} samples ({outputs.caption}) in {folder}; look at {folder / 'gallery.html'}")
+
+
+if __name__ == "__main__":
+    errors.define_flags()
+    flags.DEFINE_string("out", "", "Folder for the files; empty = WORKDIR/samples/TASK.")
+    errors.run(main)

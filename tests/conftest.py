@@ -1,0 +1,45 @@
+"""Eight virtual CPU devices, and small data sets and models that several test files share."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+
+from configs import shapes_tiny  # noqa: E402
+from mmgen_jax.data import shapes  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_flags():
+    """Grain's workers and app.run want absl's flags parsed."""
+    flags.FLAGS(["pytest"], known_only=True)
+
+
+@pytest.fixture(scope="session")
+def tiles_dir(tmp_path_factory) -> str:
+    """A data set of 96 train and 24 test scenes at 16 x 16."""
+    folder = str(tmp_path_factory.mktemp("tiles"))
+    shapes.build(folder, shapes.Recipe(size=16, train=96, test=24))
+    return folder
+
+
+@pytest.fixture
+def tiny_config(tiles_dir):
+    """configs/shapes_tiny.py with a network of a few thousand parameters on `tiles_dir`."""
+    config = shapes_tiny.get_config()
+    config.data.dir = tiles_dir
+    config.data.image_size = 16
+    config.autoencoder.components = (8, 4, 8, 8)
+    config.model.update({"depth": 2, "width": 16, "heads": 2})
+    config.optim.update({"warmup_steps": 0, "decay_steps": 0})
+    config.train.update({"batch": 16, "steps": 4, "save_every": 2, "log_every": 1, "sample_every": 0})
+    return config
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

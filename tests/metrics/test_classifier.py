@@ -1,0 +1,73 @@
+"""The classifier: it learns, survives the file, and the bundled one knows the rendered scenes."""
+
+import jax
+import numpy as np
+import pytest
+
+from mmgen_jax.data.primitives import KINDS
+from mmgen_jax.data.render import render
+from mmgen_jax.errors import UsageError
+from mmgen_jax.metrics import classifier
+
+NAMES = ("dark", "bright")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    class_id = np.arange(64) % 2
+    rgb = np.random.default_rng(0).integers(0, 60, (64, 8, 8, 3), np.uint8) + (150 * class_id[:, None, None, None])
+    rgb = rgb.astype(np.uint8)
+    return classifier.train(rgb, class_id, NAMES, steps=30, batch=16), rgb, class_id
+
+
+def test_it_learns_and_is_small(trained):
+    model, rgb, class_id = trained
+    probabilities = model.predict(rgb)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+    assert classifier.accuracy(probabilities, class_id) == 1
+    assert sum(leaf.size for leaf in jax.tree.leaves(model.params)) < 100_000
+
+
+def test_other_sizes_are_resized(trained):
+    model, rgb, class_id = trained
+    large = rgb.repeat(2, 1).repeat(2, 2)
+    assert classifier.accuracy(model.predict(large), class_id) == 1
+    assert model.predict(rgb[:0]).shape == (0, 2)
+
+
+def test_file_keeps_predictions_and_names(trained, tmp_path):
+    model, rgb, _ = trained
+    model.save(tmp_path / "a" / "c.safetensors")
+    loaded = classifier.load(tmp_path / "a" / "c.safetensors")
+    assert (loaded.class_names, loaded.size) == (NAMES, 8)
+    np.testing.assert_allclose(loaded.predict(rgb), model.predict(rgb), atol=1e-2)
+
+
+def test_per_class_accuracy_by_hand():
+    probabilities = np.eye(3)[[0, 1, 1, 2]]
+    scores = classifier.per_class(probabilities, np.array([0, 0, 1, 1]), ("a", "b", "c"))
+    assert scores["a"] == scores["b"] == 0.5 and np.isnan(scores["c"])
+
+
+def test_augmentation_keeps_range_and_shape():
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 3)).astype(np.float32)
+    y = classifier.augment(jax.random.key(0), x)
+    assert y.shape == x.shape and np.abs(y).max() <= 1 and not np.allclose(x, y)
+
+
+def test_bundled_one_knows_rendered_scenes():
+    model = classifier.for_classes(KINDS)
+    assert classifier.BUNDLED.stat().length < 300_000
+    scene = render(0, "test", np.arange(1000, 1256), model.size)
+    assert classifier.accuracy(model.predict(scene["rgb"]), scene["class_id"]) > 0.98
+    assert classifier.for_classes(KINDS[::-1]) is None and classifier.for_classes(("cat", "dog")) is None
+
+
+def test_error_messages(trained, tmp_path):
+    with pytest.raises(ValueError, match=r"rgb is float64 \(1, 8, 8, 3\): must be uint8"):
+        trained[0].predict(np.zeros((1, 8, 8, 3)))
+    with pytest.raises(UsageError, match="does not exist"):
+        classifier.load(tmp_path / "none.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(UsageError, match="is damaged"):
+        classifier.load(tmp_path / "broken.safetensors")

@@ -1,0 +1,102 @@
+"""Consistency: analytic surfaces, marks by hand, and rendered scenes against shuffled ones."""
+
+import numpy as np
+import pytest
+
+from mmgen_jax.data.render import DEPTH_RANGE, depth_to_relative, pixel_rays, render
+from mmgen_jax.data.scenes import FOV_DEGREES
+from mmgen_jax.metrics import consistency, dense
+from mmgen_jax.modalities import REGIONS
+
+CAMERA = consistency.Camera(FOV_DEGREES, DEPTH_RANGE)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    scene = render(0, "test", np.arange(64), 32)
+    depth = depth_to_relative(scene["depth"])
+    return {"rgb": scene["rgb"], "depth": depth, "normal": scene["normal"], "mask": scene["mask"].astype(int)}
+
+
+@pytest.mark.parametrize("normal", [(0, 0, 1), (0, 0.9, 0.5), (-0.6, 0.2, 0.7), (0.3, -0.5, 0.9)])
+def test_normals_of_a_plane_are_exact(normal):
+    normal = np.array(normal) / np.linalg.norm(normal)
+    inverse = np.einsum("i,ihw->hw", normal, pixel_rays(16)) / -3.0  # n.P = -3 m
+    # A plane seen from behind has negative 1/z somewhere; these do not matter to the derivative.
+    found = consistency.normals_from_depth(inverse[None], FOV_DEGREES)
+    np.testing.assert_allclose(found, np.broadcast_to(normal, found.shape), atol=1e-9)
+
+
+def test_normals_of_a_sphere():
+    rays, center, radius = pixel_rays(96), np.array([0.2, -0.1, -5.0]), 1.0
+    toward, square = np.einsum("i,ihw->hw", center, rays), (rays**2).sum(0)
+    inside = toward**2 - square * (center @ center - radius**2)
+    z = (toward - np.sqrt(np.maximum(inside, 0))) / square
+    truth = np.moveaxis(z * rays - center[:, None, None], 0, -1) / radius
+    found = consistency.normals_from_depth(1 / z[None], FOV_DEGREES)[0]
+    # Away from the silhouette, where depth falls off without bound.
+    facing = (truth * -np.moveaxis(rays, 0, -1)).sum(-1) / np.sqrt(square)
+    where = (inside > 0) & (facing > 0.5)
+    assert where.sum() > 500
+    assert dense.angle(found, truth)[where].max() < 1.0
+
+
+def test_smooth_pixels_keep_off_depth_jumps_and_region_boundaries():
+    inverse = np.full((1, 7, 9), 0.2)
+    inverse[:, :, 4:] = 0.1
+    smooth = consistency.smooth_pixels(inverse)
+    np.testing.assert_array_equal(smooth[0, 3], [0, 1, 1, 0, 0, 1, 1, 1, 0])
+    assert not smooth[0, 0].any() and not smooth[0, -1].any()
+    regions = np.zeros((1, 7, 9), int)
+    regions[:, 4:] = 1
+    smooth = consistency.smooth_pixels(np.full((1, 7, 9), 0.2), regions)
+    np.testing.assert_array_equal(smooth[0, :, 4], [0, 1, 0, 0, 0, 1, 0])
+
+
+def test_boundary_scores_by_hand():
+    mask, edges = np.zeros((3, 5, 8), int), np.zeros((3, 5, 8), bool)
+    mask[:, :, 4:] = 1
+    boundaries = consistency.region_boundaries(mask)
+    np.testing.assert_array_equal(np.argwhere(boundaries[0])[:, 1], [3] * 5)
+    edges[0, :, 4] = True  # one pixel beside: counts
+    edges[1, :, 5] = True  # two pixels beside: does not
+    edges[2, :, 3] = edges[2, :, 7] = True  # half of the edges have a boundary
+    scores = consistency.boundary_scores(boundaries, edges)
+    np.testing.assert_allclose(scores["recall"], [1, 0, 1])
+    np.testing.assert_allclose(scores["precision"], [1, 0, 0.5])
+    np.testing.assert_allclose(scores["f"], [1, 0, 2 / 3])
+
+
+def test_rendered_scenes_agree_and_shuffled_ones_do_not(scenes):
+    real = consistency.summary(scenes, scenes, REGIONS, CAMERA)
+    values, from_rgb = consistency.shuffled(scenes, {m: scenes[m] for m in ("depth", "normal", "mask")})
+    mixed = consistency.summary(values, from_rgb, REGIONS, CAMERA)
+    assert real["depth-normal/angle"] < 1 and mixed["depth-normal/angle"] > 12
+    assert real["depth-normal/pixels"] > 0.4
+    assert real["boundary/geometry/recall"] > 0.98
+    assert real["boundary/geometry/f"] > 0.9 and mixed["boundary/geometry/f"] < 0.7
+    assert real["boundary/rgb/f"] > 0.85 and mixed["boundary/rgb/f"] < 0.65
+    assert real["rgb-rest/depth/absrel"] < 1e-6 and mixed["rgb-rest/depth/absrel"] > 0.05
+    assert real["rgb-rest/mask/miou"] == 1 and mixed["rgb-rest/mask/miou"] < 0.6
+    assert real["rgb-rest/normal/mean"] < 1e-3 and mixed["rgb-rest/normal/mean"] > 12
+
+
+def test_shuffled_takes_every_modality_from_another_scene():
+    values = {m: np.arange(6) for m in ("depth", "rgb", "mask")}
+    rolled, from_rgb = consistency.shuffled(values, {"depth": np.arange(6)})
+    assert {tuple((value - np.arange(6)) % 6) for value in rolled.values()} == {(5,) * 6, (4,) * 6, (3,) * 6}
+    np.testing.assert_array_equal(from_rgb["depth"], rolled["rgb"])
+
+
+def test_without_camera_or_other_modalities_the_rest_remains(scenes):
+    scores = consistency.summary({m: scenes[m] for m in ("rgb", "depth", "mask")}, None, REGIONS, None)
+    assert set(scores) == {"boundary/rgb/f", "boundary/rgb/recall", "boundary/rgb/precision"}
+    assert consistency.Camera.from_metadata({"fov_degrees": 40}) is None
+    assert consistency.Camera.from_metadata({"fov_degrees": 40, "depth_range": [3.5, 11]}) == CAMERA
+
+
+def test_error_messages():
+    with pytest.raises(ValueError, match=r"depth is 2x5 pixels: must be at least 3x3"):
+        consistency.normals_from_depth(np.ones((1, 5, 2)), 40)
+    with pytest.raises(ValueError, match=r"2 samples of 2 modalities: shuffling needs at least 3"):
+        consistency.shuffled({"rgb": np.zeros(2), "mask": np.zeros(2)}, None)

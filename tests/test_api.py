@@ -1,0 +1,194 @@
+"""MMGen on a model with random weights."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tiny_model
+from PIL import Image
+
+from mmgen_jax import bundles, export, weights
+from mmgen_jax.api import MMGen
+from mmgen_jax.errors import UsageError
+from mmgen_jax.modalities import PALETTE
+
+FAST = {"steps": 2, "solver": "euler"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_model.save(tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return MMGen.load(folder)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return tiny_model.values(3)
+
+
+def test_import_is_cheap():
+    code = "import sys, mmgen_jax; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_outputs_have_the_promised_types_and_ranges(model):
+    out = model.generate(class_id=3, n=3, **FAST)
+    assert list(out) == ["rgb", "depth", "normal", "mask"]
+    assert out["rgb"].shape == (3, 16, 16, 3) and out["rgb"].dtype == np.uint8
+    assert out["depth"].shape == (3, 16, 16) and out["depth"].dtype == np.float32
+    assert 0 <= out["depth"].min() and out["depth"].max() <= 1
+    np.testing.assert_allclose(np.linalg.norm(out["normal"], axis=-1), 1, atol=1e-5)
+    assert out["mask"].shape == (3, 16, 16) and set(np.unique(out["mask"])) <= {0, 1, 2, 3}
+    assert all(picture.shape == (3, 16, 16, 3) and picture.dtype == np.uint8 for picture in out.pictures().values())
+
+
+def test_a_sample_does_not_depend_on_how_many_there_are(model):
+    many = model.generate(class_id=3, n=5, batch=4, **FAST)
+    few = model.generate(class_id=3, n=3, batch=4, **FAST)
+    one = model.generate(class_id=3, n=1, **FAST)
+    for m in many:
+        np.testing.assert_allclose(many[m][:3].astype(float), few[m].astype(float), atol=1)
+        np.testing.assert_allclose(many[m][:1].astype(float), one[m].astype(float), atol=1)
+    assert np.abs(many["depth"][:1] - one["depth"]).max() < 1e-4
+    assert np.abs(many["depth"][3] - many["depth"][4]).max() > 0.05
+
+
+def test_seed_and_class_matter(model):
+    first, again = model.generate(3, n=3, **FAST), model.generate(3, n=3, **FAST)
+    np.testing.assert_array_equal(first["rgb"], again["rgb"])
+    assert not np.array_equal(first["rgb"], model.generate(3, n=3, seed=1, **FAST)["rgb"])
+    assert not np.array_equal(first["depth"], model.generate(4, n=3, **FAST)["depth"])
+    name = model.class_names[3]
+    np.testing.assert_array_equal(first["rgb"], model.generate(name, n=3, **FAST)["rgb"])
+    mixed = model.generate([0, name, 1], n=3, **FAST)
+    np.testing.assert_allclose(mixed["depth"][1], first["depth"][1], atol=1e-4)
+    assert mixed.rows[1] == f"1 {name}"
+
+
+def test_given_modalities_are_returned_and_matter(model, scenes):
+    given = {"depth": scenes["depth"], "mask": scenes["mask"]}
+    out = model.generate(n=3, given=given, **FAST)
+    for m, value in given.items():
+        np.testing.assert_array_equal(out[m], value)
+    assert out.given == ("depth", "mask")
+    one = model.generate(n=3, given={m: value[0] for m, value in given.items()}, **FAST)
+    np.testing.assert_array_equal(one["depth"], np.stack([scenes["depth"][0]] * 3))
+    assert not np.array_equal(one["rgb"][1], out["rgb"][1])
+    np.testing.assert_allclose(one["normal"][0], out["normal"][0], atol=1e-3)
+
+
+def test_guidance_changes_samples_only_with_a_class(model):
+    plain = model.generate(3, n=3, **FAST)
+    strong = model.generate(3, n=3, guidance=4.0, **FAST)
+    assert np.abs(plain["depth"] - strong["depth"]).max() > 1e-3
+    np.testing.assert_array_equal(model.generate(n=3, guidance=4.0, **FAST)["rgb"], model.generate(n=3, **FAST)["rgb"])
+
+
+def test_encode_and_decode_are_inverse_up_to_the_autoencoder(model, scenes):
+    again = model.decode(model.encode(scenes))
+    assert np.abs(again["depth"] - scenes["depth"]).mean() < 0.05
+    assert (again["mask"] == scenes["mask"]).mean() > 0.8
+
+
+def test_velocity(model):
+    shapes = model.architecture.latent_shapes(2)
+    x = {m: np.ones(shape, np.float32) for m, shape in shapes.items()}
+    velocity = model.velocity(x, np.full((2, 4), 0.5, np.float32), [0, 1], [0, 0])
+    assert {m: v.shape for m, v in velocity.items()} == shapes
+    assert all(v.dtype == np.float32 for v in velocity.values())
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"class_id": 8}, "class is 8; allowed: 0 to 7"),
+        ({"class_id": "unicorn"}, "class is 'unicorn'"),
+        ({"class_id": [1, 2], "n": 3}, "class_id has 2 entries; allowed: one, or n = 3"),
+        ({"n": 0}, "n is 0; allowed: an integer of at least 1"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"solver": "magic"}, "solver is 'magic'; allowed: euler, heun"),
+        ({"guidance": -1.0}, "guidance is -1.0"),
+        ({"guidance_interval": (0.7, 0.1)}, "guidance_interval"),
+        ({"given_time": 2}, "given_time is 2; allowed: 0 to 1"),
+        ({"given": {"flow": "a.png"}}, "given modality is 'flow'; allowed: rgb, depth, normal, mask"),
+        (
+            {"given": {"depth": np.zeros((3, 16, 16), np.uint8)}, "n": 2},
+            "given depth has 3 images; allowed: 1, or n = 2",
+        ),
+        ({"given": dict.fromkeys(("rgb", "depth", "normal", "mask"))}, "at least one must be left"),
+    ],
+)
+def test_bad_requests_are_named(model, request_, message):
+    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
+        model.generate(**request_)
+
+
+def test_saved_files_hold_the_values(model, scenes, tmp_path):
+    out = model.generate(n=3, given={"depth": scenes["depth"], "mask": scenes["mask"]}, **FAST)
+    names = out.save(tmp_path / "a" / "b", sections=[out.comparison(scenes)])
+    assert sorted(names) == sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) and len(names) == 3 * 6 + 3
+
+    def read(name):
+        return np.array(Image.open(tmp_path / "a" / "b" / name))
+
+    np.testing.assert_array_equal(read("rgb_001.png"), out["rgb"][1])
+    depth = read("depth_002.png")
+    assert depth.dtype == np.uint16
+    np.testing.assert_allclose(depth / 65535, out["depth"][2], atol=1e-5)
+    np.testing.assert_array_equal(np.load(tmp_path / "a" / "b" / "normal_000.npy"), out["normal"][0])
+    np.testing.assert_array_equal(read("mask_ids_000.png"), out["mask"][0])
+    np.testing.assert_array_equal(read("mask_000.png"), PALETTE[out["mask"][0]])
+    files = {"depth": tmp_path / "a" / "b" / "depth_002.png", "mask": tmp_path / "a" / "b" / "mask_002.png"}
+    again = model.generate(n=3, given=files, **FAST)
+    np.testing.assert_array_equal(again["mask"][0], out["mask"][2])
+    np.testing.assert_allclose(again["depth"][0], out["depth"][2], atol=1e-5)
+
+
+def test_weights_round_trip_in_both_precisions(folder, tmp_path):
+    _, params = tiny_model.build()
+    for dtype, tolerance in ((np.float32, 0), (np.float16, 2e-3)):
+        weights.save_params(tmp_path / "w.safetensors", params, dtype)
+        again = weights.load_params(tmp_path / "w.safetensors")
+        for name in ("patch_embed", "heads"):
+            a, b = (jax.tree.leaves(p[name]) for p in (params, again))
+            for x, y in zip(a, b, strict=True):
+                np.testing.assert_allclose(x, y, atol=tolerance)
+
+
+def test_models_that_cannot_be_loaded_are_named(folder, tmp_path):
+    with pytest.raises(UsageError, match="no model at"):
+        MMGen.load(tmp_path / "nothing")
+    with pytest.raises(UsageError, match=r"model.json is missing"):
+        MMGen.load(tmp_path)
+    broken = tiny_model.save(tmp_path / "broken")
+    _, params = tiny_model.build()
+    weights.save_params(broken / bundles.WEIGHTS_FILE, {k: v for k, v in params.items() if k != "heads"})
+    with pytest.raises(UsageError, match=r"weight heads\..* is missing"):
+        MMGen.load(broken)
+    (broken / bundles.WEIGHTS_FILE).write_bytes(b"junk")
+    with pytest.raises(UsageError, match="is damaged"):
+        MMGen.load(broken)
+
+
+def test_export_makes_a_folder_that_loads(folder, tmp_path):
+    line = export.export(folder, tmp_path / "out")
+    assert "sha256" in line and "bytes" in line and "\n" not in line
+    export.export(folder, tmp_path / "out")  # the same model may be replaced
+    architecture, params = bundles.load(tmp_path / "out")
+    original, wanted = bundles.load(folder)
+    assert architecture.to_json() == original.to_json()
+    np.testing.assert_array_equal(params["patch_embed"]["kernel"], wanted["patch_embed"]["kernel"])
+    stored = (tmp_path / "out" / "model.json").read_text()
+    (tmp_path / "out" / "model.json").write_text(stored.replace('"num_classes": 8', '"num_classes": 9'))
+    with pytest.raises(UsageError, match=r"already holds another model: model.num_classes is 8"):
+        export.export(folder, tmp_path / "out")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(UsageError, match="holds no model; allowed"):
+        export.export(folder, tmp_path / "full")

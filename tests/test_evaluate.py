@@ -1,0 +1,131 @@
+"""The evaluate command on a tiny model, and its parts where data are missing."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from mmgen_jax import evaluate
+from mmgen_jax.data import pipeline
+from mmgen_jax.errors import UsageError
+from mmgen_jax.metrics.predict import Runner, Sampling
+from tests import tiny_model
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    return tiny_model.save(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model.build()
+
+
+@pytest.fixture
+def config(tiles_dir):
+    c = tiny_model.config()
+    c.data.dir = tiles_dir
+    c.sample.guidance = 1.5
+    c.evaluate.update({"n": 12, "samples": 10, "batch": 8, "steps": 2, "draws": 2})
+    return c
+
+
+@pytest.fixture
+def batch(tiles_dir):
+    return pipeline.load(tiles_dir, "test", ("rgb", "depth", "normal", "mask"), tiny_model.SIZE, range(12))
+
+
+def make_runner(architecture, **changes):
+    return Runner(architecture, Sampling("euler", 2, 8, **changes), Sampling("heun", 2, 8))
+
+
+@pytest.fixture(scope="module")
+def runner(model):
+    return make_runner(model[0])
+
+
+def test_command_end_to_end(config, model_dir, tmp_path, capsys):
+    out = tmp_path / "sub" / "m.json"
+    evaluate.run(config, str(model_dir), str(out))
+    report = json.loads(out.read_text())
+    assert (report["scenes"], report["samples"]) == (12, 10)
+    assert set(report["understanding"]) == {"model", "round_trip", "mean_image"}
+    assert set(report["generation"]) == {"generated", "real"}
+    assert set(report["consistency"]) == {"generated", "generated_shuffled", "real", "real_shuffled"}
+    # A random model knows nothing; six numbers a patch know a lot.
+    model, ceiling = report["understanding"]["model"], report["understanding"]["round_trip"]
+    assert ceiling["normal/mean"] < model["normal/mean"] and ceiling["mask/miou"] > model["mask/miou"]
+    assert ceiling["depth/absrel"] < 0.05 and ceiling["rgb/psnr"] > 20
+    assert report["generation"]["real"]["accuracy"] > 0.5  # 16 x 16 images, enlarged
+    assert report["consistency"]["real"]["depth-normal/angle"] < 2
+    printed = capsys.readouterr().out
+    assert "depth/objects/absrel" in printed and "written: " in printed
+
+
+def test_perfect_predictions_score_perfectly(model, batch):
+    architecture, _ = model
+    arrays = {m: evaluate.to_array(batch[m]) for m in ("depth", "normal", "mask")}
+    scores = evaluate.understanding(architecture, batch, arrays, (3.5, 11.0))["model"]
+    assert scores["depth/absrel"] == pytest.approx(0, abs=1e-6) and scores["mask/miou"] == 1
+    assert scores["normal/mean"] == pytest.approx(0, abs=1e-3)
+
+
+def test_absent_modalities_and_metadata_are_left_out(model, runner, batch):
+    batch["present"][:, 1] = False  # no depth anywhere
+    batch["present"][:3, 3] = False
+    batch["normal"][0, 0, 0] = 0
+    report = evaluate.evaluate(runner, model[1], batch, samples=0, metadata={})
+    scores = report["understanding"]["model"]
+    assert math.isnan(scores["depth/l1"]) and np.isfinite(scores["normal/mean"]) and np.isfinite(scores["mask/miou"])
+    assert "mean_image" not in report["understanding"] and report["consistency"] == {}
+    assert "generated" not in report["generation"]
+
+
+def test_predictions_do_not_depend_on_padding_and_draws_are_averaged(model, runner, batch):
+    architecture, params = model
+    first = runner.rest_from_rgb(params, batch["rgb"], 0)
+    part = runner.rest_from_rgb(params, batch["rgb"][:8], 0)
+    assert set(first) == {"depth", "normal", "mask"} and len(first["mask"]) == 12
+    for m in first:
+        np.testing.assert_allclose(first[m][:8], part[m], atol=1e-5)
+    twice = make_runner(architecture, draws=2).rest_from_rgb(params, batch["rgb"], 0)
+    assert not np.allclose(twice["depth"], first["depth"], atol=1e-4)
+
+
+def test_mean_image_ignores_absent_tiles(model, batch):
+    architecture, _ = model
+    batch["present"][2:, 1] = False
+    average = evaluate.mean_image(batch, architecture)
+    expected = evaluate.to_array(batch["depth"][:2]).mean(0)
+    np.testing.assert_allclose(average["depth"][0], expected, atol=1e-6)
+
+
+def test_table_shows_missing_numbers_as_dashes():
+    text = evaluate.table({"a": {"x": 0.5}, "long name": {"x": math.nan, "y": 12.0}})
+    assert [line.split() for line in text.splitlines()] == [
+        ["a", "long", "name"],
+        ["x", "0.5000", "-"],
+        ["y", "-", "12.0000"],
+    ]
+
+
+def test_default_output_is_in_workdirs_only(tmp_path):
+    assert evaluate._output("", str(tmp_path)).name == str(evaluate._output("", "shapes-tiny")) == "metrics.json"
+    (tmp_path / "checkpoints").mkdir()
+    assert evaluate._output("", str(tmp_path)) == evaluate.epath.Path(tmp_path) / "metrics.json"
+
+
+def test_error_messages(config, model_dir, model, runner, batch):
+    with pytest.raises(UsageError, match="no model at 'nowhere'"):
+        evaluate.run(config, "nowhere")
+    config.data.test_split = "validation"
+    with pytest.raises(UsageError, match="split 'validation' is not in"):
+        evaluate.run(config, str(model_dir))
+    config.evaluate.draws = 0
+    with pytest.raises(UsageError, match="evaluate.draws is 0; it must be an integer of at least 1"):
+        evaluate.run(config, str(model_dir))
+    batch["present"][:, 0] = False
+    with pytest.raises(UsageError, match="no held-out scene has rgb"):
+        evaluate.evaluate(runner, model[1], batch, samples=0, metadata={})

@@ -1,0 +1,83 @@
+"""Sheets, grids, galleries and files."""
+
+import re
+
+import numpy as np
+import pytest
+
+from mmgen_jax import gallery, pictures
+
+
+def columns(rng, n=3, size=16):
+    return {m: rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8) for m in ("rgb", "depth")}
+
+
+def test_sheet_holds_every_picture_and_frames_what_was_given(rng):
+    shown = columns(rng)
+    plain, framed = pictures.sheet(shown, scale=1), pictures.sheet(shown, given=("depth",), scale=1)
+    assert plain.dtype == np.uint8 and plain.ndim == 3
+    assert not (plain == pictures.GIVEN).all(-1).any() and (framed == pictures.GIVEN).all(-1).any()
+    for images in shown.values():
+        for image in images:
+            rows, cols = np.where((framed[..., :] == image[0, 0]).all(-1))
+            assert any(np.array_equal(framed[y : y + 16, x : x + 16], image) for y, x in zip(rows, cols, strict=True))
+
+
+def test_sheet_rejects_columns_of_different_length(rng):
+    with pytest.raises(ValueError, match=r"columns have \[2, 3\] pictures"):
+        pictures.sheet(columns(rng) | {"mask": np.zeros((2, 16, 16, 3), np.uint8)})
+
+
+def test_small_images_are_enlarged():
+    assert [pictures.shown_scale(s) for s in (16, 32, 64, 65, 256)] == [8, 4, 2, 1, 1]
+
+
+def test_grid(rng):
+    images = rng.integers(0, 200, (5, 8, 8, 3), dtype=np.uint8)
+    picture = pictures.grid(images, scale=1)
+    assert picture.shape == (2 * 12 + 4, 3 * 12 + 4, 3)
+    np.testing.assert_array_equal(picture[16:24, 16:24], images[4])
+
+
+def test_error_maps_are_black_where_there_is_no_error(rng):
+    normal = np.zeros((1, 4, 4, 3), np.float32)
+    normal[..., 2] = 1
+    truth = {
+        "rgb": rng.integers(0, 256, (1, 4, 4, 3), dtype=np.uint8),
+        "depth": rng.random((1, 4, 4)),
+        "normal": normal,
+        "mask": rng.integers(0, 4, (1, 4, 4)),
+    }
+    for name, value in truth.items():
+        assert pictures.error_map(name, value, value).max() == 0
+    assert (pictures.error_map("mask", truth["mask"], truth["mask"] + 1) == 255).all()
+    assert (pictures.error_map("normal", normal, -normal) == 255).all()
+
+
+def test_interrupted_writing_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    pictures.save_png(path, np.zeros((4, 4, 3), np.uint8))
+    before = path.read_bytes()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(pictures.epath.Path(path)), "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pictures.save_png(path, np.ones((4, 4, 3), np.uint8))
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_gallery_is_self_contained(rng, tmp_path):
+    shown = columns(rng)
+    sections = [
+        gallery.Section("A & <b>", shown, 'class "x"', given=("depth",), rows=("one", "two", "three")),
+        gallery.Section("Grid", {"rgb": shown["rgb"]}),
+    ]
+    gallery.write_gallery(tmp_path / "g.html", sections, title="T")
+    text = (tmp_path / "g.html").read_text()
+    assert len(re.findall(r'<img [^>]*src="data:image/png;base64,', text)) == 9
+    assert not re.findall(r'(?:src|href)="(?!data:image/png;base64,|#)[^"]+"', text)
+    assert "http" not in text and "url(" not in text and "@import" not in text
+    assert "A &amp; &lt;b&gt;" in text and "<b>" not in text
+    assert text.count('class="pixels given"') == 3

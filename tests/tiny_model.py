@@ -1,0 +1,60 @@
+"""A model with random weights, small enough that a test compiles and runs it in seconds."""
+
+import functools
+
+import jax
+import numpy as np
+
+from configs import shapes_tiny
+from mmgen_jax import architecture as architectures
+from mmgen_jax import bundles, weights
+from mmgen_jax.data import shapes
+from mmgen_jax.data.primitives import KINDS
+from mmgen_jax.modalities import MODALITIES, PALETTE, REGIONS, to_array
+from mmgen_jax.models import vae
+
+SIZE = 16
+
+
+def config():
+    """The bundled recipe, with a model and images of a size for tests."""
+    c = shapes_tiny.get_config()
+    c.data.image_size = SIZE
+    c.autoencoder.components = (6, 4, 6, 6)
+    c.model.depth, c.model.width, c.model.heads = 2, 16, 2
+    c.sample.steps, c.sample.n, c.sample.batch = 2, 3, 4
+    return c
+
+
+@functools.cache
+def pixels(count=3, split="test"):
+    """Stored pixels of rendered scenes."""
+    return shapes.scene_pixels(0, split, np.arange(count), SIZE)[0]
+
+
+@functools.cache
+def values(count=3):
+    """The same scenes as users see them."""
+    return {m: MODALITIES[m].value(to_array(p), PALETTE) for m, p in pixels(count).items()}
+
+
+@functools.cache
+def build():
+    """Architecture and random parameters, also in the output layers, which are zero in a fresh model."""
+    c = config()
+    arrays = {m: to_array(p) for m, p in pixels(8, "train").items()}
+    components = dict(zip(arrays, c.autoencoder.components, strict=True))
+    autoencoder = vae.fit_patch_pca(arrays, c.autoencoder.factor, components, c.autoencoder.whitening)
+    architecture = architectures.from_config(c, autoencoder, tuple(KINDS), PALETTE, tuple(REGIONS))
+    rng = np.random.default_rng(0)
+    shapes_ = jax.eval_shape(architecture.init, jax.random.key(0))
+    return architecture, jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape).astype(np.float32), shapes_)
+
+
+def save(folder):
+    """A model folder."""
+    architecture, params = build()
+    folder.mkdir(parents=True, exist_ok=True)
+    architecture.save(folder)
+    weights.save_params(folder / bundles.WEIGHTS_FILE, params)
+    return folder
