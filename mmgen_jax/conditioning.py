@@ -128,9 +128,7 @@ def _keep_pairs(key: jax.Array, droppable: np.ndarray, count: int) -> Bool[Array
     return keep.at[:, 0].set(True)  # the published recipe never drops the first modality, rgb
 
 
-def draw(
-    key: jax.Array, rows: Sequence[Row], present: Bool[Array, "B M"], time_sampler: TimeSampler
-) -> Conditions:
+def draw(key: jax.Array, rows: Sequence[Row], present: Bool[Array, "B M"], time_sampler: TimeSampler) -> Conditions:
     """Conditions of one global batch; row i of the mix takes the next `row_sizes` samples.
 
     Args:

@@ -155,8 +155,8 @@ def table(scores: Scores) -> str:
     widths = {name: max(len(name), 9) for name in scores}
     lines = [" " * width + "".join(f"  {name:>{w}}" for name, w in widths.items())]
     for metric in metrics:
-        cells = (scores[name].get(metric, math.nan) for name in widths)
-        row = "".join(f"  {'-' if math.isnan(cell) else f'{cell:.4f}':>{w}}" for cell, w in zip(cells, widths.values(), strict=True))
+        cells = {name: scores[name].get(metric, math.nan) for name in widths}
+        row = "".join(f"  {'-' if math.isnan(c) else f'{c:.4f}':>{widths[name]}}" for name, c in cells.items())
         lines.append(f"{metric:<{width}}{row}")
     return "\n".join(lines)
 

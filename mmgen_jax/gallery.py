@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
+import io
+import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +26,7 @@ class Section:
       caption: line under the heading: task, class, seed, steps.
       given: labels of the columns that were conditions.
       rows: a name for each sample; by default their numbers.
+      chapter: heading over neighbouring sections that have the same one; "" = none.
     """
 
     title: str
@@ -30,6 +34,35 @@ class Section:
     caption: str = ""
     given: Sequence[str] = ()
     rows: Sequence[str] = field(default=())
+    chapter: str = ""
+
+
+def store(path: epath.PathLike, sections: Sequence[Section]) -> None:
+    """Writes sections as one NPZ file, for a gallery that is made later."""
+    meta = [
+        {
+            "title": s.title,
+            "caption": s.caption,
+            "given": list(s.given),
+            "rows": list(s.rows),
+            "chapter": s.chapter,
+            "columns": list(s.columns),
+        }
+        for s in sections
+    ]
+    arrays = {f"{i}.{j}": x for i, s in enumerate(sections) for j, x in enumerate(s.columns.values())}
+    file = io.BytesIO()
+    np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
+    pictures.write(path, file.getvalue())
+
+
+def restore(path: epath.PathLike) -> list[Section]:
+    """The sections that `store` wrote."""
+    with epath.Path(path).open("rb") as file, np.load(file) as arrays:
+        return [
+            Section(**entry | {"columns": {label: arrays[f"{i}.{j}"] for j, label in enumerate(entry["columns"])}})
+            for i, entry in enumerate(json.loads(str(arrays["meta"])))
+        ]
 
 
 STYLE = """
@@ -39,9 +72,11 @@ STYLE = """
   --line: #2a313d; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 40px 20px 64px; }
+main { max-width: 1200px; margin: 0 auto; padding: 40px 20px 64px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -.02em; }
-h2 { font-size: 18px; margin: 0; }
+h2, h3 { font-size: 18px; line-height: 1.3; margin: 0; }
+.chapter:has(h3) { margin-top: 48px; }
+.chapter:has(h3) h2 { font-size: 22px; letter-spacing: -.01em; }
 p { margin: 2px 0 0; color: var(--muted); }
 nav { margin-top: 14px; display: flex; flex-wrap: wrap; gap: 8px; }
 nav a { color: inherit; text-decoration: none; border: 1px solid var(--line); border-radius: 99px; padding: 2px 12px;
@@ -123,22 +158,34 @@ def _table(section: Section) -> str:
 def _section(number: int, section: Section) -> str:
     body = _grid(section) if len(section.columns) == 1 else _table(section)
     caption = f"<p>{html.escape(section.caption)}</p>" if section.caption else ""
-    return f'<section id="s{number}"><h2>{html.escape(section.title)}</h2>{caption}{body}</section>'
+    level = "h3" if section.chapter else "h2"
+    return f'<section id="s{number}"><{level}>{html.escape(section.title)}</{level}>{caption}{body}</section>'
+
+
+def _links(numbers: Sequence[int], sections: Sequence[Section]) -> str:
+    links = "".join(f'<a href="#s{i}">{html.escape(sections[i].title)}</a>' for i in numbers)
+    return f"<nav>{links}</nav>" if len(numbers) > 1 else ""
+
+
+def _chapter(name: str, numbers: Sequence[int], sections: Sequence[Section]) -> str:
+    """Sections of one chapter, with links to them where there are several."""
+    head = f"<h2>{html.escape(name)}</h2>" if name else ""
+    body = "".join(_section(i, sections[i]) for i in numbers)
+    return f'<div class="chapter">{head}{_links(numbers, sections)}{body}</div>'
 
 
 def write_gallery(
     path: epath.PathLike, sections: Sequence[Section], title: str = "MMGen samples", caption: str = ""
 ) -> None:
     """Writes one HTML file that needs nothing else: pictures are inside, light or dark as the reader's system is."""
-    links = [f'<a href="#s{i}">{html.escape(section.title)}</a>' for i, section in enumerate(sections)]
-    nav = f"<nav>{''.join(links)}</nav>" if len(sections) > 1 else ""
+    groups = itertools.groupby(range(len(sections)), lambda i: sections[i].chapter)
+    body = "".join(_chapter(name, list(numbers), sections) for name, numbers in groups)
     below = f"<p>{html.escape(caption)}</p>" if caption else ""
-    body = "".join(_section(i, section) for i, section in enumerate(sections))
     text = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><main><header><h1>{html.escape(title)}</h1>{below}{nav}</header>{body}</main>"
+        f"<body><main><header><h1>{html.escape(title)}</h1>{below}</header>{body}</main>"
         f'<dialog><img alt=""><p></p></dialog><script>{SCRIPT}</script></body></html>\n'
     )
     pictures.write(path, text.encode())

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
 def squared_error(
-    prediction: Mapping[str, Array], target: Mapping[str, Array]
+    prediction: Mapping[str, Array], target: Mapping[str, Array], modalities: Sequence[str]
 ) -> Float[Array, "B M"]:
-    """Squared error of each sample and modality, averaged over pixels and channels, in float32."""
-    per_modality = [
-        jnp.mean(jnp.square(prediction[m].astype(jnp.float32) - target[m].astype(jnp.float32)), axis=(1, 2, 3))
-        for m in target
-    ]
-    return jnp.stack(per_modality, -1)
+    """Squared error of each sample and modality, averaged over pixels and channels, in float32.
+
+    Column m is `modalities[m]`; dicts are no order to rely on, as JAX sorts their keys.
+    """
+
+    def error(m: str) -> Float[Array, "B"]:
+        return jnp.mean(jnp.square(prediction[m].astype(jnp.float32) - target[m].astype(jnp.float32)), axis=(1, 2, 3))
+
+    return jnp.stack([error(m) for m in modalities], -1)
 
 
 def mean_weights(supervised: Bool[Array, "B M"]) -> Float[Array, "B M"]:

@@ -49,10 +49,15 @@ class Outputs(dict[str, np.ndarray]):
         """All samples as a section of a gallery."""
         return gallery.Section(title, self.pictures(), self.caption, self.given, self.rows)
 
-    def comparison(self, truth: Mapping[str, np.ndarray], title: str = "Against the truth") -> gallery.Section:
+    def comparison(
+        self, truth: Mapping[str, np.ndarray], title: str = "Against the truth", errors: bool = True
+    ) -> gallery.Section:
         """Section with the given modalities, then prediction, truth and error of each other one that `truth` has.
 
-        `truth` maps modality -> values as in here.
+        Args:
+          truth: modality -> values as in here.
+          title: of the section.
+          errors: False leaves them out, where many answers are right.
         """
         shown = self.pictures()
         columns = {m: shown[m] for m in self.given}
@@ -60,7 +65,8 @@ class Outputs(dict[str, np.ndarray]):
             if m in truth and m not in self.given:
                 columns[m] = shown[m]
                 columns[f"{m} truth"] = MODALITIES[m].picture(truth[m], self.palette)
-                columns[f"{m} error"] = pictures.error_map(m, self[m], truth[m])
+                if errors:
+                    columns[f"{m} error"] = pictures.error_map(m, self[m], truth[m])
         return gallery.Section(title, columns, self.caption, self.given, self.rows)
 
     def save(

@@ -53,13 +53,19 @@ def _text_width(text: str, size: int = FONT_SIZE) -> int:
     return math.ceil(_font(size).getlength(text))
 
 
-def sheet(pictures: Mapping[str, np.ndarray], given: Sequence[str] = (), scale: int | None = None) -> np.ndarray:
+def sheet(
+    pictures: Mapping[str, np.ndarray],
+    given: Sequence[str] = (),
+    scale: int | None = None,
+    names: Sequence[str] = (),
+) -> np.ndarray:
     """Side by side: one row per sample, one labelled column per entry; columns in `given` are framed.
 
     Args:
       pictures: label -> uint8 [n, H, W, 3], the same n everywhere.
       given: labels of the columns that were conditions.
       scale: integer enlargement; by default small images (<= 64 pixels) are shown at about 128 pixels.
+      names: of the rows; by default their numbers.
 
     Returns:
       uint8 [height, width, 3].
@@ -77,16 +83,17 @@ def sheet(pictures: Mapping[str, np.ndarray], given: Sequence[str] = (), scale: 
     titles = {label: f"{label} (given)" if label in given else label for label in columns}
     widths = {label: max(columns[label].shape[2], _text_width(titles[label])) for label in columns}
     row_height = max(images.shape[1] for images in columns.values())
-    side = _text_width(str(rows - 1), 12) + GAP if rows > 1 else 0
+    names = tuple(names) or (tuple(map(str, range(rows))) if rows > 1 else ())
+    side = max(_text_width(name, 12) for name in names) + GAP if names else 0
     header = FONT_SIZE + 2 * GAP
 
     width = 2 * MARGIN + side + sum(widths.values()) + GAP * (len(columns) - 1)
     height = MARGIN + header + rows * row_height + GAP * (rows - 1) + MARGIN
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
-    for row in range(rows if rows > 1 else 0):
+    for row, name in enumerate(names):
         y = MARGIN + header + row * (row_height + GAP) + row_height / 2
-        _centred(draw, MARGIN + (side - GAP) / 2, y, str(row), MUTED, 12)
+        _centred(draw, MARGIN + (side - GAP) / 2, y, name, MUTED, 12)
     x = MARGIN + side
     for label, images in columns.items():
         _centred(draw, x + widths[label] / 2, MARGIN + FONT_SIZE / 2, titles[label], INK)

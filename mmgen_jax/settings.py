@@ -141,6 +141,5 @@ def validate(config: ConfigDict) -> None:
                 f"config key {key} has {len(entries[key])} entries; data.modalities has {len(config.data.modalities)}"
             )
     if config.train.batch % config.train.accumulate:
-        raise UsageError(
-            f"config key train.accumulate is {config.train.accumulate}; it must divide train.batch = {config.train.batch}"
-        )
+        parts, batch = config.train.accumulate, config.train.batch
+        raise UsageError(f"config key train.accumulate is {parts}; it must divide train.batch = {batch}")

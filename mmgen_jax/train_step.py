@@ -89,7 +89,7 @@ def example_loss(
 ) -> tuple[Float[Array, ""], Metrics]:
     """Loss of (a part of) a global batch; parts add up because the weights are those of the whole."""
     velocity, features = architecture.apply(params, example.x, example.t, example.class_id, example.task)
-    error = losses.squared_error(velocity, example.target)
+    error = losses.squared_error(velocity, example.target, architecture.modalities)
     per_modality = (example.weights * error).sum(0)
     loss = per_modality @ jnp.asarray(objective.loss_weights)
     metrics = {f"loss/{m}": per_modality[i] for i, m in enumerate(architecture.modalities)}

@@ -27,17 +27,27 @@ def tiles_dir(tmp_path_factory) -> str:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_config(tiles_dir):
+    """Makes configs/shapes_tiny.py with a network of a few thousand parameters on `tiles_dir`."""
+
+    def make():
+        config = shapes_tiny.get_config()
+        config.data.dir = tiles_dir
+        config.data.image_size = 16
+        config.autoencoder.components = (8, 4, 8, 8)
+        config.model.update({"depth": 2, "width": 16, "heads": 2})
+        config.optim.update({"warmup_steps": 0, "decay_steps": 0})
+        config.train.update({"batch": 16, "steps": 4, "save_every": 2, "log_every": 1, "sample_every": 0})
+        return config
+
+    return make
+
+
 @pytest.fixture
-def tiny_config(tiles_dir):
-    """configs/shapes_tiny.py with a network of a few thousand parameters on `tiles_dir`."""
-    config = shapes_tiny.get_config()
-    config.data.dir = tiles_dir
-    config.data.image_size = 16
-    config.autoencoder.components = (8, 4, 8, 8)
-    config.model.update({"depth": 2, "width": 16, "heads": 2})
-    config.optim.update({"warmup_steps": 0, "decay_steps": 0})
-    config.train.update({"batch": 16, "steps": 4, "save_every": 2, "log_every": 1, "sample_every": 0})
-    return config
+def tiny_config(small_config):
+    """One config of `small_config`."""
+    return small_config()
 
 
 @pytest.fixture

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Makes .venv with the pinned packages, once; the other commands in this folder call it.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev]
+
+Makes .venv in the repository and installs requirements.txt into it. When that is done already it ends at once.
+
+  --cpu   JAX for CPUs (default, unless .venv already has another one)
+  --tpu   JAX for TPUs, on a TPU VM
+  --gpu   JAX for NVIDIA GPUs, with CUDA 13
+  --dev   also requirements-dev.txt: pytest and ruff
+
+PYTHON=/path/to/python chooses the interpreter (3.11 or later) of a new .venv.
+TEXT
+}
+
+fail() {
+  echo "error: $1" >&2
+  exit "${2:-1}"
+}
+
+# suitable COMMAND: it is a Python of at least 3.11
+suitable() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1
+}
+
+# has_venv COMMAND: Debian and Ubuntu put a part of this module into another package
+has_venv() {
+  "$1" -c 'import ensurepip, venv' </dev/null >/dev/null 2>&1
+}
+
+# find_python: prints the command to make .venv with
+find_python() {
+  local candidate found=""
+  if [ -n "${PYTHON:-}" ]; then
+    suitable "$PYTHON" || fail "PYTHON is '$PYTHON', which is not a Python of at least 3.11"
+    has_venv "$PYTHON" || fail "'$PYTHON' has no venv module (Debian, Ubuntu: apt install python3-venv)"
+    echo "$PYTHON"
+    return
+  fi
+  for candidate in python3.13 python3.12 python3.11 python3 python; do
+    suitable "$candidate" || continue
+    found="${found:-$candidate}"
+    if has_venv "$candidate"; then
+      echo "$candidate"
+      return
+    fi
+  done
+  [ -z "$found" ] || fail "$found has no venv module (Debian, Ubuntu: apt install $found-venv)"
+  fail "no Python of at least 3.11 found; install one, or name it: PYTHON=/path/to/python $0"
+}
+
+# stamp FILE...: one line that changes when the variant or a file does
+stamp() {
+  echo "$variant $(cat "$@" | cksum)"
+}
+
+# jax_package: the requirement of the variant, with the version that requirements.txt pins
+jax_package() {
+  local pin
+  pin="$(sed -n 's/^jax\(==[0-9.]*\).*/\1/p' requirements.txt)"
+  case "$variant" in
+    cpu) echo "jax$pin" ;;
+    tpu) echo "jax[tpu]$pin" ;;
+    gpu) echo "jax[cuda13]$pin" ;;
+  esac
+}
+
+# install PIP_ARGUMENT...
+install() {
+  local quiet="--quiet"
+  [ ! -t 1 ] || quiet="--progress-bar=on"
+  .venv/bin/python -m pip install "$quiet" --disable-pip-version-check "$@" </dev/null ||
+    fail "pip could not install the packages; its own message is above"
+}
+
+wanted="" dev=""
+for option in "$@"; do
+  case "$option" in
+    --cpu | --tpu | --gpu) wanted="${option#--}" ;;
+    --dev) dev=yes ;;
+    -h | --help) usage && exit 0 ;;
+    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --help" 2 ;;
+  esac
+done
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+installed="$(cat .venv/variant 2>/dev/null || true)"
+variant="${wanted:-${installed:-cpu}}"
+
+if ! suitable .venv/bin/python || [ "${installed:-$variant}" != "$variant" ]; then
+  python="$(find_python)"
+  echo "setup: making .venv with $("$python" -V) for JAX on $variant"
+  "$python" -m venv --clear .venv </dev/null || fail "'$python -m venv .venv' failed; its own message is above"
+fi
+echo "$variant" >.venv/variant
+
+if [ "$(cat .venv/stamp 2>/dev/null)" != "$(stamp requirements.txt)" ]; then
+  echo "setup: installing requirements.txt with $(jax_package) (a few minutes, about 1 GB with all it needs)"
+  install -r requirements.txt "$(jax_package)"
+  stamp requirements.txt >.venv/stamp
+fi
+if [ -n "$dev" ] && [ "$(cat .venv/stamp-dev 2>/dev/null)" != "$(stamp requirements.txt requirements-dev.txt)" ]; then
+  echo "setup: installing requirements-dev.txt"
+  install -r requirements.txt -r requirements-dev.txt
+  stamp requirements.txt requirements-dev.txt >.venv/stamp-dev
+fi
+echo "setup: .venv is ready ($variant, $(.venv/bin/python -V))"

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Style and tests. Whatever follows goes to pytest: ./launch/test.sh -k sampling
+set -euo pipefail
+
+if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
+  cat <<'TEXT'
+Usage: ./launch/test.sh [arguments of pytest]
+
+Makes .venv where it is missing, then runs ruff and the whole test suite in two processes.
+
+  ./launch/test.sh tests/sampling       only some tests
+  ./launch/test.sh -n 0 -x --pdb        one process, into the debugger at the first failure
+TEXT
+  exit 0
+fi
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$root"
+./launch/setup.sh --dev
+
+status=0
+.venv/bin/python -m ruff check . || status=1
+# Files stay together, as tests of one file share compiled models.
+.venv/bin/python -m pytest -n 2 --dist loadfile "$@" </dev/null || status=1
+exit "$status"

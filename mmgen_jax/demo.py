@@ -1,0 +1,144 @@
+"""A tour of what a model can do: one sheet for each family of tasks, and one gallery of all models shown so far.
+
+python -m mmgen_jax.demo --config=configs/shapes_tiny.py --workdir=shapes-tiny --out=quickstart --name=bundled
+
+Writes OUT/NAME/*.png, and OUT/gallery.html with whatever other names OUT already holds. Conditions are held-out scenes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+from etils import epath
+from ml_collections import ConfigDict
+
+from mmgen_jax import architecture as architectures
+from mmgen_jax import bundles, errors, gallery, pictures, sample, settings
+from mmgen_jax.api import MMGen
+from mmgen_jax.errors import UsageError
+from mmgen_jax.gallery import Section
+from mmgen_jax.modalities import MODALITIES
+from mmgen_jax.outputs import Outputs
+from mmgen_jax.telemetry import say
+
+CLASSES = 8  # at most
+PER_CLASS = 2  # samples
+SCENES = 4  # held-out scenes per given modality
+COPIES = 6  # samples from one and the same condition
+STORE = "sections.npz"
+
+Values = dict[str, np.ndarray]
+
+
+class Demo:
+    """A model, how to sample it, and held-out scenes."""
+
+    def __init__(self, model: MMGen, config: ConfigDict, scenes: Values):
+        self.model, self.scenes = model, scenes
+        s = config.sample
+        self._options = dict(
+            steps=s.steps,
+            solver=s.solver,
+            guidance=s.guidance,
+            guidance_interval=s.guidance_interval,
+            given_time=s.given_time,
+            seed=s.seed,
+            batch=s.batch,
+        )
+
+    def sections(self) -> dict[str, Section]:
+        """File name -> section: classes, the rest from each modality, several samples from one condition."""
+        found = {"classes": self.classes()}
+        copies = {}
+        for m in self.model.modalities:
+            if m in self.scenes:
+                outputs = self._generate(m)
+                found[f"from_{m}"] = self.rest(outputs, m)
+                if m != "rgb" and "rgb" in outputs:
+                    copies[m] = outputs["rgb"][SCENES - 1 :]
+        if copies:
+            found["variety"] = self.variety(copies)
+        return found
+
+    def classes(self) -> Section:
+        """Samples of each class; one row per class."""
+        names = self.model.class_names[:CLASSES] or (None,)
+        say(f"{PER_CLASS} samples of each of {len(names)} classes")
+        outputs = self.model.generate(class_id=list(names) * PER_CLASS, n=len(names) * PER_CLASS, **self._options)
+        columns = {}
+        for i in range(PER_CLASS):
+            part = slice(i * len(names), (i + 1) * len(names))
+            columns |= {f"{m} {i + 1}": x[part] for m, x in outputs.pictures().items()}
+        rows = [name or "no class" for name in names]
+        return Section("Everything from a class", columns, outputs.caption, rows=rows)
+
+    def _generate(self, given: str) -> Outputs:
+        """Samples from `SCENES` scenes, and from the last one `COPIES - 1` times more."""
+        say(f"the rest from {given}")
+        rows = [*range(SCENES), *[SCENES - 1] * (COPIES - 1)]
+        return self.model.generate(n=len(rows), given={given: self.scenes[given][rows]}, **self._options)
+
+    def rest(self, outputs: Outputs, given: str) -> Section:
+        """The rest from one modality next to the truth; errors only for rgb, which leaves little to choose."""
+        part = Outputs({m: x[:SCENES] for m, x in outputs.items()}, outputs.given, outputs.palette, outputs.caption)
+        return part.comparison(self.scenes, f"The rest from {given}", errors=given == "rgb")
+
+    def variety(self, copies: Values) -> Section:
+        """Several images from one condition; one row per given modality."""
+        palette, truth = self.model.architecture.palette, {m: x[SCENES - 1] for m, x in self.scenes.items()}
+        columns = {"condition": np.stack([MODALITIES[m].picture(truth[m], palette) for m in copies])}
+        columns |= {f"sample {i + 1}": np.stack([x[i] for x in copies.values()]) for i in range(COPIES)}
+        caption = "every sample agrees with the condition and is free in the rest: colours, texture, light"
+        return Section("One condition, several images", columns, caption, ("condition",), tuple(copies))
+
+
+def run(config: ConfigDict, workdir: str, out: str, name: str, title: str = "") -> epath.Path:
+    """Shows one model: sheets in `out`/`name`, and `out`/gallery.html anew. Raises UsageError."""
+    settings.validate(config)
+    if not name or epath.Path(name).name != name or name in (".", ".."):
+        raise UsageError(f"--name is {name!r}; allowed: the name of a folder in --out, without /")
+    architecture = architectures.load(bundles.locate(workdir))
+    bundles.check_config(config, architecture, workdir)
+    config = ConfigDict(config)
+    config.sample.n = SCENES
+    scenes = sample.scenes(config, architecture)
+    step = config.sample.checkpoint
+    sections = Demo(MMGen.load(workdir, None if step < 0 else step), config, scenes).sections()
+
+    folder = epath.Path(out) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, section in sections.items():
+        pictures.save_png(folder / f"{file}.png", pictures.sheet(section.columns, section.given, names=section.rows))
+    chapter = title or name
+    gallery.store(folder / STORE, [dataclasses.replace(s, chapter=chapter) for s in sections.values()])
+    return assemble(out)
+
+
+def assemble(out: epath.PathLike) -> epath.Path:
+    """Writes `out`/gallery.html from the sections of all models in `out`, and returns its path."""
+    stored = sorted(epath.Path(out).glob(f"*/{STORE}"))
+    sections = [section for path in stored for section in gallery.restore(path)]
+    path = epath.Path(out) / "gallery.html"
+    caption = (
+        "One diffusion transformer for images, depth, surface normals and segmentation. Click a picture to enlarge it."
+    )
+    gallery.write_gallery(path, sections, "MMGen", caption)
+    return path
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    values = flags.FLAGS
+    path = run(values.config, values.workdir, values.out, values.name, values.title)
+    say(f"sheets in {path.parent / values.name}; gallery: {path}")
+
+
+if __name__ == "__main__":
+    errors.define_flags()
+    flags.DEFINE_string("out", "quickstart", "Folder of the gallery.")
+    flags.DEFINE_string("name", "model", "Folder in --out for the sheets of this model.")
+    flags.DEFINE_string("title", "", "Heading of this model in the gallery; default: its name.")
+    errors.run(main)

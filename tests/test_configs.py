@@ -1,0 +1,77 @@
+"""Every recipe in configs/ is valid and builds: model, one training step and its state, without computing."""
+
+import importlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from mmgen_jax import architecture, settings, sharding, train
+from mmgen_jax.errors import UsageError
+from mmgen_jax.modalities import MODALITIES, PALETTE, REGIONS
+from mmgen_jax.models import vae
+from mmgen_jax.train_state import init_state, make_optimizer
+from mmgen_jax.train_step import make_train_step
+
+RECIPES = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "__init__")
+
+
+def stand_in_autoencoder(config, rng):
+    """An autoencoder of the config's shapes without its data set."""
+    names, chosen = config.data.modalities, config.autoencoder
+    if chosen.name == "identity":
+        return vae.Identity(names, chosen.factor)
+    side = 2 * chosen.factor
+    images = {m: rng.uniform(-1, 1, (64, side, side, MODALITIES[m].channels)) for m in names}
+    return vae.fit_patch_pca(images, chosen.factor, dict(zip(names, chosen.components, strict=True)), chosen.whitening)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_builds(name, rng):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    settings.validate(config)
+    classes = tuple(map(str, range(10)))
+    a = architecture.from_config(config, stand_in_autoencoder(config, rng), classes, PALETTE, REGIONS)
+    tx = make_optimizer(config.optim, config.train.steps)
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    state = jax.eval_shape(lambda key: init_state(a, tx, key), jax.random.key(0))
+    batch, size = config.train.batch, config.data.image_size
+    pixels = {m: jax.ShapeDtypeStruct((batch, size, size, row.channels), row.dtype) for m, row in MODALITIES.items()}
+    pixels = {m: pixels[m] for m in a.modalities}
+    pixels["class_id"] = jax.ShapeDtypeStruct((batch,), np.int32)
+    pixels["present"] = jax.ShapeDtypeStruct((batch, len(a.modalities)), bool)
+    step = make_train_step(
+        a,
+        train.make_objective(config),
+        tx,
+        mesh,
+        seed=0,
+        accumulate=config.train.accumulate,
+        ema_decay=0.9,
+        ema_ramp=1.0,
+    )
+    new, metrics = jax.eval_shape(step, state, pixels)
+    assert jax.tree.map(lambda s: s.shape, new) == jax.tree.map(lambda s: s.shape, state)
+    assert {f"loss/{m}" for m in a.modalities} <= set(metrics)
+
+
+def test_every_setting_has_a_rule_and_every_rule_a_setting():
+    settings.validate(base.get_config())
+
+
+def test_unknown_missing_and_wrong_settings_are_named():
+    config = base.get_config()
+    config.model.deepness = 4
+    with pytest.raises(UsageError, match="unknown config key model.deepness"):
+        settings.validate(config)
+    config = base.get_config()
+    config.model = ConfigDict()
+    with pytest.raises(UsageError, match="config key model.depth is missing; it must be an integer of at least 1"):
+        settings.validate(config)
+    config = base.get_config()
+    config.objective.label_dropout = 1.5
+    with pytest.raises(UsageError, match="objective.label_dropout is 1.5; it must be a number 0 to 1"):
+        settings.validate(config)
