@@ -45,22 +45,23 @@ def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, d
     return f"wrote {path}: {len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
 
 
-def run(config: ConfigDict, workdir: str, out: str) -> str:
+def run(config: ConfigDict, workdir: str, out: str, dtype: DTypeLike = np.float32) -> str:
     """What the command does, with its inputs checked."""
     settings.validate(config)
     if not out:
         raise UsageError("--out is empty; it must be the folder to write")
     bundles.check_config(config, architecture.load(bundles.locate(workdir)), workdir)
     step = config.sample.checkpoint
-    return export(workdir, out, None if step < 0 else step)
+    return export(workdir, out, None if step < 0 else step, dtype)
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    telemetry.say(run(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.out))
+    telemetry.say(run(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.out, flags.FLAGS.dtype))
 
 
 if __name__ == "__main__":
     errors.define_flags()
     flags.DEFINE_string("out", "", "Folder to write the model to.")
+    flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored weights; float16 halves the file.")
     errors.run(main)

@@ -1,7 +1,12 @@
 """Eight virtual CPU devices, and small data sets and models that several test files share."""
 
 import os
+import pathlib
 
+# The same small programs occur in many tests and runs; compiling them is most of the suite's time.
+CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 

@@ -1,0 +1,71 @@
+"""The demo command, and galleries that are put together from stored sections."""
+
+import numpy as np
+import pytest
+import tiny_model
+from PIL import Image
+
+from mmgen_jax import demo, gallery
+from mmgen_jax.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_model.save(tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture
+def config(tiles_dir):
+    c = tiny_model.config()
+    c.data.dir = tiles_dir
+    c.sample.update({"solver": "euler", "steps": 1, "batch": 16})
+    return c
+
+
+def test_sections_come_back_from_a_file(rng, tmp_path):
+    shown = {m: rng.integers(0, 256, (2, 4, 4, 3), np.uint8) for m in ("rgb", "depth")}
+    sections = [
+        gallery.Section("A", shown, "caption", given=("rgb",), rows=("x", "y"), chapter="one"),
+        gallery.Section("B", {"depth": shown["depth"]}),
+    ]
+    gallery.store(tmp_path / "s.npz", sections)
+    first, second = gallery.restore(tmp_path / "s.npz")
+    assert (first.title, first.caption, first.chapter) == ("A", "caption", "one")
+    assert list(first.given) == ["rgb"] and list(first.rows) == ["x", "y"] and list(first.columns) == ["rgb", "depth"]
+    np.testing.assert_array_equal(first.columns["depth"], shown["depth"])
+    np.testing.assert_array_equal(second.columns["depth"], shown["depth"])
+
+
+def test_two_models_share_one_gallery(config, folder, tmp_path):
+    before = config.sample.n
+    path = demo.run(config, str(folder), str(tmp_path / "out"), "first", "The <first> one")
+    assert path == tmp_path / "out" / "gallery.html" and config.sample.n == before
+    names = {p.name for p in (tmp_path / "out" / "first").glob("*.png")}
+    assert names == {f"{n}.png" for n in ("classes", "from_rgb", "from_depth", "from_normal", "from_mask", "variety")}
+    rows, height = 8, Image.open(tmp_path / "out" / "first" / "classes.png").height
+    assert height > rows * 128  # 16 pixels, eight times enlarged
+
+    stored = gallery.restore(tmp_path / "out" / "first" / demo.STORE)
+    gallery.store(tmp_path / "out" / "second.npz", stored)  # not in a folder: no model
+    (tmp_path / "out" / "second").mkdir()
+    gallery.store(tmp_path / "out" / "second" / demo.STORE, [gallery.Section("S", {"rgb": stored[0].columns["rgb 1"]})])
+    text = demo.assemble(tmp_path / "out").read_text()
+    assert text.count("<section") == len(stored) + 1 and "The &lt;first&gt; one" in text
+
+    variety = stored[-1]
+    assert list(variety.rows) == ["depth", "normal", "mask"] and len(variety.columns) == 1 + demo.COPIES
+    assert (variety.columns["sample 1"] != variety.columns["sample 2"]).any()
+    assert "depth error" in stored[1].columns and "rgb error" not in stored[2].columns
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_bad_names_are_named(config, folder, tmp_path, name):
+    with pytest.raises(UsageError, match="--name is"):
+        demo.run(config, str(folder), str(tmp_path / "out"), name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_models_are_named(config, folder, tmp_path):
+    config.model.depth = 3
+    with pytest.raises(UsageError, match="config key model.depth is 3"):
+        demo.run(config, str(folder), str(tmp_path / "out"), "x")
