@@ -1,4 +1,4 @@
-"""The published fine-tuning rgb -> X, on the rendered scenes: rgb is always given, exactly clean, and does not count."""
+"""The published fine-tuning rgb -> X, on rendered scenes: rgb is always given, exactly clean, and does not count."""
 
 from ml_collections import ConfigDict
 

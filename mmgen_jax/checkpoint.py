@@ -64,19 +64,17 @@ def restore_ema(workdir: epath.PathLike, step: int | None = None) -> tuple[dict,
     folder = epath.Path(workdir).resolve() / FOLDER
     if not folder.exists():
         raise UsageError(f"no checkpoint in {folder}")
-    with ocp.CheckpointManager(folder) as manager:
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+    with ocp.CheckpointManager(folder, item_names=tuple(handlers), item_handlers=handlers) as manager:
         steps = sorted(manager.all_steps())
         if not steps or (step is not None and step not in steps):
             wanted = "" if step is None else f" of step {step}"
             raise UsageError(f"no checkpoint{wanted} in {folder}; there are: {', '.join(map(str, steps)) or 'none'}")
         step = steps[-1] if step is None else step
-        path = manager.directory / str(step) / "state"
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(path).item_metadata.tree["ema"]
+        stored = manager.item_metadata(step)["state"].tree["ema"]
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         item = {"ema": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored)}
-        args = jax.tree.map(lambda _: ocp.ArrayRestoreArgs(sharding=device), item)
-        restored = checkpointer.restore(
-            path, args=ocp.args.PyTreeRestore(item=item, restore_args=args, partial_restore=True)
-        )
-    return restored["ema"], step
+        options = jax.tree.map(lambda _: ocp.ArrayRestoreArgs(sharding=device), item)
+        wanted = ocp.args.PyTreeRestore(item=item, restore_args=options, partial_restore=True)
+        restored = manager.restore(step, args=ocp.args.Composite(state=wanted))
+    return restored["state"]["ema"], step

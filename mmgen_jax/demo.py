@@ -102,7 +102,7 @@ def run(config: ConfigDict, workdir: str, out: str, name: str, title: str = "") 
         raise UsageError(f"--name is {name!r}; allowed: the name of a folder in --out, without /")
     architecture = architectures.load(bundles.locate(workdir))
     bundles.check_config(config, architecture, workdir)
-    config = ConfigDict(config)
+    config = config.copy_and_resolve_references()
     config.sample.n = SCENES
     scenes = sample.scenes(config, architecture)
     step = config.sample.checkpoint

@@ -1,0 +1,83 @@
+"""Every command and Python block in the README and the guides runs, in order, on tiny stand-ins."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.M | re.S)
+
+# Added to each command, so that the page's own options are parsed but the work is small.
+DATA = ["--train=48", "--test=16"]
+NETWORK = ["--config.model.depth=1", "--config.model.width=16", "--config.model.heads=2"]
+TRAIN = [
+    "--config.train.steps=2",
+    "--config.train.batch=8",
+    "--config.train.sample_every=0",
+    "--config.optim.warmup_steps=0",
+    "--config.optim.decay_steps=0",
+]
+SAMPLE = ["--config.sample.n=2", "--config.sample.steps=2", "--config.sample.batch=2"]
+EVALUATE = [*SAMPLE, "--config.evaluate.n=8", "--config.evaluate.samples=8", "--config.evaluate.steps=2"]
+SMALLER = {
+    "mmgen_jax.data.shapes": DATA,
+    "mmgen_jax.train": TRAIN,
+    "mmgen_jax.sample": SAMPLE,
+    "mmgen_jax.evaluate": EVALUATE,
+    "mmgen_jax.export": [],
+    "mmgen_jax.metrics.classifier": ["--steps=2", "--scenes=16"],
+}
+
+
+def commands(text: str) -> list[list[str]]:
+    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def smaller(words: list[str]) -> list[str]:
+    """The command with options that make its work small."""
+    module = words[2]
+    assert words[:2] == ["python", "-m"] and module in SMALLER, f"no stand-in for {shlex.join(words)}"
+    own_model = any(w.startswith("--workdir=runs/") for w in words)
+    return [sys.executable, "-m", module, *words[3:], *SMALLER[module], *(NETWORK if own_model else [])]
+
+
+def run(words: list[str], folder: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """An empty folder with configs/, where data/ and runs/ of all pages go."""
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    run(smaller("python -m mmgen_jax.data.shapes --data_dir=data/shapes32 --size=32".split()), folder)
+    run(smaller("python -m mmgen_jax.train --config=configs/shapes_tiny.py --workdir=runs/a".split()), folder)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_a_page_runs(page, folder):
+    for kind, text in BLOCK.findall(page.read_text()):
+        if kind == "python" and not text.startswith("config."):
+            run([sys.executable, "-c", text], folder)
+        elif kind == "bash":
+            for words in commands(text):
+                if not words[0].startswith("./launch/"):  # tests/test_launch.py and CI run those
+                    run(smaller(words), folder)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", page.read_text()):
+        path = next(filter(None, target))
+        assert (page.parent / path).exists(), f"{page.name} links to {path}"
