@@ -30,13 +30,13 @@ def get_config() -> ConfigDict:
 
     config.optim.learning_rate = 8e-4
     config.optim.warmup_steps = 500
-    config.optim.decay_steps = 6_000
+    config.optim.decay_steps = 5_500
     config.optim.b2 = 0.99
     config.optim.ema_decay = 0.999
     config.optim.ema_ramp = 10.0
 
     config.train.batch = 32
-    config.train.steps = 18_000
+    config.train.steps = 16_000
     config.train.save_every = 1_000
     config.train.sample_every = 2_000
 

@@ -10,7 +10,7 @@ Makes .venv in the repository and installs requirements.txt into it. When that i
 
   --cpu   JAX for CPUs (default, unless .venv already has another one)
   --tpu   JAX for TPUs, on a TPU VM
-  --gpu   JAX for NVIDIA GPUs, with CUDA 13
+  --gpu   JAX for NVIDIA GPUs, with CUDA 12 (driver 525 or later)
   --dev   also requirements-dev.txt: pytest and ruff
 
 PYTHON=/path/to/python chooses the interpreter (3.11 or later) of a new .venv.
@@ -65,7 +65,7 @@ jax_package() {
   case "$variant" in
     cpu) echo "jax$pin" ;;
     tpu) echo "jax[tpu]$pin" ;;
-    gpu) echo "jax[cuda13]$pin" ;;
+    gpu) echo "jax[cuda12]$pin" ;;
   esac
 }
 
@@ -99,7 +99,7 @@ fi
 echo "$variant" >.venv/variant
 
 if [ "$(cat .venv/stamp 2>/dev/null)" != "$(stamp requirements.txt)" ]; then
-  echo "setup: installing requirements.txt with $(jax_package) (a few minutes, about 1 GB with all it needs)"
+  echo "setup: installing requirements.txt with $(jax_package) (a few minutes, 1 GB or more with all it needs)"
   install -r requirements.txt "$(jax_package)"
   stamp requirements.txt >.venv/stamp
 fi

@@ -145,13 +145,7 @@ def from_config(
     palette: np.ndarray,
     regions: tuple[str, ...],
 ) -> Architecture:
-    """Config and facts of the data set -> Architecture; raises UsageError for sizes that do not fit."""
-    size, factor, patch = config.data.image_size, config.autoencoder.factor, config.model.patch
-    if size < 1 or size % (factor * patch):
-        raise UsageError(
-            f"data.image_size is {size}; it must be a positive multiple of "
-            f"autoencoder.factor x model.patch = {factor} x {patch} = {factor * patch}"
-        )
+    """Validated config and facts of the data set -> Architecture; raises UsageError for sizes that do not fit."""
     std = tuple(tuple(float(s) for s in autoencoder.std[m]) for m in config.data.modalities)
     fields = config.model.to_dict()
     precondition = fields.pop("precondition")
@@ -161,7 +155,9 @@ def from_config(
         data_std=std if precondition else None,
         **fields,
     )
-    return Architecture(model, autoencoder, config.autoencoder.name, size, class_names, palette, regions)
+    return Architecture(
+        model, autoencoder, config.autoencoder.name, config.data.image_size, class_names, palette, regions
+    )
 
 
 def difference(wanted: Architecture, found: Architecture) -> str | None:

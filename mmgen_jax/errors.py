@@ -40,14 +40,24 @@ def _fail(message: object, code: int = EXIT_USAGE) -> None:
     sys.exit(code)
 
 
+def _check_config_file() -> None:
+    """ml_collections tells of a config file that it could not load only when a value is asked for."""
+    holder = flags.FLAGS["config"]
+    name = config_flags.get_config_filename(holder)
+    try:
+        holder.value.keys()
+    except OSError as error:
+        _fail(f"config file {name!r} cannot be loaded: {str(error).strip().splitlines()[-1].strip()}")
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(list(argv))
-    except FileNotFoundError as error:
-        _fail(f"config file not found: {error.filename or error}")
     # ml_collections reports an unknown key as AttributeError, a wrong type as one of the others.
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         _fail(error)
+    if "config" in flags.FLAGS:
+        _check_config_file()
     if len(rest) > 1:
         _fail(f"unexpected argument {rest[1]!r}; options are written --name=value")
     return rest

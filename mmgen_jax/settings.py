@@ -140,6 +140,12 @@ def validate(config: ConfigDict) -> None:
             raise UsageError(
                 f"config key {key} has {len(entries[key])} entries; data.modalities has {len(config.data.modalities)}"
             )
+    size, factor, patch = config.data.image_size, config.autoencoder.factor, config.model.patch
+    if size % (factor * patch):
+        raise UsageError(
+            f"config key data.image_size is {size}; it must be a positive multiple of "
+            f"autoencoder.factor x model.patch = {factor} x {patch} = {factor * patch}"
+        )
     if config.train.batch % config.train.accumulate:
         parts, batch = config.train.accumulate, config.train.batch
         raise UsageError(f"config key train.accumulate is {parts}; it must divide train.batch = {batch}")

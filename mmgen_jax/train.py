@@ -139,7 +139,7 @@ def run_loop(config: ConfigDict, state: TrainState, train_step, batches, mesh, m
         for step in range(first + 1, train.steps + 1):
             state, metrics = train_step(state, sharding.to_global(next(batches), mesh))
             if window:
-                check_finite(step - 1, window[-1])
+                check_finite(step - 1, window[-1])  # of the step before: this one is still being computed
             window.append(metrics)
             last, stop = step == train.steps, requested()
             due = last or stop or step % train.save_every == 0
@@ -149,7 +149,7 @@ def run_loop(config: ConfigDict, state: TrainState, train_step, batches, mesh, m
                 text, rates = progress.line(step, means)
                 say(text)
                 writer.scalars(step, means | rates)
-                window = [metrics]
+                window = []
             if due:
                 meta = {"step": step, "samples": step * train.batch, "seed": config.seed}
                 checkpoint.save(manager, step, state, meta, force=last or bool(stop))

@@ -33,6 +33,7 @@ SMALLER = {
     "mmgen_jax.sample": SAMPLE,
     "mmgen_jax.evaluate": EVALUATE,
     "mmgen_jax.export": [],
+    "mmgen_jax.summary": [],
     "mmgen_jax.metrics.classifier": ["--steps=2", "--scenes=16"],
 }
 

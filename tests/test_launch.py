@@ -128,7 +128,7 @@ def test_setup_installs_once(repo):
     assert log.read_text().count("-m pip install") == 3
 
 
-@pytest.mark.parametrize(("option", "package"), [("--tpu", "jax[tpu]=="), ("--gpu", "jax[cuda13]==")])
+@pytest.mark.parametrize(("option", "package"), [("--tpu", "jax[tpu]=="), ("--gpu", "jax[cuda12]==")])
 def test_setup_of_another_variant_starts_anew_and_is_kept(repo, option, package):
     log = fake_python(repo)
     setup(repo)

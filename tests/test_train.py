@@ -15,9 +15,9 @@ import pytest
 from mmgen_jax import checkpoint, train
 from mmgen_jax.errors import RunError, UsageError
 
-# Renew after a deliberate change of model, data or randomness: run this file with -k pinned and copy
+# Losses of steps 1 and 4. Renew after a deliberate change of model, data or randomness: run this file with -k pinned and copy
 # the values that the failure shows.
-PINNED = [3.8838, 3.8838]
+PINNED = [6.7092, 6.0920]
 ROOT = Path(__file__).parents[1]
 
 
@@ -42,10 +42,9 @@ def test_resume_is_bitwise_exact(tiny_config, tmp_path):
 
 
 def test_pinned_losses(tiny_config, tmp_path):
-    tiny_config.train.steps = 2
     train.train(tiny_config, tmp_path)
     found = losses(tmp_path)
-    np.testing.assert_allclose([found[1], found[2]], PINNED, rtol=1e-3)
+    np.testing.assert_allclose([found[1], found[4]], PINNED, rtol=1e-3)
 
 
 def test_a_finished_run_says_so_and_does_nothing(tiny_config, tmp_path, capsys):

@@ -1,0 +1,65 @@
+"""The log of a run as a short table.
+
+python -m mmgen_jax.summary --log=runs/a/metrics.jsonl
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+from etils import epath
+
+from mmgen_jax import errors
+from mmgen_jax.errors import UsageError
+
+Entries = list[dict[str, float]]
+
+
+def read(path: epath.PathLike) -> Entries:
+    """Entries of a metrics file by step; what a resumed run wrote again replaces what was there.
+
+    Raises UsageError for a missing, empty or damaged file.
+    """
+    path = epath.Path(path)
+    if not path.is_file():
+        raise UsageError(f"log {str(path)!r} does not exist; it must be the metrics.jsonl of a run")
+    entries = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            entries[entry["step"]] = entry
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UsageError(f"line {number} of {str(path)!r} is no entry of a log ({error})") from error
+    if not entries:
+        raise UsageError(f"log {str(path)!r} is empty; it must hold at least one entry")
+    return [entries[step] for step in sorted(entries)]
+
+
+def summarise(entries: Entries, rows: int) -> str:
+    """A Markdown table of at most `rows` rows: mean losses of the entries up to each step, the median rate."""
+    losses = [key for key in entries[-1] if key.startswith("loss")]
+    lines = [
+        "| steps up to | " + " | ".join(key.removeprefix("loss/") for key in losses) + " | samples/s |",
+        "|" + "---|" * (len(losses) + 2),
+    ]
+    for part in np.array_split(np.arange(len(entries)), min(rows, len(entries))):
+        chosen = [entries[i] for i in part]
+        means = [f"{np.mean([e[key] for e in chosen]):.3f}" for key in losses]
+        rate = np.median([e.get("samples_per_second", np.nan) for e in chosen])
+        lines.append(f"| {chosen[-1]['step']:.0f} | {' | '.join(means)} | {rate:.0f} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    print(summarise(read(flags.FLAGS.log), flags.FLAGS.rows))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("log", None, "The metrics.jsonl of a run.")
+    flags.DEFINE_integer("rows", 10, "Rows of the table, at most.", lower_bound=1)
+    flags.mark_flag_as_required("log")
+    errors.run(main)

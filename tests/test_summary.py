@@ -1,0 +1,26 @@
+import json
+
+import pytest
+
+from mmgen_jax import summary
+from mmgen_jax.errors import UsageError
+
+
+def test_table_averages_and_later_entries_replace_earlier_ones(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    entries = [(1, 4.0), (2, 9.0), (2, 2.0), (3, 1.0), (4, 0.0)]
+    lines = [json.dumps({"step": s, "loss": v, "loss/rgb": v / 2, "samples_per_second": 10.0}) for s, v in entries]
+    log.write_text("\n".join(lines))
+    table = summary.summarise(summary.read(log), rows=2).splitlines()
+    assert table[0] == "| steps up to | loss | rgb | samples/s |"
+    assert table[2:] == ["| 2 | 3.000 | 1.500 | 10 |", "| 4 | 0.500 | 0.250 | 10 |"]
+
+
+@pytest.mark.parametrize("text, message", [("", "is empty"), ('{"step": 1}\nnonsense', "line 2 of"), ("[]", "line 1")])
+def test_damaged_logs_are_named(tmp_path, text, message):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        summary.read(log)
+    with pytest.raises(UsageError, match="does not exist"):
+        summary.read(tmp_path / "other")
