@@ -91,7 +91,7 @@ class Demo:
         palette, truth = self.model.architecture.palette, {m: x[SCENES - 1] for m, x in self.scenes.items()}
         columns = {"condition": np.stack([MODALITIES[m].picture(truth[m], palette) for m in copies])}
         columns |= {f"sample {i + 1}": np.stack([x[i] for x in copies.values()]) for i in range(COPIES)}
-        caption = "every sample agrees with the condition and is free in the rest: colours, texture, light"
+        caption = "each row: one condition, the same for all samples, and different noise"
         return Section("One condition, several images", columns, caption, ("condition",), tuple(copies))
 
 

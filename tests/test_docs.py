@@ -34,6 +34,7 @@ SMALLER = {
     "mmgen_jax.evaluate": EVALUATE,
     "mmgen_jax.export": [],
     "mmgen_jax.summary": [],
+    "mmgen_jax.demo": [*SAMPLE, "--config.sample.index=0"],
     "mmgen_jax.metrics.classifier": ["--steps=2", "--scenes=16"],
 }
 

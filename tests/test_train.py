@@ -15,8 +15,8 @@ import pytest
 from mmgen_jax import checkpoint, train
 from mmgen_jax.errors import RunError, UsageError
 
-# Losses of steps 1 and 4. Renew after a deliberate change of model, data or randomness: run this file with -k pinned and copy
-# the values that the failure shows.
+# Losses of steps 1 and 4. Renew after a deliberate change of model, data or randomness: run this file
+# with -k pinned and copy the values that the failure shows.
 PINNED = [6.7092, 6.0920]
 ROOT = Path(__file__).parents[1]
 

@@ -84,6 +84,25 @@ def test_given_modalities_enter_clean_and_targets_are_velocities(parts):
     np.testing.assert_allclose(example.x["depth"] - t * example.target["depth"], depth["depth"], atol=1e-5)
 
 
+def test_alignment_counts_where_there_are_features_and_only_there(parts):
+    config, architecture, objective, batch = parts
+    model = dataclasses.replace(architecture.model, feature_width=6, projector_width=8, encoder_depth=1)
+    aligned = dataclasses.replace(architecture, model=model)
+    params = jax.jit(aligned.init)(jax.random.key(0))
+    features = np.random.default_rng(0).normal(size=(16, 16, 6)).astype(np.float32)
+
+    @jax.jit
+    def losses_of(batch):
+        example = make_example(aligned, objective, batch, jax.random.key(1))
+        return example_loss(aligned, objective, params, example)[1]
+
+    plain, extra = losses_of(batch), losses_of(batch | {"features": features})
+    assert "loss/alignment" not in plain
+    assert -1 < float(extra["loss/alignment"]) < 1
+    expected = plain["loss"] + objective.alignment_weight * extra["loss/alignment"]
+    np.testing.assert_allclose(extra["loss"], expected, rtol=1e-5)
+
+
 def test_label_dropout_and_its_absence(parts):
     config, architecture, objective, batch = parts
     for rate, expected in ((0.0, batch["class_id"]), (1.0, np.full(16, architecture.null_class))):
