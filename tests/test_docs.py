@@ -62,6 +62,8 @@ def folder(tmp_path_factory) -> Path:
     """An empty folder with configs/, where data/ and runs/ of all pages go."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "configs").symlink_to(ROOT / "configs")
+    (folder / "docs").mkdir()  # pages read their log there and write pictures beside it
+    (folder / "docs" / "shapes-tiny.jsonl").symlink_to(ROOT / "docs" / "shapes-tiny.jsonl")
     run(smaller("python -m mmgen_jax.data.shapes --data_dir=data/shapes32 --size=32".split()), folder)
     run(smaller("python -m mmgen_jax.train --config=configs/shapes_tiny.py --workdir=runs/a".split()), folder)
     return folder
