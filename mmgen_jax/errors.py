@@ -64,7 +64,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def run(main: Callable[[Sequence[str]], object]) -> None:
-    """`absl.app.run` with bad flags and UsageErrors as one line and exit code 2 (RunErrors 3), without a traceback."""
+    """`absl.app.run`, but bad flags, UsageErrors and file errors end in one line and exit code 2, RunErrors in 3."""
 
     def guarded(argv: Sequence[str]) -> object:
         if not flags.FLAGS["verbosity"].present:
@@ -75,5 +75,9 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             _fail(error)
         except RunError as error:
             _fail(error, EXIT_RUN)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _fail(f"{error.filename}: {error.strerror}")  # no permission, not a folder, disk full
 
     app.run(guarded, flags_parser=_parse)
