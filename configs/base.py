@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
     config.model.precondition = False  # True: network output scaled by the data's variance, still a velocity
 
     config.objective = ConfigDict()
-    config.objective.path = "linear"  # "linear" or "cosine"
+    config.objective.path = "linear"  # "linear" or "cosine" (without precondition, and not for euler_maruyama)
     config.objective.time = "uniform"  # distribution of t: "uniform" or "logit_normal"
     # Rows (share of the batch, given, t of the given, supervised). given: "none", "one" (any single one),
     # "any" (any non-empty proper subset) or names as "rgb+depth"; supervised: "all", "drop" (all, but for

@@ -146,6 +146,15 @@ def validate(config: ConfigDict) -> None:
             f"config key data.image_size is {size}; it must be a positive multiple of "
             f"autoencoder.factor x model.patch = {factor} x {patch} = {factor * patch}"
         )
+    if config.objective.path != "linear":
+        # Both rest on the variance or the score of the linear path.
+        for key, used in (
+            ("model.precondition", config.model.precondition),
+            ("sample.solver", config.sample.solver == "euler_maruyama"),
+            ("evaluate.solver", config.evaluate.solver == "euler_maruyama"),
+        ):
+            if used:
+                raise UsageError(f"config key {key} is {entries[key]!r}, which needs objective.path = linear")
     if config.train.batch % config.train.accumulate:
         parts, batch = config.train.accumulate, config.train.batch
         raise UsageError(f"config key train.accumulate is {parts}; it must divide train.batch = {batch}")

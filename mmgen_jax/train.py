@@ -129,8 +129,11 @@ def check_finite(step: int, metrics: dict[str, jax.Array]) -> None:
         raise RunError(f"step {step}: loss or gradient is not finite ({values}); its update was not applied")
 
 
-def run_loop(config: ConfigDict, state: TrainState, train_step, batches, mesh, manager, writer, preview) -> None:
-    """Steps until `train.steps`; metrics are read one step late, so that dispatch never waits."""
+def run_loop(config: ConfigDict, state: TrainState, samples: int, train_step, batches, mesh, manager, writer, preview):
+    """Steps until `train.steps`; metrics are read one step late, so that dispatch never waits.
+
+    `samples` is the number of samples that the state has seen: the position in the data.
+    """
     train = config.train
     first = int(state.step)
     progress = telemetry.Progress(first, train.steps, train.batch)
@@ -151,7 +154,7 @@ def run_loop(config: ConfigDict, state: TrainState, train_step, batches, mesh, m
                 writer.scalars(step, means | rates)
                 window = []
             if due:
-                meta = {"step": step, "samples": step * train.batch, "seed": config.seed}
+                meta = {"step": step, "samples": samples + (step - first) * train.batch, "seed": config.seed}
                 checkpoint.save(manager, step, state, meta, force=last or bool(stop))
             if train.sample_every and (last or step % train.sample_every == 0):
                 writer.image(step, "samples", preview(state.ema, step))
@@ -209,7 +212,7 @@ def train(config: ConfigDict, workdir: str) -> None:
         writer = telemetry.Writer(workdir, int(state.step))
         batches = reader(step=samples // config.train.batch)
         with contextlib.closing(writer):
-            run_loop(config, state, train_step, batches, mesh, manager, writer, preview)
+            run_loop(config, state, samples, train_step, batches, mesh, manager, writer, preview)
     say(f"done: {config.train.steps} steps; weights in {workdir / checkpoint.FOLDER}")
 
 

@@ -62,6 +62,24 @@ def test_every_setting_has_a_rule_and_every_rule_a_setting():
     settings.validate(base.get_config())
 
 
+@pytest.mark.parametrize(
+    "section, key, value",
+    [
+        ("model", "precondition", True),
+        ("sample", "solver", "euler_maruyama"),
+        ("evaluate", "solver", "euler_maruyama"),
+    ],
+)
+def test_what_rests_on_the_linear_path_is_refused_on_another(section, key, value):
+    config = base.get_config()
+    config.objective.path = "cosine"
+    config.sample.solver = "heun"
+    settings.validate(config)
+    config[section][key] = value
+    with pytest.raises(UsageError, match=f"{section}.{key} is .*, which needs objective.path = linear"):
+        settings.validate(config)
+
+
 def test_unknown_missing_and_wrong_settings_are_named():
     config = base.get_config()
     config.model.deepness = 4

@@ -47,6 +47,16 @@ def test_pinned_losses(tiny_config, tmp_path):
     np.testing.assert_allclose([found[1], found[4]], PINNED, rtol=1e-3)
 
 
+def test_position_in_the_data_is_counted_in_samples(tiny_config, tmp_path):
+    tiny_config.train.steps = 2
+    train.train(tiny_config, tmp_path)
+    tiny_config.train.update({"batch": 8, "steps": 4})
+    train.train(tiny_config, tmp_path)
+    with checkpoint.make_manager(tmp_path, 1, 5) as manager:
+        meta = manager.restore(4, args=checkpoint.ocp.args.Composite(meta=checkpoint.ocp.args.JsonRestore())).meta
+    assert meta["samples"] == 2 * 16 + 2 * 8
+
+
 def test_a_finished_run_says_so_and_does_nothing(tiny_config, tmp_path, capsys):
     tiny_config.train.steps = 1
     train.train(tiny_config, tmp_path)
