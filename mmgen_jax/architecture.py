@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as dump_safetensors
 
+from mmgen_jax import files
 from mmgen_jax.errors import UsageError
 from mmgen_jax.models import vae
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
@@ -78,8 +79,8 @@ class Architecture:
         """Writes `model.json` and, where the autoencoder has arrays, `autoencoder.safetensors`."""
         workdir = epath.Path(workdir)
         if self.autoencoder.arrays:
-            (workdir / AUTOENCODER_FILE).write_bytes(dump_safetensors(self.autoencoder.arrays))
-        (workdir / FILE).write_text(json.dumps(self.to_json(), indent=1) + "\n")
+            files.write(workdir / AUTOENCODER_FILE, dump_safetensors(self.autoencoder.arrays))
+        files.write(workdir / FILE, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
     @functools.cached_property
     def graphdef(self) -> nnx.GraphDef:

@@ -33,6 +33,7 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "Recipe, a file in configs/.", lock_config=True)
     flags.DEFINE_string("workdir", None, "Folder of one run, or the name of a bundled model.")
     flags.mark_flags_as_required(["config", "workdir"])
+    flags.register_validator("workdir", lambda name: name != "", "it must name a folder or a bundled model")
 
 
 def _fail(message: object, code: int = EXIT_USAGE) -> None:

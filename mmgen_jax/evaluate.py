@@ -14,7 +14,7 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from mmgen_jax import bundles, checkpoint, errors, settings
+from mmgen_jax import bundles, checkpoint, errors, files, settings
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.errors import UsageError
@@ -183,7 +183,7 @@ def _write(path: epath.Path, report: dict) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(plain(report), indent=1) + "\n")
+        files.write(path, (json.dumps(plain(report), indent=1) + "\n").encode())
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be written: {error}") from error
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from etils import epath
 
-from mmgen_jax import pictures
+from mmgen_jax import files, pictures
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def store(path: epath.PathLike, sections: Sequence[Section]) -> None:
     arrays = {f"{i}.{j}": x for i, s in enumerate(sections) for j, x in enumerate(s.columns.values())}
     file = io.BytesIO()
     np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
-    pictures.write(path, file.getvalue())
+    files.write(path, file.getvalue())
 
 
 def restore(path: epath.PathLike) -> list[Section]:
@@ -188,4 +188,4 @@ def write_gallery(
         f"<body><main><header><h1>{html.escape(title)}</h1>{below}</header>{body}</main>"
         f'<dialog><img alt=""><p></p></dialog><script>{SCRIPT}</script></body></html>\n'
     )
-    pictures.write(path, text.encode())
+    files.write(path, text.encode())

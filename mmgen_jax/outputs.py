@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from etils import epath
 
-from mmgen_jax import gallery, pictures
+from mmgen_jax import files, gallery, pictures
 from mmgen_jax.modalities import MODALITIES, to_pixels
 
 
@@ -85,17 +85,17 @@ class Outputs(dict[str, np.ndarray]):
         """
         folder = epath.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        files: dict[str, bytes] = {}
+        made: dict[str, bytes] = {}
         for i in range(len(self.rows)):
             for m, value in self.items():
-                files |= _files(m, value[i], self.palette, f"{i:03d}")
-        files["sheet.png"] = pictures.png(self.sheet())
+                made |= _files(m, value[i], self.palette, f"{i:03d}")
+        made["sheet.png"] = pictures.png(self.sheet())
         if "rgb" in self:
-            files["grid.png"] = pictures.png(pictures.grid(self["rgb"]))
-        for name, data in files.items():
-            pictures.write(folder / name, data)
+            made["grid.png"] = pictures.png(pictures.grid(self["rgb"]))
+        for name, data in made.items():
+            files.write(folder / name, data)
         gallery.write_gallery(folder / "gallery.html", [self.section(), *sections], title)
-        return [*files, "gallery.html"]
+        return [*made, "gallery.html"]
 
 
 def _files(name: str, value: np.ndarray, palette: np.ndarray, number: str) -> dict[str, bytes]:

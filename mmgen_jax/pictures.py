@@ -1,4 +1,4 @@
-"""Pictures of samples: labelled sheets, grids and error maps, and PNG files that are whole or not there.
+"""Pictures of samples: labelled sheets, grids and error maps, and their PNG files.
 
 Everything here takes and returns uint8 RGB arrays; `Modality.picture` of the table of modalities makes them.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
 from PIL import Image, ImageDraw, ImageFont
+
+from mmgen_jax import files
 
 SHOWN_SIZE = 128  # small images are enlarged to about this many pixels
 SMALL = 64  # images of at most this size are small
@@ -155,17 +156,6 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write(path: epath.PathLike, data: bytes) -> None:
-    """Writes a file under another name and renames it, so that an interrupted run leaves no half of it."""
-    path = epath.Path(path)
-    part = path.parent / f".{path.name}.{os.getpid()}.part"
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def save_png(path: epath.PathLike, pixels: np.ndarray) -> None:
     """`png(pixels)` at `path`, whole or not at all."""
-    write(path, png(pixels))
+    files.write(path, png(pixels))

@@ -20,7 +20,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax import architecture as architectures
-from mmgen_jax import bundles, checkpoint, errors, flow, previews, settings, sharding, telemetry
+from mmgen_jax import bundles, checkpoint, errors, files, flow, previews, settings, sharding, telemetry
 from mmgen_jax.architecture import Architecture
 from mmgen_jax.conditioning import TIME_SAMPLERS, parse_mix
 from mmgen_jax.data import pipeline, tiles
@@ -189,7 +189,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     )
     workdir.mkdir(parents=True, exist_ok=True)
     architecture.save(workdir)
-    (workdir / "config.json").write_text(config.to_json_best_effort(indent=1) + "\n")
+    files.write(workdir / "config.json", (config.to_json_best_effort(indent=1) + "\n").encode())
 
     with checkpoint.make_manager(workdir, config.train.save_every, config.train.keep) as manager:
         state, samples = restore_or_init(config, architecture, tx, mesh, manager)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as dump_safetensors
 
-from mmgen_jax import pictures
+from mmgen_jax import files
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.errors import UsageError
 
@@ -21,7 +21,7 @@ SEPARATOR = "."
 def save_params(path: epath.PathLike, params: Params, dtype: DTypeLike = np.float32) -> None:
     """Writes nested float parameters under names such as "blocks.qkv.kernel"; float16 halves the file."""
     flat = traverse_util.flatten_dict(params, sep=SEPARATOR)
-    pictures.write(path, dump_safetensors({k: np.ascontiguousarray(v, dtype=dtype) for k, v in flat.items()}))
+    files.write(path, dump_safetensors({k: np.ascontiguousarray(v, dtype=dtype) for k, v in flat.items()}))
 
 
 def load_params(path: epath.PathLike) -> Params:

@@ -175,6 +175,7 @@ def command(*arguments: str, **kwargs) -> subprocess.Popen:
         (["--config=configs/shapes_tiny.py", "--workdir=x", "--config.data.dir=nowhere"], "'nowhere' does not exist"),
         (["--config=configs/missing.py", "--workdir=x"], "configs/missing.py"),
         (["--config=configs/shapes_tiny.py"], "workdir"),
+        (["--config=configs/shapes_tiny.py", "--workdir="], "it must name a folder or a bundled model"),
         (["--config=configs/shapes_tiny.py", "--workdir=x", "depth=4"], "unexpected argument 'depth=4'"),
     ],
 )

@@ -24,7 +24,7 @@ from flax import nnx, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as dump_safetensors
 
-from mmgen_jax import errors
+from mmgen_jax import errors, files
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import to_array
@@ -101,7 +101,7 @@ class Classifier:
         metadata = {"class_names": json.dumps(self.class_names), "size": str(self.size)}
         path = epath.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(dump_safetensors({k: np.asarray(v, np.float16) for k, v in flat.items()}, metadata))
+        files.write(path, dump_safetensors({k: np.asarray(v, np.float16) for k, v in flat.items()}, metadata))
 
 
 def _nest(flat: dict) -> dict:
