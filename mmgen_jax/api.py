@@ -108,9 +108,10 @@ class MMGen:
           UsageError: on any of these that is not allowed.
         """
         _check(n=n, steps=steps, batch=batch, seed=seed, solver=solver, guidance=guidance, given_time=given_time)
-        low, high = (float(t) for t in guidance_interval)
+        n, batch = int(n), int(batch)
+        low, high = guidance_interval if np.shape(guidance_interval) == (2,) else (np.nan, np.nan)
         if not low <= high:
-            raise UsageError(f"guidance_interval is {(low, high)}; allowed: (low, high) with low <= high")
+            raise UsageError(f"guidance_interval is {guidance_interval!r}; allowed: (low, high) with low <= high")
         classes = self._classes(class_id, n)
         conditions = self._conditions(given or {}, n)
         guided = guidance != 1 and bool((classes != self.architecture.null_class).any())
@@ -119,7 +120,7 @@ class MMGen:
             solver=solver,
             steps=int(steps),
             guided=guided,
-            interval=(low, high),
+            interval=(float(low), float(high)),
         )
         values = self._batches(draw, classes, conditions, (guidance, given_time, seed), n, batch)
         values = {m: conditions.get(m, values.get(m)) for m in self.modalities}
@@ -137,7 +138,7 @@ class MMGen:
 
     def _classes(self, class_id, n: int) -> np.ndarray:
         """int32 [n] from one class or one for each sample."""
-        several = isinstance(class_id, Sequence | np.ndarray) and not isinstance(class_id, str)
+        several = np.ndim(class_id) == 1
         if several and len(class_id) != n:
             raise UsageError(f"class_id has {len(class_id)} entries; allowed: one, or n = {n}")
         classes = class_id if several else [class_id] * n
@@ -210,7 +211,7 @@ def _check(n, steps, batch, seed, solver, guidance, given_time) -> None:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value < 2**31:
             raise UsageError(f"{name} is {value!r}; allowed: an integer of at least {low}")
     choice("solver", solver, SOLVERS)
-    if not np.isfinite(guidance) or guidance < 0:
+    if not isinstance(guidance, int | float | np.number) or not 0 <= guidance < np.inf:
         raise UsageError(f"guidance is {guidance!r}; allowed: a number of at least 0")
     if not 0 <= given_time <= 1:
         raise UsageError(f"given_time is {given_time!r}; allowed: 0 to 1")

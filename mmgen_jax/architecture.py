@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import operator
 from dataclasses import dataclass
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
+from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as dump_safetensors
 
@@ -101,8 +103,8 @@ class Architecture:
         if str(name) in self.class_names:
             return self.class_names.index(str(name))
         try:
-            index = int(name)
-        except ValueError:
+            index = int(name) if isinstance(name, str) else operator.index(name)
+        except (ValueError, TypeError):
             index = -1
         if not 0 <= index < len(self.class_names):
             shown = ", ".join(self.class_names[:12]) + (", ..." if len(self.class_names) > 12 else "")
@@ -118,14 +120,21 @@ def _freeze(value):
 
 
 def load(workdir: epath.PathLike) -> Architecture:
-    """Reads what `Architecture.save` wrote. Raises UsageError if the folder holds no model."""
+    """Reads what `Architecture.save` wrote. Raises UsageError if the folder holds no model or a damaged one."""
     workdir = epath.Path(workdir)
     if not (workdir / FILE).exists():
         raise UsageError(f"{workdir} holds no model: {FILE} is missing")
-    stored = json.loads((workdir / FILE).read_text())
-    model = MMDiTConfig(**{k: _freeze(v) for k, v in stored["model"].items()})
     path = workdir / AUTOENCODER_FILE
-    arrays = parse_safetensors(path.read_bytes()) if path.exists() else {}
+    try:
+        arrays = parse_safetensors(path.read_bytes()) if path.exists() else {}
+        return _from_json(json.loads((workdir / FILE).read_text()), arrays)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{workdir} holds no model: {FILE} or {AUTOENCODER_FILE} is damaged ({error!r})") from error
+
+
+def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
+    """Inverse of `Architecture.to_json`, with the autoencoder's arrays."""
+    model = MMDiTConfig(**{k: _freeze(v) for k, v in stored["model"].items()})
     names = tuple(name for name, _ in model.modalities)
     kind, factor = stored["autoencoder"]["name"], stored["autoencoder"]["factor"]
     return Architecture(

@@ -44,8 +44,11 @@ def load(name: epath.PathLike, step: int | None = None) -> tuple[Architecture, P
     return architecture, params
 
 
-def check_config(config: ConfigDict, found: Architecture, where: object) -> None:
-    """Raises UsageError naming the first setting of the model in which a config and a stored architecture differ."""
+def check_latents(config: ConfigDict, found: Architecture, where: object) -> None:
+    """Raises UsageError naming the first setting of the latents in which a config and a stored architecture differ.
+
+    An autoencoder once fitted is kept, so that these settings would otherwise have no effect.
+    """
     facts = {
         "data.modalities": (config.data.modalities, found.modalities),
         "autoencoder.name": (config.autoencoder.name, found.autoencoder_name),
@@ -61,6 +64,11 @@ def check_config(config: ConfigDict, found: Architecture, where: object) -> None
                 f"config key autoencoder.components is {config.autoencoder.components}; "
                 f"the model in {where} has {stored}"
             )
+
+
+def check_config(config: ConfigDict, found: Architecture, where: object) -> None:
+    """Raises UsageError naming the first setting of the model in which a config and a stored architecture differ."""
+    check_latents(config, found, where)
     facts = (found.autoencoder, found.class_names, found.palette, found.regions)
     other = architectures.difference(architectures.from_config(config, *facts), found)
     if other:

@@ -84,7 +84,7 @@ def parse_mix(rows: Sequence[Sequence], modalities: Sequence[str]) -> tuple[Row,
     """Config rows (share, given, given_time, supervised) -> `Row`s.
 
     `supervised` is "all", "drop" (all, but random pairs dropped) or names such as "rgb".
-    Raises UsageError for shares that do not add up to 1, times outside [0, 1] and unknown names.
+    Raises UsageError for shares that do not add up to 1, times outside [0, 1], unknown names and rows without effect.
     """
     parsed = []
     for row in rows:
@@ -96,9 +96,11 @@ def parse_mix(rows: Sequence[Sequence], modalities: Sequence[str]) -> tuple[Row,
         everything = supervised in ("all", "drop")
         counted = np.ones(len(modalities), bool) if everything else subset(supervised, modalities)
         sets = given_sets(given, modalities)
+        if not (counted & ~sets).any():
+            raise UsageError(f"mix row {tuple(row)!r} counts nothing in the loss; given modalities never count")
         parsed.append(Row(float(share), sets, float(given_time), counted, supervised == "drop"))
     total = sum(row.share for row in parsed)
-    if abs(total - 1) > 1e-6 or any(row.share < 0 for row in parsed):
+    if not abs(total - 1) <= 1e-6 or any(row.share < 0 for row in parsed):
         raise UsageError(f"shares of the mix are {[row.share for row in parsed]}; they must be >= 0 and add up to 1")
     return tuple(parsed)
 

@@ -37,13 +37,25 @@ def _tuple(item: Rule, length: int | None = None) -> Rule:
     )
 
 
+def _is_row(row: object) -> bool:
+    if not isinstance(row, tuple | list) or len(row) != len(ROW):
+        return False
+    return all(allows(value) for (allows, _), value in zip(ROW, row, strict=True))
+
+
 TEXT: Rule = (lambda v: isinstance(v, str), "a text")
 SWITCH: Rule = (lambda v: isinstance(v, bool), "True or False")
 MODALITIES: Rule = (
     lambda v: isinstance(v, tuple) and len(v) > 0 and list(v) == [m for m in NAMES if m in v],
     f"a tuple of some of {', '.join(NAMES)}, in this order",
 )
-MIX: Rule = (lambda v: isinstance(v, tuple) and len(v) > 0, "a tuple of rows (share, given, given_time, supervised)")
+POSITIVE: Rule = (lambda v: _number(0)[0](v) and v > 0, "a number above 0")
+BELOW_ONE: Rule = (lambda v: _number(0, 1)[0](v) and v < 1, "a number of at least 0 and below 1")
+ROW = (_number(0, 1), TEXT, _number(0, 1), TEXT)
+MIX: Rule = (
+    lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(_is_row, v)),
+    "a tuple of rows (share, given, given_time, supervised) of number, text, number, text; numbers 0 to 1",
+)
 
 RULES: dict[str, Rule] = {
     "seed": _integer(0),
@@ -79,11 +91,11 @@ RULES: dict[str, Rule] = {
     "optim.learning_rate": _number(0),
     "optim.warmup_steps": _integer(0),
     "optim.decay_steps": _integer(0),
-    "optim.b1": _number(0, 1),
-    "optim.b2": _number(0, 1),
-    "optim.eps": _number(0),
+    "optim.b1": BELOW_ONE,
+    "optim.b2": BELOW_ONE,
+    "optim.eps": POSITIVE,
     "optim.weight_decay": _number(0),
-    "optim.clip_norm": _number(0),
+    "optim.clip_norm": POSITIVE,
     "optim.ema_decay": _number(0, 1),
     "optim.ema_ramp": _number(1),
     "train.batch": _integer(1),

@@ -27,11 +27,11 @@ def read(path: epath.PathLike) -> Entries:
     if not path.is_file():
         raise UsageError(f"log {str(path)!r} does not exist; it must be the metrics.jsonl of a run")
     entries = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), 1):
         try:
             entry = json.loads(line)
-            entries[entry["step"]] = entry
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            entries[int(entry["step"])] = entry
+        except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"line {number} of {str(path)!r} is no entry of a log ({error})") from error
     if not entries:
         raise UsageError(f"log {str(path)!r} is empty; it must hold at least one entry")
@@ -47,7 +47,7 @@ def summarise(entries: Entries, rows: int) -> str:
     ]
     for part in np.array_split(np.arange(len(entries)), min(rows, len(entries))):
         chosen = [entries[i] for i in part]
-        means = [f"{np.mean([e[key] for e in chosen]):.3f}" for key in losses]
+        means = [f"{np.mean([e.get(key, np.nan) for e in chosen]):.3f}" for key in losses]
         rate = np.median([e.get("samples_per_second", np.nan) for e in chosen])
         lines.append(f"| {chosen[-1]['step']:.0f} | {' | '.join(means)} | {rate:.0f} |")
     return "\n".join(lines)

@@ -54,6 +54,9 @@ def make_architecture(config: ConfigDict, workdir: epath.Path) -> Architecture:
     metadata = tiles.read_metadata(config.data.dir)
     found = architectures.load(workdir) if (workdir / architectures.FILE).exists() else None
     source = architectures.load(bundles.locate(config.train.init_from)) if config.train.init_from else None
+    for other, where in ((found, workdir), (source, config.train.init_from)):
+        if other:
+            bundles.check_latents(config, other, where)
     fitted = found or source
     wanted = architectures.from_config(
         config,
@@ -208,7 +211,7 @@ def train(config: ConfigDict, workdir: str) -> None:
             ema_decay=config.optim.ema_decay,
             ema_ramp=config.optim.ema_ramp,
         )
-        preview = previews.Preview(architecture, config, workdir)
+        preview = previews.Preview(architecture, config, workdir) if config.train.sample_every else None
         writer = telemetry.Writer(workdir, int(state.step))
         batches = reader(step=samples // config.train.batch)
         with contextlib.closing(writer):

@@ -109,12 +109,15 @@ def test_velocity(model):
     [
         ({"class_id": 8}, "class is 8; allowed: 0 to 7"),
         ({"class_id": "unicorn"}, "class is 'unicorn'"),
+        ({"class_id": 2.7}, "class is 2.7; allowed: 0 to 7"),
         ({"class_id": [1, 2], "n": 3}, "class_id has 2 entries; allowed: one, or n = 3"),
         ({"n": 0}, "n is 0; allowed: an integer of at least 1"),
         ({"steps": 2.5}, "steps is 2.5"),
         ({"solver": "magic"}, "solver is 'magic'; allowed: euler, heun"),
         ({"guidance": -1.0}, "guidance is -1.0"),
+        ({"guidance": "strong"}, "guidance is 'strong'"),
         ({"guidance_interval": (0.7, 0.1)}, "guidance_interval"),
+        ({"guidance_interval": (0.7,)}, "guidance_interval"),
         ({"given_time": 2}, "given_time is 2; allowed: 0 to 1"),
         ({"given": {"flow": "a.png"}}, "given modality is 'flow'; allowed: rgb, depth, normal, mask"),
         (
@@ -127,6 +130,13 @@ def test_velocity(model):
 def test_bad_requests_are_named(model, request_, message):
     with pytest.raises(UsageError, match=message.replace("(", r"\(")):
         model.generate(**request_)
+
+
+def test_numbers_of_numpy_and_jax_are_numbers(model):
+    plain = model.generate(class_id=[3, 3], n=2, **FAST)
+    for class_id in (np.array([3, 3]), np.array(3), jax.numpy.array([3, 3])):
+        out = model.generate(class_id=class_id, n=np.int64(2), **FAST)
+        np.testing.assert_array_equal(out["rgb"], plain["rgb"])
 
 
 def test_saved_files_hold_the_values(model, scenes, tmp_path):
@@ -174,6 +184,10 @@ def test_models_that_cannot_be_loaded_are_named(folder, tmp_path):
     (broken / bundles.WEIGHTS_FILE).write_bytes(b"junk")
     with pytest.raises(UsageError, match="is damaged"):
         MMGen.load(broken)
+    for text in ("{", "{}", "[]", '{"model": {"depth": 2}}'):
+        (broken / "model.json").write_text(text)
+        with pytest.raises(UsageError, match=r"model.json or .* is damaged"):
+            MMGen.load(broken)
 
 
 def test_export_makes_a_folder_that_loads(folder, tmp_path):

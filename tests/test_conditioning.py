@@ -113,8 +113,17 @@ def test_task_row():
         (((1.0, "none", 2.0, "all"),), "given_time"),
         (((1.0, "none", 0.0, "rgb+x"),), "'x'; allowed"),
         (((1.0, "none", 0.0),), "needs 4 entries"),
+        (((float("nan"), "none", 0.0, "all"),), "add up to 1"),
+        (((1.0, "rgb", 0.0, "rgb"),), "counts nothing in the loss"),
+        (((1.0, "rgb+depth+normal+mask", 0.0, "all"),), "counts nothing in the loss"),
     ],
 )
 def test_bad_mix(mix, message):
     with pytest.raises(UsageError, match=message.replace("+", r"\+")):
         conditioning.parse_mix(mix, NAMES)
+
+
+@pytest.mark.parametrize("given", ["one", "any"])
+def test_one_modality_alone_cannot_be_given(given):
+    with pytest.raises(UsageError, match="counts nothing in the loss"):
+        conditioning.parse_mix(((1.0, given, 0.0, "all"),), ("rgb",))

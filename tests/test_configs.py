@@ -89,6 +89,17 @@ def test_unknown_missing_and_wrong_settings_are_named():
     config.model = ConfigDict()
     with pytest.raises(UsageError, match="config key model.depth is missing; it must be an integer of at least 1"):
         settings.validate(config)
+    for mix in ((1, 2), (("x", "none", 0.0, "all"),), ((1.0, None, 0.0, "all"),), "abc"):
+        config = base.get_config()
+        with config.unlocked(), config.ignore_type():
+            config.objective.mix = mix
+        with pytest.raises(UsageError, match="objective.mix is .* a tuple of rows"):
+            settings.validate(config)
+    for key, value in (("eps", 0.0), ("b1", 1.0), ("b2", 1.0), ("clip_norm", 0.0)):
+        config = base.get_config()
+        config.optim[key] = value
+        with pytest.raises(UsageError, match=f"optim.{key} is {value}; it must be a number"):
+            settings.validate(config)
     config = base.get_config()
     config.objective.label_dropout = 1.5
     with pytest.raises(UsageError, match="objective.label_dropout is 1.5; it must be a number 0 to 1"):

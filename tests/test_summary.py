@@ -16,7 +16,10 @@ def test_table_averages_and_later_entries_replace_earlier_ones(tmp_path):
     assert table[2:] == ["| 2 | 3.000 | 1.500 | 10 |", "| 4 | 0.500 | 0.250 | 10 |"]
 
 
-@pytest.mark.parametrize("text, message", [("", "is empty"), ('{"step": 1}\nnonsense', "line 2 of"), ("[]", "line 1")])
+@pytest.mark.parametrize(
+    "text, message",
+    [("", "is empty"), ('{"step": 1}\nnonsense', "line 2 of"), ("[]", "line 1"), ('{"step": "a"}', "line 1")],
+)
 def test_damaged_logs_are_named(tmp_path, text, message):
     log = tmp_path / "metrics.jsonl"
     log.write_text(text)

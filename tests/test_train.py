@@ -145,6 +145,32 @@ def test_a_workdir_of_another_architecture_is_refused_and_kept(tiny_config, tmp_
     assert (tmp_path / "model.json").read_text() == before
 
 
+@pytest.mark.parametrize(
+    "section, key, value, stored",
+    [
+        ("autoencoder", "components", (3, 4, 8, 8), r"\("),
+        ("autoencoder", "factor", 2, "4"),
+        ("autoencoder", "name", "identity", "'patch_pca'"),
+    ],
+)
+def test_latents_of_a_workdir_or_a_source_are_not_silently_kept(tiny_config, tmp_path, section, key, value, stored):
+    tiny_config.train.steps = 1
+    train.train(tiny_config, tmp_path / "run")
+    tiny_config[section][key] = value
+    with pytest.raises(UsageError, match=f"config key {section}.{key} is .*the model in .*run has {stored}"):
+        train.train(tiny_config, tmp_path / "run")
+    tiny_config.train.init_from = str(tmp_path / "run")
+    with pytest.raises(UsageError, match=f"config key {section}.{key} is"):
+        train.train(tiny_config, tmp_path / "tuned")
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_a_run_without_previews_needs_no_test_split(tiny_config, tmp_path):
+    tiny_config.train.update({"steps": 1, "sample_every": 0})
+    tiny_config.data.test_split = "none"
+    train.train(tiny_config, tmp_path)
+
+
 def test_missing_checkpoints_are_named(tiny_config, tmp_path):
     with pytest.raises(UsageError, match="no checkpoint in"):
         checkpoint.restore_ema(tmp_path)

@@ -119,10 +119,12 @@ def fit_patch_pca(
 ) -> PatchPCA:
     """Fits `PatchPCA` to arrays in [-1, 1] ``[N, H, W, C]`` of each modality; deterministic.
 
-    Raises UsageError if more components are asked for than a patch has numbers.
+    Raises UsageError if a modality has no images, or more components are asked for than a patch has numbers.
     """
     mean, basis, scale, sigma = {}, {}, {}, {}
     for m, x in images.items():
+        if not len(x):
+            raise UsageError(f"no tile has {m} to fit the autoencoder on; data.modalities must name what is there")
         patches = np.asarray(space_to_depth(np.asarray(x, np.float32), factor))
         patches = patches.reshape(-1, patches.shape[-1]).astype(np.float64)
         count = components[m]

@@ -50,6 +50,11 @@ def test_std_is_that_of_the_latents(images, whitening):
         np.testing.assert_allclose(np.mean(autoencoder.std[m] ** 2), 1, rtol=1e-4)
 
 
+def test_a_modality_that_no_tile_has_is_named(images):
+    with pytest.raises(UsageError, match="no tile has depth"):
+        vae.fit_patch_pca(images | {"depth": images["depth"][:0]}, 2, {m: 2 for m in images}, 0.5)
+
+
 def test_arrays_rebuild_the_autoencoder(images):
     fitted = vae.fit_patch_pca(images, 4, {"rgb": 8, "depth": 4, "normal": 8, "mask": 8}, 0.5)
     again = vae.from_arrays("patch_pca", NAMES, 4, fitted.arrays)
