@@ -14,4 +14,5 @@ def get_config() -> ConfigDict:
     config.train.steps = 2_000
     config.train.init_from = "shapes-tiny"  # a bundled model, a model folder or a workdir
     config.sample.task = "rgb"
+    config.sample.given_time = 0.0  # as in training
     return config
