@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.dir = "data/tiles"  # folder of a TFDS data set of tiles
+    config.data.latents = ""  # folder that mmgen_jax.encode wrote; training reads it instead of the tiles
     config.data.image_size = 256  # height and width of its images, in pixels
     config.data.modalities = ("rgb", "depth", "normal", "mask")  # any of them, in this order
     config.data.train_split = "train"  # TFDS slicing works: "train[:90%]"
@@ -21,10 +22,25 @@ def get_config() -> ConfigDict:
     config.data.workers = 0  # reading processes; 0 reads in threads of the training process
 
     config.autoencoder = ConfigDict()
-    config.autoencoder.name = "identity"  # "identity" (pixels) or "patch_pca" (fitted on the first tiles)
+    config.autoencoder.name = "identity"  # "identity" (pixels), "patch_pca" (fitted on tiles) or "kl" (pretrained)
+    config.autoencoder.path = ""  # kl: diffusers folder, weights file or hub id; it is kept in the workdir
+    config.autoencoder.dtype = "float32"  # kl: of its products, "float32" or "bfloat16"
     config.autoencoder.factor = 8  # pixels per latent position, each way
     config.autoencoder.components = (4, 4, 4, 4)  # patch_pca: latent channels of each modality
     config.autoencoder.whitening = 0.5  # patch_pca: 1 = unit variance in each channel, 0 = as in pixels
+
+    config.features = ConfigDict()  # of rgb by DINOv2, to align the model's tokens with
+    config.features.source = "none"  # "none", "stored" (with data.latents) or "online" (computed in every step)
+    config.features.path = ""  # DINOv2: weights file, transformers folder or hub id; for "online" and for encode
+    config.features.dtype = "bfloat16"  # of DINOv2's products
+
+    config.encode = ConfigDict()  # python -m mmgen_jax.encode: tiles -> data.latents
+    config.encode.dtype = "float16"  # as stored: "float16" or "bfloat16"
+    config.encode.batch = 32  # tiles computed at once
+    config.encode.features = False  # also store the features of DINOv2: most of the bytes
+    config.encode.rgb = False  # also store the rgb pixels, so that features can be computed online
+    config.encode.mirror = False  # also store each tile mirrored, as latents cannot be
+    config.encode.shard = 4096  # tiles in one file, the unit of restarting
 
     config.model = ConfigDict()
     config.model.depth = 28  # blocks; this and the next four lines are XL/2
@@ -34,7 +50,7 @@ def get_config() -> ConfigDict:
     config.model.patch = 2  # latent positions per token, each way
     config.model.mlp_ratio = 4.0  # hidden width of the MLPs over width
     config.model.projector_width = 2048  # hidden width of the alignment projector
-    config.model.feature_width = 0  # width of the features to align with; 0 = no alignment
+    config.model.feature_width = 0  # width of the features (768 for ViT-B); 0 = no projector, no alignment
     config.model.dtype = "float32"  # of matrix products: "float32" or "bfloat16"; parameters are float32
     config.model.remat = "none"  # keep for the backward pass: "none" = all, "names" = products, "full" = nothing
     config.model.unroll = 1  # blocks per iteration of the scan over depth; depth = no loop

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# From a fresh clone to pictures: renders data, samples the bundled model, trains a small one, compares.
+# From a fresh clone to pictures: samples the bundled model, renders data, trains a small model, compares.
 set -euo pipefail
 
 usage() {
   cat <<'TEXT'
 Usage: ./launch/quickstart.sh [--cpu | --tpu | --gpu] [--minutes N] [--out FOLDER]
 
-Installs what is needed into .venv, renders a data set into data/quickstart, samples the bundled model, trains a small
-model that is stopped half-way and resumed, and checks that it predicts held-out scenes better than before.
+Installs what is needed into .venv, samples the bundled model, renders a data set into data/quickstart, shows the bundled
+model on scenes it has never seen, trains a small model that is stopped half-way and resumed, and checks that it predicts
+held-out scenes better than before.
 
   --cpu, --tpu, --gpu   what JAX runs on (default: what .venv has, else CPU)
   --minutes N           length of the training on two CPU cores, 1 to 600 (default 3): 600 steps a minute
@@ -95,10 +96,12 @@ python=.venv/bin/python
 say "1/6 Packages"
 run ./launch/setup.sh ${device:+"$device"}
 
-say "2/6 Data: rendered scenes with exact depth, normals and regions"
-run $python -m mmgen_jax.data.shapes --data_dir=$data --size=32 --train=4000 --test=512
+say "2/6 The bundled model: images with their depth, normals and regions, from a class"
+run $python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.sample.class_id=torus \
+  --out="$out/torus"
 
-say "3/6 The bundled model: all four from a class, and the rest from each one"
+say "3/6 Data: rendered scenes with exact depth, normals and regions; and what the bundled model makes of them"
+run $python -m mmgen_jax.data.shapes --data_dir=$data --size=32 --train=4000 --test=512
 run $python -m mmgen_jax.demo --config=configs/shapes_tiny.py --config.data.dir=$data --workdir=shapes-tiny \
   --out="$out" --name=bundled --title="The bundled model"
 
@@ -124,4 +127,4 @@ say "6/6 Did it learn?"
 run $python launch/compare.py "$workdir/before.json" "$workdir/after.json"
 
 say "Done in $((SECONDS / 60)) min $((SECONDS % 60)) s. Open $out/gallery.html in a browser"
-echo "PNG sheets: $out/bundled/*.png (bundled model), $out/trained/*.png (trained just now)"
+echo "PNG sheets: $out/torus/sheet.png, $out/bundled/*.png (bundled model), $out/trained/*.png (trained just now)"

@@ -4,16 +4,17 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev]
+Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev] [--experts]
 
 Makes .venv in the repository and installs requirements.txt into it. When that is done already it ends at once.
 
-  --cpu   JAX for CPUs (default, unless .venv already has another one)
-  --tpu   JAX for TPUs, on a TPU VM
-  --gpu   JAX for NVIDIA GPUs, with CUDA 12 (driver 525 or later)
-  --dev   also requirements-dev.txt: pytest and ruff
+  --cpu       JAX for CPUs (default, unless .venv already has another one)
+  --tpu       JAX for TPUs, on a TPU VM
+  --gpu       JAX for NVIDIA GPUs, with CUDA 12 (driver 525 or later)
+  --dev       also requirements-dev.txt: pytest and ruff
+  --experts   also requirements-experts.txt: PyTorch and what labels your own images with it
 
-PYTHON=/path/to/python chooses the interpreter (3.11 or later) of a new .venv.
+PYTHON=/path/to/python chooses the interpreter (3.11 to 3.13) of a new .venv.
 TEXT
 }
 
@@ -22,9 +23,14 @@ fail() {
   exit "${2:-1}"
 }
 
-# suitable COMMAND: it is a Python of at least 3.11
+# suitable COMMAND: it is a Python that the pinned packages have wheels for
 suitable() {
-  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' </dev/null >/dev/null 2>&1
+}
+
+# describe COMMAND: "python3 is Python 3.14.1"
+describe() {
+  echo "$1 is $("$1" -V </dev/null 2>/dev/null || echo "no Python")"
 }
 
 # has_venv COMMAND: Debian and Ubuntu put a part of this module into another package
@@ -34,15 +40,19 @@ has_venv() {
 
 # find_python: prints the command to make .venv with
 find_python() {
-  local candidate found=""
+  local candidate found="" other=""
   if [ -n "${PYTHON:-}" ]; then
-    suitable "$PYTHON" || fail "PYTHON is '$PYTHON', which is not a Python of at least 3.11"
+    suitable "$PYTHON" || fail "PYTHON=$(describe "$PYTHON"); allowed: 3.11 to 3.13"
     has_venv "$PYTHON" || fail "'$PYTHON' has no venv module (Debian, Ubuntu: apt install python3-venv)"
     echo "$PYTHON"
     return
   fi
   for candidate in python3.13 python3.12 python3.11 python3 python; do
-    suitable "$candidate" || continue
+    command -v "$candidate" >/dev/null || continue
+    if ! suitable "$candidate"; then
+      other="${other:- ($(describe "$candidate"))}"
+      continue
+    fi
     found="${found:-$candidate}"
     if has_venv "$candidate"; then
       echo "$candidate"
@@ -50,7 +60,7 @@ find_python() {
     fi
   done
   [ -z "$found" ] || fail "$found has no venv module (Debian, Ubuntu: apt install $found-venv)"
-  fail "no Python of at least 3.11 found; install one, or name it: PYTHON=/path/to/python $0"
+  fail "no Python 3.11 to 3.13 found$other; install one, or name it: PYTHON=/path/to/python $0"
 }
 
 # stamp FILE...: one line that changes when the variant or a file does
@@ -77,13 +87,22 @@ install() {
     fail "pip could not install the packages; its own message is above"
 }
 
-wanted="" dev=""
+# extra NAME: requirements-NAME.txt, once
+extra() {
+  local file="requirements-$1.txt"
+  [ "$(cat ".venv/stamp-$1" 2>/dev/null)" != "$(stamp requirements.txt "$file")" ] || return 0
+  echo "setup: installing $file"
+  install -r requirements.txt -r "$file"
+  stamp requirements.txt "$file" >".venv/stamp-$1"
+}
+
+wanted="" extras=""
 for option in "$@"; do
   case "$option" in
     --cpu | --tpu | --gpu) wanted="${option#--}" ;;
-    --dev) dev=yes ;;
+    --dev | --experts) extras="$extras ${option#--}" ;;
     -h | --help) usage && exit 0 ;;
-    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --help" 2 ;;
+    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --experts, --help" 2 ;;
   esac
 done
 
@@ -103,9 +122,5 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$(stamp requirements.txt)" ]; then
   install -r requirements.txt "$(jax_package)"
   stamp requirements.txt >.venv/stamp
 fi
-if [ -n "$dev" ] && [ "$(cat .venv/stamp-dev 2>/dev/null)" != "$(stamp requirements.txt requirements-dev.txt)" ]; then
-  echo "setup: installing requirements-dev.txt"
-  install -r requirements.txt -r requirements-dev.txt
-  stamp requirements.txt requirements-dev.txt >.venv/stamp-dev
-fi
+for name in $extras; do extra "$name"; done
 echo "setup: .venv is ready ($variant, $(.venv/bin/python -V))"

@@ -10,8 +10,6 @@ out.save("folder")  # PNGs and a gallery
 
 from __future__ import annotations
 
-import functools
-import time
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -19,15 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from mmgen_jax import bundles, sharding, telemetry
+from mmgen_jax import bundles
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.data import images
 from mmgen_jax.errors import UsageError, choice
 from mmgen_jax.modalities import MODALITIES
 from mmgen_jax.outputs import Outputs
-from mmgen_jax.sampling import SOLVERS, bind, bind_task, classifier_free, sample, tasks
-
-_REPORT_SECONDS = 5.0
+from mmgen_jax.sampler import Options, Sampler
+from mmgen_jax.sampling import SOLVERS
 
 
 class MMGen:
@@ -35,12 +32,8 @@ class MMGen:
 
     def __init__(self, architecture: Architecture, params: Params):
         self.architecture = architecture
-        self._mesh = sharding.make_mesh()
-        self._params = jax.device_put(params, sharding.replicated(self._mesh))
-        self._sampler = jax.jit(
-            functools.partial(_sample, architecture), static_argnames=("solver", "steps", "guided", "interval")
-        )
-        self._encode, self._decode = jax.jit(architecture.autoencoder.encode), jax.jit(architecture.autoencoder.decode)
+        self._sampler = Sampler(architecture)
+        self._params = self._sampler.place(params)
         self._velocity = jax.jit(lambda params, *inputs: architecture.apply(params, *inputs)[0])
 
     @classmethod
@@ -65,14 +58,17 @@ class MMGen:
 
     def encode(self, values: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Values of some modalities, as `generate` returns them, to latents [n, h, w, C]."""
-        a = self.architecture
-        return self._encode({m: MODALITIES[m].array(value, a.palette) for m, value in values.items()})
+        return self._sampler.encode(self._arrays(values))
 
     def decode(self, latents: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
         """Latents [n, h, w, C] of some modalities to values, as `generate` returns them."""
-        a = self.architecture
-        arrays = self._decode(dict(latents))
-        return {m: MODALITIES[m].value(np.asarray(array), a.palette) for m, array in arrays.items()}
+        return self._values(self._sampler.decode(latents))
+
+    def _arrays(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {m: MODALITIES[m].array(value, self.architecture.palette) for m, value in values.items()}
+
+    def _values(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {m: MODALITIES[m].value(array, self.architecture.palette) for m, array in arrays.items()}
 
     def generate(
         self,
@@ -114,19 +110,14 @@ class MMGen:
             raise UsageError(f"guidance_interval is {guidance_interval!r}; allowed: (low, high) with low <= high")
         classes = self._classes(class_id, n)
         conditions = self._conditions(given or {}, n)
+        options = Options(solver, int(steps), guidance, (float(low), float(high)), given_time, int(seed), batch)
+        shown = {m: np.broadcast_to(x, (n, *x.shape[1:])) for m, x in self._arrays(conditions).items()}
+        made = self._sampler(self._params, classes, shown, options, finish=self._values)
+        values = {m: np.broadcast_to(x, (n, *x.shape[1:])) for m, x in conditions.items()} | made
         guided = guidance != 1 and bool((classes != self.architecture.null_class).any())
-        draw = functools.partial(
-            self._sampler,
-            solver=solver,
-            steps=int(steps),
-            guided=guided,
-            interval=(float(low), float(high)),
-        )
-        values = self._batches(draw, classes, conditions, (guidance, given_time, seed), n, batch)
-        values = {m: conditions.get(m, values.get(m)) for m in self.modalities}
         names = [self._class_name(i) for i in classes]
         return Outputs(
-            values,
+            {m: values[m] for m in self.modalities},
             tuple(conditions),
             self.architecture.palette,
             caption=_caption(names, tuple(conditions), seed, solver, steps, guidance if guided else 1),
@@ -145,7 +136,7 @@ class MMGen:
         return np.array([self.architecture.class_index(c) for c in classes], np.int32)
 
     def _conditions(self, given: Mapping[str, object], n: int) -> dict[str, np.ndarray]:
-        """Values [n, ...] of what is given, in the model's order."""
+        """Values [1 or n, ...] of what is given, in the model's order."""
         a = self.architecture
         for m in given:
             choice("given modality", m, a.modalities)
@@ -157,53 +148,8 @@ class MMGen:
                 value = images.condition(m, given[m], a.image_size, a.palette)
                 if len(value) not in (1, n):
                     raise UsageError(f"given {m} has {len(value)} images; allowed: 1, or n = {n}")
-                conditions[m] = np.broadcast_to(value, (n, *value.shape[1:]))
+                conditions[m] = value
         return conditions
-
-    def _batches(self, draw, classes, conditions, numbers: tuple, n: int, limit: int) -> dict[str, np.ndarray]:
-        """Values of what is not given, drawn in batches of one size, split over the devices where that is possible."""
-        size = tasks.batch_size(n, limit)
-        split = size % self._mesh.size == 0
-        where = sharding.batched(self._mesh) if split else sharding.replicated(self._mesh)
-        parts, done, start = [], 0, time.monotonic()
-        mark = start
-        for indices in tasks.batches(n, size):
-            clean = self.encode({m: value[indices] for m, value in conditions.items()})
-            inputs = jax.device_put((indices, classes[indices], clean), where)
-            latents = draw(self._params, *inputs, *numbers)
-            parts.append(self.decode({m: latents[m] for m in self.modalities if m not in conditions}))
-            done, now = min(done + size, n), time.monotonic()
-            if now - mark > _REPORT_SECONDS and done < n:
-                mark, rate = now, done / (now - start)
-                telemetry.say(f"sample {done}/{n}  {rate:.1f} samples/s  left {telemetry.duration((n - done) / rate)}")
-        return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
-
-
-def _sample(
-    architecture: Architecture,
-    params: Params,
-    indices: jax.Array,
-    class_id: jax.Array,
-    given: dict[str, jax.Array],
-    guidance: jax.Array,
-    given_time: jax.Array,
-    seed: jax.Array,
-    *,
-    solver: str,
-    steps: int,
-    guided: bool,
-    interval: tuple[float, float],
-) -> dict[str, jax.Array]:
-    """Latents of one batch."""
-    shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
-    arrays = tasks.request(seed, indices, class_id, given, shapes)
-    network, names = functools.partial(architecture.apply, params), architecture.modalities
-    if guided:
-        conditional = bind_task(network, arrays.task, names)
-        field = classifier_free(conditional, class_id, architecture.null_class, guidance, interval, tuple(given))
-    else:
-        field = bind(network, class_id, arrays.task, names)
-    return sample(field, arrays.noise, arrays.key, solver, steps, given=arrays.given, given_time=given_time)
 
 
 def _check(n, steps, batch, seed, solver, guidance, given_time) -> None:

@@ -19,7 +19,7 @@ from safetensors.numpy import save as dump_safetensors
 
 from mmgen_jax import files
 from mmgen_jax.errors import UsageError
-from mmgen_jax.models import vae
+from mmgen_jax.models import autoencoders, vae
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
 
 Params = dict  # nested dict of arrays, leaves named as in the NNX module
@@ -36,16 +36,16 @@ class Architecture:
     Attributes:
       model: the transformer.
       autoencoder: images <-> latents.
-      autoencoder_name: "identity" or "patch_pca".
+      path: name of the flow path that its velocities belong to; solvers that need the score want "linear".
       image_size: height and width of images, in pixels.
       class_names: names of the classes; the null class is not among them.
-      palette: uint8 [R, 3], colour of each region of a mask.
+      palette: uint8 [R, 3], colour of each region of a mask; no rows where masks have any colours.
       regions: name of each palette row.
     """
 
     model: MMDiTConfig
     autoencoder: vae.Autoencoder
-    autoencoder_name: str
+    path: str
     image_size: int
     class_names: tuple[str, ...]
     palette: np.ndarray
@@ -70,7 +70,8 @@ class Architecture:
         """What `model.json` holds; plain lists, numbers and strings."""
         return {
             "model": json.loads(json.dumps(dataclasses.asdict(self.model))),
-            "autoencoder": {"name": self.autoencoder_name, "factor": self.autoencoder.factor},
+            "autoencoder": self.autoencoder.spec,
+            "path": self.path,
             "image_size": self.image_size,
             "class_names": list(self.class_names),
             "palette": np.asarray(self.palette).tolist(),
@@ -136,14 +137,13 @@ def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
     """Inverse of `Architecture.to_json`, with the autoencoder's arrays."""
     model = MMDiTConfig(**{k: _freeze(v) for k, v in stored["model"].items()})
     names = tuple(name for name, _ in model.modalities)
-    kind, factor = stored["autoencoder"]["name"], stored["autoencoder"]["factor"]
     return Architecture(
         model=model,
-        autoencoder=vae.from_arrays(kind, names, factor, arrays),
-        autoencoder_name=kind,
+        autoencoder=autoencoders.rebuild(stored["autoencoder"], names, arrays),
+        path=stored.get("path", "linear"),
         image_size=stored["image_size"],
         class_names=tuple(stored["class_names"]),
-        palette=np.asarray(stored["palette"], np.uint8),
+        palette=np.asarray(stored["palette"], np.uint8).reshape(-1, 3),
         regions=tuple(stored["regions"]),
     )
 
@@ -166,7 +166,7 @@ def from_config(
         **fields,
     )
     return Architecture(
-        model, autoencoder, config.autoencoder.name, config.data.image_size, class_names, palette, regions
+        model, autoencoder, config.objective.path, config.data.image_size, class_names, palette, regions
     )
 
 

@@ -32,14 +32,15 @@ def locate(name: epath.PathLike) -> epath.Path:
 def load(name: epath.PathLike, step: int | None = None) -> tuple[Architecture, Params]:
     """Architecture and (averaged) parameters of a model folder or, at `step` or the newest, of a workdir.
 
+    Where a workdir also has a `model.safetensors`, its checkpoints count.
     Raises UsageError if there is no model, no weights, or no such step.
     """
     folder = locate(name)
     architecture = architectures.load(folder)
-    if step is None and (folder / WEIGHTS_FILE).exists():
-        params = weights.load_params(folder / WEIGHTS_FILE)
-    else:
+    if (folder / checkpoint.FOLDER).exists() or step is not None:  # a workdir goes on; an export into it does not
         params = checkpoint.restore_ema(folder, step)[0]
+    else:
+        params = weights.load_params(folder / WEIGHTS_FILE)
     weights.check_params(params, architecture, folder)
     return architecture, params
 
@@ -51,13 +52,13 @@ def check_latents(config: ConfigDict, found: Architecture, where: object) -> Non
     """
     facts = {
         "data.modalities": (config.data.modalities, found.modalities),
-        "autoencoder.name": (config.autoencoder.name, found.autoencoder_name),
+        "autoencoder.name": (config.autoencoder.name, found.autoencoder.name),
         "autoencoder.factor": (config.autoencoder.factor, found.autoencoder.factor),
     }
     for key, (wanted, stored) in facts.items():
         if wanted != stored:
             raise UsageError(f"config key {key} is {wanted!r}; the model in {where} has {stored!r}")
-    if found.autoencoder_name == "patch_pca":
+    if found.autoencoder.name == "patch_pca":
         stored = tuple(found.autoencoder.channels.values())
         if config.autoencoder.components != stored:
             raise UsageError(

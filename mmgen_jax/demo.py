@@ -16,12 +16,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax import architecture as architectures
-from mmgen_jax import bundles, errors, gallery, pictures, sample, settings
+from mmgen_jax import bundles, errors, files, gallery, pictures, sample, settings
 from mmgen_jax.api import MMGen
 from mmgen_jax.errors import UsageError
 from mmgen_jax.gallery import Section
 from mmgen_jax.modalities import MODALITIES
 from mmgen_jax.outputs import Outputs
+from mmgen_jax.sampler import Options
 from mmgen_jax.telemetry import say
 
 CLASSES = 8  # at most
@@ -38,16 +39,7 @@ class Demo:
 
     def __init__(self, model: MMGen, config: ConfigDict, scenes: Values):
         self.model, self.scenes = model, scenes
-        s = config.sample
-        self._options = dict(
-            steps=s.steps,
-            solver=s.solver,
-            guidance=s.guidance,
-            guidance_interval=s.guidance_interval,
-            given_time=s.given_time,
-            seed=s.seed,
-            batch=s.batch,
-        )
+        self._options = dataclasses.asdict(Options.from_config(config))
 
     def sections(self) -> dict[str, Section]:
         """File name -> section: classes, the rest from each modality, several samples from one condition."""
@@ -102,13 +94,14 @@ def run(config: ConfigDict, workdir: str, out: str, name: str, title: str = "") 
         raise UsageError(f"--name is {name!r}; allowed: the name of a folder in --out, without /")
     architecture = architectures.load(bundles.locate(workdir))
     bundles.check_config(config, architecture, workdir)
+    folder = epath.Path(out) / name
+    files.check_place(folder, "--out", folder=True)
     config = config.copy_and_resolve_references()
     config.sample.n = SCENES
     scenes = sample.scenes(config, architecture)
     step = config.sample.checkpoint
     sections = Demo(MMGen.load(workdir, None if step < 0 else step), config, scenes).sections()
 
-    folder = epath.Path(out) / name
     folder.mkdir(parents=True, exist_ok=True)
     for file, section in sections.items():
         pictures.save_png(folder / f"{file}.png", pictures.sheet(section.columns, section.given, names=section.rows))

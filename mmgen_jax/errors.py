@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 EXIT_USAGE = 2
 EXIT_RUN = 3
+EXIT_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
 class UsageError(ValueError):
@@ -28,9 +29,28 @@ def choice(name: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
+class _ConfigFile(flags.ArgumentParser):
+    """Loads a config file as `load` does. It is code and may raise anything; absl names the file of a ValueError."""
+
+    def __init__(self, load: flags.ArgumentParser):
+        self._load = load
+
+    def parse(self, path: str) -> ConfigDict:
+        try:
+            config = self._load.parse(path)
+            getattr(config, "keys", None)  # raises now what ml_collections keeps until a value is asked for
+            if not isinstance(config, ConfigDict):
+                raise TypeError(f"get_config() returned a value of type {type(config).__name__}, not ConfigDict")
+        except Exception as error:
+            lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(f"no config file that can be loaded: {lines[-1].strip()}") from error
+        return config
+
+
 def define_flags() -> None:
     """Defines --config and --workdir, which all entry points share."""
     config_flags.DEFINE_config_file("config", None, "Recipe, a file in configs/.", lock_config=True)
+    flags.FLAGS["config"].parser = _ConfigFile(flags.FLAGS["config"].parser)
     flags.DEFINE_string("workdir", None, "Folder of one run, or the name of a bundled model.")
     flags.mark_flags_as_required(["config", "workdir"])
     flags.register_validator("workdir", lambda name: name != "", "it must name a folder or a bundled model")
@@ -41,31 +61,22 @@ def _fail(message: object, code: int = EXIT_USAGE) -> None:
     sys.exit(code)
 
 
-def _check_config_file() -> None:
-    """ml_collections tells of a config file that it could not load only when a value is asked for."""
-    holder = flags.FLAGS["config"]
-    name = config_flags.get_config_filename(holder)
-    try:
-        holder.value.keys()
-    except OSError as error:
-        _fail(f"config file {name!r} cannot be loaded: {str(error).strip().splitlines()[-1].strip()}")
-
-
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(list(argv))
     # ml_collections reports an unknown key as AttributeError, a wrong type as one of the others.
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         _fail(error)
-    if "config" in flags.FLAGS:
-        _check_config_file()
     if len(rest) > 1:
         _fail(f"unexpected argument {rest[1]!r}; options are written --name=value")
     return rest
 
 
 def run(main: Callable[[Sequence[str]], object]) -> None:
-    """`absl.app.run`, but bad flags, UsageErrors and file errors end in one line and exit code 2, RunErrors in 3."""
+    """`absl.app.run`, but what a user can do something about ends in one line.
+
+    Bad flags, UsageErrors and file errors with exit code 2, RunErrors with 3, Ctrl-C with 130.
+    """
 
     def guarded(argv: Sequence[str]) -> object:
         if not flags.FLAGS["verbosity"].present:
@@ -80,5 +91,8 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
             if error.filename is None:
                 raise
             _fail(f"{error.filename}: {error.strerror}")  # no permission, not a folder, disk full
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr, flush=True)
+            sys.exit(EXIT_INTERRUPTED)
 
     app.run(guarded, flags_parser=_parse)

@@ -14,13 +14,15 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
+from mmgen_jax import architecture as architectures
 from mmgen_jax import bundles, checkpoint, errors, files, settings
-from mmgen_jax.architecture import Architecture, Params
+from mmgen_jax.architecture import Architecture
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.errors import UsageError
 from mmgen_jax.metrics import classifier, consistency, dense
-from mmgen_jax.metrics.predict import Arrays, Runner, Sampling, to_values
+from mmgen_jax.metrics.predict import Runner, to_values
 from mmgen_jax.modalities import to_array
+from mmgen_jax.sampler import Arrays
 from mmgen_jax.telemetry import say
 
 FILE = "metrics.json"
@@ -36,7 +38,7 @@ def mean_image(batch: pipeline.Batch, architecture: Architecture) -> Arrays:
 
 
 def understanding(
-    architecture: Architecture,
+    runner: Runner,
     batch: pipeline.Batch,
     predicted: Arrays,
     depth_range: tuple[float, float] | None = None,
@@ -45,16 +47,17 @@ def understanding(
     """Scores of predictions from rgb, next to the autoencoder's round trip (their ceiling) and the mean image.
 
     Args:
-      architecture: of the model.
+      runner: the model and how it is sampled.
       batch: pixels of each modality [N, H, W, C] and present [N, M].
       predicted: arrays in [-1, 1] of the modalities but rgb, as `Runner.rest_from_rgb` returns them.
       depth_range: metres of relative depth 1 and 0, if known.
       average: what `mean_image` returns.
     """
+    architecture = runner.sampler.architecture
     arrays = {m: to_array(batch[m]) for m in architecture.modalities}
     truth = to_values(arrays, architecture.palette)
-    decoded = architecture.autoencoder.decode(architecture.autoencoder.encode(arrays))
-    columns = {"model": predicted, "round_trip": {m: np.asarray(x) for m, x in decoded.items()}}
+    decoded = runner.sampler.round_trip(arrays, runner.generation.batch)
+    columns = {"model": predicted, "round_trip": decoded}
     if average:
         columns["mean_image"] = {m: np.broadcast_to(average[m], arrays[m].shape) for m in predicted if m in average}
     present = _present(batch, architecture)
@@ -95,7 +98,6 @@ def agreement(architecture: Architecture, samples: Mapping[str, tuple[Arrays, Ar
 
 def evaluate(
     runner: Runner,
-    params: Params,
     batch: pipeline.Batch,
     *,
     samples: int,
@@ -106,26 +108,25 @@ def evaluate(
     """All sections, {section: {column: {metric: value}}}, of a model on one batch of held-out scenes.
 
     Args:
-      runner: the compiled model.
-      params: its weights.
+      runner: the model and how it is sampled.
       batch: pixels [N, H, W, C] of each modality, class_id [N] and present [N, M], as `pipeline.load` returns them.
       samples: number of generated scenes, balanced over the classes; 0 leaves generation out.
       metadata: what the data set says about itself (depth_range, fov_degrees), may be empty.
       average: what `mean_image` returns, or None.
-      seed: of all noise.
+      seed: of all noise; this and the two numbers after it are used.
 
     Raises:
       UsageError: the model has no rgb or nothing else, or no scene has rgb.
     """
-    a = runner.architecture
+    a = runner.sampler.architecture
     if "rgb" not in a.modalities or len(a.modalities) < 2:
         raise UsageError(f"the model's modalities are {', '.join(a.modalities)}; evaluation needs rgb and another one")
     batch = _rows(batch, _present(batch, a)["rgb"])
     if not len(batch["rgb"]):
         raise UsageError("no held-out scene has rgb; evaluation needs at least one")
     depth_range = metadata.get("depth_range")
-    predicted = runner.rest_from_rgb(params, batch["rgb"], seed)
-    report = {"understanding": understanding(a, batch, predicted, depth_range, average)}
+    predicted = runner.rest_from_rgb(batch["rgb"], seed)
+    report = {"understanding": understanding(runner, batch, predicted, depth_range, average)}
 
     whole = np.all(list(_present(batch, a).values()), axis=0)
     real = {m: to_array(batch[m][whole]) for m in a.modalities}
@@ -134,9 +135,9 @@ def evaluate(
     if samples:
         # A model without classes has only the null class, 0.
         classes["generated"] = np.arange(samples) % max(len(a.class_names), 1)
-        arrays = runner.from_class(params, classes["generated"], seed)
+        arrays = runner.from_class(classes["generated"], seed + 1)
         rgb["generated"] = to_values({"rgb": arrays["rgb"]}, a.palette)["rgb"]
-        pairs = {"generated": (arrays, runner.rest_from_rgb(params, rgb["generated"], seed + 1))} | pairs
+        pairs = {"generated": (arrays, runner.rest_from_rgb(rgb["generated"], seed + 2))} | pairs
     return report | {"generation": generation(a, rgb, classes), "consistency": agreement(a, pairs, metadata)}
 
 
@@ -181,36 +182,35 @@ def _write(path: epath.Path, report: dict) -> None:
             return {key: plain(item) for key, item in value.items()}
         return None if isinstance(value, float) and math.isnan(value) else value
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, (json.dumps(plain(report), indent=1) + "\n").encode())
-    except OSError as error:
-        raise UsageError(f"{str(path)!r} cannot be written: {error}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, (json.dumps(plain(report), indent=1) + "\n").encode())
 
 
 def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
     """Loads model and data, evaluates, prints the table and writes the report, which it returns."""
     settings.validate(config)
-    step = config.sample.checkpoint
-    architecture, params = bundles.load(workdir, None if step < 0 else step)
+    stored = architectures.load(bundles.locate(workdir))
+    bundles.check_config(config, stored, workdir)
     names = tiles.class_names(config.data.dir)
-    if names != architecture.class_names:
+    if names != stored.class_names:
         raise UsageError(f"data.dir {config.data.dir!r} has the classes {names[:8]}; the model {workdir!r} has others")
-    batch = _load(config, architecture, config.data.test_split, config.evaluate.n)
+    path = _output(out, workdir)
+    files.check_place(path, "--out", folder=False)
+    batch = _load(config, stored, config.data.test_split, config.evaluate.n)
     try:
-        average = mean_image(_load(config, architecture, config.data.train_split, _BASELINE), architecture)
+        average = mean_image(_load(config, stored, config.data.train_split, _BASELINE), stored)
     except UsageError as error:  # a data set may have no train split
         say(f"no mean image: {error}")
         average = None
-    runner = Runner(architecture, Sampling.understanding(config), Sampling.generation(config))
+    step = config.sample.checkpoint
+    runner = Runner.from_config(config, *bundles.load(workdir, None if step < 0 else step))
     metadata, samples = tiles.read_metadata(config.data.dir), config.evaluate.samples
     say(f"{len(batch['class_id'])} held-out scenes, {samples} samples")
-    scores = evaluate(runner, params, batch, samples=samples, metadata=metadata, average=average, seed=config.seed)
+    scores = evaluate(runner, batch, samples=samples, metadata=metadata, average=average, seed=config.seed)
     for section, columns in scores.items():
         if columns:
             say(f"\n{section}\n{table(columns)}")
     report = {"scenes": len(batch["class_id"]), "samples": samples} | scores
-    path = _output(out, workdir)
     _write(path, report)
     say(f"\nwritten: {path}")
     return report

@@ -1,10 +1,15 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and places that they can be written to."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from etils import epath
+
+from mmgen_jax.errors import UsageError
+
+LIST = "files.txt"
 
 
 def write(path: epath.PathLike, data: bytes) -> None:
@@ -16,3 +21,37 @@ def write(path: epath.PathLike, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:
+    """Raises UsageError unless a file, or a folder of files, can be written at `path`; leaves nothing behind.
+
+    For use before the work whose results go there; `name` is that of the option.
+    """
+    path = epath.Path(path)
+    if "://" in str(path):  # only writing tells
+        return
+    if path.exists() and path.is_dir() != folder:
+        kinds = ("a file", "a folder")
+        raise UsageError(f"{name} {path} is {kinds[not folder]}; allowed: {kinds[folder]}")
+    place = path if folder else path.parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise UsageError(f"{name} {path} cannot be written: {place} is a file")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{name} {path} cannot be written: {place} is not writable")
+
+
+def claim(folder: epath.PathLike, names: Iterable[str]) -> None:
+    """Before a set of files is written to `folder`: removes the files of the set before it that are not in this one.
+
+    Which those are stands in `files.txt`; nothing else is removed.
+    """
+    folder, names = epath.Path(folder), sorted(names)
+    listed = folder / LIST
+    if listed.exists():
+        for name in set(listed.read_text().splitlines()) - set(names):
+            if epath.Path(name).name == name:  # a file in this folder, whatever the list says
+                (folder / name).unlink(missing_ok=True)
+    write(listed, "".join(f"{name}\n" for name in names).encode())

@@ -2,7 +2,7 @@
 
 Time runs from 0 (data) to 1 (pure standard normal noise). The two paths are those of SiT (Ma et al. 2024, table 1);
 MMGen (arXiv 2503.20644, section 3) trains on the linear one, with a time of its own for every modality.
-The formulas act on one array [B, ...] with t [B]; `per_modality` lifts them to a dict and t [B, M].
+The formulas act on one array [B, ...] with t [B].
 """
 
 from __future__ import annotations
@@ -65,8 +65,3 @@ def score_from_velocity(path: Path, velocity: jax.Array, x_t: jax.Array, t: jax.
     """Score grad log p_t(x_t) = -E[eps | x_t] / sigma; t in (0, 1], it is unbounded at t = 0 (SiT equation 9)."""
     sigma = coefficients(path, t, x_t.ndim)[1]
     return -noise_from_velocity(path, velocity, x_t, t) / sigma
-
-
-def per_modality(formula: Callable, path: Path, first: dict, second: dict, t: jax.Array) -> dict:
-    """Any formula above on dicts: column m of t [B, M] belongs to the m-th key of `first`."""
-    return {name: formula(path, first[name], second[name], t[:, m]) for m, name in enumerate(first)}

@@ -6,7 +6,8 @@ Three forms of one image occur, and this file is the only place that turns one i
   (rgb, normal and mask uint8 with three channels, depth uint16 with one);
 * **array**: what autoencoders see, float32 in [-1, 1] with the same shape;
 * **value**: what a user gets: rgb uint8 ``[..., H, W, 3]``, depth float in [0, 1] ``[..., H, W]``
-  (1 = nearest), normal float unit vectors ``[..., H, W, 3]``, mask int region ids ``[..., H, W]``.
+  (1 = nearest), normal float unit vectors ``[..., H, W, 3]``, mask int region ids ``[..., H, W]``
+  or, where the palette is empty because regions have any colours, uint8 colours ``[..., H, W, 3]``.
 
 A fifth modality is one more row of `MODALITIES`.
 """
@@ -68,6 +69,8 @@ def _normal_value(array, palette):
 
 
 def _mask_value(array, palette):
+    if not len(palette):
+        return to_pixels(array, np.uint8)
     return nearest_color((np.asarray(array, np.float32) + 1) * 127.5, palette)
 
 
@@ -84,7 +87,7 @@ def _normal_array(value, palette):
 
 
 def _mask_array(value, palette):
-    return to_array(palette[value])
+    return to_array(palette[value] if len(palette) else np.asarray(value))
 
 
 def _rgb_picture(value, palette):
@@ -100,7 +103,45 @@ def _normal_picture(value, palette):
 
 
 def _mask_picture(value, palette):
-    return palette[value]
+    return palette[value] if len(palette) else value
+
+
+def _rgb_files(value, palette):
+    return {"rgb.png": value}
+
+
+def _depth_files(value, palette):
+    return {"depth.png": to_pixels(2 * value.astype(np.float64) - 1, np.uint16)}
+
+
+def _normal_files(value, palette):
+    return {"normal.png": to_pixels(value, np.uint8), "normal.npy": value}  # the second is exact
+
+
+def _mask_files(value, palette):
+    ids = {"mask_ids.png": value.astype(np.uint8)} if len(palette) else {}
+    return {"mask.png": _mask_picture(value, palette)} | ids
+
+
+def _rgb_error(value, truth, palette):
+    """1 = a quarter of the range."""
+    return np.abs(value.astype(np.float32) - truth.astype(np.float32)).mean(-1) / 255 / 0.25
+
+
+def _depth_error(value, truth, palette):
+    """1 = a quarter of the range."""
+    return np.abs(value - truth) / 0.25
+
+
+def _normal_error(value, truth, palette):
+    """1 = 45 degrees."""
+    return np.degrees(np.arccos(np.clip((value * truth).sum(-1), -1, 1))) / 45
+
+
+def _mask_error(value, truth, palette):
+    """1 = another region."""
+    wrong = value != truth
+    return (wrong if len(palette) else wrong.any(-1)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -116,6 +157,8 @@ class Modality:
       value: (array in [-1, 1], palette) -> what a user gets.
       array: (what a user gives, palette) -> array in [-1, 1]; the inverse of `value`.
       picture: (value, palette) -> uint8 ``[..., H, W, 3]`` to look at.
+      files: (value of one sample, palette) -> file name, .png or .npy -> pixels or numbers to save in it.
+      error: (value, true value, palette) -> error ``[..., H, W]`` in pictures of errors; 0 = none, 1 and more = white.
     """
 
     name: str
@@ -126,17 +169,25 @@ class Modality:
     value: Callable[[np.ndarray, np.ndarray], np.ndarray]
     array: Callable[[np.ndarray, np.ndarray], np.ndarray]
     picture: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    files: Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
+    error: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
+# fmt: off
 MODALITIES: dict[str, Modality] = {
     m.name: m
     for m in (
-        Modality("rgb", 3, np.uint8, 1.0, _mirror, _rgb_value, _rgb_array, _rgb_picture),
-        Modality("depth", 1, np.uint16, 0.2, _mirror, _depth_value, _depth_array, _depth_picture),
-        Modality("normal", 3, np.uint8, 0.1, _mirror_normal, _normal_value, _normal_array, _normal_picture),
-        Modality("mask", 3, np.uint8, 0.1, _mirror, _mask_value, _mask_array, _mask_picture),
+        Modality("rgb", 3, np.uint8, 1.0, _mirror,
+                 _rgb_value, _rgb_array, _rgb_picture, _rgb_files, _rgb_error),
+        Modality("depth", 1, np.uint16, 0.2, _mirror,
+                 _depth_value, _depth_array, _depth_picture, _depth_files, _depth_error),
+        Modality("normal", 3, np.uint8, 0.1, _mirror_normal,
+                 _normal_value, _normal_array, _normal_picture, _normal_files, _normal_error),
+        Modality("mask", 3, np.uint8, 0.1, _mirror,
+                 _mask_value, _mask_array, _mask_picture, _mask_files, _mask_error),
     )
 }
+# fmt: on
 NAMES = tuple(MODALITIES)
 
 

@@ -135,20 +135,6 @@ def heat(value: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(255 * (3 * x - np.arange(3, dtype=np.float32))), 0, 255).astype(np.uint8)
 
 
-def error_map(name: str, value: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Picture of the errors of one modality, uint8 [n, H, W, 3], black = none.
-
-    White is a depth error of 0.25, an rgb error of 25%, an angle of 45 degrees between normals, or a wrong region.
-    """
-    if name == "depth":
-        return heat(np.abs(value - truth) / 0.25)
-    if name == "normal":
-        return heat(np.degrees(np.arccos(np.clip((value * truth).sum(-1), -1, 1))) / 45)
-    if name == "mask":
-        return heat((value != truth).astype(np.float32))
-    return heat(np.abs(value.astype(np.float32) - truth.astype(np.float32)).mean(-1) / 255 / 0.25)
-
-
 def png(pixels: np.ndarray) -> bytes:
     """PNG file of uint8 [H, W, 3], or uint8 or uint16 [H, W] (greyscale, 8 or 16 bit)."""
     file = io.BytesIO()

@@ -9,6 +9,7 @@ What a task gives comes from `sample.images`, or else from the data set's test s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax import architecture as architectures
-from mmgen_jax import bundles, errors, settings, telemetry
+from mmgen_jax import bundles, errors, files, settings, telemetry
 from mmgen_jax.api import MMGen
 from mmgen_jax.architecture import Architecture
 from mmgen_jax.conditioning import subset
@@ -25,6 +26,7 @@ from mmgen_jax.data import pipeline
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import MODALITIES, to_array
 from mmgen_jax.outputs import Outputs
+from mmgen_jax.sampler import Options
 
 JOINT = "category"
 
@@ -62,17 +64,17 @@ def conditions(config: ConfigDict, architecture: Architecture) -> tuple[dict[str
     """
     task = config.sample.task
     names = given_names(task, architecture.modalities)
-    files = {m: path for m, path in config.sample.images.items() if path}
-    for m, path in files.items():
+    paths = {m: path for m, path in config.sample.images.items() if path}
+    for m, path in paths.items():
         if m not in names:
             raise UsageError(
                 f"config key sample.images.{m} is {path!r}; allowed: empty, as task {task!r} does not use it"
             )
     for m in names:
-        if files and m not in files:
+        if paths and m not in paths:
             raise UsageError(f"config key sample.images.{m} is empty; task {task!r} with files needs one for each")
-    if files or not names:
-        return files, {}
+    if paths or not names:
+        return paths, {}
     try:
         truth = scenes(config, architecture)
     except UsageError as error:
@@ -91,23 +93,12 @@ def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath
     bundles.check_config(config, architecture, workdir)
     given, truth = conditions(config, architecture)
     architecture.class_index(chosen.class_id)  # before weights are read
-    model = MMGen.load(workdir, None if chosen.checkpoint < 0 else chosen.checkpoint)
-    outputs = model.generate(
-        class_id=chosen.class_id,
-        n=chosen.n,
-        given=given,
-        steps=chosen.steps,
-        solver=chosen.solver,
-        guidance=chosen.guidance,
-        guidance_interval=chosen.guidance_interval,
-        given_time=chosen.given_time,
-        seed=chosen.seed,
-        batch=chosen.batch,
-    )
     here = epath.Path() if workdir in bundles.bundled() else folder
     target = epath.Path(out) if out else here / "samples" / chosen.task
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"--out {target} is a file; allowed: a folder")
+    files.check_place(target, "--out", folder=True)
+    model = MMGen.load(workdir, None if chosen.checkpoint < 0 else chosen.checkpoint)
+    how = dataclasses.asdict(Options.from_config(config))
+    outputs = model.generate(class_id=chosen.class_id, n=chosen.n, given=given, **how)
     sections = [outputs.comparison(truth)] if truth else []
     outputs.save(target, f"MMGen: {chosen.task}", sections)
     return outputs, target

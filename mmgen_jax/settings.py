@@ -10,6 +10,7 @@ from mmgen_jax.conditioning import TIME_SAMPLERS
 from mmgen_jax.errors import UsageError
 from mmgen_jax.flow import PATHS
 from mmgen_jax.modalities import NAMES
+from mmgen_jax.models import autoencoders
 from mmgen_jax.models.mmdit import DTYPES, REMAT
 from mmgen_jax.sampling import SOLVERS
 
@@ -22,7 +23,10 @@ def _number(low: float, high: float = float("inf")) -> Rule:
 
 
 def _integer(low: int) -> Rule:
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low, f"an integer of at least {low}"
+    return (
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v < 2**31,
+        f"an integer of at least {low} and below 2^31",
+    )
 
 
 def _one_of(*allowed: str) -> Rule:
@@ -60,16 +64,28 @@ MIX: Rule = (
 RULES: dict[str, Rule] = {
     "seed": _integer(0),
     "data.dir": TEXT,
+    "data.latents": TEXT,
     "data.image_size": _integer(1),
     "data.modalities": MODALITIES,
     "data.train_split": TEXT,
     "data.test_split": TEXT,
     "data.flip": SWITCH,
     "data.workers": _integer(0),
-    "autoencoder.name": _one_of("identity", "patch_pca"),
+    "autoencoder.name": _one_of(*autoencoders.NAMES),
+    "autoencoder.path": TEXT,
+    "autoencoder.dtype": _one_of(*DTYPES),
     "autoencoder.factor": _integer(1),
     "autoencoder.components": _tuple(_integer(1)),
     "autoencoder.whitening": _number(0, 1),
+    "features.source": _one_of("none", "stored", "online"),
+    "features.path": TEXT,
+    "features.dtype": _one_of(*DTYPES),
+    "encode.dtype": _one_of("float16", "bfloat16"),
+    "encode.batch": _integer(1),
+    "encode.features": SWITCH,
+    "encode.rgb": SWITCH,
+    "encode.mirror": SWITCH,
+    "encode.shard": _integer(1),
     "model.depth": _integer(1),
     "model.width": _integer(1),
     "model.heads": _integer(1),
@@ -158,6 +174,7 @@ def validate(config: ConfigDict) -> None:
             f"config key data.image_size is {size}; it must be a positive multiple of "
             f"autoencoder.factor x model.patch = {factor} x {patch} = {factor * patch}"
         )
+    _check_features(config)
     if config.objective.path != "linear":
         # Both rest on the variance or the score of the linear path.
         for key, used in (
@@ -170,3 +187,18 @@ def validate(config: ConfigDict) -> None:
     if config.train.batch % config.train.accumulate:
         parts, batch = config.train.accumulate, config.train.batch
         raise UsageError(f"config key train.accumulate is {parts}; it must divide train.batch = {batch}")
+
+
+def _check_features(config: ConfigDict) -> None:
+    """Settings of representation alignment that only make sense together."""
+    source, width = config.features.source, config.model.feature_width
+    if source != "none" and not width:
+        raise UsageError(f"config key features.source is {source!r}; it needs model.feature_width, which is 0")
+    if source == "stored" and not config.data.latents:
+        raise UsageError('config key features.source is "stored"; it needs data.latents, which is empty')
+    if source == "online" and not config.features.path:
+        raise UsageError('config key features.source is "online"; it needs features.path, which is empty')
+    if source != "none" and "rgb" not in config.data.modalities:
+        raise UsageError(f"config key features.source is {source!r}; it needs rgb in data.modalities")
+    if config.data.latents and config.data.flip:
+        raise UsageError("config key data.flip is True; latents cannot be mirrored: set it False, encode.mirror True")

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from mmgen_jax import conditioning, flow, losses, sharding
 from mmgen_jax.architecture import Architecture, Params
-from mmgen_jax.modalities import to_array
+from mmgen_jax.inputs import Inputs
 from mmgen_jax.train_state import TrainState, ema_update
 
 Metrics = dict[str, Array]
@@ -29,7 +29,7 @@ class Objective:
       mix: rows of the training mix.
       time_sampler: (key, shape) -> t.
       loss_weights: float [M], weight of each modality's velocity loss.
-      alignment_weight: weight of the REPA loss; only where batches carry `features`.
+      alignment_weight: weight of the REPA loss; only where there are features.
       label_dropout: probability of the null class.
     """
 
@@ -57,12 +57,12 @@ class Example:
 
 
 def make_example(
-    architecture: Architecture, objective: Objective, batch: Mapping[str, Array], key: jax.Array
+    architecture: Architecture, objective: Objective, inputs: Inputs, batch: Mapping[str, Array], key: jax.Array
 ) -> Example:
-    """Noises and masks a GLOBAL batch of pixels; all randomness of the step is here."""
+    """Noises and masks a GLOBAL batch; all randomness of the step is here."""
     names = architecture.modalities
-    x0 = jax.lax.stop_gradient(architecture.autoencoder.encode({m: to_array(batch[m]) for m in names}))
     condition_key, label_key, noise_key = jax.random.split(key, 3)
+    x0, features = jax.lax.stop_gradient((inputs.latents(batch, jax.random.fold_in(key, 0)), inputs.features(batch)))
     conditions = conditioning.draw(condition_key, objective.mix, batch["present"], objective.time_sampler)
 
     x, target = {}, {}
@@ -76,11 +76,11 @@ def make_example(
         x=x,
         target=target,
         t=conditions.t,
-        class_id=jnp.where(dropped, architecture.null_class, batch["class_id"]),
+        class_id=jnp.where(dropped | (batch["class_id"] < 0), architecture.null_class, batch["class_id"]),
         task=conditions.task,
         weights=losses.mean_weights(conditions.supervised),
-        features=batch.get("features"),
-        feature_weight=jnp.full((rows,), 1.0 / rows),
+        features=features,
+        feature_weight=losses.mean_weights(batch["present"])[:, names.index("rgb") if "rgb" in names else 0],
     )
 
 
@@ -128,16 +128,16 @@ def make_train_step(
     accumulate: int,
     ema_decay: float,
     ema_ramp: float,
-) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, Metrics]]:
-    """Jitted (state, global batch) -> (state, metrics); the state's buffers are donated.
+) -> Callable[[TrainState, Inputs, Mapping[str, Array]], tuple[TrainState, Metrics]]:
+    """Jitted (state, inputs, global batch) -> (state, metrics); the state's buffers are donated.
 
     A step whose loss or gradient is not finite leaves parameters, optimizer and EMA as they were and
     reports `finite` = 0.
     """
 
-    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, inputs: Inputs, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        example = make_example(architecture, objective, batch, key)
+        example = make_example(architecture, objective, inputs, batch, key)
         grads, metrics = accumulated_gradients(
             lambda params, part: example_loss(architecture, objective, params, part), state.params, example, accumulate
         )
@@ -154,7 +154,7 @@ def make_train_step(
     state_sharding, batch_sharding = sharding.replicated(mesh), sharding.batched(mesh)
     return jax.jit(
         step,
-        in_shardings=(state_sharding, batch_sharding),
+        in_shardings=(state_sharding, state_sharding, batch_sharding),
         out_shardings=(state_sharding, state_sharding),
         donate_argnums=0,
     )

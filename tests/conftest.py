@@ -12,6 +12,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import tiny_model  # noqa: E402
 from absl import flags  # noqa: E402
 
 from configs import shapes_tiny  # noqa: E402
@@ -53,6 +54,21 @@ def small_config(tiles_dir):
 def tiny_config(small_config):
     """One config of `small_config`."""
     return small_config()
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory):
+    """The folder of `tiny_model`."""
+    return tiny_model.save(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def model_config(tiles_dir):
+    """A config that `model_dir` fits, with the scenes of `tiles_dir`."""
+    config = tiny_model.config()
+    config.data.dir = tiles_dir
+    config.sample.solver = "euler"
+    return config
 
 
 @pytest.fixture

@@ -18,13 +18,8 @@ FAST = {"steps": 2, "solver": "euler"}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_model.save(tmp_path_factory.mktemp("model") / "m")
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return MMGen.load(folder)
+def model(model_dir):
+    return MMGen.load(model_dir)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +87,7 @@ def test_guidance_changes_samples_only_with_a_class(model):
 
 def test_encode_and_decode_are_inverse_up_to_the_autoencoder(model, scenes):
     again = model.decode(model.encode(scenes))
+    assert list(again) == ["rgb", "depth", "normal", "mask"]
     assert np.abs(again["depth"] - scenes["depth"]).mean() < 0.05
     assert (again["mask"] == scenes["mask"]).mean() > 0.8
 
@@ -142,7 +138,8 @@ def test_numbers_of_numpy_and_jax_are_numbers(model):
 def test_saved_files_hold_the_values(model, scenes, tmp_path):
     out = model.generate(n=3, given={"depth": scenes["depth"], "mask": scenes["mask"]}, **FAST)
     names = out.save(tmp_path / "a" / "b", sections=[out.comparison(scenes)])
-    assert sorted(names) == sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) and len(names) == 3 * 6 + 3
+    assert len(names) == 3 * 6 + 3
+    assert sorted([*names, "files.txt"]) == sorted(p.name for p in (tmp_path / "a" / "b").iterdir())
 
     def read(name):
         return np.array(Image.open(tmp_path / "a" / "b" / name))
@@ -160,7 +157,15 @@ def test_saved_files_hold_the_values(model, scenes, tmp_path):
     np.testing.assert_allclose(again["depth"][0], out["depth"][2], atol=1e-5)
 
 
-def test_weights_round_trip_in_both_precisions(folder, tmp_path):
+def test_files_of_an_earlier_request_do_not_mix_in(model, tmp_path):
+    model.generate(n=3, **FAST).save(tmp_path)
+    (tmp_path / "rgb_007.png").write_bytes(b"mine")
+    names = model.generate(n=1, **FAST).save(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {*names, "files.txt", "rgb_007.png"}
+    assert "rgb_000.png" in names and "rgb_001.png" not in names
+
+
+def test_weights_round_trip_in_both_precisions(model_dir, tmp_path):
     _, params = tiny_model.build()
     for dtype, tolerance in ((np.float32, 0), (np.float16, 2e-3)):
         weights.save_params(tmp_path / "w.safetensors", params, dtype)
@@ -171,7 +176,7 @@ def test_weights_round_trip_in_both_precisions(folder, tmp_path):
                 np.testing.assert_allclose(x, y, atol=tolerance)
 
 
-def test_models_that_cannot_be_loaded_are_named(folder, tmp_path):
+def test_models_that_cannot_be_loaded_are_named(model_dir, tmp_path):
     with pytest.raises(UsageError, match="no model at"):
         MMGen.load(tmp_path / "nothing")
     with pytest.raises(UsageError, match=r"model.json is missing"):
@@ -190,19 +195,19 @@ def test_models_that_cannot_be_loaded_are_named(folder, tmp_path):
             MMGen.load(broken)
 
 
-def test_export_makes_a_folder_that_loads(folder, tmp_path):
-    line = export.export(folder, tmp_path / "out")
+def test_export_makes_a_folder_that_loads(model_dir, tmp_path):
+    line = export.export(model_dir, tmp_path / "out")
     assert "sha256" in line and "bytes" in line and "\n" not in line
-    export.export(folder, tmp_path / "out")  # the same model may be replaced
+    export.export(model_dir, tmp_path / "out")  # the same model may be replaced
     architecture, params = bundles.load(tmp_path / "out")
-    original, wanted = bundles.load(folder)
+    original, wanted = bundles.load(model_dir)
     assert architecture.to_json() == original.to_json()
     np.testing.assert_array_equal(params["patch_embed"]["kernel"], wanted["patch_embed"]["kernel"])
     stored = (tmp_path / "out" / "model.json").read_text()
     (tmp_path / "out" / "model.json").write_text(stored.replace('"num_classes": 8', '"num_classes": 9'))
     with pytest.raises(UsageError, match=r"already holds another model: model.num_classes is 8"):
-        export.export(folder, tmp_path / "out")
+        export.export(model_dir, tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UsageError, match="holds no model; allowed"):
-        export.export(folder, tmp_path / "full")
+        export.export(model_dir, tmp_path / "full")

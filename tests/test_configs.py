@@ -9,10 +9,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from mmgen_jax import architecture, settings, sharding, train
+from mmgen_jax import architecture, recipe, settings, sharding
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import MODALITIES, PALETTE, REGIONS
-from mmgen_jax.models import vae
+from mmgen_jax.models import autoencoder_kl, vae
 from mmgen_jax.train_state import init_state, make_optimizer
 from mmgen_jax.train_step import make_train_step
 
@@ -24,6 +24,8 @@ def stand_in_autoencoder(config, rng):
     names, chosen = config.data.modalities, config.autoencoder
     if chosen.name == "identity":
         return vae.Identity(names, chosen.factor)
+    if chosen.name == "kl":
+        return autoencoder_kl.AutoencoderKL(names, autoencoder_kl.KLConfig(), None)
     side = 2 * chosen.factor
     images = {m: rng.uniform(-1, 1, (64, side, side, MODALITIES[m].channels)) for m in names}
     return vae.fit_patch_pca(images, chosen.factor, dict(zip(names, chosen.components, strict=True)), chosen.whitening)
@@ -38,14 +40,21 @@ def test_recipe_builds(name, rng):
     tx = make_optimizer(config.optim, config.train.steps)
     mesh = sharding.make_mesh(jax.devices()[:1])
     state = jax.eval_shape(lambda key: init_state(a, tx, key), jax.random.key(0))
-    batch, size = config.train.batch, config.data.image_size
-    pixels = {m: jax.ShapeDtypeStruct((batch, size, size, row.channels), row.dtype) for m, row in MODALITIES.items()}
-    pixels = {m: pixels[m] for m in a.modalities}
-    pixels["class_id"] = jax.ShapeDtypeStruct((batch,), np.int32)
-    pixels["present"] = jax.ShapeDtypeStruct((batch, len(a.modalities)), bool)
+    rows, size = config.train.batch, config.data.image_size
+    batch = {
+        "class_id": jax.ShapeDtypeStruct((rows,), np.int32),
+        "present": jax.ShapeDtypeStruct((rows, len(a.modalities)), bool),
+    }
+    for m, (_, side, _, channels) in a.latent_shapes(rows).items():
+        pixels = (rows, size, size, MODALITIES[m].channels), MODALITIES[m].dtype
+        moments = (rows, side, side, 2 * channels), np.float16
+        batch[m] = jax.ShapeDtypeStruct(*(moments if config.data.latents else pixels))
+    if config.features.source == "stored":
+        tokens = (a.latent_size // a.model.patch) ** 2
+        batch["features"] = jax.ShapeDtypeStruct((rows, tokens, a.model.feature_width), np.float16)
     step = make_train_step(
         a,
-        train.make_objective(config),
+        recipe.make_objective(config),
         tx,
         mesh,
         seed=0,
@@ -53,9 +62,10 @@ def test_recipe_builds(name, rng):
         ema_decay=0.9,
         ema_ramp=1.0,
     )
-    new, metrics = jax.eval_shape(step, state, pixels)
+    new, metrics = jax.eval_shape(step, state, recipe.make_inputs(config, a.autoencoder), batch)
     assert jax.tree.map(lambda s: s.shape, new) == jax.tree.map(lambda s: s.shape, state)
     assert {f"loss/{m}" for m in a.modalities} <= set(metrics)
+    assert ("loss/alignment" in metrics) == (config.features.source != "none")
 
 
 def test_every_setting_has_a_rule_and_every_rule_a_setting():

@@ -2,24 +2,16 @@
 
 import numpy as np
 import pytest
-import tiny_model
 from PIL import Image
 
 from mmgen_jax import demo, gallery
 from mmgen_jax.errors import UsageError
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_model.save(tmp_path_factory.mktemp("model") / "m")
-
-
 @pytest.fixture
-def config(tiles_dir):
-    c = tiny_model.config()
-    c.data.dir = tiles_dir
-    c.sample.update({"solver": "euler", "steps": 1, "batch": 16})
-    return c
+def config(model_config):
+    model_config.sample.update({"steps": 1, "batch": 16})
+    return model_config
 
 
 def test_sections_come_back_from_a_file(rng, tmp_path):
@@ -36,9 +28,9 @@ def test_sections_come_back_from_a_file(rng, tmp_path):
     np.testing.assert_array_equal(second.columns["depth"], shown["depth"])
 
 
-def test_two_models_share_one_gallery(config, folder, tmp_path):
+def test_two_models_share_one_gallery(config, model_dir, tmp_path):
     before = config.sample.n
-    path = demo.run(config, str(folder), str(tmp_path / "out"), "first", "The <first> one")
+    path = demo.run(config, str(model_dir), str(tmp_path / "out"), "first", "The <first> one")
     assert path == tmp_path / "out" / "gallery.html" and config.sample.n == before
     names = {p.name for p in (tmp_path / "out" / "first").glob("*.png")}
     assert names == {f"{n}.png" for n in ("classes", "from_rgb", "from_depth", "from_normal", "from_mask", "variety")}
@@ -59,13 +51,20 @@ def test_two_models_share_one_gallery(config, folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b"])
-def test_bad_names_are_named(config, folder, tmp_path, name):
+def test_bad_names_are_named(config, model_dir, tmp_path, name):
     with pytest.raises(UsageError, match="--name is"):
-        demo.run(config, str(folder), str(tmp_path / "out"), name)
+        demo.run(config, str(model_dir), str(tmp_path / "out"), name)
     assert not (tmp_path / "out").exists()
 
 
-def test_other_models_are_named(config, folder, tmp_path):
+def test_places_that_cannot_be_written_are_named_before_sampling(config, model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo.MMGen, "load", None)
+    (tmp_path / "out").touch()
+    with pytest.raises(UsageError, match="--out .*/out/x cannot be written: .*/out is a file"):
+        demo.run(config, str(model_dir), str(tmp_path / "out"), "x")
+
+
+def test_other_models_are_named(config, model_dir, tmp_path):
     config.model.depth = 3
     with pytest.raises(UsageError, match="config key model.depth is 3"):
-        demo.run(config, str(folder), str(tmp_path / "out"), "x")
+        demo.run(config, str(model_dir), str(tmp_path / "out"), "x")

@@ -1,21 +1,18 @@
 """The evaluate command on a tiny model, and its parts where data are missing."""
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
+import tiny_model
 
 from mmgen_jax import evaluate
 from mmgen_jax.data import pipeline
 from mmgen_jax.errors import UsageError
-from mmgen_jax.metrics.predict import Runner, Sampling
-from tests import tiny_model
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    return tiny_model.save(tmp_path_factory.mktemp("model") / "tiny")
+from mmgen_jax.metrics.predict import Runner
+from mmgen_jax.sampler import Options, Sampler
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +21,10 @@ def model():
 
 
 @pytest.fixture
-def config(tiles_dir):
-    c = tiny_model.config()
-    c.data.dir = tiles_dir
-    c.sample.guidance = 1.5
-    c.evaluate.update({"n": 12, "samples": 10, "batch": 8, "steps": 2, "draws": 2})
-    return c
+def config(model_config):
+    model_config.sample.guidance = 1.5
+    model_config.evaluate.update({"n": 12, "samples": 10, "batch": 8, "steps": 2, "draws": 2})
+    return model_config
 
 
 @pytest.fixture
@@ -37,13 +32,11 @@ def batch(tiles_dir):
     return pipeline.load(tiles_dir, "test", ("rgb", "depth", "normal", "mask"), tiny_model.SIZE, range(12))
 
 
-def make_runner(architecture, **changes):
-    return Runner(architecture, Sampling("euler", 2, 8, **changes), Sampling("heun", 2, 8))
-
-
 @pytest.fixture(scope="module")
 def runner(model):
-    return make_runner(model[0])
+    architecture, params = model
+    options = Options("euler", 2, batch=8)
+    return Runner(Sampler(architecture), params, options, options)
 
 
 def test_command_end_to_end(config, model_dir, tmp_path, capsys):
@@ -64,33 +57,34 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     assert "depth/objects/absrel" in printed and "written: " in printed
 
 
-def test_perfect_predictions_score_perfectly(model, batch):
-    architecture, _ = model
+def test_perfect_predictions_score_perfectly(runner, batch):
     arrays = {m: evaluate.to_array(batch[m]) for m in ("depth", "normal", "mask")}
-    scores = evaluate.understanding(architecture, batch, arrays, (3.5, 11.0))["model"]
+    scores = evaluate.understanding(runner, batch, arrays, (3.5, 11.0))["model"]
     assert scores["depth/absrel"] == pytest.approx(0, abs=1e-6) and scores["mask/miou"] == 1
     assert scores["normal/mean"] == pytest.approx(0, abs=1e-3)
 
 
-def test_absent_modalities_and_metadata_are_left_out(model, runner, batch):
+def test_absent_modalities_and_metadata_are_left_out(runner, batch):
     batch["present"][:, 1] = False  # no depth anywhere
     batch["present"][:3, 3] = False
     batch["normal"][0, 0, 0] = 0
-    report = evaluate.evaluate(runner, model[1], batch, samples=0, metadata={})
+    report = evaluate.evaluate(runner, batch, samples=0, metadata={})
     scores = report["understanding"]["model"]
     assert math.isnan(scores["depth/l1"]) and np.isfinite(scores["normal/mean"]) and np.isfinite(scores["mask/miou"])
     assert "mean_image" not in report["understanding"] and report["consistency"] == {}
     assert "generated" not in report["generation"]
 
 
-def test_predictions_do_not_depend_on_padding_and_draws_are_averaged(model, runner, batch):
-    architecture, params = model
-    first = runner.rest_from_rgb(params, batch["rgb"], 0)
-    part = runner.rest_from_rgb(params, batch["rgb"][:8], 0)
+def test_predictions_and_samples_do_not_depend_on_batches_and_draws_are_averaged(runner, batch):
+    first, classes = runner.rest_from_rgb(batch["rgb"], 0), np.arange(12) % 8
     assert set(first) == {"depth", "normal", "mask"} and len(first["mask"]) == 12
-    for m in first:
-        np.testing.assert_allclose(first[m][:8], part[m], atol=1e-5)
-    twice = make_runner(architecture, draws=2).rest_from_rgb(params, batch["rgb"], 0)
+    joint, four = runner.from_class(classes, 0), Options("euler", 2, batch=4)
+    other = dataclasses.replace(runner, understanding=four, generation=four)
+    for m, x in other.rest_from_rgb(batch["rgb"][:7], 0).items():
+        np.testing.assert_allclose(x, first[m][:7], atol=1e-4)
+    for m, x in other.from_class(classes, 0).items():
+        np.testing.assert_allclose(x, joint[m], atol=1e-4)
+    twice = dataclasses.replace(runner, draws=2).rest_from_rgb(batch["rgb"], 0)
     assert not np.allclose(twice["depth"], first["depth"], atol=1e-4)
 
 
@@ -117,7 +111,16 @@ def test_default_output_is_in_workdirs_only(tmp_path):
     assert evaluate._output("", str(tmp_path)) == evaluate.epath.Path(tmp_path) / "metrics.json"
 
 
-def test_error_messages(config, model_dir, model, runner, batch):
+def test_configs_of_other_models_and_bad_places_are_named_before_evaluating(config, model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "_load", None)
+    with pytest.raises(UsageError, match=f"--out {tmp_path} is a folder; allowed: a file"):
+        evaluate.run(config, str(model_dir), str(tmp_path))
+    config.model.depth = 3
+    with pytest.raises(UsageError, match="config key model.depth is 3, the model in .* has 2"):
+        evaluate.run(config, str(model_dir))
+
+
+def test_error_messages(config, model_dir, runner, batch):
     with pytest.raises(UsageError, match="no model at 'nowhere'"):
         evaluate.run(config, "nowhere")
     config.data.test_split = "validation"
@@ -128,4 +131,4 @@ def test_error_messages(config, model_dir, model, runner, batch):
         evaluate.run(config, str(model_dir))
     batch["present"][:, 0] = False
     with pytest.raises(UsageError, match="no held-out scene has rgb"):
-        evaluate.evaluate(runner, model[1], batch, samples=0, metadata={})
+        evaluate.evaluate(runner, batch, samples=0, metadata={})

@@ -49,11 +49,3 @@ def test_score_is_the_gradient_of_the_log_density_of_a_gaussian(path):
     velocity = path.d_alpha(t) * x0 + path.d_sigma(t) * (x_t - alpha * x0) / sigma
     score = jax.vmap(jax.grad(lambda x, m, v: -((x - m) ** 2) / (2 * v)))(x_t, alpha * mean, variance)
     np.testing.assert_allclose(flow.score_from_velocity(path, velocity, x_t, t), score, rtol=1e-4)
-
-
-def test_per_modality_takes_columns_in_the_order_of_the_dict():
-    x0 = {"b": jnp.zeros((2, 1, 1, 1)), "a": jnp.zeros((2, 1, 1, 1))}
-    noise = {"b": jnp.ones((2, 1, 1, 1)), "a": jnp.ones((2, 1, 1, 1))}
-    out = flow.per_modality(flow.interpolate, flow.LINEAR, x0, noise, jnp.array([[0.1, 0.2], [0.3, 0.4]]))
-    np.testing.assert_allclose(out["b"][0].ravel(), [0.1, 0.3])
-    np.testing.assert_allclose(out["a"][0].ravel(), [0.2, 0.4])

@@ -30,7 +30,7 @@ def repo(tmp_path):
     """A copy of the scripts in a folder with a space, and in bin/ the few programs that they need."""
     folder = tmp_path / "a repo"
     shutil.copytree(ROOT / "launch", folder / "launch", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-experts.txt"):
         shutil.copy(ROOT / name, folder)
     for name in ("bash", "dirname", "cat", "cksum", "sed", "mkdir"):
         (tmp_path / "bin").mkdir(exist_ok=True)
@@ -97,11 +97,27 @@ def test_bad_options_end_with_one_line(script, arguments, message):
 def test_setup_without_python(repo):
     done = setup(repo)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("error: no Python of at least 3.11 found") and done.stderr.count("\n") == 1
-    write(repo.parent / "bin" / "python3", "#!/usr/bin/env bash\nexit 1\n")  # an old one
-    assert "no Python of at least 3.11" in setup(repo).stderr
-    assert "error: PYTHON is '/no/python'" in setup(repo, PYTHON="/no/python").stderr
+    assert done.stderr.startswith("error: no Python 3.11 to 3.13 found; install") and done.stderr.count("\n") == 1
+    assert "error: PYTHON=/no/python is no Python" in setup(repo, PYTHON="/no/python").stderr
     assert not (repo / ".venv").exists()
+
+
+@pytest.mark.parametrize("version", ["3.10.14", "3.14.0"])
+def test_setup_skips_and_names_pythons_without_packages(repo, version):
+    """The real condition, on a version of our choice."""
+    major, minor, micro = version.split(".")
+    text = f"""#!/usr/bin/env bash
+[ "$*" != -V ] || {{ echo "Python {version}"; exit 0; }}
+code="${{2//sys.version_info/(({major}, {minor}, {micro}))}}"
+exec {sys.executable} -c "$code"
+"""
+    write(repo.parent / "bin" / "python3", text)
+    done = setup(repo)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: no Python 3.11 to 3.13 found (python3 is Python {version}); install one")
+    assert f"error: PYTHON=python3 is Python {version}; allowed: 3.11 to 3.13" in setup(repo, PYTHON="python3").stderr
+    fake_python(repo, "python")  # a good one comes later
+    assert setup(repo).returncode == 0
 
 
 def test_setup_without_venv_module(repo):
@@ -122,10 +138,13 @@ def test_setup_installs_once(repo):
     assert log.read_text().count("-m pip install") == 1
     setup(repo, "--dev")
     assert log.read_text().count("-m pip install") == 2 and "requirements-dev.txt" in log.read_text()
+    for _ in range(2):  # each has a stamp of its own
+        setup(repo, "--dev", "--experts")
+    assert log.read_text().count("-m pip install") == 3 and "requirements-experts.txt" in log.read_text()
     with (repo / "requirements.txt").open("a") as file:
         file.write("more==1\n")
     setup(repo)
-    assert log.read_text().count("-m pip install") == 3
+    assert log.read_text().count("-m pip install") == 4
 
 
 @pytest.mark.parametrize(("option", "package"), [("--tpu", "jax[tpu]=="), ("--gpu", "jax[cuda12]==")])
@@ -142,6 +161,20 @@ def test_setup_tells_when_pip_fails_and_tries_again(repo):
     done = setup(repo)
     assert done.returncode == 1 and done.stderr.startswith("error: pip could not install the packages")
     assert "installing requirements.txt" in setup(repo).stdout
+
+
+def test_quickstart_begins_with_samples_of_the_bundled_model(repo):
+    log = fake_python(repo)
+    for name in ("tail", "sleep"):
+        (repo.parent / "bin" / name).symlink_to(shutil.which(name))
+    environment = {"PATH": str(repo.parent / "bin")}
+    done = bash(repo / "launch" / "quickstart.sh", "--out", repo.parent / "out", env=environment)
+    assert done.returncode == 0, done.stderr
+    calls = [line for line in log.read_text().splitlines() if line.startswith("-m mmgen_jax")]
+    modules = [line.split()[1].removeprefix("mmgen_jax.") for line in calls]
+    assert "--workdir=shapes-tiny" in calls[0] and "data" not in calls[0]
+    shown = ["sample", "data.shapes", "demo", "train", "evaluate", "train", "train", "evaluate", "demo"]
+    assert modules == shown
 
 
 def compare(folder, before, after, guess=(0.08, 20.0, 0.57)):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mmgen_jax import gallery, pictures
+from mmgen_jax.modalities import MODALITIES, PALETTE, Modality
+from mmgen_jax.outputs import Outputs
 
 
 def columns(rng, n=3, size=16):
@@ -48,10 +50,19 @@ def test_error_maps_are_black_where_there_is_no_error(rng):
         "normal": normal,
         "mask": rng.integers(0, 4, (1, 4, 4)),
     }
+
+    def error_map(name, value, other, palette=PALETTE):
+        return pictures.heat(MODALITIES[name].error(value, other, palette))
+
     for name, value in truth.items():
-        assert pictures.error_map(name, value, value).max() == 0
-    assert (pictures.error_map("mask", truth["mask"], truth["mask"] + 1) == 255).all()
-    assert (pictures.error_map("normal", normal, -normal) == 255).all()
+        assert error_map(name, value, value).shape == (1, 4, 4, 3) and error_map(name, value, value).max() == 0
+    assert (error_map("mask", truth["mask"], truth["mask"] + 1) == 255).all()
+    assert (error_map("normal", normal, -normal) == 255).all()
+    np.testing.assert_array_equal(error_map("depth", np.float32([[0.25]]), np.float32([[0]])), [[[255] * 3]])
+    colours, other = truth["rgb"], truth["rgb"][:, ::-1]  # of a mask without a palette
+    np.testing.assert_array_equal(
+        error_map("mask", colours, other, PALETTE[:0])[..., 0], 255 * (colours != other).any(-1)
+    )
 
 
 def test_interrupted_writing_leaves_what_was_there(tmp_path, monkeypatch):
@@ -81,3 +92,25 @@ def test_gallery_is_self_contained(rng, tmp_path):
     assert "http" not in text and "url(" not in text and "@import" not in text
     assert "A &amp; &lt;b&gt;" in text and "<b>" not in text
     assert text.count('class="pixels given"') == 3
+
+
+def test_a_new_modality_is_saved_and_compared_by_its_row(rng, tmp_path, monkeypatch):
+    heat = Modality(
+        "heat",
+        channels=1,
+        dtype=np.uint8,
+        loss_weight=1.0,
+        mirror=None,
+        value=None,
+        array=None,
+        picture=lambda value, palette: pictures.heat(value),
+        files=lambda value, palette: {"heat.png": np.uint8(255 * value), "heat_exact.npy": value},
+        error=lambda value, truth, palette: np.abs(value - truth),
+    )
+    monkeypatch.setitem(MODALITIES, "heat", heat)
+    value = rng.random((2, 8, 8))
+    out = Outputs({"heat": value}, (), PALETTE)
+    names = out.save(tmp_path, sections=[out.comparison({"heat": value[::-1]})])
+    assert names[:4] == ["heat_000.png", "heat_exact_000.npy", "heat_001.png", "heat_exact_001.npy"]
+    np.testing.assert_array_equal(np.load(tmp_path / "heat_exact_001.npy"), value[1])
+    assert "heat error, 1" in (tmp_path / "gallery.html").read_text()

@@ -12,43 +12,30 @@ from mmgen_jax import sample
 from mmgen_jax.errors import UsageError
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny_model.save(tmp_path_factory.mktemp("model") / "m")
-
-
-@pytest.fixture
-def config(tiles_dir):
-    c = tiny_model.config()
-    c.data.dir = tiles_dir
-    c.sample.solver = "euler"
-    return c
-
-
-def test_category_files(config, folder):
-    config.sample.class_id = "torus"
-    outputs, target = sample.run(config, str(folder))
-    assert target == folder / "samples" / "category"
+def test_category_files(model_config, model_dir):
+    model_config.sample.class_id = "torus"
+    outputs, target = sample.run(model_config, str(model_dir))
+    assert target == model_dir / "samples" / "category"
     names = {p.name for p in target.iterdir()}
     assert {"rgb_002.png", "depth_000.png", "normal_001.npy", "mask_ids_002.png"} <= names
     assert {"sheet.png", "grid.png", "gallery.html"} <= names
     assert "class torus" in outputs.caption
 
 
-def test_conditions_come_from_the_test_split(config, folder, tmp_path):
-    config.sample.task, config.sample.index = "rgb+mask", 5
-    outputs, target = sample.run(config, str(folder), str(tmp_path / "out"))
+def test_conditions_come_from_the_test_split(model_config, model_dir, tmp_path):
+    model_config.sample.task, model_config.sample.index = "rgb+mask", 5
+    outputs, target = sample.run(model_config, str(model_dir), str(tmp_path / "out"))
     assert target == tmp_path / "out" and outputs.given == ("rgb", "mask")
     np.testing.assert_array_equal(outputs["rgb"], tiny_model.pixels(8)["rgb"][5:])
     assert "depth truth" in (target / "gallery.html").read_text()
 
 
-def test_conditions_come_from_files(config, folder, tmp_path):
+def test_conditions_come_from_files(model_config, model_dir, tmp_path):
     pixels = tiny_model.pixels(1)["depth"][0, ..., 0]
     Image.fromarray(pixels).save(tmp_path / "depth.png")
-    config.sample.task, config.sample.images.depth = "depth", str(tmp_path / "depth.png")
-    config.data.dir = "nowhere"
-    outputs, target = sample.run(config, str(folder), str(tmp_path / "out"))
+    model_config.sample.task, model_config.sample.images.depth = "depth", str(tmp_path / "depth.png")
+    model_config.data.dir = "nowhere"
+    outputs, target = sample.run(model_config, str(model_dir), str(tmp_path / "out"))
     np.testing.assert_allclose(outputs["depth"], np.stack([pixels / 65535] * 3), atol=1e-6)
     np.testing.assert_array_equal(np.array(Image.open(target / "depth_001.png")), pixels)
 
@@ -72,12 +59,21 @@ def test_conditions_come_from_files(config, folder, tmp_path):
         ({"sample.solver": "magic"}, "sample.solver is 'magic'"),
     ],
 )
-def test_bad_configs_are_named(config, folder, changes, message):
+def test_bad_configs_are_named(model_config, model_dir, changes, message):
     for key, value in changes.items():
-        config.update_from_flattened_dict({key: value})
+        model_config.update_from_flattened_dict({key: value})
     with pytest.raises(UsageError, match=message) as caught:
-        sample.run(config, str(folder))
+        sample.run(model_config, str(model_dir))
     assert "\n" not in str(caught.value)
+
+
+def test_places_that_cannot_be_written_are_named_before_sampling(model_config, model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample.MMGen, "load", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"--out .*/file is a file; allowed: a folder"):
+        sample.run(model_config, str(model_dir), str(tmp_path / "file"))
+    with pytest.raises(UsageError, match=r"--out .*/file/out cannot be written: .*/file is a file"):
+        sample.run(model_config, str(model_dir), str(tmp_path / "file" / "out"))
 
 
 def command(*args):
@@ -96,7 +92,7 @@ def test_command_ends_with_one_line_on_bad_input(tmp_path):
     assert len(lines) == 1 and lines[0].startswith("error: no model at")
 
 
-def test_command_writes_files(folder, tmp_path):
+def test_command_writes_files(model_dir, tmp_path):
     sizes = [
         "--config.data.image_size=16",
         "--config.autoencoder.components=(6,4,6,6)",
@@ -105,6 +101,6 @@ def test_command_writes_files(folder, tmp_path):
         "--config.model.heads=2",
     ]
     speed = ["--config.sample.n=1", "--config.sample.steps=1", "--config.sample.solver=euler"]
-    done = command(f"--workdir={folder}", f"--out={tmp_path / 'out'}", *sizes, *speed)
+    done = command(f"--workdir={model_dir}", f"--out={tmp_path / 'out'}", *sizes, *speed)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "gallery.html").exists() and "gallery.html" in done.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from mmgen_jax import checkpoint, train
@@ -30,13 +31,20 @@ def arrays(workdir, step):
     return jax.tree.map(np.asarray, checkpoint.restore_ema(workdir, step)[0])
 
 
+def whole_state(workdir, step):
+    """Parameters, EMA, optimizer state and step."""
+    return ocp.StandardCheckpointer().restore((workdir / "checkpoints" / str(step) / "state").resolve())
+
+
 def test_resume_is_bitwise_exact(tiny_config, tmp_path):
     train.train(tiny_config, tmp_path / "whole")
     tiny_config.train.steps = 2
     train.train(tiny_config, tmp_path / "parts")
     tiny_config.train.steps = 4
     train.train(tiny_config, tmp_path / "parts")
-    jax.tree.map(np.testing.assert_array_equal, arrays(tmp_path / "whole", 4), arrays(tmp_path / "parts", 4))
+    whole, parts = (whole_state(tmp_path / name, 4) for name in ("whole", "parts"))
+    assert set(whole) == {"step", "params", "ema", "opt_state"}
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
     whole, parts = losses(tmp_path / "whole"), losses(tmp_path / "parts")
     assert whole == parts and sorted(whole) == [1, 2, 3, 4]
 

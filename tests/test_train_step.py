@@ -8,9 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from mmgen_jax import sharding, train
+from mmgen_jax import recipe, sharding
 from mmgen_jax.conditioning import parse_mix
 from mmgen_jax.data import pipeline
+from mmgen_jax.data.training import open_data
+from mmgen_jax.inputs import LatentInputs, TileInputs
+from mmgen_jax.modalities import to_array
 from mmgen_jax.train_state import ema_update, init_state, learning_rate, make_optimizer
 from mmgen_jax.train_step import example_loss, make_example, make_train_step
 
@@ -19,9 +22,9 @@ from mmgen_jax.train_step import example_loss, make_example, make_train_step
 def parts(small_config, tmp_path_factory):
     """(config, architecture, objective, one batch of pixels)."""
     config = small_config()
-    architecture = train.make_architecture(config, tmp_path_factory.mktemp("run"))
+    architecture = recipe.make_architecture(config, tmp_path_factory.mktemp("run"), open_data(config))
     batch = pipeline.load(config.data.dir, "train", config.data.modalities, config.data.image_size, range(16))
-    return config, architecture, train.make_objective(config), batch
+    return config, architecture, recipe.make_objective(config), batch
 
 
 def take_steps(parts, devices, accumulate):
@@ -36,7 +39,7 @@ def take_steps(parts, devices, accumulate):
     )
     history = []
     for _ in range(2):
-        state, metrics = step(state, sharding.to_global(batch, mesh))
+        state, metrics = step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
         history.append({k: float(v) for k, v in metrics.items()})
     return history
 
@@ -62,7 +65,7 @@ def test_unsupervised_modalities_have_exactly_zero_gradient(parts):
 
     @jax.jit
     def gradients(params):
-        example = make_example(architecture, objective, batch, jax.random.key(1))
+        example = make_example(architecture, objective, TileInputs(architecture.autoencoder), batch, jax.random.key(1))
         return jax.grad(lambda p: example_loss(architecture, objective, p, example)[0])(params)
 
     heads = gradients(params)["heads"]
@@ -74,7 +77,8 @@ def test_unsupervised_modalities_have_exactly_zero_gradient(parts):
 def test_given_modalities_enter_clean_and_targets_are_velocities(parts):
     config, architecture, objective, batch = parts
     rows = parse_mix(((1.0, "rgb", 0.0, "all"),), architecture.modalities)
-    example = make_example(architecture, dataclasses.replace(objective, mix=rows), batch, jax.random.key(1))
+    objective, inputs = dataclasses.replace(objective, mix=rows), TileInputs(architecture.autoencoder)
+    example = make_example(architecture, objective, inputs, batch, jax.random.key(1))
     clean = architecture.autoencoder.encode({"rgb": batch["rgb"].astype(np.float32) / np.float32(127.5) - 1})["rgb"]
     np.testing.assert_allclose(example.x["rgb"], clean, atol=1e-6)
     assert (np.asarray(example.weights)[:, 0] == 0).all()
@@ -92,12 +96,16 @@ def test_alignment_counts_where_there_are_features_and_only_there(parts):
     features = np.random.default_rng(0).normal(size=(16, 16, 6)).astype(np.float32)
 
     @jax.jit
-    def losses_of(batch):
-        example = make_example(aligned, objective, batch, jax.random.key(1))
+    def losses_of(inputs, batch):
+        example = make_example(aligned, objective, inputs, batch, jax.random.key(1))
         return example_loss(aligned, objective, params, example)[1]
 
-    plain, extra = losses_of(batch), losses_of(batch | {"features": features})
+    moments = architecture.autoencoder.moments({m: to_array(batch[m]) for m in architecture.modalities})
+    stored = batch | {m: np.asarray(x) for m, x in moments.items()} | {"features": features}
+    plain = losses_of(TileInputs(architecture.autoencoder), batch)
+    extra = losses_of(LatentInputs(architecture.autoencoder), stored)
     assert "loss/alignment" not in plain
+    np.testing.assert_allclose(extra["loss/rgb"], plain["loss/rgb"], rtol=1e-5)
     assert -1 < float(extra["loss/alignment"]) < 1
     expected = plain["loss"] + objective.alignment_weight * extra["loss/alignment"]
     np.testing.assert_allclose(extra["loss"], expected, rtol=1e-5)
@@ -107,8 +115,19 @@ def test_label_dropout_and_its_absence(parts):
     config, architecture, objective, batch = parts
     for rate, expected in ((0.0, batch["class_id"]), (1.0, np.full(16, architecture.null_class))):
         chosen = dataclasses.replace(objective, label_dropout=rate)
-        example = make_example(architecture, chosen, batch, jax.random.key(0))
+        example = make_example(architecture, chosen, TileInputs(architecture.autoencoder), batch, jax.random.key(0))
         np.testing.assert_array_equal(example.class_id, expected)
+
+
+def test_samples_without_a_class_have_the_null_class_and_without_rgb_no_alignment(parts):
+    config, architecture, objective, batch = parts
+    objective = dataclasses.replace(objective, label_dropout=0.0)
+    batch = batch | {"class_id": batch["class_id"].copy(), "present": batch["present"].copy()}
+    batch["class_id"][3], batch["present"][5, 0] = -1, False
+    example = make_example(architecture, objective, TileInputs(architecture.autoencoder), batch, jax.random.key(0))
+    assert example.class_id[3] == architecture.null_class and example.class_id[4] == batch["class_id"][4]
+    weight = np.asarray(example.feature_weight)
+    assert weight[5] == 0 and weight[4] == pytest.approx(1 / 15)
 
 
 def test_a_step_that_is_not_finite_leaves_the_state_alone(parts):
@@ -121,7 +140,7 @@ def test_a_step_that_is_not_finite_leaves_the_state_alone(parts):
     state = dataclasses.replace(state, params=poisoned)
     before = jax.tree.map(np.array, (state.params, state.ema, state.opt_state))
     step = make_train_step(architecture, objective, tx, mesh, seed=0, accumulate=1, ema_decay=0.9, ema_ramp=1.0)
-    state, metrics = step(state, sharding.to_global(batch, mesh))
+    state, metrics = step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
     assert float(metrics["finite"]) == 0
     jax.tree.map(np.testing.assert_array_equal, before, (state.params, state.ema, state.opt_state))
 

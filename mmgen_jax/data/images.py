@@ -6,7 +6,7 @@ What is read as what (an array may have a leading axis of samples):
 * depth, 1 = nearest: greyscale PNG or JPEG of 8 or 16 bits; uint8 or uint16 [H, W], or float in [0, 1];
 * normal: RGB PNG with (n + 1) / 2 * 255; uint8 [H, W, 3], or float vectors of any length in [-1, 1];
 * mask: RGB PNG in the palette's colours, or greyscale or indexed PNG with region ids; uint8 [H, W, 3] colours or
-  integer [H, W] ids.
+  integer [H, W] ids. A model without a palette takes any colours, and no ids.
 
 Arrays may come as NPY files. Everything is made square as in ADM (Dhariwal & Nichol 2021): halved by boxes while the
 short side is at least twice the target, bicubic to the target, centre crop; masks by nearest neighbour.
@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import NAMES, nearest_color
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _SMALLEST = 2
 _COLOR_DISTANCE = 60.0  # on the 0..255 scale; JPEG artefacts stay below
 _UNIT = 1.001  # largest component of a unit vector, with room for rounding
@@ -57,7 +57,7 @@ def read(path: epath.PathLike, modality: str) -> np.ndarray:
             return _pixels(ImageOps.exif_transpose(image), modality, source)
     except UsageError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise source.error(f"cannot be read ({error})", "a PNG, JPEG or NPY file") from error
 
 
@@ -159,6 +159,10 @@ def _normal(array: np.ndarray, size: int, palette: np.ndarray, source: Source) -
 def _mask(array: np.ndarray, size: int, palette: np.ndarray, source: Source) -> np.ndarray:
     _kind(array, "u i", "integers", source)
     colored = array.dtype == np.uint8 and array.ndim >= 3 and array.shape[-1] == 3
+    if not len(palette):  # any colours are regions
+        if not colored:
+            raise source.error(f"has type {array.dtype} {list(array.shape)}", "uint8 colours, as the model has no ids")
+        return np.stack([center_crop(image, size, nearest=True) for image in _stack(array, 3, source)])
     ids = _ids(_stack(array, 3, source), palette, source)[..., None] if colored else _stack(array, 1, source)
     if ids.min() < 0 or ids.max() >= len(palette):
         raise source.error(f"has region ids from {ids.min()} to {ids.max()}", f"ids 0 to {len(palette) - 1}")

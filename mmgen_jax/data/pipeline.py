@@ -34,7 +34,7 @@ class Flip(grain.RandomMapTransform):
 
 @dataclass(frozen=True)
 class Select(grain.MapTransform):
-    """Keeps the wanted modalities, the class and the presence flags; checks the size of the tile."""
+    """Tile -> pixels of the wanted modalities, class_id int32 and present bool [M]; checks the size of the tile."""
 
     modalities: tuple[str, ...]
     size: int
@@ -52,32 +52,37 @@ class Select(grain.MapTransform):
         return wanted | {"class_id": np.int32(tile["class_id"]), "present": tile["present"][columns]}
 
 
-def train_batches(
-    directory: str,
-    split: str,
-    modalities: Sequence[str],
-    size: int,
+def batches(
+    source: Sequence,
+    transforms: Sequence[grain.MapTransform | grain.RandomMapTransform],
     batch: int,
     *,
     seed: int,
     step: int = 0,
-    flip: bool = True,
     host: int = 0,
     hosts: int = 1,
     workers: int = 0,
 ) -> Iterator[Batch]:
     """Endless iterator over this host's ``batch / hosts`` samples of each global batch, from `step` on.
 
-    Yields dicts with pixels of each modality ``[b, H, W, C]``, class_id int32 [b] and present bool [b, M].
     The data are reshuffled in every epoch. Close the iterator (or let it be collected) after use.
+
+    Args:
+      source: records at random access, picklable.
+      transforms: applied to each record in turn; random ones are keyed by the position of the sample.
+      batch: samples in a global batch.
+      seed: of order and random transforms.
+      step: batches that were used before.
+      host: number of this process.
+      hosts: how many there are.
+      workers: reading processes; 0 reads in threads.
     """
     if batch % hosts:
         raise UsageError(f"train.batch is {batch}; it must be divisible by the number of hosts, {hosts}")
-    source = tiles.read_tiles(directory, split)
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-    dataset = dataset.map(Select(tuple(modalities), size))
-    if flip:
-        dataset = dataset.random_map(Flip(tuple(modalities)))
+    for transform in transforms:
+        random = isinstance(transform, grain.RandomMapTransform)
+        dataset = dataset.random_map(transform) if random else dataset.map(transform)
     dataset = dataset.batch(batch // hosts)[step * hosts + host :: hosts]
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
     if workers:

@@ -5,24 +5,17 @@ python -m mmgen_jax.data.shapes --data_dir=data/shapes32 --size=32 --train=20000
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import multiprocessing
-import signal
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import flags, logging
+from absl import flags
 from etils import epath
 from tensorflow_datasets.core import registered
 
 from mmgen_jax import errors
-from mmgen_jax.data import tiles
+from mmgen_jax.data import building, tiles
 from mmgen_jax.data.primitives import KINDS
 from mmgen_jax.data.render import DEPTH_RANGE, depth_to_relative, relative_to_depth, render
 from mmgen_jax.data.scenes import FOCAL, FOV_DEGREES
@@ -46,7 +39,6 @@ __all__ = [
 ]
 
 _CHUNK = 256  # scenes per call of the renderer
-_PROGRESS_SECONDS = (0.5, 10.0)  # between progress lines: on a terminal, in a log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,52 +121,15 @@ with registered.skip_registration():
         def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
             total = getattr(self.recipe, split)
             jobs = [(self.recipe, split, i, min(i + _CHUNK, total)) for i in range(0, total, _CHUNK)]
-            progress = _Progress(split, total)
-            with _mapper(self.workers) as run:
+            progress = building.Progress(split, "scenes", total)
+            with building.Mapper(self.workers) as run:
                 for examples in run(_encode, jobs):
                     progress(len(examples))
                     yield from examples
 
 
-class _mapper:
-    """Ordered map over jobs, in this process or in several."""
-
-    def __init__(self, workers: int):
-        # Started afresh, not forked: a fork copies the locks of threads that it does not copy.
-        self._pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
-
-    def __enter__(self):
-        return self._pool.imap if self._pool else map
-
-    def __exit__(self, *_):
-        if self._pool:
-            self._pool.terminate()
-
-
-class _Progress:
-    """Prints scenes/s and the time left, now and then."""
-
-    def __init__(self, split: str, total: int):
-        self._split, self._total, self._done = split, total, 0
-        self._start = self._last = time.monotonic()
-        self._terminal = sys.stderr.isatty()
-
-    def __call__(self, scenes: int) -> None:
-        self._done += scenes
-        now, finished = time.monotonic(), self._done == self._total
-        if not finished and now - self._last < _PROGRESS_SECONDS[not self._terminal]:
-            return
-        self._last = now
-        rate = self._done / max(now - self._start, 1e-6)
-        left = (self._total - self._done) / rate
-        line = f"{self._split} {self._done}/{self._total}  {rate:.0f} scenes/s  {left:.0f} s left"
-        print(line.ljust(60), end="\r" if self._terminal and not finished else "\n", file=sys.stderr, flush=True)
-
-
 def build(data_dir: str, recipe: Recipe, workers: int = 1) -> str:
     """Renders the data set under `data_dir` unless it is there already; returns its folder.
-
-    An interrupted build leaves no data set behind: TFDS renames the folder when all is written.
 
     Raises:
       UsageError: a data set with another recipe is there.
@@ -191,9 +146,7 @@ def build(data_dir: str, recipe: Recipe, workers: int = 1) -> str:
                 )
         print(f"already complete: {path}")
         return path
-    # TFDS talks of downloads; there are none.
-    with tempfile.TemporaryDirectory() as unused, contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(download_dir=unused)
+    building.prepare(builder)
     print(f"written: {path}")
     return path
 
@@ -210,20 +163,10 @@ def _define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
-    if not 1 <= values.workers <= 256:
-        raise UsageError(f"workers is {values.workers}; allowed: 1 to 256")
+    building.check_workers(values.workers)
     recipe = Recipe(values.size, values.train, values.test, values.seed)
-    logging.set_verbosity(logging.ERROR)
-    tfds.disable_progress_bar()
-    # A termination signal ends like Ctrl-C: what is half written is removed on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    with building.command(values.data_dir):
         build(values.data_dir, recipe, values.workers)
-    except OSError as error:
-        raise UsageError(f"data_dir {values.data_dir!r} cannot be written: {error}") from error
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

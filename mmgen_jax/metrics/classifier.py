@@ -198,24 +198,26 @@ def train(
     return Classifier(jax.tree.map(np.asarray, params), tuple(class_names), int(rgb.shape[1]))
 
 
-def _split(directory: str, split: str, size: int, limit: int | None) -> pipeline.Batch:
-    count = len(tiles.read_tiles(directory, split))
-    return pipeline.load(directory, split, ("rgb",), size, range(count if limit is None else min(limit, count)))
+def run(data_dir: str, out: str, scenes: int, steps: int, seed: int) -> float:
+    """What the command does; returns the accuracy on the test split. Checks all that it needs before training."""
+    names, size = tiles.class_names(data_dir), tiles.image_size(data_dir)[0]
+    counts = {split: len(tiles.read_tiles(data_dir, split)) for split in ("train", "test")}
+    files.check_place(out, "--out", folder=False)
+    say(f"reading at most {scenes} scenes")
+    data = pipeline.load(data_dir, "train", ("rgb",), size, range(min(scenes, counts["train"])))
+    train(data["rgb"], data["class_id"], names, steps=steps, seed=seed).save(out)
+    test = pipeline.load(data_dir, "test", ("rgb",), size, None)
+    probabilities = load(out).predict(test["rgb"])  # as stored, in half precision
+    parts = per_class(probabilities, test["class_id"], names)
+    say("  ".join(f"{name} {value:.4f}" for name, value in parts.items()))
+    share = accuracy(probabilities, test["class_id"])
+    say(f"accuracy on {counts['test']} test scenes {share:.4f}")
+    return share
 
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
-    names = tiles.class_names(values.data_dir)
-    size = tiles.image_size(values.data_dir)[0]
-    say(f"reading at most {values.scenes} scenes")
-    data = _split(values.data_dir, "train", size, values.scenes)
-    classifier = train(data["rgb"], data["class_id"], names, steps=values.steps, seed=values.seed)
-    classifier.save(values.out)
-    test = _split(values.data_dir, "test", size, None)
-    probabilities = load(values.out).predict(test["rgb"])  # as stored, in half precision
-    parts = per_class(probabilities, test["class_id"], names)
-    say("  ".join(f"{name} {value:.4f}" for name, value in parts.items()))
-    say(f"accuracy on {len(test['rgb'])} test scenes {accuracy(probabilities, test['class_id']):.4f}")
+    run(values.data_dir, values.out, values.scenes, values.steps, values.seed)
 
 
 if __name__ == "__main__":

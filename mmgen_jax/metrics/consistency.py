@@ -146,8 +146,8 @@ def boundary_scores(boundaries: np.ndarray, edges: np.ndarray) -> dict[str, np.n
     recall: share of boundary pixels with an edge at most one pixel away; precision: share of edge pixels with such a
     boundary; f: their harmonic mean. Edges inside a region are real (a box has them), so precision is below 1.
     """
-    recall = dense._image_mean(_dilate(edges), boundaries)
-    precision = dense._image_mean(_dilate(boundaries), edges)
+    recall = dense.image_mean(_dilate(edges), boundaries)
+    precision = dense.image_mean(_dilate(boundaries), edges)
     total = np.where(recall + precision > 0, recall + precision, 1)
     return {"recall": recall, "precision": precision, "f": 2 * recall * precision / total}
 
@@ -171,7 +171,7 @@ def summary(
       recall, precision); rgb-rest/... as `dense.summary` names them, with the sample as the truth.
     """
     scores: dict[str, float] = {}
-    mask = values.get("mask")
+    mask = values.get("mask") if regions else None  # colours of no fixed meaning have no boundaries
     if camera is not None and {"depth", "normal"} <= set(values):
         result = depth_normal_angle(values["depth"], values["normal"], camera, mask)
         scores |= {f"depth-normal/{key}": dense.mean(value) for key, value in result.items()}

@@ -10,7 +10,7 @@ set, inverted, and compared in metres. Normals are compared by angle. IoU counts
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def _check(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None, 
     return np.asarray(valid, bool)
 
 
-def _image_mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+def image_mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Mean over the pixels of each image where `where`, float [N]; NaN for none."""
     count = where.reshape(len(where), -1).sum(1)
     total = np.where(where, values, 0).reshape(len(where), -1).sum(1, dtype=np.float64)
@@ -63,9 +63,9 @@ def affine_fit(
     """
     valid = _check(prediction, truth, valid, truth.shape)
     p, q = np.asarray(prediction, np.float64), np.asarray(truth, np.float64)
-    middle_p, middle_q = _image_mean(p, valid), _image_mean(q, valid)
+    middle_p, middle_q = image_mean(p, valid), image_mean(q, valid)
     dp, dq = p - middle_p[:, None, None], q - middle_q[:, None, None]
-    variance, covariance = _image_mean(dp * dp, valid), _image_mean(dp * dq, valid)
+    variance, covariance = image_mean(dp * dp, valid), image_mean(dp * dq, valid)
     flat = variance <= 1e-14 * np.maximum(middle_p**2, 1e-14)
     scale = np.divide(covariance, variance, out=np.zeros_like(variance), where=~flat)
     return scale, middle_q - scale * middle_p
@@ -105,8 +105,8 @@ def depth_errors(prediction: np.ndarray, depth: np.ndarray, valid: np.ndarray | 
     p = np.where(valid, np.asarray(prediction, np.float64), 1)
     z = np.where(valid, np.asarray(depth, np.float64), 1)
     return {
-        "absrel": _image_mean(np.abs(p - z) / z, valid),
-        "delta1": _image_mean(np.maximum(p / z, z / p) < 1.25, valid),
+        "absrel": image_mean(np.abs(p - z) / z, valid),
+        "delta1": image_mean(np.maximum(p / z, z / p) < 1.25, valid),
     }
 
 
@@ -117,7 +117,7 @@ def relative_depth_error(relative: np.ndarray, truth: np.ndarray, valid: np.ndar
     """
     valid = _check(relative, truth, valid, truth.shape)
     scale, shift = affine_fit(relative, truth, valid)
-    return _image_mean(np.abs(scale[:, None, None] * relative + shift[:, None, None] - truth), valid)
+    return image_mean(np.abs(scale[:, None, None] * relative + shift[:, None, None] - truth), valid)
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -134,8 +134,8 @@ def normal_errors(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray |
     valid = _check(prediction, truth, valid, truth.shape[:-1])
     error = angle(prediction, truth)
     medians = [np.median(e[v]) if v.any() else np.nan for e, v in zip(error, valid, strict=True)]
-    shares = {f"under_{limit:g}": _image_mean(error < limit, valid) for limit in ANGLES}
-    return {"mean": _image_mean(error, valid), "median": np.array(medians)} | shares
+    shares = {f"under_{limit:g}": image_mean(error < limit, valid) for limit in ANGLES}
+    return {"mean": image_mean(error, valid), "median": np.array(medians)} | shares
 
 
 def confusion(prediction: np.ndarray, truth: np.ndarray, regions: int, valid: np.ndarray | None = None) -> np.ndarray:
@@ -192,35 +192,43 @@ def summary(
     if objects is not None:
         objects = objects & present["mask"][:, None, None]
     scores: dict[str, float] = {}
-    for m in prediction:
+    for m in (m for m in prediction if m in SCORES):
         everywhere = np.broadcast_to(present[m][:, None, None], truth[m].shape[:3])
-        inside = None if objects is None else objects & everywhere
-        if m == "depth":
-            scores |= _depth_summary(prediction[m], truth[m], everywhere, inside, depth_range)
-        elif m == "normal":
-            for name, where in (("", everywhere), ("objects/", inside)):
-                if where is not None:
-                    errors = normal_errors(prediction[m], truth[m], where)
-                    scores |= {f"normal/{name}{key}": mean(value) for key, value in errors.items()}
-        elif m == "mask":
-            matrix = confusion(prediction[m], truth[m], len(regions), everywhere)
-            scores |= {"mask/miou": mean(iou(matrix))}
-            scores |= {f"mask/iou/{name}": float(value) for name, value in zip(regions, iou(matrix), strict=True)}
-        elif m == "rgb":
-            error = ((prediction[m].astype(np.float64) - truth[m]) / 255) ** 2
-            scores["rgb/psnr"] = mean(-10 * np.log10(np.maximum(_image_mean(error.mean(-1), everywhere), 1e-10)))
+        areas = {"": everywhere} if objects is None else {"": everywhere, "objects/": objects & everywhere}
+        found = SCORES[m](prediction[m], truth[m], areas, regions, depth_range)
+        scores |= {f"{m}/{key}": value for key, value in found.items()}
     return scores
 
 
-def _depth_summary(relative, truth, everywhere, objects, depth_range) -> dict[str, float]:
+def _averages(errors: Callable[[np.ndarray], Values], areas: Values) -> dict[str, float]:
+    """Errors of the pixels of each area, averaged over images."""
+    return {f"{area}{key}": mean(value) for area, where in areas.items() for key, value in errors(where).items()}
+
+
+def _rgb_scores(prediction, truth, areas, regions, depth_range) -> dict[str, float]:
+    error = ((prediction.astype(np.float64) - truth) / 255) ** 2
+    return {"psnr": mean(-10 * np.log10(np.maximum(image_mean(error.mean(-1), areas[""]), 1e-10)))}
+
+
+def _depth_scores(relative, truth, areas, regions, depth_range) -> dict[str, float]:
     """Fitted over all pixels of an image, scored on all and on objects."""
     if depth_range is None:
-        return {"depth/l1": mean(relative_depth_error(relative, truth, everywhere))}
+        return {"l1": mean(relative_depth_error(relative, truth, areas[""]))}
     depth = 1 / to_inverse_depth(truth, depth_range)
-    aligned = align_depth(relative, depth, everywhere)
-    scores = {}
-    for name, where in (("", everywhere), ("objects/", objects)):
-        if where is not None:
-            errors = depth_errors(aligned, depth, where)
-            scores |= {f"depth/{name}{key}": mean(value) for key, value in errors.items()}
-    return scores
+    aligned = align_depth(relative, depth, areas[""])
+    return _averages(lambda where: depth_errors(aligned, depth, where), areas)
+
+
+def _normal_scores(prediction, truth, areas, regions, depth_range) -> dict[str, float]:
+    return _averages(lambda where: normal_errors(prediction, truth, where), areas)
+
+
+def _mask_scores(prediction, truth, areas, regions, depth_range) -> dict[str, float]:
+    if not regions:  # colours of no fixed meaning
+        return {}
+    shares = iou(confusion(prediction, truth, len(regions), areas[""]))
+    return {"miou": mean(shares)} | {f"iou/{name}": float(x) for name, x in zip(regions, shares, strict=True)}
+
+
+# modality -> (prediction, truth, areas: name -> pixels, regions, depth_range) -> scores averaged over images
+SCORES = {"rgb": _rgb_scores, "depth": _depth_scores, "normal": _normal_scores, "mask": _mask_scores}

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
 
@@ -32,12 +33,10 @@ PROJECTOR = {
     ("projector", "fc2"): "projectors.0.2",
     ("projector", "fc3"): "projectors.0.4",
 }
-TABLES = {
-    ("class_embed", "embedding"): "y_embedder.embedding_table.weight",
-    ("task_embed", "embedding"): "taskcond_embedder.embedding_table.weight",
-}
-BLOCK = {"adaln": "adaLN_modulation.1", "qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
-HEAD = {"adaln": "adaLN_modulation.1", "linear": "linear"}
+CLASSES = "y_embedder.embedding_table.weight"
+TASKS = "taskcond_embedder.embedding_table.weight"
+BLOCK = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2", "adaln": "adaLN_modulation.1"}
+HEAD = {"linear": "linear", "adaln": "adaLN_modulation.1"}
 PATCH = "x_embedder.proj"
 POSITION = "pos_embed"
 
@@ -56,27 +55,29 @@ def _linear(prefix: str, path: tuple[str, ...], layer: int | None = None) -> Ite
 
 
 def weights(config: MMDiTConfig) -> Iterator[Weight]:
-    """All weights of a model, the fixed position embedding excepted."""
-    yield from (Weight(name, path) for path, name in TABLES.items())
+    """All weights of a model but the fixed position embedding, in the official order, where that comes first."""
     yield from _linear(PATCH, ("patch_embed",))
-    for path, prefix in (LINEARS | (PROJECTOR if config.feature_width else {})).items():
+    for path, prefix in LINEARS.items():
         yield from _linear(prefix, path)
+    yield Weight(CLASSES, ("class_embed", "embedding"))
     for i in range(config.depth):
         for ours, theirs in BLOCK.items():
             yield from _linear(f"blocks.{i}.{theirs}", ("blocks", ours), i)
+    for path, prefix in (PROJECTOR if config.feature_width else {}).items():
+        yield from _linear(prefix, path)
+    yield Weight(TASKS, ("task_embed", "embedding"))
     for m, modality in enumerate(config.names):
         for ours, theirs in HEAD.items():
             yield from _linear(f"lis_final_layer.{m}.{theirs}", ("heads", modality, ours))
 
 
 def _to_theirs(value: np.ndarray, weight: Weight, patch: int) -> np.ndarray:
-    """Our layout -> theirs: linear [in, out] -> [out, in], patch embedding -> convolution [out, C, p, p]."""
+    """A view in the other layout: linear [in, out] -> [out, in], patch embedding -> convolution [out, C, p, p]."""
     if weight.path[-1] != "kernel":
         return value
     if weight.path[0] == "patch_embed":
-        value = value.reshape(patch, patch, -1, value.shape[-1]).transpose(3, 2, 0, 1)
-        return np.ascontiguousarray(value)
-    return np.ascontiguousarray(value.T)
+        return value.reshape(patch, patch, -1, value.shape[-1]).transpose(3, 2, 0, 1)
+    return value.T
 
 
 def _to_ours(value: np.ndarray, weight: Weight) -> np.ndarray:
@@ -99,14 +100,9 @@ def _shape(weight: Weight, shapes: dict[tuple, tuple[int, ...]], patch: int) -> 
     return _to_theirs(np.broadcast_to(np.zeros((), np.int8), ours), weight, patch).shape
 
 
-def from_official(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
-    """Official weights -> parameters of `MMDiT(config)`: a nested dict of float32 NumPy arrays for `nnx.merge`.
-
-    Raises UsageError that names the first weight that is missing, unknown or of another shape than the config
-    implies, or when the stored position embedding is not the one this package computes.
-    """
+def check(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> None:
+    """Raises UsageError that names the first weight that is unknown, missing or of another shape than expected."""
     shapes = {path: leaf.shape for path, leaf in nnx.to_flat_state(abstract_params(config))}
-    flat = {path: np.empty(shape, np.float32) for path, shape in shapes.items()}
     wanted = {weight.name: weight for weight in weights(config)}
     unknown = sorted(set(state) - set(wanted) - {POSITION})
     if unknown:
@@ -115,28 +111,53 @@ def from_official(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Param
         expected = _shape(weight, shapes, config.patch)
         if name not in state:
             raise UsageError(f"{name}: missing, must be an array of shape {expected}")
-        value = np.asarray(state[name])
-        if value.shape != expected:
-            raise UsageError(f"{name} has shape {value.shape}: must be {expected}")
+        if state[name].shape != expected:
+            raise UsageError(f"{name} has shape {state[name].shape}: must be {expected}")
+        if not jnp.issubdtype(state[name].dtype, jnp.floating):
+            raise UsageError(f"{name} has type {state[name].dtype}: must be a floating point type")
+
+
+def from_official(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
+    """Official weights -> parameters of `MMDiT(config)`: a nested dict of float32 NumPy arrays for `nnx.merge`.
+
+    Raises UsageError as `check` does, and as `check_position` does.
+    """
+    check_position(state, config.width)
+    return to_params(state, config)
+
+
+def to_params(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
+    """`from_official` for arrays that come without a position embedding, such as an optimizer's averages of weights."""
+    check(state, config)
+    flat = {path: np.empty(leaf.shape, np.float32) for path, leaf in nnx.to_flat_state(abstract_params(config))}
+    for weight in weights(config):
         target = flat[weight.path] if weight.layer is None else flat[weight.path][weight.layer]
-        target[...] = _to_ours(value, weight)
-    _check_position(state, config.width)
+        target[...] = _to_ours(state[weight.name], weight)
     return traverse_util.unflatten_dict(flat)
 
 
 def to_official(params: Params | nnx.State, config: MMDiTConfig, latent_size: int = 32) -> dict[str, np.ndarray]:
-    """Parameters -> official weights; the position embedding is recomputed for latents of `latent_size` squared."""
+    """Parameters -> official weights in the official order, as views of the parameters.
+
+    The position embedding is recomputed for latents of `latent_size` squared.
+    """
+    side = latent_size // config.patch
+    return {POSITION: position_embedding(side, side, config.width)[None]} | from_params(params, config)
+
+
+def from_params(params: Params | nnx.State, config: MMDiTConfig) -> dict[str, np.ndarray]:
+    """`to_official` without the position embedding: the inverse of `to_params`."""
     params = nnx.to_pure_dict(params) if isinstance(params, nnx.State) else params
     flat = {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(params).items()}
-    side = latent_size // config.patch
-    state = {POSITION: position_embedding(side, side, config.width)[None]}
+    state = {}
     for weight in weights(config):
         value = flat[weight.path] if weight.layer is None else flat[weight.path][weight.layer]
         state[weight.name] = _to_theirs(value, weight, config.patch)
     return state
 
 
-def _check_position(state: Mapping[str, np.ndarray], width: int) -> None:
+def check_position(state: Mapping[str, np.ndarray], width: int) -> None:
+    """Raises UsageError unless the stored position embedding is the one that this package computes."""
     if POSITION not in state:
         raise UsageError(f"{POSITION}: missing, must be an array of shape (1, tokens, {width})")
     stored = np.asarray(state[POSITION])
@@ -150,6 +171,16 @@ def _check_position(state: Mapping[str, np.ndarray], width: int) -> None:
 def latent_size_from_official(state: Mapping[str, np.ndarray]) -> int:
     """Height (= width) of the latents that an official model was built for."""
     return math.isqrt(state[POSITION].shape[1]) * state[f"{PATCH}.weight"].shape[-1]
+
+
+def shape_of(state: Mapping[str, np.ndarray], name: str, ndim: int) -> tuple[int, ...]:
+    """Shape of a weight; raises UsageError if it is missing or has another number of dimensions or none of some."""
+    if name not in state:
+        raise UsageError(f"{name}: missing, this is not the state dict of a model")
+    shape = state[name].shape
+    if len(shape) != ndim or 0 in shape:
+        raise UsageError(f"{name} has shape {shape}: must have {ndim} dimensions, none of them 0")
+    return shape
 
 
 def config_from_official(
@@ -168,24 +199,22 @@ def config_from_official(
     def count(pattern: str) -> int:
         return len({m.group(1) for name in state if (m := re.match(pattern, name))})
 
-    if f"{PATCH}.weight" not in state:
-        raise UsageError(f"{PATCH}.weight: missing, this is not the state dict of a model")
-    width, _, patch, _ = state[f"{PATCH}.weight"].shape
+    width, _, patch, _ = shape_of(state, f"{PATCH}.weight", 4)
     heads, depth = count(r"lis_final_layer\.(\d+)\."), count(r"blocks\.(\d+)\.")
     names = NAMES[:heads] if names is None else tuple(names)
     if len(names) != heads:
         raise UsageError(f"names={names}: must be {heads}, one per final layer")
-    channels = [state[f"lis_final_layer.{m}.linear.weight"].shape[0] // patch**2 for m in range(heads)]
-    last = state.get("projectors.0.4.weight")
+    channels = [shape_of(state, f"lis_final_layer.{m}.linear.weight", 2)[0] // patch**2 for m in range(heads)]
+    features, hidden = shape_of(state, "projectors.0.4.weight", 2) if "projectors.0.4.weight" in state else (0, 2048)
     return MMDiTConfig(
         modalities=tuple(zip(names, channels, strict=True)),
         depth=depth,
         width=width,
         heads=num_heads,
         patch=patch,
-        num_classes=state[TABLES["class_embed", "embedding"]].shape[0] - 1,
-        mlp_ratio=state["blocks.0.mlp.fc1.weight"].shape[0] / width,
+        num_classes=shape_of(state, CLASSES, 2)[0] - 1,
+        mlp_ratio=shape_of(state, "blocks.0.mlp.fc1.weight", 2)[0] / width,
         encoder_depth=min(encoder_depth, depth),
-        projector_width=2048 if last is None else last.shape[1],
-        feature_width=0 if last is None else last.shape[0],
+        projector_width=hidden,
+        feature_width=features,
     )

@@ -1,23 +1,59 @@
 """Autoencoders between images and latents: `identity` (pixels) and `patch_pca` (fixed, fitted once).
 
-An autoencoder maps a dict of arrays in [-1, 1] ``[B, H, W, C]`` to a dict of latents
-``[B, H/f, W/f, K]`` and back, and knows `channels` (K of each modality) and `std` (data standard
-deviation of each latent channel, for the preconditioned velocity).
+All are frozen dataclasses and JAX pytrees: their arrays are leaves, so that they are passed to compiled functions
+as arguments and never become constants of a program. The Stable Diffusion one is in `autoencoder_kl.py`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mmgen_jax.errors import UsageError, choice
+from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import MODALITIES
 
 PIXEL_STD = 0.5  # of images in [-1, 1], near enough for preconditioning
+
+Arrays = Mapping[str, Array]  # one entry per modality
+
+
+class Autoencoder(Protocol):
+    """Images ``[B, H, W, C]`` in [-1, 1] <-> latents ``[B, H/f, W/f, K]``, both dicts by modality.
+
+    Attributes:
+      modalities: the entries it knows.
+      factor: pixels per latent position, each way: f.
+      channels: K of each modality.
+      std: [K] of each modality, data standard deviation of each latent channel, for the preconditioned velocity.
+      spec: what `model.json` holds of it: its name, factor and whatever `rebuild` needs besides the arrays.
+      arrays: flat, what has to be stored with the model.
+    """
+
+    modalities: tuple[str, ...]
+    factor: int
+    channels: dict[str, int]
+    std: dict[str, np.ndarray]
+    spec: dict
+    arrays: dict[str, np.ndarray]
+
+    def moments(self, images: Arrays) -> dict[str, Array]:
+        """Images -> mean and standard deviation of the posterior, ``[B, H/f, W/f, 2K]``, mean first; as stored."""
+
+    def sample(self, moments: Arrays, key: jax.Array | None) -> dict[str, Array]:
+        """Moments -> latents as the network sees them; their means where `key` is None."""
+
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+        """Images -> latents: `sample` of `moments`."""
+
+    def decode(self, latents: Arrays) -> dict[str, Array]:
+        """Latents -> images, clipped to [-1, 1]."""
 
 
 def space_to_depth(x: Float[Array, "B H W C"], factor: int) -> Float[Array, "B h w K"]:
@@ -34,10 +70,22 @@ def depth_to_space(x: Float[Array, "B h w K"], factor: int) -> Float[Array, "B H
     return x.reshape(b, h * factor, w * factor, k // factor**2)
 
 
+class _Deterministic:
+    """Latents without a posterior: the standard deviation is zero and the sample is the mean."""
+
+    def moments(self, images: Arrays) -> dict[str, Array]:
+        return {m: jnp.concatenate([z, jnp.zeros_like(z)], -1) for m, z in self.encode(images).items()}
+
+    def sample(self, moments: Arrays, key: jax.Array | None) -> dict[str, Array]:
+        return {m: x[..., : x.shape[-1] // 2] for m, x in moments.items()}
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("modalities", "factor"))
 @dataclass(frozen=True)
-class Identity:
+class Identity(_Deterministic):
     """Pixels, rearranged: latent channels are the f*f*C numbers of one f x f patch."""
 
+    name: ClassVar[str] = "identity"
     modalities: tuple[str, ...]
     factor: int
 
@@ -50,19 +98,25 @@ class Identity:
         return {m: np.full(k, PIXEL_STD, np.float32) for m, k in self.channels.items()}
 
     @property
+    def spec(self) -> dict:
+        return {"name": self.name, "factor": self.factor}
+
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What has to be stored with the model: nothing."""
         return {}
 
-    def encode(self, images: Mapping[str, Array]) -> dict[str, Array]:
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
         return {m: space_to_depth(x, self.factor) for m, x in images.items()}
 
-    def decode(self, latents: Mapping[str, Array]) -> dict[str, Array]:
+    def decode(self, latents: Arrays) -> dict[str, Array]:
         return {m: jnp.clip(depth_to_space(x, self.factor), -1, 1) for m, x in latents.items()}
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("mean", "basis", "scale", "sigma"), meta_fields=("factor",)
+)
 @dataclass(frozen=True)
-class PatchPCA:
+class PatchPCA(_Deterministic):
     """Each f x f patch of a modality in its leading principal components.
 
     latent_k = ((patch - mean) . basis_k) / scale_k, with scale_k = sigma_k^whitening * c, sigma_k the
@@ -77,6 +131,7 @@ class PatchPCA:
       sigma: [K] of each modality.
     """
 
+    name: ClassVar[str] = "patch_pca"
     factor: int
     mean: Mapping[str, np.ndarray]
     basis: Mapping[str, np.ndarray]
@@ -84,34 +139,41 @@ class PatchPCA:
     sigma: Mapping[str, np.ndarray]
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(m for m in MODALITIES if m in self.basis)
+
+    @property
     def channels(self) -> dict[str, int]:
-        return {m: basis.shape[1] for m, basis in self.basis.items()}
+        return {m: self.basis[m].shape[1] for m in self.modalities}
 
     @property
     def std(self) -> dict[str, np.ndarray]:
-        return {m: self.sigma[m] / self.scale[m] for m in self.basis}
+        return {m: self.sigma[m] / self.scale[m] for m in self.modalities}
+
+    @property
+    def spec(self) -> dict:
+        return {"name": self.name, "factor": self.factor}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What has to be stored with the model, flat."""
         parts = {"mean": self.mean, "basis": self.basis, "scale": self.scale, "sigma": self.sigma}
-        return {f"{m}/{part}": np.asarray(value[m]) for part, value in parts.items() for m in self.basis}
+        return {f"{m}/{part}": np.asarray(value[m]) for part, value in parts.items() for m in self.modalities}
 
-    def encode(self, images: Mapping[str, Array]) -> dict[str, Array]:
-        return {
-            m: ((space_to_depth(x, self.factor) - self.mean[m]) @ self.basis[m]) / self.scale[m]
-            for m, x in images.items()
-        }
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+        centred = {m: space_to_depth(x, self.factor) - self.mean[m] for m, x in images.items()}
+        return {m: _product(x, self.basis[m]) / self.scale[m] for m, x in centred.items()}
 
-    def decode(self, latents: Mapping[str, Array]) -> dict[str, Array]:
+    def decode(self, latents: Arrays) -> dict[str, Array]:
         images = {
-            m: depth_to_space((z * self.scale[m]) @ self.basis[m].T + self.mean[m], self.factor)
+            m: depth_to_space(_product(z * self.scale[m], self.basis[m].T) + self.mean[m], self.factor)
             for m, z in latents.items()
         }
         return {m: jnp.clip(x, -1, 1) for m, x in images.items()}
 
 
-Autoencoder = Identity | PatchPCA
+def _product(x: Array, matrix: Array) -> Array:
+    """In full float32 also where products are bfloat16 by default: latents are the ground truth of training."""
+    return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)
 
 
 def fit_patch_pca(
@@ -139,12 +201,3 @@ def fit_patch_pca(
         scale[m] = (raw * np.sqrt(np.mean((sigma[m] / raw) ** 2))).astype(np.float32)
         basis[m] = vectors.astype(np.float32)
     return PatchPCA(factor, mean, basis, scale, sigma)
-
-
-def from_arrays(name: str, modalities: tuple[str, ...], factor: int, arrays: Mapping[str, np.ndarray]) -> Autoencoder:
-    """Rebuilds an autoencoder from its name and what its `arrays` returned."""
-    choice("autoencoder.name", name, ("identity", "patch_pca"))
-    if name == "identity":
-        return Identity(modalities, factor)
-    parts = ({m: arrays[f"{m}/{part}"] for m in modalities} for part in ("mean", "basis", "scale", "sigma"))
-    return PatchPCA(factor, *parts)

@@ -16,7 +16,7 @@ import numpy as np
 from mmgen_jax.conditioning import task_row
 from mmgen_jax.modalities import NAMES
 
-_STEPS = len(NAMES)  # sub-key of the noise that a stochastic solver adds, after those of the modalities
+_STEPS = 1 << 16  # sub-key of the noise that a stochastic solver adds; those below are the modalities'
 
 
 @jax.tree_util.register_dataclass

@@ -5,14 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from mmgen_jax.data import pipeline
+from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import MODALITIES, NAMES
 
 
-def batches(tiles_dir, count=5, **kwargs):
-    arguments = {"seed": 0, "flip": True} | kwargs
-    return list(itertools.islice(pipeline.train_batches(tiles_dir, "train", NAMES, 16, 32, **arguments), count))
+def batches(tiles_dir, count=5, flip=True, **kwargs):
+    transforms = (pipeline.Select(NAMES, 16), pipeline.Flip(NAMES)) if flip else (pipeline.Select(NAMES, 16),)
+    source = tiles.read_tiles(tiles_dir, "train")
+    return list(itertools.islice(pipeline.batches(source, transforms, 32, **{"seed": 0} | kwargs), count))
 
 
 def assert_same(a, b):

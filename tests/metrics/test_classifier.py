@@ -1,5 +1,8 @@
 """The classifier: it learns, survives the file, and the bundled one knows the rendered scenes."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -61,6 +64,24 @@ def test_bundled_one_knows_rendered_scenes():
     scene = render(0, "test", np.arange(1000, 1256), model.size)
     assert classifier.accuracy(model.predict(scene["rgb"]), scene["class_id"]) > 0.98
     assert classifier.for_classes(KINDS[::-1]) is None and classifier.for_classes(("cat", "dog")) is None
+
+
+def test_what_is_needed_is_checked_before_training(tiles_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "train", None)
+    with pytest.raises(UsageError, match="--out .* is a folder"):
+        classifier.run(tiles_dir, str(tmp_path), 8, 1, 0)
+    (info,) = shutil.copytree(tiles_dir, tmp_path / "data").rglob("dataset_info.json")
+    stored = json.loads(info.read_text())
+    stored["splits"] = [split for split in stored["splits"] if split["name"] == "train"]
+    info.write_text(json.dumps(stored))
+    with pytest.raises(UsageError, match="split 'test' is not in"):
+        classifier.run(str(tmp_path / "data"), str(tmp_path / "c.safetensors"), 8, 1, 0)
+
+
+def test_command_trains_and_writes(tiles_dir, tmp_path, capsys):
+    share = classifier.run(tiles_dir, str(tmp_path / "new" / "c.safetensors"), 32, 2, 0)
+    assert 0 <= share <= 1 and "accuracy on 24 test scenes" in capsys.readouterr().out
+    assert classifier.load(tmp_path / "new" / "c.safetensors").class_names == KINDS
 
 
 def test_error_messages(trained, tmp_path):

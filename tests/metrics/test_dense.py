@@ -132,6 +132,11 @@ def test_summary_averages_images_and_names_everything(rng):
     assert unknown == {"depth/l1": pytest.approx(0, abs=1e-9)}
 
 
+def test_colours_of_no_fixed_meaning_and_unknown_modalities_have_no_scores(rng):
+    values = {"mask": rng.integers(0, 256, (2, 4, 4, 3), np.uint8), "heat": rng.random((2, 4, 4))}
+    assert dense.summary(values, values, ()) == {}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

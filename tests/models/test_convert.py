@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mmgen_jax import torch_file
+from mmgen_jax.errors import UsageError
 from mmgen_jax.models.convert import (
     abstract_params,
     config_from_official,
@@ -74,3 +76,38 @@ def test_other_position_embedding_is_refused():
     weights["pos_embed"] = weights["pos_embed"] + 0.1
     with pytest.raises(ValueError, match="pos_embed: differs"):
         from_official(weights, golden.config())
+
+
+def test_weights_are_floating_point_numbers_of_any_precision():
+    half = {name: value.astype(np.float16) for name, value in golden.weights().items()}
+    half["pos_embed"] = golden.weights()["pos_embed"]
+    params = from_official(half, golden.config())
+    assert params["class_embed"]["embedding"].dtype == np.float32
+    with pytest.raises(ValueError, match="blocks.0.attn.qkv.bias has type int64"):
+        from_official(golden.weights() | {"blocks.0.attn.qkv.bias": np.zeros(144, int)}, golden.config())
+
+
+def test_official_order_is_that_of_the_official_file():
+    back = to_official(from_official(golden.weights(), golden.config()), golden.config(), 8)
+    stored = torch_file.read(golden.FOLDER / "mmgen_tiny.pt")
+    assert list(back) == list(stored["model"])
+
+
+@pytest.mark.parametrize(
+    "name, value, text",
+    [
+        ("x_embedder.proj.weight", None, "missing, this is not the state dict of a model"),
+        ("x_embedder.proj.weight", np.zeros((48, 64)), "has shape .*: must have 4 dimensions"),
+        ("lis_final_layer.2.linear.weight", None, "lis_final_layer.2.linear.weight: missing"),
+        ("y_embedder.embedding_table.weight", np.zeros((0, 48)), "none of them 0"),
+        ("blocks.0.mlp.fc1.weight", None, "blocks.0.mlp.fc1.weight: missing"),
+        ("projectors.0.4.weight", np.zeros(3), "must have 2 dimensions"),
+    ],
+)
+def test_what_a_config_cannot_be_read_off_is_named(name, value, text):
+    weights = golden.weights()
+    weights.pop(name)
+    if value is not None:
+        weights[name] = value
+    with pytest.raises(UsageError, match=text):
+        config_from_official(weights, 4)

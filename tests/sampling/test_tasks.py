@@ -58,6 +58,11 @@ def test_stochastic_solver_with_one_key_per_sample_does_not_depend_on_the_batch(
     assert not np.allclose(together[0], together[1])
 
 
+def test_randomness_does_not_depend_on_how_many_modalities_there_are():
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 5), 2**16)
+    np.testing.assert_array_equal(jax.random.key_data(tasks.step_keys(3, jnp.array([5])))[0], jax.random.key_data(key))
+
+
 def test_batches_cover_all_samples_and_have_one_size():
     parts = list(tasks.batches(10, 4))
     assert [part.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 9, 9]]

@@ -1,0 +1,16 @@
+"""Fine-tuning on Hypersim with the mix of the training from scratch: joint samples and one given modality."""
+
+from ml_collections import ConfigDict
+
+from configs import imagenet256_xl2
+
+
+def get_config() -> ConfigDict:
+    config = imagenet256_xl2.get_config()  # model, autoencoder, features and mix
+    config.data.dir = "data/hypersim256"  # tiles of python -m mmgen_jax.data.hypersim_tiles; no classes
+    config.data.latents = "data/hypersim256_latents"  # of python -m mmgen_jax.encode with this config
+    config.train.init_from = "converted/0600000"  # python -m mmgen_jax.convert 0600000.pt converted/0600000
+    config.train.steps = 20_000  # as published
+    config.train.save_every = 1_000  # a short run: checkpoints,
+    config.train.sample_every = 1_000  # and pictures, more often
+    return config

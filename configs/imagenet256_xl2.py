@@ -1,0 +1,28 @@
+"""The published model: XL/2 on ImageNet at 256 x 256, 600k steps, from latents and features made once.
+
+Make the data first: docs/own-images.md (tiles) and python -m mmgen_jax.encode --config=configs/imagenet256_xl2.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()  # the model, mix, loss weights and optimizer of the paper are its values
+    config.data.dir = "data/imagenet256"  # tiles of python -m mmgen_jax.data.imagenet_tiles
+    config.data.latents = "data/imagenet256_latents"  # of python -m mmgen_jax.encode
+    config.data.flip = False  # latents cannot be mirrored, and the published run does not
+    config.data.workers = 8  # reading processes; see docs/latents.md for how many samples/s they give
+
+    config.autoencoder.name = "kl"  # 32 x 32 x 4 latents of each modality
+    config.autoencoder.path = "stabilityai/sd-vae-ft-mse"  # hub id, folder or file
+
+    config.features.source = "stored"  # "online" trades 0.4 MB of reading a sample for computing
+    config.features.path = "facebook/dinov2-base"  # ViT-B/14; facebookresearch's .pth works too
+    config.encode.features = True  # encode stores what "stored" reads
+    config.model.feature_width = 768  # of ViT-B/14
+
+    config.model.dtype = "bfloat16"  # products on the matrix units; parameters and losses stay float32
+    config.model.remat = "names"  # recompute all but the products in the backward pass
+    return config

@@ -1,0 +1,83 @@
+"""What builders of tiles share: several processes, a progress line, a data set that is whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import tensorflow_datasets as tfds
+from absl import logging
+
+from mmgen_jax.errors import UsageError
+
+_PROGRESS_SECONDS = (0.5, 10.0)  # between progress lines: on a terminal, in a log
+MOST_WORKERS = 256
+
+
+class Mapper:
+    """Ordered map over jobs, in this process or in several."""
+
+    def __init__(self, workers: int):
+        # Started afresh, not forked: a fork copies the locks of threads that it does not copy.
+        self._pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
+
+    def __enter__(self) -> Callable[[Callable, list], Iterator]:
+        return self._pool.imap if self._pool else map
+
+    def __exit__(self, *_):
+        if self._pool:
+            self._pool.terminate()
+
+
+class Progress:
+    """Prints the rate and the time left, now and then."""
+
+    def __init__(self, label: str, unit: str, total: int):
+        self._label, self._unit, self._total, self._done = label, unit, total, 0
+        self._start = self._last = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        now, finished = time.monotonic(), self._done == self._total
+        if not finished and now - self._last < _PROGRESS_SECONDS[not self._terminal]:
+            return
+        self._last = now
+        rate = self._done / max(now - self._start, 1e-6)
+        left = (self._total - self._done) / rate
+        line = f"{self._label} {self._done}/{self._total}  {rate:.0f} {self._unit}/s  {left:.0f} s left"
+        print(line.ljust(60), end="\r" if self._terminal and not finished else "\n", file=sys.stderr, flush=True)
+
+
+def check_workers(workers: int) -> None:
+    if not 1 <= workers <= MOST_WORKERS:
+        raise UsageError(f"workers is {workers}; allowed: 1 to {MOST_WORKERS}")
+
+
+def prepare(builder: tfds.core.DatasetBuilder) -> None:
+    """Writes a data set. An interruption leaves none behind: TFDS renames the folder when all is written."""
+    # TFDS talks of downloads; there are none.
+    with tempfile.TemporaryDirectory() as unused, contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_dir=unused)
+
+
+@contextlib.contextmanager
+def command(folder: str) -> Iterator[None]:
+    """Around the work of a command that writes a data set under `folder`: quiet TFDS, clear endings."""
+    logging.set_verbosity(logging.ERROR)
+    tfds.disable_progress_bar()
+    # A termination signal ends like Ctrl-C: what is half written is removed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{folder!r} cannot be written: {error}") from error
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,183 @@
+"""Tiles -> latents: what frozen networks make of a data set, computed once.
+
+python -m mmgen_jax.encode --config=configs/imagenet256_xl2.py --out=data/imagenet256_latents
+
+The same command again continues at the first shard that is not finished. `--worker=0 --workers=4` splits the shards
+over machines that share the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags
+from etils import epath
+from ml_collections import ConfigDict, config_flags
+from safetensors.numpy import load as parse_safetensors
+from safetensors.numpy import save as dump_safetensors
+
+from mmgen_jax import encoding, errors, files, recipe, settings, sharding
+from mmgen_jax.data import latent_shards, latents, tiles
+from mmgen_jax.data.latent_layout import Layout
+from mmgen_jax.data.latents import Info
+from mmgen_jax.errors import UsageError, choice
+from mmgen_jax.models import autoencoders
+from mmgen_jax.models.dino import Dino
+from mmgen_jax.models.dino import load as load_dino
+from mmgen_jax.models.vae import Autoencoder
+from mmgen_jax.telemetry import say
+
+# Settings that the latents depend on, besides those that come as digests.
+_KEYS = (
+    "data.modalities",
+    "data.image_size",
+    "autoencoder.name",
+    "autoencoder.dtype",
+    "encode.dtype",
+    "encode.features",
+    "encode.rgb",
+    "encode.mirror",
+    "encode.shard",
+)
+_FITTED_KEYS = ("autoencoder.factor", "autoencoder.components", "autoencoder.whitening")
+
+
+def digest(tree: object) -> str:
+    """A short name of a network's weights: its arrays and where they are in it."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        array = np.asarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return sha.hexdigest()[:16]
+
+
+def load_autoencoder(config: ConfigDict, folder: epath.Path) -> Autoencoder:
+    """The config's autoencoder; one that is fitted is that of the latents already begun in the folder, if any."""
+    stored = folder / latents.AUTOENCODER_FILE
+    if config.autoencoder.name != "patch_pca" or not stored.exists():
+        return recipe.make_autoencoder(config)
+    spec = {"name": config.autoencoder.name, "factor": config.autoencoder.factor}
+    return autoencoders.rebuild(spec, config.data.modalities, parse_safetensors(stored.read_bytes()))
+
+
+def load_features(config: ConfigDict) -> Dino | None:
+    """What computes the features, if they are to be stored; raises UsageError for settings that do not fit."""
+    for name in ("features", "rgb"):
+        if config.encode[name] and "rgb" not in config.data.modalities:
+            raise UsageError(f"config key encode.{name} is True; it needs rgb in data.modalities")
+    if not config.encode.features:
+        return None
+    if not config.features.path:
+        raise UsageError("config key encode.features is True; it needs features.path, which is empty")
+    return load_dino(config.features.path, dtype=config.features.dtype)
+
+
+def make_info(config: ConfigDict, splits: Sequence[str], autoencoder: Autoencoder, dino: Dino | None) -> Info:
+    """What the latents are going to be."""
+    size = config.data.image_size
+    if size % autoencoder.factor:
+        raise UsageError(
+            f"config key data.image_size is {size}; the autoencoder needs a multiple of {autoencoder.factor}"
+        )
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    layout = Layout(
+        modalities=tuple((m, autoencoder.channels[m]) for m in config.data.modalities),
+        size=size // autoencoder.factor,
+        dtype=config.encode.dtype,
+        features=jax.eval_shape(lambda x: dino(x), image).shape[1:] if dino else None,
+        pixels=size if config.encode.rgb else 0,
+    )
+    directory = tiles.find_dataset(config.data.dir)
+    fitted = _FITTED_KEYS if config.autoencoder.name == "patch_pca" else ()
+    depends = {key: _value(config, key) for key in _KEYS + fitted}
+    depends["tiles"] = hashlib.sha256((directory / "dataset_info.json").read_bytes()).hexdigest()[:16]
+    depends["weights of the autoencoder"] = digest(autoencoder)
+    if dino:
+        depends |= {"features.dtype": config.features.dtype, "weights of DINOv2": digest(dino)}
+    copies = _copies(config)
+    counts = {split: len(tiles.read_tiles(config.data.dir, split)) for split in splits}
+    return Info(
+        layout=layout,
+        image_size=size,
+        class_names=tiles.class_names(config.data.dir),
+        metadata=tiles.read_metadata(config.data.dir),
+        autoencoder=autoencoder.spec,
+        settings=depends,
+        shards={s: latent_shards.plan(s, copies * n, copies * config.encode.shard) for s, n in counts.items()},
+    )
+
+
+def _copies(config: ConfigDict) -> int:
+    """Samples that are made of one tile."""
+    return 2 if config.encode.mirror else 1
+
+
+def _value(config: ConfigDict, key: str) -> object:
+    section, name = key.split(".")
+    value = config[section][name]
+    return list(value) if isinstance(value, tuple) else value
+
+
+def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int = 0, workers: int = 1) -> None:
+    """Writes this worker's shards of the latents of some splits (default: all) of `data.dir`; raises UsageError."""
+    settings.validate(config)
+    mesh = sharding.make_mesh()
+    sharding.check_batch(config.encode.batch, mesh, "encode.batch")
+    folder = epath.Path(out)
+    autoencoder, dino = load_autoencoder(config, folder), load_features(config)
+    splits_info = tfds.builder_from_directory(tiles.find_dataset(config.data.dir)).info.splits
+    known = sorted(name for name, found in splits_info.items() if found.num_examples)
+    splits = [choice("--splits", split, known) for split in splits or known]
+    info = make_info(config, splits, autoencoder, dino)
+    latent_shards.begin(folder, info)
+    if config.autoencoder.name == "patch_pca":
+        files.write(folder / latents.AUTOENCODER_FILE, dump_safetensors(autoencoder.arrays))
+    say(latent_shards.describe(info))
+    todo = latent_shards.remaining(folder, info, worker, workers)
+    progress = latent_shards.Progress(sum(shard.count for shard in todo))
+    say(f"{len(todo)} shard(s) to do on {mesh.size} {jax.devices()[0].platform} device(s)")
+    autoencoder, dino = jax.device_put((autoencoder, dino), sharding.replicated(mesh))
+    for split, group in itertools.groupby(todo, key=lambda shard: shard.split):
+        shards = list(group)
+        ranges = ((s.index * config.encode.shard, s.count // _copies(config)) for s in shards)
+        samples = encoding.read(
+            tiles.read_tiles(config.data.dir, split),
+            [i for start, count in ranges for i in range(start, start + count)],
+            config.data.modalities,
+            config.data.image_size,
+            mirror=config.encode.mirror,
+            workers=config.data.workers,
+        )
+        with contextlib.closing(samples):
+            for shard in shards:
+                part = itertools.islice(samples, shard.count)
+                made = encoding.records(part, info.layout, autoencoder, dino, config.encode.batch, mesh)
+                latent_shards.write(folder, shard, progress.watch(made))
+    missing = latent_shards.finish(folder, info)
+    say(f"{missing} shard(s) of other workers are not finished yet" if missing else f"done: latents in {folder}")
+
+
+def _define_flags() -> None:
+    config_flags.DEFINE_config_file("config", None, "Recipe, a file in configs/.", lock_config=True)
+    flags.DEFINE_string("out", None, "Folder that the latents are written to.")
+    flags.DEFINE_list("splits", [], "Splits of the tiles to encode; default: all.")
+    flags.DEFINE_integer("worker", 0, "Number of this process, from 0.")
+    flags.DEFINE_integer("workers", 1, "Processes that share the shards, each with its own --worker.")
+    flags.mark_flags_as_required(["config", "out"])
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    encode(values.config, values.out, values.splits, values.worker, values.workers)
+
+
+if __name__ == "__main__":
+    _define_flags()
+    errors.run(main)

@@ -1,0 +1,33 @@
+"""Labels that somebody has made already: a tree of files like that of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from mmgen_jax.data import trees
+from mmgen_jax.errors import UsageError
+
+
+class Precomputed:
+    """Files of the same relative path, whatever their suffix."""
+
+    def __init__(self, modality: str, path: str):
+        self._modality, self._folder, self._files = modality, path, trees.find(path)
+
+    def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+        """See `Expert.label`; raises UsageError for a file that is missing or has another size than its image."""
+        return [self._one(image, str(PurePosixPath(n).with_suffix(""))) for image, n in zip(images, names, strict=True)]
+
+    def _one(self, image: np.ndarray, key: str) -> np.ndarray:
+        if key not in self._files:
+            raise UsageError(f"{self._modality} of {key!r} is missing in {self._folder}")
+        label = trees.read(self._files[key], self._modality)
+        if label.shape[:2] != image.shape[:2]:
+            raise UsageError(
+                f"{self._modality} {self._files[key]} has {label.shape[1]}x{label.shape[0]} pixels; "
+                f"its image has {image.shape[1]}x{image.shape[0]}"
+            )
+        return label

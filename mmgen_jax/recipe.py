@@ -1,0 +1,98 @@
+"""A validated config -> the values that training, and what comes with it, are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from mmgen_jax import architecture as architectures
+from mmgen_jax import bundles, flow
+from mmgen_jax.architecture import Architecture
+from mmgen_jax.conditioning import TIME_SAMPLERS, parse_mix
+from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data.training import TrainData
+from mmgen_jax.errors import UsageError
+from mmgen_jax.inputs import Inputs, LatentInputs, TileInputs
+from mmgen_jax.modalities import to_array
+from mmgen_jax.models import autoencoder_kl, dino, vae
+from mmgen_jax.train_step import Objective
+
+FIT_TILES = 4096  # that the patch_pca autoencoder is fitted on
+
+
+def make_autoencoder(config: ConfigDict) -> vae.Autoencoder:
+    """The config's autoencoder: read from a file, or fitted on tiles spread over the train split."""
+    names, chosen = config.data.modalities, config.autoencoder
+    if chosen.name == "identity":
+        return vae.Identity(names, chosen.factor)
+    if chosen.name == "kl":
+        if not chosen.path:
+            raise UsageError('config key autoencoder.name is "kl"; it needs autoencoder.path, which is empty')
+        return autoencoder_kl.load(chosen.path, names, dtype=chosen.dtype)
+    total = len(tiles.read_tiles(config.data.dir, config.data.train_split))
+    spread = np.linspace(0, total - 1, min(FIT_TILES, total)).round().astype(int)
+    batch = pipeline.load(config.data.dir, config.data.train_split, names, config.data.image_size, spread)
+    images = {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
+    components = dict(zip(names, chosen.components, strict=True))
+    return vae.fit_patch_pca(images, chosen.factor, components, chosen.whitening)
+
+
+def _stored_autoencoder(config: ConfigDict, stored: Architecture) -> vae.Autoencoder:
+    """The one that came with a model; weights that a converted model left out are read as the config says."""
+    if config.autoencoder.name != "kl":
+        return stored.autoencoder
+    if stored.autoencoder.params is None:
+        return make_autoencoder(config) if config.autoencoder.path else stored.autoencoder
+    return dataclasses.replace(stored.autoencoder, dtype=config.autoencoder.dtype)
+
+
+def make_architecture(config: ConfigDict, workdir: epath.Path, data: TrainData) -> Architecture:
+    """The architecture that the config asks for.
+
+    The autoencoder, and what the data do not say (classes, palette), are those of the model in the workdir or, before
+    there is one, of `train.init_from`. Raises UsageError if that model has another architecture.
+    """
+    if (workdir / architectures.FILE).exists():
+        stored, where = architectures.load(workdir), workdir
+    elif config.train.init_from:
+        stored, where = architectures.load(bundles.locate(config.train.init_from)), config.train.init_from
+    else:
+        empty = np.zeros((0, 3), np.uint8)
+        palette = data.palette if data.palette is not None else empty
+        return architectures.from_config(config, make_autoencoder(config), data.class_names, palette, data.regions)
+    bundles.check_latents(config, stored, where)
+    wanted = architectures.from_config(
+        config,
+        _stored_autoencoder(config, stored),
+        data.class_names or stored.class_names,
+        stored.palette if data.palette is None else data.palette,
+        stored.regions if data.palette is None else data.regions,
+    )
+    conflict = architectures.difference(wanted, stored)
+    if conflict:
+        raise UsageError(f"{where} holds another architecture: the config's {conflict}")
+    return wanted
+
+
+def make_objective(config: ConfigDict) -> Objective:
+    """The config's objective section as a value."""
+    chosen = config.objective
+    return Objective(
+        path=flow.PATHS[chosen.path],
+        mix=parse_mix(chosen.mix, config.data.modalities),
+        time_sampler=TIME_SAMPLERS[chosen.time],
+        loss_weights=chosen.loss_weights,
+        alignment_weight=chosen.alignment_weight,
+        label_dropout=chosen.label_dropout,
+    )
+
+
+def make_inputs(config: ConfigDict, autoencoder: vae.Autoencoder) -> Inputs:
+    """How batches become latents and features."""
+    online = config.features.source == "online"
+    extractor = dino.load(config.features.path, dtype=config.features.dtype) if online else None
+    kind = LatentInputs if config.data.latents else TileInputs
+    return kind(autoencoder, extractor)

@@ -1,0 +1,175 @@
+"""Samples of a model for requests of any size: images in, images out, in batches of one shape.
+
+Everything that samples a model goes through here: the API and its commands, evaluation, previews of training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmgen_jax import sharding
+from mmgen_jax.architecture import Architecture, Params
+from mmgen_jax.sampling import bind, bind_task, classifier_free, sample, tasks
+from mmgen_jax.telemetry import duration, say
+
+Arrays = dict[str, np.ndarray]
+
+_REPORT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How samples are drawn; what `config.sample` and `MMGen.generate` have in common.
+
+    Attributes:
+      solver: a key of `sampling.SOLVERS`.
+      steps: of the solver.
+      guidance: classifier-free guidance on the class; 1 = none.
+      guidance_interval: times (low, high) at which guidance acts.
+      given_time: time at which given modalities are held; 0 shows them clean.
+      seed: of the noise.
+      batch: samples computed at once.
+    """
+
+    solver: str = "heun"
+    steps: int = 25
+    guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    given_time: float = 0.005
+    seed: int = 0
+    batch: int = 32
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> Options:
+        return cls(**{field.name: config.sample[field.name] for field in dataclasses.fields(cls)})
+
+
+class Sampler:
+    """A model without its weights, compiled once for each kind of request and size of batch.
+
+    Weights and the autoencoder are arguments of the compiled programs, never constants of them. Batches are split over
+    all devices where their size allows it.
+    """
+
+    def __init__(self, architecture: Architecture):
+        self.architecture = architecture
+        self._mesh = sharding.make_mesh()
+        self._everywhere = sharding.replicated(self._mesh)
+        self._autoencoder = self.place(architecture.autoencoder)
+        self._encode = jax.jit(lambda autoencoder, images: autoencoder.encode(images))
+        # Whole on every device, so that each host can read it.
+        self._decode = jax.jit(lambda autoencoder, latents: autoencoder.decode(latents), out_shardings=self._everywhere)
+        self._draw = jax.jit(
+            functools.partial(_draw, architecture), static_argnames=("solver", "steps", "guided", "interval")
+        )
+
+    def place(self, tree):
+        """Parameters, or other arrays, where the programs want them; costs nothing for those that are there."""
+        return jax.device_put(tree, self._everywhere)
+
+    def encode(self, images: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Arrays in [-1, 1] [n, H, W, C] of some modalities to latents [n, h, w, K], in the model's order."""
+        return self._ordered(self._encode(self._autoencoder, dict(images)))
+
+    def decode(self, latents: Mapping[str, jax.Array]) -> Arrays:
+        """The inverse of `encode`."""
+        return {m: np.asarray(x) for m, x in self._ordered(self._decode(self._autoencoder, dict(latents))).items()}
+
+    def __call__(
+        self,
+        params: Params,
+        class_id: np.ndarray,
+        given: Mapping[str, np.ndarray],
+        options: Options,
+        *,
+        numbers: Sequence[int] | None = None,
+        finish: Callable[[Arrays], Arrays] = dict,
+        label: str = "sample",
+    ) -> Arrays:
+        """Arrays in [-1, 1] [n, H, W, C] of all modalities that are not given, in the model's order.
+
+        A sample depends on the seed and its number, not on how many there are or on the size of the batches.
+
+        Args:
+          params: of the network.
+          class_id: int [n]; the null class for none.
+          given: arrays in [-1, 1] [n, H, W, C] of some modalities.
+          options: how to draw them.
+          numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
+          finish: of the arrays of each batch, what is kept.
+          label: what progress is told of.
+        """
+        a, n = self.architecture, len(class_id)
+        params, class_id = self.place(params), np.asarray(class_id, np.int32)
+        numbers = np.arange(n) if numbers is None else np.asarray(numbers)
+        size = tasks.batch_size(n, options.batch)
+        where = self._everywhere if size % self._mesh.size else sharding.batched(self._mesh)
+        draw = functools.partial(
+            self._draw,
+            solver=options.solver,
+            steps=options.steps,
+            guided=options.guidance != 1 and bool((class_id != a.null_class).any()),
+            interval=options.guidance_interval,
+        )
+        values = float(options.guidance), float(options.given_time), int(options.seed)
+        parts, done, start = [], 0, time.monotonic()
+        mark = start
+        for rows in tasks.batches(n, size):
+            inputs = jax.device_put((numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), where)
+            latents = draw(params, *inputs[:2], self.encode(inputs[2]), *values)
+            parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given})))
+            done, now = min(done + size, n), time.monotonic()
+            if now - mark > _REPORT_SECONDS and done < n:
+                mark, rate = now, done / (now - start)
+                say(f"{label} {done}/{n}  {rate:.1f} samples/s  left {duration((n - done) / rate)}")
+        return _joined(parts, n)
+
+    def round_trip(self, images: Mapping[str, np.ndarray], batch: int) -> Arrays:
+        """Arrays in [-1, 1] [n, H, W, C] of some modalities, encoded and decoded again, `batch` at once."""
+        n = len(next(iter(images.values())))
+        rows = tasks.batches(n, tasks.batch_size(n, batch))
+        return _joined([self.decode(self.encode({m: x[r] for m, x in images.items()})) for r in rows], n)
+
+    def _ordered(self, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """In the model's order: JAX sorts the keys of every dict that passes through a jit."""
+        return {m: arrays[m] for m in self.architecture.modalities if m in arrays}
+
+
+def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
+    """The first n rows of all batches; what is beyond only filled up the last one."""
+    return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
+
+
+def _draw(
+    architecture: Architecture,
+    params: Params,
+    numbers: jax.Array,
+    class_id: jax.Array,
+    given: dict[str, jax.Array],
+    guidance: jax.Array,
+    given_time: jax.Array,
+    seed: jax.Array,
+    *,
+    solver: str,
+    steps: int,
+    guided: bool,
+    interval: tuple[float, float],
+) -> dict[str, jax.Array]:
+    """Latents of one batch."""
+    shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
+    arrays = tasks.request(seed, numbers, class_id, given, shapes)
+    network, names = functools.partial(architecture.apply, params), architecture.modalities
+    if guided:
+        conditional = bind_task(network, arrays.task, names)
+        field = classifier_free(conditional, class_id, architecture.null_class, guidance, interval, tuple(given))
+    else:
+        field = bind(network, class_id, arrays.task, names)
+    return sample(field, arrays.noise, arrays.key, solver, steps, given=arrays.given, given_time=given_time)

@@ -1,0 +1,272 @@
+"""The pickle in PyTorch's files, interpreted without running anything.
+
+Only the few instructions that a checkpoint needs are known, and what they name is looked up in a table of this file and
+never imported: a hostile pickle can make values and errors, but cannot call anything.
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+MAX_DIMENSIONS = 32
+
+# Names of element types: of storages as pickled, and torch.<name> as a value.
+STORAGES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+    "ComplexFloatStorage": np.complex64,
+    "ComplexDoubleStorage": np.complex128,
+}
+DTYPES = (
+    "float64",
+    "float32",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "bool",
+    "complex64",
+    "complex128",
+)
+
+
+class Namespace(dict):
+    """The entries of an `argparse.Namespace`."""
+
+
+@dataclass(frozen=True)
+class _Function:
+    """What a pickle may call; `REDUCE` calls nothing else."""
+
+    call: Callable
+
+
+@dataclass(frozen=True)
+class StorageType:
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A flat array that views the file, and the size of that file in bytes."""
+
+    array: np.ndarray
+    limit: int
+
+
+def naturals(name: str, values: object) -> tuple[int, ...]:
+    """`values` if they are a tuple of natural numbers, else ValueError."""
+    if not isinstance(values, tuple) or not all(type(v) is int and v >= 0 for v in values):
+        raise ValueError(f"a tensor's {name} is no tuple of natural numbers")
+    return values
+
+
+def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None) -> np.ndarray:
+    """A view of a storage; all of it lies within the storage."""
+    if not isinstance(storage, Storage):
+        raise ValueError("a tensor has no storage")
+    size, stride, (offset,) = naturals("size", size), naturals("stride", stride), naturals("offset", (offset,))
+    if len(size) != len(stride) or len(size) > MAX_DIMENSIONS:
+        raise ValueError(f"a tensor has {len(size)} sizes and {len(stride)} strides")
+    array = storage.array
+    if math.prod(n for n in size if n) * array.itemsize > storage.limit:
+        raise ValueError(f"a tensor of size {size} is larger than the whole file")
+    if 0 in size:
+        return np.ndarray(size, array.dtype, array[:0])
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if last >= array.size:
+        raise ValueError(f"a tensor of size {size} reaches to element {last} of a storage of {array.size}")
+    steps = [s * array.itemsize if n > 1 else 0 for n, s in zip(size, stride, strict=True)]
+    return np.ndarray(size, array.dtype, array, offset * array.itemsize, steps)
+
+
+def _dictionary(items=()) -> dict:
+    if not isinstance(items, list | tuple) or not all(isinstance(i, list | tuple) and len(i) == 2 for i in items):
+        raise ValueError("a dictionary is made of something else than pairs")
+    return _updated({}, [value for pair in items for value in pair])
+
+
+def _updated(target: dict, flat: list) -> dict:
+    """Adds key, value, key, value, ...; keys are simple, as hashing nested ones could exhaust the C stack."""
+    if not isinstance(target, dict) or len(flat) % 2:
+        raise ValueError("entries are set in something else than a dictionary")
+    for key, value in zip(flat[::2], flat[1::2], strict=True):
+        if not isinstance(key, str | int | float | None):
+            raise ValueError(f"a dictionary has a key of type {type(key).__name__}")
+        target[key] = value
+    return target
+
+
+def _device(kind, index=None) -> str:
+    if not isinstance(kind, str) or not isinstance(index, int | None):
+        raise ValueError("a device has no name")
+    return kind if index is None else f"{kind}:{index}"
+
+
+def _sequence(kind: type) -> _Function:
+    def make(items=()):
+        if not isinstance(items, list | tuple) or not all(isinstance(i, str | int | float | None) for i in items):
+            raise ValueError(f"a {kind.__name__} is made of something else than plain values")
+        return kind(items)
+
+    return _Function(make)
+
+
+GLOBALS: dict[str, object] = {
+    "torch._utils _rebuild_tensor_v2": _Function(_tensor),
+    "torch._utils _rebuild_parameter": _Function(lambda data, requires_grad, hooks: data),
+    "torch Size": _sequence(tuple),
+    "torch device": _Function(_device),
+    "torch.storage UntypedStorage": StorageType(np.dtype(np.uint8)),
+    "collections OrderedDict": _Function(_dictionary),
+    "argparse Namespace": _Function(lambda: Namespace()),
+    **{f"{module} set": _sequence(set) for module in ("builtins", "__builtin__")},
+    **{f"torch {name}": StorageType(np.dtype(dtype)) for name, dtype in STORAGES.items()},
+    **{f"torch {name}": np.dtype(name) for name in DTYPES},
+    "torch bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+VALUES = {  # instructions that push their argument
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
+    "BINBYTES", "SHORT_BINBYTES",
+}  # fmt: skip
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set}
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+class _Machine:
+    """A pickle's stack machine."""
+
+    def __init__(self, storage: Callable[[object], Storage]):
+        self._storage = storage
+        self._stack: list = []
+        self._marks: list[int] = []
+        self._memo: dict[int, object] = {}
+
+    def run(self, data: bytes) -> object:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name == "STOP":
+                return self._stack.pop()
+            self._step(opcode.name, argument)
+        raise ValueError("its pickle has no end")
+
+    def _step(self, name: str, argument) -> None:
+        push, pop = self._stack.append, self._stack.pop
+        if name in VALUES:
+            push(argument)
+        elif name in CONSTANTS:
+            push(CONSTANTS[name])
+        elif name in EMPTY:
+            push(EMPTY[name]())
+        elif name in TUPLES:
+            push(tuple(reversed([pop() for _ in range(TUPLES[name])])))
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            self._memo[argument] = self._stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            if argument not in self._memo:
+                raise ValueError(f"its pickle refers to value {argument} before there is one")
+            push(self._memo[argument])
+        elif hasattr(self, f"_op_{name.lower()}"):
+            getattr(self, f"_op_{name.lower()}")(argument)
+        else:
+            raise ValueError(f"its pickle has the instruction {name}, which no checkpoint needs")
+
+    def _since_mark(self) -> list:
+        start = self._marks.pop()
+        found = self._stack[start:]
+        del self._stack[start:]
+        return found
+
+    def _op_proto(self, _) -> None:
+        pass
+
+    _op_frame = _op_proto
+
+    def _op_mark(self, _) -> None:
+        self._marks.append(len(self._stack))
+
+    def _op_memoize(self, _) -> None:
+        self._memo[len(self._memo)] = self._stack[-1]
+
+    def _op_tuple(self, _) -> None:
+        self._stack.append(tuple(self._since_mark()))
+
+    def _op_setitem(self, _) -> None:
+        value, key = self._stack.pop(), self._stack.pop()
+        _updated(self._stack[-1], [key, value])
+
+    def _op_setitems(self, _) -> None:
+        items = self._since_mark()
+        _updated(self._stack[-1], items)
+
+    def _op_append(self, _) -> None:
+        self._extend([self._stack.pop()])
+
+    def _op_appends(self, _) -> None:
+        self._extend(self._since_mark())
+
+    def _extend(self, items: list) -> None:
+        if not isinstance(self._stack[-1], list):
+            raise ValueError("items are appended to something else than a list")
+        self._stack[-1].extend(items)
+
+    def _op_additems(self, _) -> None:
+        items = self._since_mark()
+        if not isinstance(self._stack[-1], set):
+            raise ValueError("items are added to something else than a set")
+        self._stack[-1].update(_sequence(set).call(items))
+
+    def _op_global(self, name: str) -> None:
+        if name not in GLOBALS:
+            shown = ascii(name.replace(" ", "."))[1:-1][:80]
+            raise ValueError(f"it wants to call {shown}, which no checkpoint needs; refused")
+        self._stack.append(GLOBALS[name])
+
+    def _op_stack_global(self, _) -> None:
+        name, module = self._stack.pop(), self._stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise ValueError("it wants to call something without a name; refused")
+        self._op_global(f"{module} {name}")
+
+    def _op_reduce(self, _) -> None:
+        arguments, function = self._stack.pop(), self._stack.pop()
+        if not isinstance(function, _Function) or not isinstance(arguments, tuple):
+            raise ValueError("it wants to call something that is no function; refused")
+        self._stack.append(function.call(*arguments))
+
+    _op_newobj = _op_reduce
+
+    def _op_build(self, _) -> None:
+        state = self._stack.pop()
+        target = self._stack[-1]
+        if not isinstance(target, dict) or not isinstance(state, dict):
+            raise ValueError("it wants to set the state of something else than a dictionary; refused")
+        if isinstance(target, Namespace):  # attributes of an OrderedDict (`_metadata` of a state dict) are dropped
+            target.update(state)
+
+    def _op_binpersid(self, _) -> None:
+        self._stack.append(self._storage(self._stack.pop()))
+
+
+def load(data: bytes, storage: Callable[[object], Storage]) -> object:
+    """The value of a pickle; `storage` resolves a tensor's reference to its storage.
+
+    Raises ValueError, IndexError or TypeError for a pickle that is damaged or wants anything else than plain values.
+    """
+    return _Machine(storage).run(data)

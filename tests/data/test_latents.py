@@ -1,0 +1,303 @@
+"""Latents on disk: exact round trips, whole shards or none, the same order as tiles, and damage that is named."""
+
+import dataclasses
+import itertools
+import pickle
+import struct
+import types
+import zlib
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from mmgen_jax.data import latent_shards, latents, pipeline
+from mmgen_jax.data.latent_layout import Layout, check_range
+from mmgen_jax.errors import UsageError
+
+LAYOUT = Layout((("rgb", 4), ("depth", 2), ("mask", 1)), size=3, dtype="float16", features=(5, 7), pixels=24)
+
+
+def sample(seed: int, layout: Layout = LAYOUT) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        name: rng.integers(0, 256, shape, np.uint8) if dtype == np.uint8 else (3 * rng.normal(size=shape)).astype(dtype)
+        for name, (dtype, shape) in layout.fields.items()
+    }
+
+
+def record(i: int, layout: Layout = LAYOUT, present=(True, True, True)) -> bytes:
+    return layout.encode(sample(i, layout), present, i % 4 - 1, f"folder/{i}.png")
+
+
+def make_info(layout: Layout = LAYOUT, train: int = 10, per_shard: int = 4, **settings) -> latents.Info:
+    shards = {"train": latent_shards.plan("train", train, per_shard), "test": latent_shards.plan("test", 3, per_shard)}
+    autoencoder = {"name": "identity", "factor": 8}
+    return latents.Info(layout, 24, ("a", "b", "c"), {"palette": [[0, 0, 0]]}, autoencoder, settings, shards)
+
+
+def write(folder, info: latents.Info, worker: int = 0, workers: int = 1) -> list[str]:
+    """Writes what is missing; record i of a split is `record(i)`."""
+    latent_shards.begin(folder, info)
+    done = latent_shards.remaining(folder, info, worker, workers)
+    for shard in done:
+        start = 4 * shard.index
+        latent_shards.write(folder, shard, (record(i, info.layout) for i in range(start, start + shard.count)))
+    latent_shards.finish(folder, info)
+    return [shard.name for shard in done]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "latents", make_info())
+    return tmp_path / "latents"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_records_are_decoded_bit_for_bit_without_a_copy(dtype):
+    layout = dataclasses.replace(LAYOUT, dtype=dtype)
+    data = record(2, layout)
+    found = layout.decode(data)
+    for name, value in sample(2, layout).items():
+        assert found[name].dtype == value.dtype and found[name].tobytes() == value.tobytes()
+        assert found[name].shape == value.shape and not found[name].flags.owndata
+    assert found["rgb"].dtype == {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}[dtype]
+    assert found["class_id"] == 1 and found["class_id"].dtype == np.int32 and found["key"] == "folder/2.png"
+    assert found["present"].dtype == bool and found["present"].tolist() == [True, True, True]
+
+
+def test_the_bytes_are_those_of_the_description():
+    values = sample(0)
+    crc, class_id, bits, length = struct.unpack_from("<IiIH", data := record(0))
+    assert (class_id, bits, length) == (-1, 0b111, len("folder/0.png")) and crc == zlib.crc32(data[4:])
+    assert data[16:] == b"".join(value.tobytes() for value in values.values()) + b"folder/0.png"
+    assert LAYOUT.sample_bytes == {"rgb": 144, "depth": 72, "mask": 36, "features": 70, "rgb_pixels": 1728}
+
+
+def test_absent_modalities_are_zeros():
+    found = LAYOUT.decode(record(1, present=(True, False, True)))
+    assert found["present"].tolist() == [True, False, True] and not found["depth"].any() and found["mask"].any()
+    found = LAYOUT.decode(LAYOUT.encode({"mask": sample(1)["mask"]}, (False, False, True), 0, "x"))
+    assert not (found["rgb"].any() or found["features"].any() or found["rgb_pixels"].any())  # what belongs to rgb
+
+
+def test_values_that_do_not_fit_the_layout():
+    with pytest.raises(UsageError, match=r"mask of 'k' is float32 \(3, 3, 2\); allowed: float16 \(3, 3, 2\)"):
+        LAYOUT.encode(sample(0) | {"mask": np.zeros((3, 3, 2), np.float32)}, (True,) * 3, 0, "k")
+    with pytest.raises(UsageError, match="rgb of 'k' is missing"):
+        LAYOUT.encode({"depth": sample(0)["depth"]}, (True, False, False), 0, "k")
+
+
+def test_range_of_a_type():
+    check_range({"rgb": 65519.0}, "float16", "k")  # rounds to the largest
+    check_range({"rgb": 1e30}, "bfloat16", "k")
+    with pytest.raises(UsageError, match="rgb of 'k' reaches 65520, which float16 cannot hold; bfloat16 can"):
+        check_range({"rgb": 65520.0}, "float16", "k")
+    with pytest.raises(UsageError, match="rgb of 'k' reaches nan, which bfloat16 cannot hold$"):
+        check_range({"rgb": float("nan")}, "bfloat16", "k")
+
+
+def test_any_split_is_read_at_random_access(folder):
+    source = pickle.loads(pickle.dumps(latents.read(folder, "train")))
+    assert len(source) == 10
+    for i in (9, 0, 4, 3):
+        assert source[i]["key"] == f"folder/{i}.png" and source[i]["rgb"].tobytes() == sample(i)["rgb"].tobytes()
+    assert [x["key"] for x in latents.read(folder, "train[30%:60%]")] == [f"folder/{i}.png" for i in (3, 4, 5)]
+    assert len(latents.read(folder, "test")) == 3
+    with pytest.raises(IndexError):
+        source[10]
+
+
+def test_info_round_trip(folder):
+    info = latents.read_info(folder)
+    made = make_info()
+    assert dataclasses.replace(info, shards={}) == dataclasses.replace(made, shards={})
+    assert [(s.name, s.count) for s in info.shards["train"]] == [(s.name, s.count) for s in made.shards["train"]]
+    assert sorted(path.name for path in folder.glob("*.array_record")) == [
+        "test-00000-of-00001.array_record",
+        *(f"train-0000{i}-of-00003.array_record" for i in range(3)),
+    ]
+
+
+def test_what_is_no_data_set_of_latents(folder, tmp_path):
+    with pytest.raises(UsageError, match="nowhere' holds no latents"):
+        latents.read(tmp_path / "nowhere", "train")
+    with pytest.raises(UsageError, match="split 'val' is not in .*; allowed: train, test"):
+        latents.read(folder, "val")
+    with pytest.raises(UsageError, match=r"split 'train\[:x\]' cannot be read"):
+        latents.read(folder, "train[:x]")
+    with pytest.raises(UsageError, match="is empty"):
+        latents.read(folder, "train[:0]")
+    stored = (folder / "latents.json").read_text()
+    (folder / "latents.json").write_text(stored.replace('"format": 1', '"format": 2'))
+    with pytest.raises(UsageError, match="has format 2; this version reads 1"):
+        latents.read(folder, "train")
+    (folder / "latents.json").write_text(stored[:100])
+    with pytest.raises(UsageError, match="latents.json is damaged"):
+        latents.read(folder, "train")
+
+
+def test_missing_and_truncated_shards_are_named(folder):
+    path = folder / "train-00001-of-00003.array_record"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UsageError, match="train-00001-of-00003.array_record has 1000 bytes instead of"):
+        latents.read(folder, "train")
+    path.unlink()
+    with pytest.raises(UsageError, match="train-00001-of-00003.array_record is missing"):
+        latents.read(folder, "train")
+    assert len(latents.read(folder, "train[:3]")) == 3  # of another shard
+
+
+def flip_bit(path, data: bytes) -> None:
+    """Turns one bit of the only place where `data` lies in a file."""
+    content = bytearray(path.read_bytes())
+    assert content.count(data) == 1
+    content[content.index(data)] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damage_stops_the_pipeline_and_is_named(folder, workers):
+    flip_bit(folder / "train-00001-of-00003.array_record", sample(6)["rgb"].tobytes())
+    source = latents.read(folder, "train")
+    assert source[5]["key"] == "folder/5.png"
+    with pytest.raises(UsageError, match="record 2 of .*train-00001-of-00003.array_record is damaged"):
+        source[6]
+    stream = pipeline.batches(source, (latents.Select(LAYOUT, ("rgb",)),), 5, seed=0, workers=workers)
+    with pytest.raises(UsageError, match="record 2 of .*train-00001-of-00003.array_record is damaged"):
+        list(itertools.islice(stream, 2))
+
+
+def test_our_own_checksum_sees_every_part_of_a_record():
+    data = record(3)
+    for place in (0, 5, 9, 13, 20, len(data) - 1):
+        damaged = bytearray(data)
+        damaged[place] ^= 4
+        with pytest.raises(ValueError):
+            LAYOUT.decode(bytes(damaged))
+    for wrong in (b"", data[:-1], data + b"x"):
+        with pytest.raises(ValueError, match="bytes"):
+            LAYOUT.decode(wrong)
+
+
+def test_a_stopped_command_goes_on_and_redoes_what_is_not_whole(tmp_path):
+    folder, info = tmp_path / "latents", make_info()
+
+    def interrupted():
+        yield record(0)
+        raise KeyboardInterrupt
+
+    latent_shards.begin(folder, info)
+    with pytest.raises(KeyboardInterrupt):
+        latent_shards.write(folder, info.shards["train"][0], interrupted())
+    assert [path.name for path in folder.iterdir()] == ["unfinished.json"]
+    with pytest.raises(UsageError, match="are not finished"):
+        latents.read(folder, "train")
+    assert len(write(folder, info)) == 4 and not (folder / "unfinished.json").exists()
+    before = {path.name: path.read_bytes() for path in folder.glob("*.array_record")}
+    assert write(folder, info) == []
+
+    (folder / "train-00000-of-00003.array_record").unlink()
+    (folder / "train-00001-of-00003.array_record.json").write_text("{")
+    flip_bit(folder / "train-00002-of-00003.array_record", sample(9)["features"].tobytes())
+    assert write(folder, info) == [f"train-0000{i}-of-00003.array_record" for i in range(3)]
+    assert {path.name: path.read_bytes() for path in folder.glob("*.array_record")} == before
+
+
+def test_workers_share_the_shards_and_the_last_one_finishes(tmp_path):
+    folder, info = tmp_path / "latents", make_info()
+    first = write(folder, info, 0, 2)
+    assert len(first) == 2 and latent_shards.finish(folder, info) == 2
+    second = write(folder, info, 1, 2)
+    assert len(set(first + second)) == 4 and len(latents.read(folder, "train")) == 10
+    with pytest.raises(UsageError, match="--worker is 2 of --workers 2; allowed: 0 to 1"):
+        latent_shards.remaining(folder, info, 2, 2)
+
+
+def test_other_settings_are_refused(tmp_path):
+    folder = tmp_path / "latents"
+    latent_shards.begin(folder, make_info(weights="abc", parts=("rgb", "depth")))
+    latent_shards.begin(folder, make_info(weights="abc", parts=("rgb", "depth")))
+    for other, message in (
+        (make_info(weights="xyz", parts=("rgb", "depth")), 'weights "abc" instead of "xyz"'),
+        (make_info(weights="abc", parts=("rgb",)), 'parts ."rgb", "depth". instead of ."rgb".'),
+        (make_info(train=11, weights="abc", parts=("rgb", "depth")), "samples of train 10 instead of 11"),
+    ):
+        with pytest.raises(UsageError, match=f"was begun with {message}"):
+            latent_shards.begin(folder, other)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    with pytest.raises(UsageError, match="photos' holds other files than latents"):
+        latent_shards.begin(tmp_path / "photos", make_info())
+
+
+def test_batches_come_in_the_order_that_they_come_in_from_tiles(folder):
+    select = latents.Select(LAYOUT, ("rgb", "mask"), ("features",))
+
+    def order(source, transforms, count=6, **arguments):
+        stream = pipeline.batches(source, transforms, 4, seed=3, **arguments)
+        return [batch["class_id"].tolist() for batch in itertools.islice(stream, count)]
+
+    source = latents.read(folder, "train")
+    plain = [{"class_id": np.int32(i % 4 - 1)} for i in range(10)]  # any source of this length
+    assert order(source, (select,)) == order(plain, ())
+    assert order(source, (select,), 3, step=3) == order(source, (select,))[3:]
+    halves = [order(source, (select,), host=host, hosts=2) for host in range(2)]
+    assert [a + b for a, b in zip(*halves, strict=True)] == order(source, (select,))
+    assert order(source, (select,), workers=1) == order(source, (select,))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bfloat16_reaches_the_batch(tmp_path, workers):
+    layout = dataclasses.replace(LAYOUT, dtype="bfloat16")
+    write(tmp_path / "latents", make_info(layout))
+    select = latents.Select(layout, ("rgb", "mask"), ("features", "rgb_pixels"))
+    batch = next(pipeline.batches(latents.read(tmp_path / "latents", "train"), (select,), 10, seed=0, workers=workers))
+    assert sorted(batch) == ["class_id", "features", "mask", "present", "rgb", "rgb_pixels"]
+    assert batch["rgb"].dtype == ml_dtypes.bfloat16 and batch["rgb"].shape == (10, 3, 3, 8)
+    assert batch["present"].shape == (10, 2) and batch["features"].shape == (10, 5, 7)
+    assert {x.tobytes() for x in batch["rgb"]} == {sample(i, layout)["rgb"].tobytes() for i in range(10)}
+
+
+def test_what_training_wants_is_checked(tiny_config):
+    config = tiny_config
+    config.data.image_size, config.data.modalities = 24, ("rgb", "mask")
+    config.autoencoder.update({"name": "identity", "factor": 8})
+    info = make_info()
+    assert latents.Select.checked(info, config) == latents.Select(LAYOUT, ("rgb", "mask"))
+    for changes, extra in (({"source": "stored"}, "features"), ({"source": "online"}, "rgb_pixels")):
+        config.features.update(changes)
+        config.model.feature_width = 7
+        assert latents.Select.checked(info, config).extra == (extra,)
+    bare = dataclasses.replace(info, layout=dataclasses.replace(LAYOUT, features=None, pixels=0))
+    other = dataclasses.replace(info, autoencoder={"name": "kl", "factor": 8})
+    cases = (
+        (bare, "features.source", "online", "the latents have no rgb pixels"),
+        (bare, "features.source", "stored", "model.feature_width 7; the latents have no features"),
+        (info, "model.feature_width", 768, "model.feature_width 768; the latents have features of width 7"),
+        (info, "data.image_size", 32, "config key data.image_size is 32; the latents have 24"),
+        (info, "autoencoder.factor", 4, "config key autoencoder.factor is 4; the latents have 8"),
+        (other, "autoencoder.name", "identity", "config key autoencoder.name is 'identity'; the latents have 'kl'"),
+        (info, "data.modalities", ("rgb", "normal"), "data.modalities has normal; the latents have rgb, depth, mask"),
+    )
+    for found, key, value, message in cases:
+        changed = config.copy_and_resolve_references()
+        changed.features.source = "stored"
+        section, name = key.split(".")
+        changed[section][name] = value
+        with pytest.raises(UsageError, match=message):
+            latents.Select.checked(found, changed)
+
+
+def test_a_full_disk_is_told_in_one_line(folder, monkeypatch):
+    class Full(types.SimpleNamespace):
+        def __init__(self, path, options):
+            super().__init__()
+
+        def write(self, data):
+            raise RuntimeError("write() failed: No space left on device")
+
+    monkeypatch.setattr(latent_shards, "ArrayRecordWriter", Full)
+    with pytest.raises(UsageError, match="train-.*part cannot be written: write.. failed: No space left on device"):
+        latent_shards.write(folder, make_info().shards["train"][0], iter([b"x"]))
+    assert not list(folder.glob(".*"))

@@ -1,0 +1,412 @@
+"""Official checkpoint files in and out, end to end."""
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import golden_arrays as golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from mmgen_jax import (
+    MMGen,
+    bundles,
+    convert,
+    from_torch,
+    official,
+    sharding,
+    to_torch,
+    torch_write,
+    train,
+)
+from mmgen_jax import architecture as architectures
+from mmgen_jax.errors import UsageError
+from mmgen_jax.models import vae
+from mmgen_jax.models.convert import abstract_params, from_params, to_official, to_params
+from mmgen_jax.models.mmdit import MMDiTConfig
+from mmgen_jax.sampling import bind_task, classifier_free, sample
+from mmgen_jax.torch_pickle import Namespace
+from mmgen_jax.train_state import make_optimizer
+
+GOLDEN = Path(__file__).parent / "golden" / "mmgen_tiny.pt"
+ROOT = Path(__file__).parents[1]
+OWN = MMDiTConfig(  # pixels of 2 x 2 as latents
+    (("rgb", 12), ("depth", 4)),
+    depth=2,
+    width=16,
+    heads=2,
+    patch=2,
+    num_classes=3,
+    encoder_depth=1,
+    projector_width=10,
+    feature_width=6,
+)
+
+
+def pixels(names):
+    return vae.Identity(names, 2)
+
+
+@functools.cache
+def own_weights(seed=0):
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32) / 4, abstract_params(OWN))
+    return to_official(params, OWN, latent_size=8)
+
+
+@functools.cache
+def own_checkpoint():
+    """A training checkpoint; the averages of Adam are such as a run leaves."""
+    model, ema = own_weights(0), own_weights(1)
+    rng = np.random.default_rng(2)
+    states = {
+        i: {
+            "step": np.asarray(5, np.float32),
+            "exp_avg": rng.normal(size=value.shape).astype(np.float32),
+            "exp_avg_sq": rng.uniform(0.1, 1, value.shape).astype(np.float32),
+        }
+        for i, (name, value) in enumerate(model.items())
+        if name != "pos_embed"
+    }
+    opt = {"state": states, "param_groups": [{"lr": 1e-3, "params": list(range(len(model)))}]}
+    args = Namespace(model="custom", encoder_depth=1, batch_size=8, learning_rate=1e-3, path_type="linear")
+    return {"model": model, "ema": ema, "opt": opt, "args": args, "steps": 5}
+
+
+def write_own(folder, **changes):
+    torch_write.write(folder / "own.pt", own_checkpoint() | changes)
+    return folder / "own.pt"
+
+
+def refused(text, *arguments, **options):
+    with pytest.raises(UsageError, match=text) as caught:
+        from_torch.convert(*arguments, pixels, **{"num_heads": 2} | options)
+    assert "\n" not in str(caught.value)
+
+
+def equal(found, expected):
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+# ---- the golden file ----
+
+
+@pytest.fixture(scope="module")
+def golden_folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("golden") / "out"
+    from_torch.convert(GOLDEN, out, convert.stable_diffusion(""), num_heads=4)
+    return out
+
+
+def test_golden_checkpoint_computes_the_golden_outputs(golden_folder):
+    model = MMGen.load(golden_folder)
+    z = {name[8:]: value for name, value in golden.arrays().items() if name.startswith("forward/")}
+    found = model.velocity(golden.split(z["x"]), z["t"], z["class"], z["task"])
+    assert golden.largest_difference(found, z["velocity"]) < 1e-4
+    assert model.class_names == tuple(map(str, range(10))) and model.architecture.image_size == 64
+
+
+def test_golden_checkpoint_samples_the_golden_samples(golden_folder):
+    model = MMGen.load(golden_folder)
+    z = golden.arrays()
+    conditional = bind_task(model.velocity, jnp.zeros(3, int))
+    velocity_fn = classifier_free(conditional, jnp.asarray(z["sample/class"]), 10, 1.0)
+    case = {name: golden.split(z[f"sample/em_joint/{name}"]) for name in ("latents", "step_noise")}
+    out = sample(velocity_fn, case["latents"], solver="euler_maruyama", steps=6, step_noise=case["step_noise"])
+    assert golden.largest_difference(out, z["sample/em_joint/out"]) < 1e-4
+
+
+def test_golden_checkpoint_comes_back_bit_by_bit(golden_folder, tmp_path):
+    torch = pytest.importorskip("torch")
+    to_torch.write(golden_folder, tmp_path / "back.pt")
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        before = torch.load(GOLDEN, weights_only=True)
+    after = torch.load(tmp_path / "back.pt", weights_only=True, mmap=True)
+    for part in ("model", "ema"):
+        assert list(after[part]) == list(before["ema"])
+        assert all(torch.equal(after[part][name], value) for name, value in before["ema"].items())
+    stored = vars(before["args"])
+    same = set(stored) - {"fused_attn"}  # how, not what
+    assert {name: after["args"][name] for name in same} == {name: stored[name] for name in same}
+
+
+# ---- other files ----
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt"])
+def test_weights_alone_with_official_names(tmp_path, suffix):
+    path, weights = tmp_path / f"w{suffix}", own_weights()
+    if suffix == ".npz":
+        np.savez_compressed(path, **weights)
+    elif suffix == ".pt":
+        torch_write.write(path, weights)
+    else:
+        save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, path)
+    from_torch.convert(path, tmp_path / "out", pixels, num_heads=2)
+    architecture, params = bundles.load(tmp_path / "out")
+    equal(to_official(params, architecture.model, 8), weights)
+    assert MMGen.load(tmp_path / "out").generate(class_id=1, n=1, steps=1)["rgb"].shape == (1, 16, 16, 3)
+
+
+@pytest.mark.parametrize("which", ["ema", "model"])
+def test_either_weights_can_be_taken(tmp_path, which):
+    from_torch.convert(write_own(tmp_path), tmp_path / "out", pixels, num_heads=2, weights=which)
+    architecture, params = bundles.load(tmp_path / "out")
+    equal(to_official(params, architecture.model, 8), own_checkpoint()[which])
+
+
+def test_settings_of_the_checkpoint_are_kept(tmp_path):
+    args = own_checkpoint()["args"] | {"path_type": "cosine", "adam_beta2": 0.95}
+    (tmp_path / "names").write_text("cat\ndog\nfish\n")
+    path = write_own(tmp_path, args=dict(args))
+    model = from_torch.convert(path, tmp_path / "out", pixels, num_heads=2, classes=tmp_path / "names")
+    assert model.path == "cosine" and model.class_names == ("cat", "dog", "fish") and model.model.encoder_depth == 1
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["optim"]["b2"] == 0.95 and config["optim"]["learning_rate"] == 1e-3 and config["train"]["batch"] == 8
+    assert config["model"]["width"] == 16 and config["data"]["modalities"] == ["rgb", "depth"]
+
+
+def test_one_modality_is_told_apart_and_widened(tmp_path):
+    torch = pytest.importorskip("torch")
+    from torch_sit import SiT
+
+    torch.manual_seed(0)
+    x, y = np.random.default_rng(0).normal(size=(2, 8, 8, 12)).astype(np.float32), np.array([1, 2])
+    t = np.array([0.2, 0.7], np.float32)
+    for features in (0, 6):  # SiT, REPA
+        sit = SiT(width=16, depth=2, heads=2, classes=3, size=8, features=features, tap=1, channels=12)
+        torch.save({"ema": sit.state_dict(), "args": argparse.Namespace(model="custom")}, tmp_path / "sit.pt")
+        with torch.no_grad():
+            time = torch.from_numpy(t if features else 1 - t)
+            expected = sit(torch.from_numpy(x).permute(0, 3, 1, 2), time, torch.from_numpy(y))[0].permute(0, 2, 3, 1)
+        expected = expected if features else -expected
+        for names in ((), ("rgb", "depth", "mask")):
+            out = tmp_path / f"out{features}{len(names)}"
+            from_torch.convert(tmp_path / "sit.pt", out, pixels, num_heads=2, modalities=names)
+            model = MMGen.load(out)
+            assert model.modalities == (names or ("rgb",))
+            rest = {m: np.ones((2, 8, 8, c), np.float32) for m, c in model.architecture.model.modalities if m != "rgb"}
+            times = np.concatenate([t[:, None], np.full((2, len(rest)), 0.3, np.float32)], 1)
+            velocity = model.velocity({"rgb": x, **rest}, times, y, np.zeros(2, int))
+            np.testing.assert_allclose(velocity["rgb"], expected, atol=5e-5)
+    refused("--optimizer needs", tmp_path / "sit.pt", tmp_path / "new", optimizer=True)
+
+
+def test_modalities_can_be_named(tmp_path):
+    names = ("normal", "mask")
+    channels = {"normal": 12, "mask": 12}
+    rng = np.random.default_rng(0)
+    c = dataclasses.replace(OWN, modalities=tuple(channels.items()))
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), abstract_params(c))
+    torch_write.write(tmp_path / "w.pt", to_official(params, c, 8))
+    model = from_torch.convert(tmp_path / "w.pt", tmp_path / "out", pixels, num_heads=2, modalities=names)
+    assert dict(model.model.modalities) == channels
+
+
+# ---- the optimizer ----
+
+
+def resumed(workdir, **optim):
+    """What `train --workdir` starts from."""
+    config = official.base_config()
+    config.optim.update(optim)
+    tx = make_optimizer(config.optim, config.train.steps)
+    state, samples = train.restore_or_init(config, architectures.load(workdir), tx, sharding.make_mesh(), workdir)
+    return tx, state, samples
+
+
+def test_next_step_is_that_of_torch(tmp_path):
+    torch = pytest.importorskip("torch")
+    from_torch.convert(write_own(tmp_path), tmp_path / "out", pixels, num_heads=2, optimizer=True)
+    tx, state, samples = resumed(tmp_path / "out", learning_rate=1e-3)
+    assert int(state.step) == 5 and samples == 5 * 8
+    equal(from_params(state.ema, OWN), without(own_weights(1), "pos_embed"))
+
+    stored = torch.load(tmp_path / "own.pt", weights_only=False)
+    parameters = [torch.nn.Parameter(value, name != "pos_embed") for name, value in stored["model"].items()]
+    adam = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
+    adam.load_state_dict({"state": stored["opt"]["state"], "param_groups": adam.state_dict()["param_groups"]})
+    rng = np.random.default_rng(3)
+    gradients = {name: rng.normal(size=value.shape).astype(np.float32) for name, value in stored["model"].items()}
+    for parameter, gradient in zip(parameters, gradients.values(), strict=True):
+        if parameter.requires_grad:
+            parameter.grad = torch.from_numpy(gradient)
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    adam.step()
+
+    del gradients["pos_embed"]
+    updates, _ = jax.jit(tx.update)(to_params(gradients, OWN), state.opt_state, state.params)
+    moved = from_params(jax.tree.map(jnp.add, state.params, updates), OWN)
+    for name, parameter in zip(stored["model"], parameters, strict=True):
+        if name != "pos_embed":
+            np.testing.assert_allclose(moved[name], parameter.detach(), atol=1e-6, err_msg=name)
+
+
+def test_optimizer_comes_back_bit_by_bit(tmp_path):
+    """A run of the golden model, whose Adam is one that torch wrote after a step."""
+    torch = pytest.importorskip("torch")
+    stored = torch.load(GOLDEN, weights_only=False)
+    torch.manual_seed(0)
+    parameters = [torch.nn.Parameter(v, name != "pos_embed") for name, v in stored["model"].items()]
+    adam = torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.0)
+    for parameter in parameters[1:]:
+        parameter.grad = torch.randn_like(parameter)
+    adam.step()
+    changed = {name: value.detach() for name, value in zip(stored["model"], parameters, strict=True)}
+    stored |= {"model": changed, "opt": adam.state_dict(), "steps": 1}
+    torch.save(stored, tmp_path / "in.pt")
+    from_torch.convert(tmp_path / "in.pt", tmp_path / "run", convert.stable_diffusion(""), num_heads=4, optimizer=True)
+    to_torch.write(tmp_path / "run", tmp_path / "back.pt")
+    back = torch.load(tmp_path / "back.pt", weights_only=True)
+    assert back["steps"] == 1
+    for part in ("model", "ema"):
+        assert all(torch.equal(back[part][name], value) for name, value in stored[part].items())
+    assert list(back["opt"]["state"]) == list(stored["opt"]["state"])
+    for i, state in stored["opt"]["state"].items():
+        assert all(torch.equal(back["opt"]["state"][i][name], value) for name, value in state.items())
+    adam.load_state_dict(back["opt"])  # torch takes it
+
+
+def test_a_run_starts_from_weights_alone_but_does_not_go_on(tmp_path):
+    from_torch.convert(write_own(tmp_path), tmp_path / "out", pixels, num_heads=2)
+    with pytest.raises(UsageError, match="checkpoint of step 5"):
+        resumed(tmp_path / "out")
+
+
+# ---- refusals ----
+
+
+def test_what_exists_is_not_overwritten(tmp_path):
+    path = write_own(tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("x")
+    refused("out exists", path, out)
+    refused("own.pt exists", path, path)
+    refused("OUT is empty", path, "")
+    refused("is not on this machine", path, "gs://bucket/out")
+    assert [p.name for p in out.iterdir()] == ["mine"]
+    with pytest.raises(UsageError, match="own.pt exists"):
+        to_torch.write("shapes-tiny", path)
+
+
+def without(weights, name):
+    return {k: v for k, v in weights.items() if k != name}
+
+
+@pytest.mark.parametrize(
+    "changes, options, text",
+    [
+        ({}, {"num_heads": 0}, "does not tell the number of attention heads; give it as --num_heads"),
+        ({}, {"num_heads": 3}, "width=16: must be divisible by heads=3"),
+        ({"args": {"model": "SiT-XL/2"}}, {}, "--num_heads is 2; SiT-XL/2 has 16"),
+        ({"args": {"model": "SiT-XL/3"}}, {}, "model size 'XL/3'"),
+        ({"args": {"model": 3}}, {}, "args.model is no str"),
+        ({"args": {"path_type": "VP"}}, {}, "args.path_type is 'VP'; allowed: linear, cosine"),
+        ({"args": {"prediction": "noise"}}, {}, "args.prediction is 'noise'"),
+        ({"args": {"num_classes": 4}}, {}, "4 rows; one per class and one for no class expected"),
+        ({"args": {"batch_size": "8"}}, {}, "args.batch_size is no int"),
+        ({"args": [1]}, {}, "args is no dict"),
+        ({"steps": "5"}, {}, "steps is no integer"),
+        ({"ema": {}}, {}, "no weights 'ema'; it has: model"),
+        ({"ema": without(own_weights(), "blocks.1.mlp.fc2.bias")}, {}, "blocks.1.mlp.fc2.bias: missing"),
+        ({"ema": without(own_weights(), "x_embedder.proj.weight")}, {}, "x_embedder.proj.weight: missing"),
+        ({"ema": without(own_weights(), "pos_embed")}, {}, "pos_embed: missing"),
+        ({"ema": own_weights() | {"blocks.0.attn.q_norm.weight": np.ones(8)}}, {}, "q_norm.weight: unknown"),
+        ({"ema": own_weights() | {"pos_embed": np.zeros((1, 16, 16))}}, {}, "pos_embed: differs"),
+        ({"ema": own_weights() | {"blocks.0.mlp.fc1.bias": np.ones(8)}}, {}, "blocks.0.mlp.fc1.bias has shape"),
+        ({"opt": {}}, {"optimizer": True}, "no optimizer state"),
+        ({"opt": {"state": {0: {}}}}, {"optimizer": True}, "opt.state of pos_embed is not AdamW's"),
+        ({"opt": {"state": {999: {}}}}, {"optimizer": True}, "no positions of the"),
+        ({}, {"optimizer": True, "weights": "model"}, "--optimizer keeps both"),
+        ({}, {"modalities": ("depth", "rgb")}, "--modalities is depth,rgb; allowed: some of rgb,depth,normal,mask"),
+        ({}, {"modalities": ("normal", "mask")}, "has latents {'normal': 12, 'mask': 4}"),
+        ({}, {"modalities": ("depth", "normal", "mask")}, "the checkpoint has rgb, depth; rgb must be among depth"),
+        ({}, {"convention": "dit"}, "--convention is 'dit'"),
+        ({}, {"classes": "nowhere"}, "--classes nowhere: no such file"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, changes, options, text):
+    path = write_own(tmp_path, **changes)
+    refused(text, path, tmp_path / "out", **options)
+    assert [p.name for p in tmp_path.iterdir()] == ["own.pt"]
+
+
+def test_an_optimizer_without_one_weight_is_refused(tmp_path):
+    states = dict(own_checkpoint()["opt"]["state"])
+    del states[7]
+    path = write_own(tmp_path, opt={"state": states})
+    refused(f"{list(own_weights())[7]}: missing", path, tmp_path / "out", optimizer=True)
+
+
+def test_names_of_classes_must_fit(tmp_path):
+    (tmp_path / "names").write_text("a\nb\nb\n")
+    refused(
+        "2 different names on 3 lines; needed: 3", write_own(tmp_path), tmp_path / "out", classes=tmp_path / "names"
+    )
+
+
+def test_other_autoencoders_are_refused():
+    with pytest.raises(UsageError, match="has latents"):
+        from_torch.convert(GOLDEN, "nowhere", pixels, num_heads=4)
+
+
+def test_digests(tmp_path, capsys):
+    path = tmp_path / "0600000.pt"
+    path.write_bytes(b"data")
+    official.verify(path, hashlib.sha256(b"data").hexdigest().upper())
+    for digest, text in [
+        ("auto", "0600000.pt has sha256 3a6eb07.*must be 7ea94ac"),
+        ("0" * 63, "64 hexadecimal digits"),
+    ]:
+        with pytest.raises(UsageError, match=text):
+            official.verify(path, digest)
+    with pytest.raises(UsageError, match="'own.pt'; allowed: 0600000.pt, 0620000.pt"):
+        official.verify(tmp_path / "own.pt", "auto")
+    with pytest.raises(UsageError, match="no such file"):
+        official.verify(tmp_path / "0620000.pt", "auto")
+
+
+def test_what_the_official_code_lacks_is_refused(tmp_path):
+    for name, text in [("shapes-tiny", "is preconditioned"), ("nowhere", "no model at 'nowhere'")]:
+        with pytest.raises(UsageError, match=text):
+            to_torch.write(name, tmp_path / "x.pt")
+    from_torch.convert(write_own(tmp_path), tmp_path / "out", pixels, num_heads=2)
+    with pytest.raises(UsageError, match="latents of {'rgb': 12"):
+        to_torch.write(tmp_path / "out", tmp_path / "x.pt")
+    with pytest.raises(UsageError, match="suffix '.npz'; allowed: .pt"):
+        to_torch.write("shapes-tiny", tmp_path / "x.npz")
+
+
+# ---- the command ----
+
+
+def test_bare_words_and_dashes():
+    words = convert.arguments(["convert", "a.pt", "--num-heads=4", "out", "--vae=a-b", "--optimizer", "third"])
+    assert words == ["convert", "--source=a.pt", "--num_heads=4", "--out=out", "--vae=a-b", "--optimizer", "third"]
+
+
+def run(*words):
+    command = [sys.executable, "-m", "mmgen_jax.convert", *map(str, words)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_command_converts_and_says_so(tmp_path):
+    done = run(GOLDEN, tmp_path / "out", "--num-heads=4")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert f"wrote {tmp_path / 'out'}: custom, rgb + depth + normal + mask, 10 classes, 64 pixels" in done.stdout
+    again = run(GOLDEN, tmp_path / "out", "--num-heads=4")
+    assert again.returncode == 2 and again.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'out'} exists")
+    assert len(again.stderr.splitlines()) == 1

@@ -1,0 +1,146 @@
+"""The command that labels: nothing twice, nothing lost, failures listed, and a picture to look at."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import image_trees
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmgen_jax import label
+from mmgen_jax.data import trees
+from mmgen_jax.errors import RunError, UsageError
+
+ROOT = Path(__file__).parents[1]
+
+
+class Counting:
+    """An expert whose labels tell the image's number; refuses images that are `bad`."""
+
+    def __init__(self, bad=()):
+        self.bad, self.seen, self.sizes = bad, [], []
+
+    def label(self, images, names):
+        self.sizes.append(len(images))
+        for name in names:
+            if Path(name).stem in self.bad:
+                raise RuntimeError(f"cannot see {name}")
+        self.seen += names
+        return [
+            np.full((*image.shape[:2], 1), 1 + int(Path(name).stem), np.uint16)
+            for image, name in zip(images, names, strict=True)
+        ]
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """tmp/in/{rgb,depth,normal,mask}/{a,b}/NNN.png; returns the pixels."""
+    return image_trees.folders(tmp_path / "in", count=7, key="{c}/{i:03d}")
+
+
+def jobs(tmp_path, **kwargs):
+    return label.find_jobs(str(tmp_path / "in" / "rgb"), **({"worker": 0, "workers": 1} | kwargs))
+
+
+def test_labels_mirror_the_images_and_are_made_once(scenes, tmp_path):
+    tree, expert = label.Tree(tmp_path / "out"), Counting()
+    assert label.run_expert("depth", expert, jobs(tmp_path), tree, batch=3) == []
+    assert expert.sizes == [3, 3, 1]
+    for i in range(7):
+        assert (trees.read(str(tmp_path / "out" / "depth" / f"{i % 2}" / f"{i:03d}.png"), "depth") == i + 1).all()
+    (tmp_path / "out" / "depth" / "0" / "004.png").unlink()
+    again = Counting()
+    label.run_expert("depth", again, jobs(tmp_path), tree, batch=3)
+    assert again.seen == ["0/004.png"]
+
+
+def test_what_fails_is_listed_and_the_rest_is_done(scenes, tmp_path):
+    (tmp_path / "in" / "rgb" / "1" / "003.png").write_bytes(b"no image")
+    tree, expert = label.Tree(tmp_path / "out"), Counting(bad={"002"})
+    failures = label.run_expert("depth", expert, jobs(tmp_path), tree, batch=4)
+    assert {f["image"]: f["reason"][:40] for f in failures} == {
+        "0/002.png": "RuntimeError: cannot see 0/002.png",
+        "1/003.png": f"rgb {tmp_path}/in/rgb/1/003.png"[:40],
+    }
+    assert sorted(p.stem for p in (tmp_path / "out").rglob("*.png")) == ["000", "001", "004", "005", "006"]
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_workers_share_the_images(scenes, tmp_path):
+    parts = [jobs(tmp_path, worker=i, workers=3) for i in range(3)]
+    keys = [job.key for part in parts for job in part]
+    assert sorted(keys) == sorted(job.key for job in jobs(tmp_path)) and len(set(keys)) == 7
+    assert [len(part) for part in parts] == [3, 2, 2]
+
+
+def test_images_are_cropped_first_and_kept(scenes, tmp_path):
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40] = 200
+    image_trees.save(tmp_path / "in" / "rgb" / "0" / "100.png", wide)
+    tree, expert = label.Tree(tmp_path / "out", size=16), Counting()
+    label.run_expert("depth", expert, jobs(tmp_path), tree, batch=2)
+    assert Image.open(tree.file("depth", "0/100")).size == (16, 16)
+    assert (np.array(Image.open(tree.file("rgb", "0/100"))) > 150).all()
+
+
+def command(*arguments) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-m", "mmgen_jax.label", *map(str, arguments)]
+    return subprocess.run(words, cwd=ROOT, env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True)
+
+
+def test_the_command_with_precomputed_and_derived_labels(scenes, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    arguments = [
+        f"--images={source}/rgb",
+        f"--out={out}",
+        f"--depth=precomputed:{source}/depth",
+        "--normal=from-depth:fov=50,near=2,far=9",
+        f"--mask=precomputed:{source}/mask",
+    ]
+    (source / "mask" / "1" / "005.png").unlink()
+    done = command(*arguments)
+    assert done.returncode == 3, done.stderr
+    assert (
+        "1 labels failed, listed in" in done.stderr and "mask of 1/005.png: mask of '1/005' is missing" in done.stderr
+    )
+    assert "depth 7/7, normal 7/7, mask 6/7" in done.stdout
+    assert [json.loads(x)["image"] for x in (out / "failures.jsonl").read_text().splitlines()] == ["1/005.png"]
+    np.testing.assert_array_equal(trees.read(str(out / "depth" / "0" / "002.png"), "depth"), scenes["depth"][2])
+    sheet = np.array(Image.open(out / "contact_sheet.png"))
+    assert sheet.shape[0] > 7 * 160 and sheet.shape[1] > 4 * 160
+    image_trees.save(source / "mask" / "1" / "005.png", scenes["mask"][5])
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "mask: 6 of 7 are there already" in done.stdout and (out / "failures.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "no expert is given; allowed: --depth, --normal, --mask"),
+        (["--depth=midas:x"], "depth is 'midas'"),
+        (["--batch=0", "--normal=from-depth"], "batch is 0; allowed: at least 1"),
+        (["--size=3", "--normal=from-depth"], "size is 3; allowed: 0 for images as they are"),
+        (["--worker=2", "--workers=2", "--normal=from-depth"], "worker is 2 of 2 workers"),
+        (["--normal=from-depth", "--images=nowhere"], "folder 'nowhere' does not exist"),
+        (["--normal=from-depth", "--out=IN/labels"], "is inside images"),
+    ],
+)
+def test_bad_arguments_end_in_one_line_and_write_nothing(scenes, tmp_path, arguments, message):
+    folder = tmp_path / "in" / "rgb"
+    arguments = [a.replace("IN", str(folder)) for a in arguments]
+    values = {"images": str(folder), "out": str(tmp_path / "out")} | dict(a[2:].split("=", 1) for a in arguments)
+    descriptions = {m: values[m] for m in ("depth", "normal", "mask") if m in values}
+    numbers = {k: int(values[k]) for k in ("batch", "size", "worker", "workers") if k in values}
+    with pytest.raises(UsageError, match=message) as caught:
+        label.label(values["images"], values["out"], descriptions, **numbers)
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_an_expert_that_always_fails_ends_in_an_error(scenes, tmp_path):
+    with pytest.raises(RunError, match="7 labels failed, listed in .*normal of 0/000.png: depth .*cannot be read"):
+        label.label(str(tmp_path / "in" / "rgb"), str(tmp_path / "out"), {"normal": "from-depth"})
