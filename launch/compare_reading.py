@@ -1,6 +1,6 @@
 """How fast are stored latents read? This package's files against HDF5 files of the official code's layout.
 
-python launch/compare_reading.py [folder for 2.8 GB of files]
+python -m launch.compare_reading [folder for 2.8 GB of files]
 
 Both hold the same 2,000 random latents of the shapes of XL/2 with features and are read through the same Grain
 pipeline in the same random order, in batches of 256. HDF5 holds float32, one file per modality, one data set per key.
@@ -125,7 +125,7 @@ def compare(folder: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) > 1:
-        print("error: at most one argument, a folder: launch/compare_reading.py [folder]", file=sys.stderr)
+        print("error: at most one argument, a folder: launch.compare_reading [folder]", file=sys.stderr)
         return 2
     flags.FLAGS(sys.argv[:1])  # Grain's workers want them parsed
     place = Path(tempfile.mkdtemp(dir=arguments[0] if arguments else None))

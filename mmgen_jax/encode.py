@@ -19,8 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 from etils import epath
-from ml_collections import ConfigDict, config_flags
-from safetensors.numpy import load as parse_safetensors
+from ml_collections import ConfigDict
 from safetensors.numpy import save as dump_safetensors
 
 from mmgen_jax import encoding, errors, files, recipe, settings, sharding
@@ -28,9 +27,7 @@ from mmgen_jax.data import latent_shards, latents, tiles
 from mmgen_jax.data.latent_layout import Layout
 from mmgen_jax.data.latents import Info
 from mmgen_jax.errors import UsageError, choice
-from mmgen_jax.models import autoencoders
 from mmgen_jax.models.dino import Dino
-from mmgen_jax.models.dino import load as load_dino
 from mmgen_jax.models.vae import Autoencoder
 from mmgen_jax.telemetry import say
 
@@ -58,15 +55,6 @@ def digest(tree: object) -> str:
     return sha.hexdigest()[:16]
 
 
-def load_autoencoder(config: ConfigDict, folder: epath.Path) -> Autoencoder:
-    """The config's autoencoder; one that is fitted is that of the latents already begun in the folder, if any."""
-    stored = folder / latents.AUTOENCODER_FILE
-    if config.autoencoder.name != "patch_pca" or not stored.exists():
-        return recipe.make_autoencoder(config)
-    spec = {"name": config.autoencoder.name, "factor": config.autoencoder.factor}
-    return autoencoders.rebuild(spec, config.data.modalities, parse_safetensors(stored.read_bytes()))
-
-
 def load_features(config: ConfigDict) -> Dino | None:
     """What computes the features, if they are to be stored; raises UsageError for settings that do not fit."""
     for name in ("features", "rgb"):
@@ -76,7 +64,7 @@ def load_features(config: ConfigDict) -> Dino | None:
         return None
     if not config.features.path:
         raise UsageError("config key encode.features is True; it needs features.path, which is empty")
-    return load_dino(config.features.path, dtype=config.features.dtype)
+    return recipe.load_dino(config)
 
 
 def make_info(config: ConfigDict, splits: Sequence[str], autoencoder: Autoencoder, dino: Dino | None) -> Info:
@@ -131,7 +119,7 @@ def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int
     mesh = sharding.make_mesh()
     sharding.check_batch(config.encode.batch, mesh, "encode.batch")
     folder = epath.Path(out)
-    autoencoder, dino = load_autoencoder(config, folder), load_features(config)
+    autoencoder, dino = recipe.make_autoencoder(config, folder), load_features(config)
     splits_info = tfds.builder_from_directory(tiles.find_dataset(config.data.dir)).info.splits
     known = sorted(name for name, found in splits_info.items() if found.num_examples)
     splits = [choice("--splits", split, known) for split in splits or known]
@@ -165,12 +153,11 @@ def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int
 
 
 def _define_flags() -> None:
-    config_flags.DEFINE_config_file("config", None, "Recipe, a file in configs/.", lock_config=True)
-    flags.DEFINE_string("out", None, "Folder that the latents are written to.")
+    errors.define_config()
+    flags.DEFINE_string("out", None, "Folder that the latents are written to.", required=True)
     flags.DEFINE_list("splits", [], "Splits of the tiles to encode; default: all.")
     flags.DEFINE_integer("worker", 0, "Number of this process, from 0.")
     flags.DEFINE_integer("workers", 1, "Processes that share the shards, each with its own --worker.")
-    flags.mark_flags_as_required(["config", "out"])
 
 
 def main(argv: list[str]) -> None:

@@ -47,12 +47,17 @@ class _ConfigFile(flags.ArgumentParser):
         return config
 
 
-def define_flags() -> None:
-    """Defines --config and --workdir, which all entry points share."""
+def define_config() -> None:
+    """Defines --config."""
     config_flags.DEFINE_config_file("config", None, "Recipe, a file in configs/.", lock_config=True)
     flags.FLAGS["config"].parser = _ConfigFile(flags.FLAGS["config"].parser)
-    flags.DEFINE_string("workdir", None, "Folder of one run, or the name of a bundled model.")
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flag_as_required("config")
+
+
+def define_flags() -> None:
+    """Defines --config and --workdir, which most entry points share."""
+    define_config()
+    flags.DEFINE_string("workdir", None, "Folder of one run, or the name of a bundled model.", required=True)
     flags.register_validator("workdir", lambda name: name != "", "it must name a folder or a bundled model")
 
 

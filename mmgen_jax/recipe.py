@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
+from safetensors.numpy import load as parse_safetensors
 
 from mmgen_jax import architecture as architectures
 from mmgen_jax import bundles, flow
 from mmgen_jax.architecture import Architecture
 from mmgen_jax.conditioning import TIME_SAMPLERS, parse_mix
-from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data import latents, pipeline, tiles
 from mmgen_jax.data.training import TrainData
 from mmgen_jax.errors import UsageError
 from mmgen_jax.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.modalities import to_array
-from mmgen_jax.models import autoencoder_kl, dino, vae
+from mmgen_jax.models import autoencoder_kl, autoencoders, dino, vae
 from mmgen_jax.train_step import Objective
 
 FIT_TILES = 4096  # that the patch_pca autoencoder is fitted on
 
 
-def make_autoencoder(config: ConfigDict) -> vae.Autoencoder:
-    """The config's autoencoder: read from a file, or fitted on tiles spread over the train split."""
+def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") -> vae.Autoencoder:
+    """The config's autoencoder: read from a file, or fitted on tiles spread over the train split.
+
+    One that was fitted for the latents in a folder is kept there, and is taken from there.
+    """
     names, chosen = config.data.modalities, config.autoencoder
     if chosen.name == "identity":
         return vae.Identity(names, chosen.factor)
     if chosen.name == "kl":
         if not chosen.path:
             raise UsageError('config key autoencoder.name is "kl"; it needs autoencoder.path, which is empty')
-        return autoencoder_kl.load(chosen.path, names, dtype=chosen.dtype)
+        found = autoencoder_kl.load(chosen.path, names, dtype=chosen.dtype)
+        if found.factor != chosen.factor:
+            raise UsageError(f"config key autoencoder.factor is {chosen.factor}; {chosen.path} has {found.factor}")
+        return found
+    fitted = epath.Path(latents_folder) / latents.AUTOENCODER_FILE
+    if latents_folder and fitted.exists():
+        spec = {"name": chosen.name, "factor": chosen.factor}
+        return autoencoders.rebuild(spec, names, parse_safetensors(fitted.read_bytes()))
     total = len(tiles.read_tiles(config.data.dir, config.data.train_split))
     spread = np.linspace(0, total - 1, min(FIT_TILES, total)).round().astype(int)
     batch = pipeline.load(config.data.dir, config.data.train_split, names, config.data.image_size, spread)
@@ -62,8 +74,10 @@ def make_architecture(config: ConfigDict, workdir: epath.Path, data: TrainData) 
     else:
         empty = np.zeros((0, 3), np.uint8)
         palette = data.palette if data.palette is not None else empty
-        return architectures.from_config(config, make_autoencoder(config), data.class_names, palette, data.regions)
+        autoencoder = make_autoencoder(config, config.data.latents)
+        return architectures.from_config(config, autoencoder, data.class_names, palette, data.regions)
     bundles.check_latents(config, stored, where)
+    stored = _with_facts(stored, data)
     wanted = architectures.from_config(
         config,
         _stored_autoencoder(config, stored),
@@ -75,6 +89,16 @@ def make_architecture(config: ConfigDict, workdir: epath.Path, data: TrainData) 
     if conflict:
         raise UsageError(f"{where} holds another architecture: the config's {conflict}")
     return wanted
+
+
+def _with_facts(stored: Architecture, data: TrainData) -> Architecture:
+    """A stored architecture with what the data tell and it does not: converted ones number their classes."""
+    count = len(stored.class_names)
+    if data.class_names and len(data.class_names) == count and stored.class_names == tuple(map(str, range(count))):
+        stored = dataclasses.replace(stored, class_names=data.class_names)
+    if data.palette is not None and not len(stored.palette):
+        stored = dataclasses.replace(stored, palette=data.palette, regions=data.regions)
+    return stored
 
 
 def make_objective(config: ConfigDict) -> Objective:
@@ -92,7 +116,30 @@ def make_objective(config: ConfigDict) -> Objective:
 
 def make_inputs(config: ConfigDict, autoencoder: vae.Autoencoder) -> Inputs:
     """How batches become latents and features."""
-    online = config.features.source == "online"
-    extractor = dino.load(config.features.path, dtype=config.features.dtype) if online else None
+    if config.data.latents:
+        _check_latents(config, autoencoder)
     kind = LatentInputs if config.data.latents else TileInputs
-    return kind(autoencoder, extractor)
+    return kind(autoencoder, load_dino(config) if config.features.source == "online" else None)
+
+
+def _check_latents(config: ConfigDict, autoencoder: vae.Autoencoder) -> None:
+    """Raises UsageError unless the stored latents are those of this autoencoder, as far as they tell."""
+    info = latents.read_info(config.data.latents)
+    known = json.loads(json.dumps(autoencoder.spec))
+    for key, found in info.autoencoder.items():
+        if known.get(key) != found:
+            raise UsageError(
+                f"{config.data.latents} has latents of an autoencoder whose {key} is {found!r}; "
+                f"the model's is {known.get(key)!r}"
+            )
+    for m, channels in info.layout.modalities:
+        if m in autoencoder.channels and autoencoder.channels[m] != channels:
+            raise UsageError(
+                f"{config.data.latents} has {channels} channels of {m}; the model has {autoencoder.channels[m]}"
+            )
+
+
+def load_dino(config: ConfigDict) -> dino.Dino:
+    """DINOv2 with one patch for each of the model's tokens."""
+    grid = config.data.image_size // (config.autoencoder.factor * config.model.patch)
+    return dino.load(config.features.path, dtype=config.features.dtype, grid=grid)

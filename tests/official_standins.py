@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import golden_arrays as golden
+import h5py
 import numpy as np
 
 from mmgen_jax import torch_write
@@ -22,6 +24,7 @@ def write(folder: Path) -> None:
     entries = {"model": weights, "ema": weights, "opt": {"state": state}, "args": args, "steps": 600_000}
     torch_write.write(folder / "0600000.pt", entries)
     torch_write.write(folder / "last.pt", _one_modality(weights))
+    _write_latents(folder / "official")
 
 
 def _one_modality(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -34,3 +37,17 @@ def _one_modality(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         for layer in ("linear", "adaLN_modulation.1"):
             new[f"final_layer.{layer}.{part}"] = weights[f"lis_final_layer.0.{layer}.{part}"]
     return new
+
+
+def _write_latents(folder: Path, count: int = 8) -> None:
+    """train.jsonl and HDF5 files as the official code writes them, of 8 x 8 latents."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    keys = [f"n01440764/{i}.JPEG" for i in range(count)]
+    lines = [{"path_rel_rgb": key, "cat": "tench", "idx_cat": 0} for key in keys]
+    (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shapes = dict.fromkeys(("rgb", "depth", "normal", "mask"), (4, 8, 8, 2)) | {"dinov2": (16, 24)}
+    for name, shape in shapes.items():
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            for key in keys:
+                file[key] = rng.uniform(0.1, 1, shape).astype(np.float32)

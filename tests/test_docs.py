@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import image_trees
+import official_standins
 import pytest
 
 ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.M | re.S)
 
@@ -27,6 +30,27 @@ TRAIN = [
 ]
 SAMPLE = ["--config.sample.n=2", "--config.sample.steps=2", "--config.sample.batch=2"]
 EVALUATE = [*SAMPLE, "--config.evaluate.n=8", "--config.evaluate.samples=8", "--config.evaluate.steps=2"]
+# What a reader would name by its hub id, and networks that fit it: the golden model, which stands for the released one.
+FROZEN = [
+    "--config.data.image_size=64",
+    "--config.data.workers=0",
+    f"--config.autoencoder.path={GOLDEN}/tiny_vae",
+    f"--config.features.path={GOLDEN}/tiny_dino",
+    "--config.encode.batch=8",
+    *(
+        f"--config.model.{key}={value}"
+        for key, value in {
+            "depth": 3,
+            "width": 48,
+            "heads": 4,
+            "encoder_depth": 2,
+            "projector_width": 40,
+            "feature_width": 24,
+            "dtype": "float32",
+        }.items()
+    ),
+]
+PUBLISHED = ("--config=configs/imagenet256", "--config=configs/hypersim")
 SMALLER = {
     "mmgen_jax.data.shapes": DATA,
     "mmgen_jax.train": TRAIN,
@@ -36,6 +60,17 @@ SMALLER = {
     "mmgen_jax.summary": [],
     "mmgen_jax.demo": [*SAMPLE, "--config.sample.index=0"],
     "mmgen_jax.metrics.classifier": ["--steps=2", "--scenes=16"],
+    "mmgen_jax.label": [
+        f"--depth=depth-anything:{GOLDEN}/tiny_depth_anything",
+        "--mask=precomputed:regions",
+        "--size=64",
+    ],
+    "mmgen_jax.data.folder_tiles": ["--size=64", "--test_fraction=0.4"],
+    "mmgen_jax.data.imagenet_tiles": ["--size=64"],
+    "mmgen_jax.data.hypersim_tiles": ["--size=64"],
+    "mmgen_jax.data.hdf5": [],
+    "mmgen_jax.encode": [],
+    "mmgen_jax.convert": ["--num_heads=4", "--sha256=", f"--vae={GOLDEN}/tiny_vae"],
 }
 
 
@@ -47,8 +82,12 @@ def smaller(words: list[str]) -> list[str]:
     """The command with options that make its work small."""
     module = words[2]
     assert words[:2] == ["python", "-m"] and module in SMALLER, f"no stand-in for {shlex.join(words)}"
-    own_model = any(w.startswith("--workdir=runs/") for w in words)
-    return [sys.executable, "-m", module, *words[3:], *SMALLER[module], *(NETWORK if own_model else [])]
+    extra = list(SMALLER[module])
+    if any(w.startswith(PUBLISHED) for w in words):
+        extra += FROZEN
+    elif any(w.startswith("--workdir=runs/") for w in words):
+        extra += NETWORK
+    return [sys.executable, "-m", module, *words[3:], *extra]
 
 
 def run(words: list[str], folder: Path) -> None:
@@ -64,6 +103,12 @@ def folder(tmp_path_factory) -> Path:
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "docs").mkdir()  # pages read their log there and write pictures beside it
     (folder / "docs" / "shapes-tiny.jsonl").symlink_to(ROOT / "docs" / "shapes-tiny.jsonl")
+    official_standins.write(folder)
+    image_trees.folders(folder / "own", count=12, size=64, key="{i}")
+    (folder / "own" / "rgb").rename(folder / "photos")
+    (folder / "own" / "mask").rename(folder / "regions")
+    image_trees.imagenet(folder / "imagenet", count=8, size=64)
+    image_trees.hypersim(folder, count=8, size=64)
     run(smaller("python -m mmgen_jax.data.shapes --data_dir=data/shapes32 --size=32".split()), folder)
     run(smaller("python -m mmgen_jax.train --config=configs/shapes_tiny.py --workdir=runs/a".split()), folder)
     return folder

@@ -77,8 +77,8 @@ def kl(config, monkeypatch):
     config.autoencoder.name = "kl"
     config.features.path = "dino"
     config.encode.update({"features": True, "rgb": True})
-    monkeypatch.setattr(recipe, "make_autoencoder", lambda config: gaussian())
-    monkeypatch.setattr(encode, "load_dino", lambda path, dtype: PATCHES)
+    monkeypatch.setattr(recipe, "make_autoencoder", lambda config, folder: gaussian())
+    monkeypatch.setattr(recipe, "load_dino", lambda config: PATCHES)
     return config
 
 
@@ -134,7 +134,7 @@ def test_identity_is_stored_exactly(config, tmp_path):
 def test_a_fitted_autoencoder_is_kept_with_its_latents(config, tmp_path):
     folder = tmp_path / "latents"
     encode.encode(config, folder, splits=["test"])
-    stored = encode.load_autoencoder(config, folder)
+    stored = recipe.make_autoencoder(config, folder)
     batch = pipeline.load(config.data.dir, "test", NAMES, SIZE, None)
     made = stored.moments({m: to_array(batch[m]) for m in NAMES})
     source = latents.read(folder, "test")
@@ -191,10 +191,10 @@ def test_other_settings_weights_or_tiles_are_refused(kl, tmp_path, monkeypatch):
         encode.encode(changed, folder, splits=["test"])
     with pytest.raises(UsageError, match="was begun with samples of test 24 instead of nothing"):
         encode.encode(kl, folder, splits=["train"])
-    monkeypatch.setattr(recipe, "make_autoencoder", lambda config: gaussian(seed=1))
+    monkeypatch.setattr(recipe, "make_autoencoder", lambda config, folder: gaussian(seed=1))
     with pytest.raises(UsageError, match="was begun with weights of the autoencoder "):
         encode.encode(kl, folder, splits=["test"])
-    monkeypatch.setattr(recipe, "make_autoencoder", lambda config: gaussian())
+    monkeypatch.setattr(recipe, "make_autoencoder", lambda config, folder: gaussian())
     other = shutil.copytree(kl.data.dir, tmp_path / "tiles")
     info = next(other.rglob("dataset_info.json"))
     info.write_text(info.read_text() + "\n")
@@ -204,7 +204,7 @@ def test_other_settings_weights_or_tiles_are_refused(kl, tmp_path, monkeypatch):
 
 
 def test_numbers_that_do_not_fit_are_named_and_nothing_is_left(kl, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "make_autoencoder", lambda config: gaussian(scale=3.0))  # exp() of it
+    monkeypatch.setattr(recipe, "make_autoencoder", lambda config, folder: gaussian(scale=3.0))  # exp() of it
     first = tiles.read_tiles(kl.data.dir, "test")[0]["key"].decode()
     with pytest.raises(UsageError, match=f"of '{first}' reaches .*, which float16 cannot hold; bfloat16 can"):
         encode.encode(kl, tmp_path / "latents", splits=["test"])
@@ -292,3 +292,18 @@ def test_stable_diffusions_autoencoder_as_diffusers_has_it(config, tmp_path):
             posterior = original.encode(torch.from_numpy(image[None].copy())).latent_dist
         expected = torch.cat([posterior.mean, posterior.std], 1)[0].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(found[m].astype(np.float32), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_features_are_those_of_dinov2(config, tmp_path):
+    path = str(epath.Path(__file__).parent / "golden" / "tiny_dino")
+    config.autoencoder.update({"name": "identity", "factor": 4})
+    config.features.update({"path": path, "dtype": "float32"})
+    config.encode.update({"features": True, "batch": 8})
+    encode.encode(config, tmp_path / "latents", splits=["test"])
+    source = latents.read(tmp_path / "latents", "test")
+    pixels = np.stack([tile(config, "test", i)["rgb"] for i in range(8)])
+    expected = np.asarray(jax.jit(lambda dino, x: dino(x))(recipe.load_dino(config), to_array(pixels)))
+    found = np.stack([source[i]["features"] for i in range(8)]).astype(np.float32)
+    tokens = (SIZE // config.autoencoder.factor // config.model.patch) ** 2
+    assert found.shape == (8, tokens, 24)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)

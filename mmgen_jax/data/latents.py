@@ -211,10 +211,12 @@ class Select(grain.MapTransform):
                 f"config key data.modalities has {', '.join(missing)}; the latents have {', '.join(info.modalities)}"
             )
         source, width = config.features.source, config.model.feature_width
-        if source == "stored" and (layout.features is None or layout.features[1] != width):
-            found = "no features" if layout.features is None else f"features of width {layout.features[1]}"
+        tokens = (layout.size // config.model.patch) ** 2
+        if source == "stored" and layout.features != (tokens, width):
+            found = "no features" if layout.features is None else "{} features of width {}".format(*layout.features)
             raise UsageError(
-                f'config key features.source is "stored" and model.feature_width {width}; the latents have {found}'
+                f'config key features.source is "stored" and model.feature_width {width}, for {tokens} tokens; '
+                f"the latents have {found}"
             )
         if source == "online" and not layout.pixels:
             raise UsageError(

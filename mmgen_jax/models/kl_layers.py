@@ -30,7 +30,6 @@ class KLConfig:
       scaling_factor, shift_factor: latents as the transformer sees them are (z - shift) * scaling.
       use_quant_conv, use_post_quant_conv: 1 x 1 convolutions around the latents.
       mid_block_add_attention: attention at the coarsest resolution.
-      sample_size: side of an image tile, for tiled decoding.
     """
 
     in_channels: int = 3
@@ -44,7 +43,6 @@ class KLConfig:
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
-    sample_size: int = 256
 
     def __post_init__(self):
         for width in self.block_out_channels:

@@ -15,7 +15,7 @@ from mmgen_jax.data import latent_shards, latents, pipeline
 from mmgen_jax.data.latent_layout import Layout, check_range
 from mmgen_jax.errors import UsageError
 
-LAYOUT = Layout((("rgb", 4), ("depth", 2), ("mask", 1)), size=3, dtype="float16", features=(5, 7), pixels=24)
+LAYOUT = Layout((("rgb", 4), ("depth", 2), ("mask", 1)), size=3, dtype="float16", features=(9, 7), pixels=24)
 
 
 def sample(seed: int, layout: Layout = LAYOUT) -> dict[str, np.ndarray]:
@@ -71,7 +71,7 @@ def test_the_bytes_are_those_of_the_description():
     crc, class_id, bits, length = struct.unpack_from("<IiIH", data := record(0))
     assert (class_id, bits, length) == (-1, 0b111, len("folder/0.png")) and crc == zlib.crc32(data[4:])
     assert data[16:] == b"".join(value.tobytes() for value in values.values()) + b"folder/0.png"
-    assert LAYOUT.sample_bytes == {"rgb": 144, "depth": 72, "mask": 36, "features": 70, "rgb_pixels": 1728}
+    assert LAYOUT.sample_bytes == {"rgb": 144, "depth": 72, "mask": 36, "features": 126, "rgb_pixels": 1728}
 
 
 def test_absent_modalities_are_zeros():
@@ -255,7 +255,7 @@ def test_bfloat16_reaches_the_batch(tmp_path, workers):
     batch = next(pipeline.batches(latents.read(tmp_path / "latents", "train"), (select,), 10, seed=0, workers=workers))
     assert sorted(batch) == ["class_id", "features", "mask", "present", "rgb", "rgb_pixels"]
     assert batch["rgb"].dtype == ml_dtypes.bfloat16 and batch["rgb"].shape == (10, 3, 3, 8)
-    assert batch["present"].shape == (10, 2) and batch["features"].shape == (10, 5, 7)
+    assert batch["present"].shape == (10, 2) and batch["features"].shape == (10, 9, 7)
     assert {x.tobytes() for x in batch["rgb"]} == {sample(i, layout)["rgb"].tobytes() for i in range(10)}
 
 
@@ -263,6 +263,7 @@ def test_what_training_wants_is_checked(tiny_config):
     config = tiny_config
     config.data.image_size, config.data.modalities = 24, ("rgb", "mask")
     config.autoencoder.update({"name": "identity", "factor": 8})
+    config.model.patch = 1  # 3 x 3 tokens
     info = make_info()
     assert latents.Select.checked(info, config) == latents.Select(LAYOUT, ("rgb", "mask"))
     for changes, extra in (({"source": "stored"}, "features"), ({"source": "online"}, "rgb_pixels")):
@@ -273,8 +274,9 @@ def test_what_training_wants_is_checked(tiny_config):
     other = dataclasses.replace(info, autoencoder={"name": "kl", "factor": 8})
     cases = (
         (bare, "features.source", "online", "the latents have no rgb pixels"),
-        (bare, "features.source", "stored", "model.feature_width 7; the latents have no features"),
-        (info, "model.feature_width", 768, "model.feature_width 768; the latents have features of width 7"),
+        (bare, "features.source", "stored", "for 9 tokens; the latents have no features"),
+        (info, "model.feature_width", 768, "width 768, for 9 tokens; the latents have 9 features of width 7"),
+        (info, "model.patch", 3, "width 7, for 1 tokens; the latents have 9 features of width 7"),
         (info, "data.image_size", 32, "config key data.image_size is 32; the latents have 24"),
         (info, "autoencoder.factor", 4, "config key autoencoder.factor is 4; the latents have 8"),
         (other, "autoencoder.name", "identity", "config key autoencoder.name is 'identity'; the latents have 'kl'"),

@@ -2,8 +2,8 @@
 
 python tests/golden/make_components.py     needs requirements-experts.txt
 
-The guides' commands run on them where a reader would name the released weights. `components.npz` holds what the original
-libraries compute with them, so that parity is tested also where torch is not installed.
+The guides' commands run on them where a reader would name the released weights. `components.npz` holds what the
+original libraries compute with them, so that parity is tested also where torch is not installed.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ def randomise(model: torch.nn.Module) -> torch.nn.Module:
     """Weights large enough that every layer matters to the output."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, p in model.named_parameters():
+        for p in model.parameters():
             noise = torch.randn(p.shape, generator=generator)
             scale = 0.1 if p.ndim < 2 else (p[0].numel()) ** -0.5
             p.copy_(p + scale * noise if p.ndim < 2 else scale * noise)
@@ -51,7 +51,8 @@ def main() -> None:
             arrays[f"vae/{name}"] = value.permute(0, 2, 3, 1).numpy()
 
         shape = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "mlp_ratio": 2}
-        dino = randomise(Dinov2Model(Dinov2Config(image_size=56, patch_size=14, **shape)))
+        # As wide as the features that the golden model aligns with.
+        dino = randomise(Dinov2Model(Dinov2Config(image_size=56, patch_size=14, **shape | {"hidden_size": 24})))
         dino.save_pretrained(HERE / "tiny_dino")
         pixels = rng.normal(size=(2, 56, 56, 3)).astype(np.float32)  # normalised, at the native grid
         tokens = dino(torch.from_numpy(pixels).permute(0, 3, 1, 2)).last_hidden_state[:, 1:]

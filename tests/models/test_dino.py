@@ -81,7 +81,7 @@ def test_facebookresearch_names(tiny, tmp_path, chunked):
                 one = one[None]
             name_i = name.format(i)
             flat[name_i.replace(f"blocks.{i}.", f"blocks.0.{i}.") if chunked else name_i] = one
-    flat["mask_token"] = np.zeros((1, 16), np.float32)
+    flat["mask_token"] = np.zeros((1, 24), np.float32)
     np.savez(tmp_path / "dino.npz", **flat)
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 2}))
     found = dino.load(tmp_path / "dino.npz")
@@ -133,5 +133,5 @@ def test_what_does_not_fit_is_named(tiny, tmp_path):
         dino_names.to_params({k: v for k, v in state.items() if k != "blocks.1.attn.proj.bias"}, tiny.config, "x")
     with pytest.raises(UsageError, match="x: weight head.weight is not in the model"):
         dino_names.to_params(state | {"head.weight": np.zeros(1)}, tiny.config, "x")
-    with pytest.raises(UsageError, match=r"x: weight norm.bias has shape \(3,\); the model has \(16,\)"):
+    with pytest.raises(UsageError, match=r"x: weight norm.bias has shape \(3,\); the model has \(24,\)"):
         dino_names.to_params(state | {"norm.bias": np.zeros(3)}, tiny.config, "x")
