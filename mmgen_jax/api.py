@@ -24,7 +24,7 @@ from mmgen_jax.errors import UsageError, choice
 from mmgen_jax.modalities import MODALITIES
 from mmgen_jax.outputs import Outputs
 from mmgen_jax.sampler import Options, Sampler
-from mmgen_jax.sampling import SOLVERS
+from mmgen_jax.sampling import SCORE_SOLVERS, SOLVERS
 
 
 class MMGen:
@@ -104,6 +104,10 @@ class MMGen:
           UsageError: on any of these that is not allowed.
         """
         _check(n=n, steps=steps, batch=batch, seed=seed, solver=solver, guidance=guidance, given_time=given_time)
+        if solver in SCORE_SOLVERS and self.architecture.path != "linear":
+            raise UsageError(
+                f"solver is {solver!r}, which needs the linear path; the model's is {self.architecture.path}"
+            )
         n, batch = int(n), int(batch)
         low, high = guidance_interval if np.shape(guidance_interval) == (2,) else (np.nan, np.nan)
         if not low <= high:

@@ -69,6 +69,12 @@ def _reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
     sys.unraisablehook = hook
 
 
+def _flexible(folder: epath.Path) -> ocp.CheckpointManager:
+    """A manager that reads parts of states, whatever is in them."""
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+    return ocp.CheckpointManager(folder, item_names=tuple(handlers), item_handlers=handlers)
+
+
 def restore(manager: ocp.CheckpointManager, abstract: TrainState, step: int | None = None) -> tuple[TrainState, dict]:
     """State and meta of `step` (default: the latest).
 
@@ -78,10 +84,17 @@ def restore(manager: ocp.CheckpointManager, abstract: TrainState, step: int | No
       step: a step that was saved.
 
     Raises:
-      UsageError: there is no checkpoint, or not of that step, or it cannot be read.
+      UsageError: there is no checkpoint, or not of that step, or it cannot be read, or it is not a whole state.
     """
     step = _find(manager, step)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+    with _flexible(manager.directory) as other, _reading(other, step):
+        weights_only = "params" not in other.item_metadata(step)["state"].tree
+    if weights_only:
+        raise UsageError(
+            f"{manager.directory.parent} has averaged weights alone and cannot be continued; "
+            "start a new run from them by train.init_from, or convert the checkpoint with --optimizer"
+        )
     with _reading(manager, step):
         restored = manager.restore(step, args=args)
     return restored.state, restored.meta
@@ -95,8 +108,7 @@ def restore_ema(workdir: epath.PathLike, step: int | None = None) -> tuple[dict,
     folder = epath.Path(workdir).resolve() / FOLDER
     if not folder.exists():
         raise UsageError(f"no checkpoint in {folder}")
-    handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
-    with ocp.CheckpointManager(folder, item_names=tuple(handlers), item_handlers=handlers) as manager:
+    with _flexible(folder) as manager:
         step = _find(manager, step)
         with _reading(manager, step):
             stored = manager.item_metadata(step)["state"].tree["ema"]

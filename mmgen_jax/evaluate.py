@@ -192,7 +192,7 @@ def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
     stored = architectures.load(bundles.locate(workdir))
     bundles.check_config(config, stored, workdir)
     names = tiles.class_names(config.data.dir)
-    if names != stored.class_names:
+    if names and names != stored.class_names:  # scenes without classes are scored all the same
         raise UsageError(f"data.dir {config.data.dir!r} has the classes {names[:8]}; the model {workdir!r} has others")
     path = _output(out, workdir)
     files.check_place(path, "--out", folder=False)

@@ -20,25 +20,21 @@ class Preview:
 
     Calling it with (params, step) writes `workdir/samples/<step>.png` and returns that picture, uint8 [H, W, 3]:
     above, one joint sample of each of the first classes; below, predictions from held-out images of the first modality.
-    How they are sampled stands in the config's `sample` section.
+    How they are sampled stands in the config's `sample` section. Without tiles (`data.dir` empty) only the upper row.
     """
 
     def __init__(self, architecture: Architecture, config: ConfigDict, workdir: epath.PathLike):
         self._sampler = Sampler(architecture)
         self._options = Options.from_config(config)
         self._folder = epath.Path(workdir) / "samples"
-        count = min(COUNT, len(tiles.read_tiles(config.data.dir, config.data.test_split)))
-        batch = pipeline.load(
-            config.data.dir, config.data.test_split, architecture.modalities, config.data.image_size, range(count)
-        )
-        self._arrays = {m: to_array(batch[m]) for m in architecture.modalities}
+        self._given = _held_out(architecture, config) if config.data.dir and len(architecture.modalities) > 1 else {}
 
     def __call__(self, params: Params, step: int) -> np.ndarray:
-        a, first = self._sampler.architecture, next(iter(self._arrays))
-        count = len(self._arrays[first])
-        rows = [self._sheet(params, np.arange(count) % max(len(a.class_names), 1), {})]
-        if len(self._arrays) > 1:
-            rows.append(self._sheet(params, np.full(count, a.null_class), {first: self._arrays[first]}))
+        a = self._sampler.architecture
+        rows = [self._sheet(params, np.arange(COUNT) % max(len(a.class_names), 1), {})]
+        if self._given:
+            count = len(next(iter(self._given.values())))
+            rows.append(self._sheet(params, np.full(count, a.null_class), self._given))
         picture = np.concatenate(rows)
         self._folder.mkdir(parents=True, exist_ok=True)
         pictures.save_png(self._folder / f"{step:08d}.png", picture)
@@ -49,3 +45,11 @@ class Preview:
         arrays = self._sampler(params, class_id, given, self._options, label="preview") | given
         shown = {m: MODALITIES[m].picture(MODALITIES[m].value(arrays[m], a.palette), a.palette) for m in a.modalities}
         return pictures.sheet(shown, given=tuple(given))
+
+
+def _held_out(architecture: Architecture, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Arrays of the first modality of the first held-out tiles."""
+    first, data = architecture.modalities[:1], config.data
+    count = min(COUNT, len(tiles.read_tiles(data.dir, data.test_split)))
+    batch = pipeline.load(data.dir, data.test_split, first, data.image_size, range(count))
+    return {m: to_array(batch[m]) for m in first}

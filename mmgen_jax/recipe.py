@@ -116,13 +116,11 @@ def make_objective(config: ConfigDict) -> Objective:
 
 def make_inputs(config: ConfigDict, autoencoder: vae.Autoencoder) -> Inputs:
     """How batches become latents and features."""
-    if config.data.latents:
-        _check_latents(config, autoencoder)
     kind = LatentInputs if config.data.latents else TileInputs
     return kind(autoencoder, load_dino(config) if config.features.source == "online" else None)
 
 
-def _check_latents(config: ConfigDict, autoencoder: vae.Autoencoder) -> None:
+def check_latents(config: ConfigDict, autoencoder: vae.Autoencoder) -> None:
     """Raises UsageError unless the stored latents are those of this autoencoder, as far as they tell."""
     info = latents.read_info(config.data.latents)
     known = json.loads(json.dumps(autoencoder.spec))

@@ -12,7 +12,7 @@ from mmgen_jax.flow import PATHS
 from mmgen_jax.modalities import NAMES
 from mmgen_jax.models import autoencoders
 from mmgen_jax.models.mmdit import DTYPES, REMAT
-from mmgen_jax.sampling import SOLVERS
+from mmgen_jax.sampling import SCORE_SOLVERS, SOLVERS
 
 Rule = tuple[Callable[[object], bool], str]
 
@@ -179,8 +179,8 @@ def validate(config: ConfigDict) -> None:
         # Both rest on the variance or the score of the linear path.
         for key, used in (
             ("model.precondition", config.model.precondition),
-            ("sample.solver", config.sample.solver == "euler_maruyama"),
-            ("evaluate.solver", config.evaluate.solver == "euler_maruyama"),
+            ("sample.solver", config.sample.solver in SCORE_SOLVERS),
+            ("evaluate.solver", config.evaluate.solver in SCORE_SOLVERS),
         ):
             if used:
                 raise UsageError(f"config key {key} is {entries[key]!r}, which needs objective.path = linear")

@@ -141,6 +141,8 @@ def train(config: ConfigDict, workdir: str) -> None:
     sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
     data = open_data(config)
     architecture = recipe.make_architecture(config, workdir, data)
+    if config.data.latents:
+        recipe.check_latents(config, architecture.autoencoder)
     objective = recipe.make_objective(config)
     inputs = recipe.make_inputs(config, architecture.autoencoder)
     tx = make_optimizer(config.optim, config.train.steps)

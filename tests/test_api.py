@@ -1,5 +1,6 @@
 """MMGen on a model with random weights."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -211,3 +212,12 @@ def test_export_makes_a_folder_that_loads(model_dir, tmp_path):
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UsageError, match="holds no model; allowed"):
         export.export(model_dir, tmp_path / "full")
+
+
+def test_a_solver_that_needs_the_score_is_refused_on_another_path(model):
+    architecture = dataclasses.replace(model.architecture, path="cosine")
+    other = MMGen(architecture, tiny_model.build()[1])
+    with pytest.raises(
+        UsageError, match="solver is 'euler_maruyama', which needs the linear path; the model's is cosine"
+    ):
+        other.generate(solver="euler_maruyama")

@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mmgen_jax import checkpoint, train
+from mmgen_jax import bundles, checkpoint, train, weights
 from mmgen_jax.errors import RunError, UsageError
 
 # Losses of steps 1 and 4. Renew after a deliberate change of model, data or randomness: run this file
@@ -247,3 +247,27 @@ def test_sigterm_saves_and_the_same_command_resumes(tiles_dir, tmp_path):
             break
     process.kill()
     assert line.startswith(f"step {step + 1}/")
+
+
+def test_a_vanished_source_does_not_keep_a_run_from_going_on(tiny_config, tmp_path):
+    tiny_config.train.steps = 1
+    train.train(tiny_config, tmp_path / "base")
+    tiny_config.train.init_from = str(tmp_path / "base")
+    train.train(tiny_config, tmp_path / "tuned")
+    (tmp_path / "base").rename(tmp_path / "gone")
+    tiny_config.train.steps = 2
+    train.train(tiny_config, tmp_path / "tuned")
+    assert sorted(losses(tmp_path / "tuned")) == [1, 2]
+
+
+def test_the_name_of_a_bundled_model_is_no_workdir(tiny_config):
+    with pytest.raises(UsageError, match="workdir is 'shapes-tiny', the name of a bundled model"):
+        train.train(tiny_config, "shapes-tiny")
+
+
+def test_checkpoints_count_where_a_workdir_also_has_an_export(tiny_config, tmp_path):
+    tiny_config.train.steps = 1
+    train.train(tiny_config, tmp_path)
+    architecture, params = bundles.load(tmp_path)
+    weights.save_params(tmp_path / bundles.WEIGHTS_FILE, jax.tree.map(lambda p: 0 * p, params))
+    jax.tree.map(np.testing.assert_array_equal, bundles.load(tmp_path)[1], params)

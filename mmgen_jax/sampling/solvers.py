@@ -101,6 +101,9 @@ SOLVERS: dict[str, tuple[Callable, Callable[[int], jax.Array], bool]] = {
 }
 
 
+SCORE_SOLVERS = ("euler_maruyama",)  # they need the score, which is known on the linear path
+
+
 def _ordered(x: Mapping[str, jax.Array], names: tuple[str, ...]) -> Latents:
     """The dict in the order of `names`: JAX sorts the keys of every dict that passes through a scan or a jit."""
     return {name: x[name] for name in names}
