@@ -4,6 +4,7 @@ python -m launch.compare_reading [folder for 2.8 GB of files]
 
 Both hold the same 2,000 random latents of the shapes of XL/2 with features and are read through the same Grain
 pipeline in the same random order, in batches of 256. HDF5 holds float32, one file per modality, one data set per key.
+Tiles of rendered scenes at 256 pixels are read for comparison: what training without latents has to decode.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import h5py
 import numpy as np
 from absl import flags
 
-from mmgen_jax.data import hdf5, latents, pipeline
+from mmgen_jax.data import hdf5, latents, pipeline, shapes, tiles
 from mmgen_jax.data.latent_layout import FEATURES
 from mmgen_jax.modalities import NAMES
 
@@ -78,15 +79,17 @@ def batches(source: Sequence, transforms: Sequence[grain.MapTransform], workers:
     return pipeline.batches(source, transforms, BATCH, seed=0, workers=workers)
 
 
-def steady(source: Sequence, transforms: Sequence[grain.MapTransform], workers: int) -> float:
+def steady(
+    source: Sequence, transforms: Sequence[grain.MapTransform], workers: int, first: int = FIRST, count: int = COUNT
+) -> float:
     """Samples/s once reading is under way, files in memory."""
     stream = batches(source, transforms, workers)
-    for _ in itertools.islice(stream, FIRST):
+    for _ in itertools.islice(stream, first):
         pass
     began = time.perf_counter()
-    for _ in itertools.islice(stream, COUNT):
+    for _ in itertools.islice(stream, count):
         pass
-    return COUNT * BATCH / (time.perf_counter() - began)
+    return count * BATCH / (time.perf_counter() - began)
 
 
 def cold(source: Sequence, transforms: Sequence[grain.MapTransform], folder: Path) -> float:
@@ -120,6 +123,10 @@ def compare(folder: Path) -> None:
             print(f"{name:<18}{case:<18}{rate:>10.0f}{rate * numbers * itemsize / 1e6:>8.0f}{rate / BATCH:>17.2f}")
         rates[name] = cases
     new, old = rates.values()
+    directory = shapes.build(str(folder / "tiles"), shapes.Recipe(size=256, train=BATCH, test=1))
+    source, transforms = tiles.read_tiles(directory, "train"), (pipeline.Select(NAMES, 256),)
+    print("\ntiles of 256 pixels, four PNG each:", end="")
+    print(", ".join(f" {steady(source, transforms, n, 2, 4):.0f} samples/s with {n} workers" for n in WORKERS))
     print("\nsamples/s, latents over HDF5: " + ", ".join(f"{case} {new[case] / old[case]:.2f}" for case in new))
 
 

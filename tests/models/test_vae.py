@@ -6,7 +6,7 @@ import pytest
 from mmgen_jax.data.shapes import scene_pixels
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import NAMES, to_array
-from mmgen_jax.models import vae
+from mmgen_jax.models import autoencoders, vae
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_modality_that_no_tile_has_is_named(images):
 
 def test_arrays_rebuild_the_autoencoder(images):
     fitted = vae.fit_patch_pca(images, 4, {"rgb": 8, "depth": 4, "normal": 8, "mask": 8}, 0.5)
-    again = vae.from_arrays("patch_pca", NAMES, 4, fitted.arrays)
+    again = autoencoders.rebuild(fitted.spec, NAMES, fitted.arrays)
     for m, z in fitted.encode(images).items():
         np.testing.assert_array_equal(z, again.encode(images)[m])
     with pytest.raises(UsageError, match="autoencoder.name is 'other'; allowed: identity, patch_pca"):
