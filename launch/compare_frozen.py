@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 
@@ -27,7 +28,7 @@ from mmgen_jax import architecture as architectures
 from mmgen_jax import recipe, sharding
 from mmgen_jax.inputs import LatentInputs, TileInputs
 from mmgen_jax.modalities import NAMES
-from mmgen_jax.models import autoencoder_kl, dino, dino_names
+from mmgen_jax.models import autoencoder_kl, dino
 from mmgen_jax.train_state import init_state, make_optimizer
 from mmgen_jax.train_step import make_train_step
 
@@ -94,9 +95,9 @@ def features(image: np.ndarray) -> dino.Dino:
     """Prints parity and speed of DINOv2 ViT-B/14 at 224 pixels; returns it."""
     torch.manual_seed(0)
     theirs = Dinov2Model(Dinov2Config(image_size=224, patch_size=14)).eval()
-    state = dino_names.official({name: value.numpy() for name, value in theirs.state_dict().items()})
-    config = dino_names.guess_config(state, None)
-    ours = dino.Dino(config, dino_names.to_params(state, config, "transformers"))
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        ours = dino.load(folder)
     pixels = image[:, :224, :224]
     x = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2)
     run = jax.jit(lambda model, pixels: model.tokens(pixels))

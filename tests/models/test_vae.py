@@ -60,5 +60,5 @@ def test_arrays_rebuild_the_autoencoder(images):
     again = autoencoders.rebuild(fitted.spec, NAMES, fitted.arrays)
     for m, z in fitted.encode(images).items():
         np.testing.assert_array_equal(z, again.encode(images)[m])
-    with pytest.raises(UsageError, match="autoencoder.name is 'other'; allowed: identity, patch_pca"):
-        vae.from_arrays("other", NAMES, 4, {})
+    with pytest.raises(UsageError, match="autoencoder.name is 'other'; allowed: identity, patch_pca, kl"):
+        autoencoders.rebuild({"name": "other"}, NAMES, {})
