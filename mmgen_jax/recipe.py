@@ -36,7 +36,7 @@ def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") ->
     if chosen.name == "kl":
         if not chosen.path:
             raise UsageError('config key autoencoder.name is "kl"; it needs autoencoder.path, which is empty')
-        found = autoencoder_kl.load(chosen.path, names, dtype=chosen.dtype)
+        found = autoencoder_kl.load(chosen.path, names, chosen.dtype, chosen.chunk)
         if found.factor != chosen.factor:
             raise UsageError(f"config key autoencoder.factor is {chosen.factor}; {chosen.path} has {found.factor}")
         return found
@@ -58,7 +58,7 @@ def _stored_autoencoder(config: ConfigDict, stored: Architecture) -> vae.Autoenc
         return stored.autoencoder
     if stored.autoencoder.params is None:
         return make_autoencoder(config) if config.autoencoder.path else stored.autoencoder
-    return dataclasses.replace(stored.autoencoder, dtype=config.autoencoder.dtype)
+    return dataclasses.replace(stored.autoencoder, dtype=config.autoencoder.dtype, chunk=config.autoencoder.chunk)
 
 
 def make_architecture(config: ConfigDict, workdir: epath.Path, data: TrainData) -> Architecture:

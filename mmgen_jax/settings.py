@@ -74,6 +74,7 @@ RULES: dict[str, Rule] = {
     "autoencoder.name": _one_of(*autoencoders.NAMES),
     "autoencoder.path": TEXT,
     "autoencoder.dtype": _one_of(*DTYPES),
+    "autoencoder.chunk": _integer(1),
     "autoencoder.factor": _integer(1),
     "autoencoder.components": _tuple(_integer(1)),
     "autoencoder.whitening": _number(0, 1),

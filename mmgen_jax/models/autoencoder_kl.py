@@ -58,7 +58,8 @@ class AutoencoderKL:
       config: of the network.
       params: its float32 weights; None where a converted checkpoint came without: then only `sample` works.
       dtype: of products, "float32" or "bfloat16".
-      chunk: images that the network sees at once, which bounds its memory.
+      chunk: images that the network sees at once, on all devices together, which bounds its memory: decoding 256 x 256
+        pixels takes 0.24 GB for each in float32, encoding 0.11.
       tile: side of tiles in latent positions, for images too large to be decoded whole; 0 = whole.
     """
 
@@ -67,7 +68,7 @@ class AutoencoderKL:
     config: KLConfig
     params: Params | None
     dtype: str = "float32"
-    chunk: int = 64
+    chunk: int = 16
     tile: int = 0
 
     @property
@@ -262,7 +263,7 @@ def _guess_config(state: Mapping[str, np.ndarray]) -> KLConfig:
     )
 
 
-def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float32") -> AutoencoderKL:
+def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float32", chunk: int = 16) -> AutoencoderKL:
     """Reads a diffusers folder (or a pipeline's, with `vae/`), a .safetensors or .bin file, or a hub id.
 
     Beside a file, `config.json` is respected; without it, what shapes do not tell is Stable Diffusion's.
@@ -282,7 +283,7 @@ def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float3
         config = _guess_config(state) if stored is None else parse_config(stored, described)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{found} is no autoencoder that can be read ({error!r})") from error
-    return AutoencoderKL(modalities, config, from_names(state, config, found), dtype)
+    return AutoencoderKL(modalities, config, from_names(state, config, found), dtype, chunk)
 
 
 def from_arrays(stored: Mapping, arrays: Mapping[str, np.ndarray], modalities: tuple[str, ...]) -> AutoencoderKL:
