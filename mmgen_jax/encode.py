@@ -141,7 +141,6 @@ def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int
             config.data.modalities,
             config.data.image_size,
             mirror=config.encode.mirror,
-            workers=config.data.workers,
         )
         with contextlib.closing(samples):
             for shard in shards:

@@ -49,16 +49,14 @@ class _Subset:
 
 
 def read(
-    source: Sequence, indices: Sequence[int], modalities: tuple[str, ...], size: int, *, mirror: bool, workers: int
+    source: Sequence, indices: Sequence[int], modalities: tuple[str, ...], size: int, *, mirror: bool
 ) -> Iterator[dict]:
     """Decoded tiles at `indices`, in this order, each followed by its mirror image if these are wanted.
 
-    Close it after use, which ends its threads and workers.
+    Close it after use, which ends its threads. Decoding leaves Python's lock, so that processes would gain nothing.
     """
     dataset = grain.MapDataset.source(_Subset(source, indices)).map(_ReadTile(modalities, size))
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=os.cpu_count() or 1, prefetch_buffer_size=_AHEAD))
-    if workers:
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     with contextlib.closing(iter(dataset)) as stream:
         for tile in stream:
             yield tile

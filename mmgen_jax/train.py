@@ -8,6 +8,7 @@ The same command again resumes from the newest checkpoint.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import signal
 import sys
@@ -141,6 +142,8 @@ def train(config: ConfigDict, workdir: str) -> None:
     sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
     data = open_data(config)
     architecture = recipe.make_architecture(config, workdir, data)
+    placed = jax.device_put(architecture.autoencoder, sharding.replicated(mesh))  # once, for steps and previews
+    architecture = dataclasses.replace(architecture, autoencoder=placed)
     if config.data.latents:
         recipe.check_latents(config, architecture.autoencoder)
     objective = recipe.make_objective(config)

@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 
 import image_trees
+import jax
 import numpy as np
 import pytest
 
-from mmgen_jax import MMGen, encode, train
-from mmgen_jax.data import hypersim_tiles, imagenet_tiles, tree_tiles
+from mmgen_jax import MMGen, encode, recipe, sharding, train
+from mmgen_jax.data import hypersim_tiles, imagenet_tiles, pipeline, tree_tiles
+from mmgen_jax.data.training import open_data
 from mmgen_jax.data.trees import Reading
 from mmgen_jax.errors import UsageError
+from mmgen_jax.train_state import init_state, make_optimizer
+from mmgen_jax.train_step import make_train_step
 
 GOLDEN = Path(__file__).parent / "golden"
 SIZE = 32  # 4 x 4 latents, 2 x 2 tokens
@@ -111,6 +115,35 @@ def test_features_online_are_those_that_are_stored(imagenet, tmp_path):
         train.train(config, tmp_path / source)
         histories.append([step["loss/alignment"] for step in losses(tmp_path / source)])
     np.testing.assert_allclose(histories[0], histories[1], rtol=2e-3, atol=1e-5)  # float16 of what is stored
+
+
+def test_devices_do_not_change_what_frozen_networks_compute(imagenet, tmp_path):
+    config = small("imagenet256_xl2", imagenet)
+    config.data.latents, config.features.source, config.features.dtype = "", "online", "float32"
+    config.model.dtype, config.autoencoder.chunk = "float32", 8
+    data = open_data(config)
+    architecture = recipe.make_architecture(config, tmp_path, data)
+    inputs = recipe.make_inputs(config, architecture.autoencoder)
+    batch = next(pipeline.batches(data.source, data.transforms, 8, seed=0))
+    found = []
+    for devices in (1, 8):
+        mesh, tx = sharding.make_mesh(jax.devices()[:devices]), make_optimizer(config.optim, 100)
+        where = sharding.replicated(mesh)
+        state = jax.jit(functools.partial(init_state, architecture, tx), out_shardings=where)(jax.random.key(0))
+        step = make_train_step(
+            architecture,
+            recipe.make_objective(config),
+            tx,
+            mesh,
+            seed=0,
+            accumulate=1,
+            ema_decay=0.9,
+            ema_ramp=1.0,
+        )
+        metrics = step(state, jax.device_put(inputs, where), sharding.to_global(batch, mesh))[1]
+        found.append({name: float(value) for name, value in metrics.items()})
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, rtol=5e-5, atol=1e-6, err_msg=name)
 
 
 def test_everything_online_from_tiles(imagenet, tmp_path):

@@ -83,7 +83,7 @@ def find(folder: str | Path) -> dict[str, str]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise UsageError(f"folder {str(root)!r} does not exist")
+        raise UsageError(f"folder {str(root)!r} {'is a file' if root.exists() else 'does not exist'}")
     found: dict[str, str] = {}
     for path in sorted(root.rglob("*"), key=str):
         if path.suffix.lower() in SUFFIXES:
