@@ -1,6 +1,7 @@
 """Counted flops agree with the compiler's and with a published figure."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -114,6 +115,7 @@ def test_autoencoder_agrees_with_the_compiler(unrolled):
         ("TPU v5 lite", 197e12),
         ("TPU v5", 459e12),
         ("TPU v6 lite", 918e12),
+        ("TPU7x", 2307e12),
         ("NVIDIA H200", 989e12),
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("cpu", None),
@@ -121,3 +123,9 @@ def test_autoencoder_agrees_with_the_compiler(unrolled):
 )
 def test_peaks_by_the_kinds_that_jax_reports(kind, peak):
     assert flops.peak_flops(kind) == peak
+
+
+def test_two_devices_of_one_chip_count_once():
+    devices = [types.SimpleNamespace(device_kind="TPU7x", process_index=0, coords=(i // 2, 0, 0)) for i in range(8)]
+    assert flops.total_peak(devices) == 4 * 2307e12
+    assert flops.total_peak(jax.devices()) is None
