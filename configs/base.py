@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
     config.model.feature_width = 0  # width of the features (768 for ViT-B); 0 = no projector, no alignment
     config.model.dtype = "float32"  # of matrix products: "float32" or "bfloat16"; parameters are float32
     config.model.remat = "none"  # keep for the backward pass: "none" = all, "names" = products, "full" = nothing
+    config.model.attention = "auto"  # "xla", "pallas" (a kernel for TPUs), or "auto": the fastest for these shapes
     config.model.unroll = 1  # blocks per iteration of the scan over depth; depth = no loop
     config.model.precondition = False  # True: network output scaled by the data's variance, still a velocity
 
@@ -91,7 +92,10 @@ def get_config() -> ConfigDict:
     config.train.log_every = 100
     config.train.save_every = 5_000  # checkpoints
     config.train.keep = 2  # newest checkpoints that stay
+    config.train.keep_best = 1  # besides, those of the lowest mean loss since the line of the log before them
     config.train.sample_every = 10_000  # grids of samples in workdir/samples; 0 = none
+    config.train.max_skipped = 0  # steps, since the start or resumption, that may be not finite before a run stops
+    config.train.spike_factor = 5.0  # losses above this many times their median of the last 100 steps are logged
     config.train.init_from = ""  # workdir or bundled model whose averaged parameters a new run starts from
 
     config.sample = ConfigDict()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
+
+TIME_RANGES = 4  # equal ranges of t in [0, 1] that losses are told apart by
 
 
 def squared_error(
@@ -30,6 +33,21 @@ def mean_weights(supervised: Bool[Array, "B M"]) -> Float[Array, "B M"]:
     """
     mask = supervised.astype(jnp.float32)
     return mask / jnp.maximum(mask.sum(0, keepdims=True), 1.0)
+
+
+def by_time(
+    error: Float[Array, "B M"], supervised: Bool[Array, "B M"], t: Float[Array, "B M"]
+) -> dict[str, Float[Array, "M R"]]:
+    """Sums of the supervised errors, and how many there are, in each of `TIME_RANGES` equal ranges of t.
+
+    Sums and counts, not means: they add up over parts of a batch and over steps. Range r is
+    [r / R, (r + 1) / R), and t = 1 belongs to the last one.
+    """
+    index = jnp.clip((t * TIME_RANGES).astype(jnp.int32), 0, TIME_RANGES - 1)
+    member = (index[..., None] == np.arange(TIME_RANGES)) & supervised[..., None]
+    # A select, so that an error that is not finite shows in its own range alone.
+    errors = jnp.where(member, error[..., None], 0.0).sum(0)
+    return {"by_time/error": errors, "by_time/count": member.astype(jnp.float32).sum(0)}
 
 
 def negative_cosine(features: Float[Array, "B T D"], target: Float[Array, "B T D"]) -> Float[Array, "B"]:

@@ -10,7 +10,7 @@ from mmgen_jax.conditioning import TIME_SAMPLERS
 from mmgen_jax.errors import UsageError
 from mmgen_jax.flow import PATHS
 from mmgen_jax.modalities import NAMES
-from mmgen_jax.models import autoencoders
+from mmgen_jax.models import attention, autoencoders
 from mmgen_jax.models.mmdit import DTYPES, REMAT
 from mmgen_jax.sampling import SCORE_SOLVERS, SOLVERS
 
@@ -97,6 +97,7 @@ RULES: dict[str, Rule] = {
     "model.feature_width": _integer(0),
     "model.dtype": _one_of(*DTYPES),
     "model.remat": _one_of("none", *REMAT),
+    "model.attention": _one_of(*attention.NAMES),
     "model.unroll": _integer(1),
     "model.precondition": SWITCH,
     "objective.path": _one_of(*PATHS),
@@ -121,7 +122,10 @@ RULES: dict[str, Rule] = {
     "train.log_every": _integer(1),
     "train.save_every": _integer(1),
     "train.keep": _integer(1),
+    "train.keep_best": _integer(0),
     "train.sample_every": _integer(0),
+    "train.max_skipped": _integer(0),
+    "train.spike_factor": _number(1),
     "train.init_from": TEXT,
     "sample.task": TEXT,
     "sample.class_id": TEXT,

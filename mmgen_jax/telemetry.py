@@ -12,14 +12,19 @@ from etils import epath
 from tensorboardX import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
+EVENTS_FILE = "events.jsonl"
 
 
 class Writer:
-    """Appends metrics of a run to `metrics.jsonl` and, beside it, to TensorBoard files in `tensorboard/`."""
+    """Appends metrics of a run to `metrics.jsonl` and, beside it, to TensorBoard files in `tensorboard/`.
+
+    What happens at a step, and is no row of numbers, goes to `events.jsonl`: spikes, skipped steps, summaries.
+    """
 
     def __init__(self, workdir: epath.PathLike, first_step: int):
         workdir = epath.Path(workdir)
         self._lines = (workdir / METRICS_FILE).open("a")
+        self._events = (workdir / EVENTS_FILE).open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step or None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -29,12 +34,18 @@ class Writer:
         for key, value in values.items():
             self._board.add_scalar(key, value, step)
 
+    def event(self, step: int, kind: str, values: Mapping[str, object]) -> None:
+        """`values` must be JSON."""
+        self._events.write(json.dumps({"step": step, "event": kind, **values}) + "\n")
+        self._events.flush()
+
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """`image` uint8 [H, W, 3]."""
         self._board.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
         self._lines.close()
+        self._events.close()
         self._board.close()
 
 
@@ -46,10 +57,12 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """One line per report: step, losses, samples per second, time left."""
+    """One line per report: step, losses, samples per second, share of the peak, time left."""
 
-    def __init__(self, first_step: int, last_step: int, batch: int):
+    def __init__(self, first_step: int, last_step: int, batch: int, step_flops: float, peak: float | None):
+        """`step_flops`: the model's in a step; `peak`: flop/s of all devices, None where it is not known."""
         self._last, self._batch = last_step, batch
+        self._flops, self._peak = step_flops, peak
         self._mark = (first_step, time.monotonic())
 
     def line(self, step: int, metrics: Mapping[str, float]) -> tuple[str, dict[str, float]]:
@@ -63,7 +76,12 @@ class Progress:
             f"{key.removeprefix('loss/')} {value:.4f}" for key, value in metrics.items() if key.startswith("loss")
         )
         rates = {"steps_per_second": rate, "samples_per_second": rate * self._batch}
-        speed = f"{rate:.2f} steps/s  {rate * self._batch:.0f} samples/s  left {left}"
+        rates["model_tflops"] = rate * self._flops / 1e12
+        speed = f"{rate:.2f} steps/s  {rate * self._batch:.0f} samples/s"
+        if self._peak:
+            rates["mfu"] = rate * self._flops / self._peak
+            speed += f"  {rates['mfu']:.1%} of peak"
+        speed += f"  left {left}"
         return f"step {step}/{self._last}  {losses}  {speed}", rates
 
 

@@ -10,25 +10,43 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from absl import flags
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mmgen_jax import bundles, checkpoint, errors, files, previews, recipe, settings, sharding, telemetry
+from mmgen_jax import (
+    bundles,
+    checkpoint,
+    errors,
+    files,
+    flops,
+    memory,
+    overview,
+    preemption,
+    previews,
+    profiling,
+    recipe,
+    settings,
+    sharding,
+    telemetry,
+)
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.training import open_data
-from mmgen_jax.errors import RunError, UsageError
+from mmgen_jax.errors import UsageError
+from mmgen_jax.health import Health
+from mmgen_jax.monitor import Monitor, RunSummary, summary_lines
+from mmgen_jax.profiling import Profiler
+from mmgen_jax.saver import Saver
 from mmgen_jax.telemetry import say
+from mmgen_jax.timing import Clock, per_step
 from mmgen_jax.train_state import TrainState, init_state, make_optimizer
 from mmgen_jax.train_step import Metrics, make_train_step
 
@@ -43,14 +61,13 @@ def restore_or_init(
     make = functools.partial(init_state, architecture, tx)
     key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)  # no step has this number
     where = sharding.replicated(mesh)
-    if (workdir / checkpoint.FOLDER).exists():
-        with checkpoint.make_manager(workdir, config.train.save_every, config.train.keep) as manager:
-            if manager.all_steps():
-                shapes = jax.eval_shape(make, key)
-                abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
-                state, meta = checkpoint.restore(manager, abstract)
-                say(f"resuming from step {int(state.step)} in {manager.directory}")
-                return state, meta["samples"]
+    folder = checkpoint.folder_of(workdir)
+    if checkpoint.steps_in(folder):
+        shapes = jax.eval_shape(make, key)
+        abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
+        state, meta = checkpoint.restore(workdir, abstract)
+        say(f"resuming from step {int(state.step)} in {folder}")
+        return state, meta["samples"]
     state = jax.jit(make, out_shardings=where)(key)
     if config.train.init_from:
         _, params = bundles.load(config.train.init_from)
@@ -61,78 +78,84 @@ def restore_or_init(
     return state, 0
 
 
-@contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], int]]:
-    """Within the block SIGINT and SIGTERM only make the yielded function return their number (else 0)."""
-    received = [0]
-
-    def note(number: int, _frame) -> None:
-        received[0] = number
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: received[0]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def check_finite(step: int, metrics: dict[str, jax.Array]) -> None:
-    """Raises RunError if the update of `step` was not finite (its state is unchanged then)."""
-    if float(metrics["finite"]) != 1:
-        values = ", ".join(f"{k} {float(v):g}" for k, v in sorted(metrics.items()) if k != "finite")
-        raise RunError(f"step {step}: loss or gradient is not finite ({values}); its update was not applied")
-
-
 def run_loop(
     config: ConfigDict,
     state: TrainState,
     samples: int,
-    advance: Callable[[TrainState], tuple[TrainState, Metrics]],
-    manager: ocp.CheckpointManager,
+    batches: Iterator[pipeline.Batch],
+    advance: Callable[[TrainState, pipeline.Batch], tuple[TrainState, Metrics]],
+    saver: Saver,
     writer: telemetry.Writer,
+    progress: telemetry.Progress,
+    profiler: Profiler,
     preview: Callable[[Params, int], np.ndarray] | None,
 ) -> None:
     """Steps until `train.steps`; metrics are read one step late, so that dispatch never waits.
 
-    `samples` is the number of samples that the state has seen: the position in the data. `advance` takes the next
-    batch and makes one step.
+    `samples` is the number of samples that the state has seen: the position in the data. `advance` makes one step.
     """
-    train = config.train
-    first = int(state.step)
-    progress = telemetry.Progress(first, train.steps, train.batch)
-    window: list[dict] = []
-    with stop_requests() as requested:
-        for step in range(first + 1, train.steps + 1):
-            state, metrics = advance(state)
-            if window:
-                check_finite(step - 1, window[-1])  # of the step before: this one is still being computed
-            window.append(metrics)
-            last, stop = step == train.steps, requested()
-            due = last or stop or step % train.save_every == 0
-            if due or step % train.log_every == 0:
-                check_finite(step, metrics)
-                means = {k: float(np.mean([float(m[k]) for m in window])) for k in metrics if k != "finite"}
-                text, rates = progress.line(step, means)
-                say(text)
-                writer.scalars(step, means | rates)
-                window = []
-            if due:
-                meta = {"step": step, "samples": samples + (step - first) * train.batch}
-                checkpoint.save(manager, step, state, meta, force=last or bool(stop))
-            if preview and (last or step % train.sample_every == 0):
-                writer.image(step, "samples", preview(state.ema, step))
-            if stop:
-                manager.wait_until_finished()
-                say(f"stopped at step {step} by signal {stop}; the same command continues from here")
-                sys.exit(128 + stop)
-    manager.wait_until_finished()
+    train, first = config.train, int(state.step)
+    clock, summary = Clock(), RunSummary(first, train.batch)
+
+    def tell(step: int, kind: str, values: Mapping[str, object]) -> None:
+        say(f"{kind} at step {step}: " + ", ".join(f"{k} {v:g}" if k != "name" else v for k, v in values.items()))
+        writer.event(step, kind, values)
+
+    health = Health(config.data.modalities, train.max_skipped, train.spike_factor, tell)
+    monitor = Monitor(config.data.modalities, health, clock)
+    reported = first
+    try:
+        with preemption.requests() as requested:
+            for step in range(first + 1, train.steps + 1):
+                profiler.before(step)
+                with clock("data"):
+                    batch = next(batches)
+                with clock("dispatch"):
+                    state, metrics = advance(state, batch)
+                summary.step = step
+                monitor.add(step, metrics)  # reads those of the step before: this one is still being computed
+                last, stop = step == train.steps, requested(step)
+                saver.check()
+                due = last or stop or step % train.save_every == 0
+                if profiler.ends(step):
+                    monitor.settle()
+                    profiler.stop()
+                if due or step % train.log_every == 0:
+                    monitor.settle()
+                    with clock("metrics"):
+                        means = monitor.means()
+                        summary.note(step, means)
+                        text, rates = progress.line(step, means)
+                        say(text)
+                        writer.scalars(step, means | rates | per_step(clock.lap(), step - reported) | memory.usage())
+                        reported = step
+                        if profiler.look(step):
+                            say("tracing the next steps, as the file PROFILE asks")
+                if due:
+                    meta = {"step": step, "samples": samples + (step - first) * train.batch}
+                    with clock("checkpoint"):
+                        saver.save(step, state, meta, means["loss"])
+                if preview and (last or step % train.sample_every == 0):
+                    with clock("preview"):
+                        writer.image(step, "samples", preview(state.ema, step))
+                if stop:
+                    saver.finish()
+                    say(f"stopped at step {step} by signal {stop}; the same command continues from here")
+                    sys.exit(preemption.EXIT_CODES[stop])
+            with clock("checkpoint"):
+                saver.finish()
+    finally:
+        profiler.stop()
+        values = summary.values(clock.total(), health.skipped)
+        writer.event(summary.step, "summary", values)
+        for line in summary_lines(values):
+            say(line)
 
 
-def train(config: ConfigDict, workdir: str) -> None:
+def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = None) -> None:
     """Trains to `train.steps`, resuming from what the workdir holds. Raises UsageError and RunError.
 
-    Nothing is written before all that the config names has been read and fits.
+    `profile`: first and last step to trace. Nothing is written before all that the config names has been read and fits.
     """
     settings.validate(config)
     if str(workdir) in bundles.bundled():
@@ -156,6 +179,8 @@ def train(config: ConfigDict, workdir: str) -> None:
     if int(state.step) >= config.train.steps:
         say(f"nothing to do: step {int(state.step)} of train.steps = {config.train.steps} is reached")
         return
+    profiling.check(profile, int(state.step) + 1, config.train.steps)
+    say(overview.parameters(state.params))
     batches = pipeline.batches(
         data.source,
         data.transforms,
@@ -180,26 +205,32 @@ def train(config: ConfigDict, workdir: str) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     architecture.save(workdir)
     files.write(workdir / "config.json", (config.to_json_best_effort(indent=1) + "\n").encode())
+    step_flops = flops.train_step_flops(architecture, config.train.batch)
+    peak = flops.total_peak(mesh.devices.flatten())
     with (
-        checkpoint.make_manager(workdir, config.train.save_every, config.train.keep) as manager,
+        Saver(workdir, config.train.keep, config.train.keep_best, int(state.step)) as saver,
         contextlib.closing(telemetry.Writer(workdir, int(state.step))) as writer,
     ):
         run_loop(
             config,
             state,
             samples,
-            lambda state: train_step(state, inputs, sharding.to_global(next(batches), mesh)),
-            manager,
+            batches,
+            lambda state, batch: train_step(state, inputs, sharding.to_global(batch, mesh)),
+            saver,
             writer,
+            telemetry.Progress(int(state.step), config.train.steps, config.train.batch, step_flops, peak),
+            Profiler(workdir, profile),
             preview,
         )
     say(f"done: {config.train.steps} steps; weights in {workdir / checkpoint.FOLDER}")
 
 
 def main(argv: list[str]) -> None:
-    train(flags.FLAGS.config, flags.FLAGS.workdir)
+    train(flags.FLAGS.config, flags.FLAGS.workdir, profiling.parse(flags.FLAGS.profile))
 
 
 if __name__ == "__main__":
     errors.define_flags()
+    flags.DEFINE_string("profile", "", "FIRST:LAST, steps to trace into workdir/profile.")
     errors.run(main)

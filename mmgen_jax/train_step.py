@@ -93,6 +93,7 @@ def example_loss(
     per_modality = (example.weights * error).sum(0)
     loss = per_modality @ jnp.asarray(objective.loss_weights)
     metrics = {f"loss/{m}": per_modality[i] for i, m in enumerate(architecture.modalities)}
+    metrics |= losses.by_time(error, example.weights > 0, example.t)
     if features is not None and example.features is not None:
         alignment = (example.feature_weight * losses.negative_cosine(features, example.features)).sum()
         loss += objective.alignment_weight * alignment
@@ -132,7 +133,7 @@ def make_train_step(
     """Jitted (state, inputs, global batch) -> (state, metrics); the state's buffers are donated.
 
     A step whose loss or gradient is not finite leaves parameters, optimizer and EMA as they were and
-    reports `finite` = 0.
+    reports `finite` = 0. Metrics are scalars, but for those of `losses.by_time`.
     """
 
     def step(state: TrainState, inputs: Inputs, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
@@ -149,7 +150,8 @@ def make_train_step(
         new = (params, ema, opt_state)
         old = (state.params, state.ema, state.opt_state)
         kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-        return TrainState(state.step + 1, *kept), metrics | {"grad_norm": norm, "finite": finite.astype(np.float32)}
+        norms = {"grad_norm": norm, "update_norm": optax.global_norm(updates), "param_norm": optax.global_norm(kept[0])}
+        return TrainState(state.step + 1, *kept), metrics | norms | {"finite": finite.astype(np.float32)}
 
     state_sharding, batch_sharding = sharding.replicated(mesh), sharding.batched(mesh)
     return jax.jit(

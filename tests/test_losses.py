@@ -48,3 +48,26 @@ def test_negative_cosine_is_safe_at_zero_and_in_bfloat16(rng):
     np.testing.assert_allclose(losses.negative_cosine(features, 2 * features), -1, atol=1e-6)
     gradient = jax.grad(lambda f: losses.negative_cosine(f, features).sum())(jnp.zeros((2, 5, 8)))
     assert np.isfinite(gradient).all()
+
+
+def test_errors_by_time_are_told_apart_and_add_up(rng):
+    error, t = rng.random((64, 3)), rng.random((64, 3))
+    supervised = rng.random((64, 3)) < 0.6
+    t[0], t[1] = 1.0, 0.0
+    found = losses.by_time(jnp.asarray(error), jnp.asarray(supervised), jnp.asarray(t))
+    for m in range(3):
+        # numpy's histogram has the same convention: the last range includes its end.
+        chosen = supervised[:, m]
+        bins = {"bins": losses.TIME_RANGES, "range": (0, 1)}
+        count = np.histogram(t[chosen, m], **bins)[0]
+        total = np.histogram(t[chosen, m], weights=error[chosen, m], **bins)[0]
+        np.testing.assert_array_equal(found["by_time/count"][m], count)
+        np.testing.assert_allclose(found["by_time/error"][m], total, rtol=1e-5)
+
+
+def test_an_error_that_is_not_finite_shows_in_its_own_range_only():
+    error = jnp.array([[1.0, jnp.nan], [2.0, 3.0], [jnp.inf, 4.0]])
+    supervised = jnp.array([[True, True], [True, True], [False, True]])
+    t = jnp.array([[0.1, 0.1], [0.6, 0.6], [0.9, 0.9]])
+    found = np.asarray(losses.by_time(error, supervised, t)["by_time/error"])
+    assert np.isnan(found[1, 0]) and np.isfinite(np.delete(found.ravel(), 4)).all()

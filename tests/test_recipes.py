@@ -141,7 +141,7 @@ def test_devices_do_not_change_what_frozen_networks_compute(imagenet, tmp_path):
             ema_ramp=1.0,
         )
         metrics = step(state, jax.device_put(inputs, where), sharding.to_global(batch, mesh))[1]
-        found.append({name: float(value) for name, value in metrics.items()})
+        found.append({name: np.asarray(value) for name, value in metrics.items()})
     for name, value in found[0].items():
         np.testing.assert_allclose(found[1][name], value, rtol=5e-5, atol=1e-6, err_msg=name)
 

@@ -40,7 +40,7 @@ def take_steps(parts, devices, accumulate):
     history = []
     for _ in range(2):
         state, metrics = step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
-        history.append({k: float(v) for k, v in metrics.items()})
+        history.append({k: np.asarray(v) for k, v in metrics.items()})
     return history
 
 

@@ -1,0 +1,16 @@
+"""How much memory a process and its devices have used."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import jax
+
+
+def usage() -> dict[str, float]:
+    """Peaks in GB so far: `memory/host_gb` of this process, `memory/device_gb` of its fullest device if it tells."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {"memory/host_gb": peak / 1e9 * (1 if sys.platform == "darwin" else 1024)}
+    peaks = [stats["peak_bytes_in_use"] for d in jax.local_devices() if (stats := d.memory_stats())]
+    return found | ({"memory/device_gb": max(peaks) / 1e9} if peaks else {})

@@ -1,0 +1,57 @@
+"""Where the time of a loop goes: seconds of each phase, told apart by the code that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+
+class Clock:
+    """Seconds spent in each phase since the last `lap`, and in all.
+
+    Phases of the training loop:
+      data: waiting for the next batch.
+      dispatch: handing a step to the devices; they compute meanwhile.
+      device: waiting for the metrics of the step before, that is for the devices to finish it.
+      metrics: what the host makes of metrics: means, files, lines.
+      checkpoint: starting to save, and waiting for the last save.
+      preview: sampling and writing pictures.
+    """
+
+    def __init__(self):
+        self._lap: dict[str, float] = defaultdict(float)
+        self._total: dict[str, float] = defaultdict(float)
+        self._start = self._mark = time.perf_counter()
+
+    @contextlib.contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._lap[phase] += time.perf_counter() - start
+
+    def lap(self) -> dict[str, float]:
+        """Seconds of each phase since the last call, and "whole", the wall time."""
+        now = time.perf_counter()
+        seconds, whole = dict(self._lap), now - self._mark
+        for phase, value in seconds.items():
+            self._total[phase] += value
+        self._lap.clear()
+        self._mark = now
+        return seconds | {"whole": whole}
+
+    def total(self) -> dict[str, float]:
+        """Seconds of each phase since the start, and "whole"."""
+        phases = self._total.keys() | self._lap.keys()
+        seconds = {phase: self._total.get(phase, 0.0) + self._lap.get(phase, 0.0) for phase in phases}
+        return seconds | {"whole": time.perf_counter() - self._start}
+
+
+def per_step(seconds: dict[str, float], steps: int) -> dict[str, float]:
+    """A lap as milliseconds per step; `host_ms` is the host's work in the loop that is no waiting and no saving."""
+    values = {f"time/{phase}_ms": 1e3 * value / steps for phase, value in sorted(seconds.items()) if phase != "whole"}
+    host = seconds.get("dispatch", 0.0) + seconds.get("metrics", 0.0)
+    return values | {"time/step_ms": 1e3 * seconds["whole"] / steps, "time/host_ms": 1e3 * host / steps}
