@@ -59,8 +59,8 @@ run_until() {
   kill -TERM "$child" 2>/dev/null || true
   wait "$child" || status=$?
   trap - EXIT
-  # 143: stopped by the signal; 0: done before it came.
-  [ "$status" -eq 143 ] || [ "$status" -eq 0 ] || fail "training ended with exit code $status"
+  # 75: stopped by the signal; 0: done before it came.
+  [ "$status" -eq 75 ] || [ "$status" -eq 0 ] || fail "training ended with exit code $status"
 }
 
 device="" minutes=3 out=""

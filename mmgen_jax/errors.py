@@ -10,6 +10,7 @@ from ml_collections import ConfigDict, config_flags
 
 EXIT_USAGE = 2
 EXIT_RUN = 3
+EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by SIGTERM after saving; the same command goes on
 EXIT_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 

@@ -16,7 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict
 from orbax.checkpoint import type_handlers
 
-from mmgen_jax import checkpoint, files, official, settings
+from mmgen_jax import checkpoint, files, integrity, official, settings
 from mmgen_jax.architecture import Architecture
 from mmgen_jax.errors import UsageError, choice
 from mmgen_jax.modalities import NAMES
@@ -137,6 +137,7 @@ def _save(folder: epath.Path, step: int, state: object, meta: dict) -> None:
     with ocp.CheckpointManager(place, item_names=tuple(handlers), item_handlers=handlers, options=options) as manager:
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
         manager.save(step, args=args, force=True)
+    integrity.write_manifest(place / str(step))
 
 
 @contextlib.contextmanager

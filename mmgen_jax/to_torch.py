@@ -72,8 +72,7 @@ def _train_state(folder: epath.Path, model: Architecture) -> TrainState | None:
     shapes = jax.eval_shape(functools.partial(init_state, model, tx), jax.random.key(0))
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
-    with checkpoint.make_manager(folder, every=1, keep=1) as manager:
-        return checkpoint.restore(manager, abstract)[0]
+    return checkpoint.restore(folder, abstract)[0]
 
 
 def _official(params: Params, model: Architecture) -> dict[str, np.ndarray]:

@@ -60,8 +60,7 @@ def test_position_in_the_data_is_counted_in_samples(tiny_config, tmp_path):
     train.train(tiny_config, tmp_path)
     tiny_config.train.update({"batch": 8, "steps": 4})
     train.train(tiny_config, tmp_path)
-    with checkpoint.make_manager(tmp_path, 1, 5) as manager:
-        meta = manager.restore(4, args=checkpoint.ocp.args.Composite(meta=checkpoint.ocp.args.JsonRestore())).meta
+    meta = json.loads((tmp_path / "checkpoints" / "4" / "meta" / "metadata").read_text())
     assert meta["samples"] == 2 * 16 + 2 * 8
 
 
@@ -236,7 +235,7 @@ def test_sigterm_saves_and_the_same_command_resumes(tiles_dir, tmp_path):
             break
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, err
+    assert process.returncode == 75, err
     stopped = next(x for x in out.splitlines() if x.startswith("stopped at step"))
     step = int(stopped.split()[3])
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())[-1] == step

@@ -1,0 +1,98 @@
+"""Several processes, one for each host: how they find each other, who writes, and what they agree on."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from mmgen_jax.errors import UsageError
+
+_ADDRESS = re.compile(r"[^:/\s]+:\d{1,5}")
+_TEXT_BYTES = 400
+_LEAVE_SECONDS = 30  # that a process which is done waits for the others
+
+
+def _on_tpu_host() -> bool:
+    """Whether JAX will run on the TPU chips of this machine. Importing JAX sets the variable where there are any."""
+    platforms = jax.config.jax_platforms or ""
+    return "TPU_ML_PLATFORM" in os.environ and (not platforms or "tpu" in platforms.split(","))
+
+
+def start(chosen: ConfigDict) -> None:
+    """Connects the processes as the config's `distributed` section says; before anything else uses JAX.
+
+    On TPU hosts JAX finds out who there is. Raises UsageError for an address or numbers that cannot be.
+    """
+    if jax.distributed.is_initialized() or chosen.coordinator == "none":
+        return
+    options = {"shutdown_timeout_seconds": _LEAVE_SECONDS}
+    if chosen.coordinator in ("", "auto"):
+        if chosen.coordinator == "auto" or _on_tpu_host():
+            try:
+                jax.distributed.initialize(**options)
+            except ValueError as error:  # nothing found
+                raise UsageError(
+                    f"config key distributed.coordinator is {chosen.coordinator!r}, but JAX finds no cluster here "
+                    f'({error}); allowed: host:port with distributed.processes and .process, or "none" for one process'
+                ) from error
+        return
+    if not _ADDRESS.fullmatch(chosen.coordinator):
+        raise UsageError(
+            f"config key distributed.coordinator is {chosen.coordinator!r}; allowed: host:port of the first process, "
+            '"" (TPU hosts find each other), "auto" (also SLURM, MPI, Kubernetes) or "none" (one process)'
+        )
+    if not 0 <= chosen.process < chosen.processes:
+        raise UsageError(
+            f"config key distributed.process is {chosen.process}; "
+            f"allowed: 0 to {chosen.processes - 1}, as distributed.processes is {chosen.processes}"
+        )
+    jax.distributed.initialize(chosen.coordinator, chosen.processes, chosen.process, **options)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes what is written once. Asks no device."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+    """Returns once all processes have called it."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def total(values: np.ndarray) -> np.ndarray:
+    """Sum over all processes of small integers; each must call it."""
+    values = np.asarray(values, np.int32)
+    if jax.process_count() == 1:
+        return values
+    return np.asarray(multihost_utils.process_allgather(values)).sum(0)
+
+
+def first_text(text: str) -> str:
+    """The first text, in the order of processes, that is not empty; "" if all are. Each process must call it."""
+    if jax.process_count() == 1:
+        return text
+    mine = np.zeros(_TEXT_BYTES, np.uint8)
+    data = np.frombuffer(text.encode()[:_TEXT_BYTES], np.uint8)
+    mine[: len(data)] = data
+    found = np.asarray(multihost_utils.process_allgather(mine))
+    texts = (bytes(row).rstrip(b"\0").decode(errors="replace") for row in found)
+    return next(filter(None, texts), "")
+
+
+def leave(code: int) -> None:
+    """Ends a process of several after an error, without waiting for those that wait for it. Does nothing if alone."""
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        os._exit(code)
+
+
+class Silent:
+    """In place of a writer, on all processes but the first: every method takes anything and does nothing."""
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: None
