@@ -134,7 +134,7 @@ def run_loop(
                 if due:
                     meta = {"step": step, "samples": samples + (step - first) * train.batch}
                     with clock("checkpoint"):
-                        saver.save(step, state, meta, means["loss"])
+                        saver.save(step, state, meta, means.get("loss"))
                 if preview and (last or step % train.sample_every == 0):
                     with clock("preview"):
                         writer.image(step, "samples", preview(state.ema, step))
