@@ -11,7 +11,7 @@ Makes .venv in the repository and installs requirements.txt into it. When that i
   --cpu       JAX for CPUs (default, unless .venv already has another one)
   --tpu       JAX for TPUs, on a TPU VM
   --gpu       JAX for NVIDIA GPUs, with CUDA 12 (driver 525 or later)
-  --dev       also requirements-dev.txt: pytest and ruff
+  --dev       also requirements-dev.txt: pytest, ruff and shellcheck
   --experts   also requirements-experts.txt: PyTorch and what labels your own images with it
 
 PYTHON=/path/to/python chooses the interpreter (3.11 to 3.13) of a new .venv.

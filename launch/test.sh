@@ -6,7 +6,7 @@ if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
   cat <<'TEXT'
 Usage: ./launch/test.sh [arguments of pytest]
 
-Makes .venv where it is missing, then runs ruff and the whole test suite in two processes.
+Makes .venv where it is missing, then runs ruff, shellcheck and the whole test suite in two processes.
 
   ./launch/test.sh tests/sampling       only some tests
   ./launch/test.sh -n 0 -x --pdb        one process, into the debugger at the first failure
@@ -20,6 +20,7 @@ cd "$root"
 
 status=0
 .venv/bin/python -m ruff check . || status=1
+.venv/bin/shellcheck --external-sources launch/*.sh .ci/run || status=1
 # Files stay together, as tests of one file share compiled models.
 .venv/bin/python -m pytest -n 2 --dist loadfile "$@" </dev/null || status=1
 exit "$status"

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("setup.sh", "test.sh", "quickstart.sh")
+SCRIPTS = ("setup.sh", "test.sh", "quickstart.sh", "tpu.sh")
+WORKER = "tpu_worker.sh"  # runs on another machine
+SOURCED = ("tpu_commands.sh", "tpu_watch.sh")
 
 
 def bash(*arguments, **options):
@@ -62,13 +64,20 @@ def fake_python(repo, name="python3.12", no_venv=0, no_pip=0):
     return log
 
 
-@pytest.mark.parametrize("script", [*(ROOT / "launch" / name for name in SCRIPTS), ROOT / ".ci" / "run"])
+@pytest.mark.parametrize("script", [*(ROOT / "launch" / n for n in (*SCRIPTS, WORKER)), ROOT / ".ci" / "run"])
 def test_scripts_are_valid_and_executable(script):
     assert bash("-n", script).returncode == 0
     assert os.access(script, os.X_OK)
-    if shutil.which("shellcheck"):
-        done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout
+
+
+def test_scripts_are_clean():
+    scripts = sorted((ROOT / "launch").glob("*.sh"))
+    assert {script.name for script in scripts} == {*SCRIPTS, WORKER, *SOURCED}
+    command = ["shellcheck", "--external-sources", *scripts, ROOT / ".ci" / "run"]
+    tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # requirements-dev.txt brings it
+    environment = os.environ | {"PATH": tools}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

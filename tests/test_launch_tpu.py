@@ -1,0 +1,365 @@
+"""launch/tpu.sh on a stand-in for gcloud that knows the flags of the real one and plays the workers."""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from gcloud import fake_gcloud
+
+ROOT = Path(__file__).parents[1]
+ARGUMENTS = ["--config=configs/a.py", "--workdir=gs://b/c d", "--config.objective.mix=((1.0, 'none', 0.0, \"rgb\"),)"]
+ODD = ["--a=$HOME `id` \\ !", "--b=é  two", "", "--c='"]
+
+FAKE_PYTHON = """#!/usr/bin/env bash
+case "$*" in
+  "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+  "-m pip"*) echo "$*" >>"$HOME/pip" ;;
+  "-m mmgen_jax.train"*) shift 2 && exec {python} {train} "$@" ;;
+  -V) echo "Python 3.13.0" ;;
+esac
+"""
+
+
+class Cloud:
+    """A copy of the scripts in a git repository, and the stand-in."""
+
+    def __init__(self, folder: Path):
+        self.repo, self.root, programs = folder / "a repo", folder / "cloud", folder / "bin"
+        for path in (self.repo, self.root, programs):
+            path.mkdir()
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "launch", self.repo / "launch", ignore=ignore)
+        for path in ROOT.glob("requirements*.txt"):
+            shutil.copy(path, self.repo)
+        train = ROOT / "tests" / "gcloud" / "fake_train.py"
+        for name, text in {
+            "gcloud": f'#!/usr/bin/env bash\nexec {sys.executable} {fake_gcloud.__file__} "$@"\n',
+            "python3.13": FAKE_PYTHON.format(python=sys.executable, train=train),
+            "hostname": '#!/usr/bin/env bash\necho "$WORKER"\n',
+            "sudo": '#!/usr/bin/env bash\ncat >"$HOME/sudo"\n',
+        }.items():
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+        self.environment = {
+            "PATH": f"{programs}:/usr/bin:/bin",
+            "FAKE_GCLOUD": str(self.root),
+            "GRACE": "5",
+            "LANG": "C.UTF-8",
+        }
+        for words in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm a"):
+            subprocess.run(["git", *words.split()], cwd=self.repo, check=True)
+
+    def popen(self, *words: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [self.repo / "launch" / "tpu.sh", *map(str, words)],
+            env=self.environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def tpu(self, *words: str, code: int = 0) -> tuple[str, str]:
+        """Runs tpu.sh, which has to end with `code`; what it printed."""
+        process = self.popen(*words)
+        try:
+            out, error = process.communicate(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == code, f"{words}\n{out}\n{error}"
+        return out, error
+
+    def calls(self) -> list[list[str]]:
+        return [json.loads(line) for line in (self.root / "calls.jsonl").read_text().splitlines()]
+
+    def verbs(self) -> list[str]:
+        return [fake_gcloud.parse(call)[0].split()[-1] for call in self.calls()]
+
+    def plan(self, *lines: str) -> None:
+        (self.root / "plan").write_text("\n".join(lines))
+
+    def starts(self, worker: str = "a-w-0") -> list[list[str]]:
+        return [json.loads(line) for line in (self.root / f"starts-{worker}.jsonl").read_text().splitlines()]
+
+    def home(self, worker: int = 0, node: str = "a") -> Path:
+        return self.root / "vms" / node / str(worker)
+
+    def begin(self, *plan: str) -> None:
+        """Training has been started on TPU VMs."""
+        self.plan(*plan)
+        self.tpu("create", "a", "--zone=z", "--accelerator=v5litepod-16", "--spot")
+        self.tpu("setup", "a")
+        self.tpu("run", "a", "--", *ARGUMENTS)
+
+    def watch(self, *options: str, code: int = 0) -> str:
+        out, error = self.tpu("watch", "a", "--poll=0", *options, code=code)
+        assert len(error.splitlines()) <= 1 or code == 0, error
+        return out + error
+
+    def end_all(self) -> None:
+        """Training that a test left behind."""
+        for file in self.root.glob("vms/*/*/mmgen_run/pid"):
+            if not (file.parent / "exit").exists():
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    os.killpg(int(file.read_text()), signal.SIGKILL)
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    cloud = Cloud(tmp_path)
+    yield cloud
+    cloud.end_all()
+
+
+def until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+GCLOUD = "gcloud compute tpus"
+SSH = "tpu-vm ssh a --worker=all"
+PACK = "git archive --format=tar.gz --output=.tpu/a/mmgen_jax.tar.gz HEAD"
+COPY = f"{GCLOUD} tpu-vm scp .tpu/a/mmgen_jax.tar.gz launch/tpu_worker.sh a: --worker=all --zone=z --quiet"
+STATE = f"{GCLOUD} queued-resources describe a '--format=value(state.state)' --zone=z --quiet"
+SETUP = f"{GCLOUD} {SSH} '--command=bash tpu_worker.sh setup' --zone=z --quiet"
+ASK = "if [ -f tpu_worker.sh ]; then bash tpu_worker.sh status; else echo mmgen-status new none - -; fi"
+ASK = f"{GCLOUD} {SSH} {shlex.quote('--command=' + ASK)} --zone=z --quiet"
+STOP = "if [ -f tpu_worker.sh ]; then bash tpu_worker.sh stop; fi"
+STOP = f"{GCLOUD} {SSH} {shlex.quote('--command=' + STOP)} --zone=z --quiet"
+DELETE = f"{GCLOUD} queued-resources delete a --force --zone=z --quiet"
+
+
+def create(*flags):
+    return f"{GCLOUD} queued-resources create a {' '.join(flags)} --quiet"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "create a --zone=z --accelerator=v5litepod-16 --spot",
+            create(
+                "--accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --node-id=a --spot", "--zone=z"
+            ),
+        ),
+        (
+            "create a --zone z --accelerator v6e-8 --project my-project -- --network=tpu --labels=a=b",
+            create(
+                "--accelerator-type=v6e-8 --runtime-version=v2-alpha-tpuv6e --node-id=a --network=tpu --labels=a=b",
+                "--zone=z --project=my-project",
+            ),
+        ),
+        (
+            "create a --zone=z --accelerator=v5p-8 --slices=2",
+            create(
+                "--accelerator-type=v5p-8 --runtime-version=v2-alpha-tpuv5 --node-count=2 --node-prefix=a", "--zone=z"
+            ),
+        ),
+        (
+            "create a --zone=z --accelerator=v4-8",
+            create("--accelerator-type=v4-8 --runtime-version=tpu-ubuntu2204-base --node-id=a --zone=z"),
+        ),
+        (
+            "create a --zone=z --accelerator=new-8 --runtime=v9",
+            create("--accelerator-type=new-8 --runtime-version=v9 --node-id=a --zone=z"),
+        ),
+        ("setup a --zone=z", [STATE, PACK, COPY, SETUP]),
+        (
+            "setup a --zone=z --slices=2",
+            [
+                STATE,
+                PACK,
+                COPY.replace("a: ", "a-0: "),
+                COPY.replace("a: ", "a-1: "),
+                SETUP.replace("ssh a", "ssh a-0"),
+                SETUP.replace("ssh a", "ssh a-1"),
+            ],
+        ),
+        (
+            "run a --zone=z -- --config=c.py --workdir=gs://b/a",
+            [ASK, SETUP.replace("setup", "start --config=c.py --workdir=gs://b/a")],
+        ),
+        ("logs a --zone=z", SETUP.replace("setup", "log").replace("=all", "=0")),
+        (
+            "logs a --zone=z --slices=2 --slice=1 --worker=1",
+            SETUP.replace("setup", "log").replace("=all", "=1").replace("ssh a", "ssh a-1"),
+        ),
+        ("status a --zone=z", [STATE, ASK]),
+        ("stop a --zone=z", STOP),
+        ("delete a --zone=z", DELETE),
+    ],
+)
+def test_dry_run_prints_the_commands_and_runs_nothing(cloud, words, expected):
+    cloud.environment["PATH"] = "/usr/bin:/bin"  # the stand-in is not there
+    out, error = cloud.tpu(
+        *words.split(" -- ")[0].split(),
+        "--dry-run",
+        *words.partition(" -- ")[1].split(),
+        *words.partition(" -- ")[2].split(),
+    )
+    lines = [expected] if isinstance(expected, str) else expected
+    assert out.splitlines() == lines and error == ""
+    for line in lines:  # the real gcloud knows all of it
+        if line.startswith("gcloud "):
+            fake_gcloud.parse(shlex.split(line)[1:])
+    assert not (cloud.root / "calls.jsonl").exists() and not (cloud.repo / ".tpu").exists()
+
+
+def test_dry_run_of_watch_prints_what_a_preemption_takes(cloud):
+    cloud.begin("1 0")
+    before = len(cloud.calls())
+    out, _ = cloud.tpu("watch", "a", "--dry-run")
+    request = create(
+        "--accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --node-id=a --spot", "--zone=z"
+    )
+    begin = (
+        f"{GCLOUD} {SSH} {shlex.quote('--command=bash tpu_worker.sh start ' + shlex.join(ARGUMENTS))} --zone=z --quiet"
+    )
+    assert out.splitlines() == [STATE, ASK, DELETE, request, STATE, ASK, STOP, COPY, SETUP, begin]
+    assert len(cloud.calls()) == before
+
+
+def test_arguments_reach_every_worker_as_they_were_typed(cloud):
+    cloud.plan("1 0")
+    cloud.tpu("create", "a", "--zone=z", "--accelerator=v5litepod-16", "--", "--network=b c")
+    assert "--network=b c" in cloud.calls()[-1]
+    cloud.tpu("setup", "a")
+    cloud.tpu("run", "a", "--", *ARGUMENTS, *ODD)
+    for worker in (0, 1):
+        until((cloud.home(worker) / "mmgen_run" / "exit").exists)
+        assert cloud.starts(f"a-w-{worker}") == [[*ARGUMENTS, *ODD]]
+        assert (cloud.home(worker) / "mmgen_run" / "exit").read_text() == "0\n"
+        assert "jax[tpu]==" in (cloud.home(worker) / "pip").read_text()
+        assert (cloud.home(worker) / "mmgen_jax" / "launch" / "tpu.sh").exists()
+    out, _ = cloud.tpu("status", "a")
+    lines = sorted(out.splitlines())
+    assert lines == ["a: ACTIVE", "mmgen-status a-w-0 exited 0 1", "mmgen-status a-w-1 exited 0 1"]
+    cloud.tpu("delete", "a")
+    assert not (cloud.repo / ".tpu" / "a").exists() and cloud.tpu("status", "a", "--zone=z")[0] == "a: NONE\n"
+
+
+def test_what_is_called_is_what_a_dry_run_prints(cloud):
+    words = ("create", "a", "--zone=z", "--accelerator=v5litepod-16", "--project=p", "--spot", "--", "--network=b c")
+    printed = cloud.tpu(*words[:6], "--dry-run", *words[6:])[0]
+    cloud.tpu(*words)
+    for command in (["setup"], ["run", "--", *ARGUMENTS, *ODD], ["stop"], ["delete"]):
+        printed += cloud.tpu(command[0], "a", "--dry-run", *command[1:])[0]
+        cloud.plan("1 0")
+        cloud.tpu(command[0], "a", *command[1:])
+    printed = [shlex.split(line) for line in printed.replace("\\\n", "").splitlines()]
+    first = ["compute", "tpus", "queued-resources", "describe"]  # create looks whether there is one already
+    assert [words[1:] for words in printed if words[0] == "gcloud"] == cloud.calls()[1:]
+    assert cloud.calls()[0][:4] == first
+
+
+def test_training_runs_once_and_ends_when_told(cloud):
+    cloud.begin("7 hang")
+    until(lambda: cloud.tpu("status", "a")[0].count("running - 7") == 2)
+    _, error = cloud.tpu("run", "a", "--", *ARGUMENTS, code=1)
+    assert error == "error: training runs already on 'a'; ./launch/tpu.sh stop a first\n"
+    _, error = cloud.tpu("setup", "a", code=1)
+    assert "error: a-w-1: training runs on this worker; stop it first" in error
+    out, _ = cloud.tpu("stop", "a")
+    assert sorted(out.splitlines()) == [f"a-w-{i}: ended with exit code 75" for i in (0, 1)]
+    assert sorted(cloud.tpu("stop", "a")[0].splitlines()) == [f"a-w-{i}: nothing runs" for i in (0, 1)]
+    cloud.plan("1 hang", "9 stuck")  # the next start hears no signal
+    cloud.environment["GRACE"] = "1"
+    cloud.tpu("run", "a", "--", *ARGUMENTS)
+    until(lambda: "step 9" in (cloud.home(1) / "mmgen_run" / "log").read_text())
+    out, _ = cloud.tpu("stop", "a")
+    assert sorted(out.splitlines()) == [f"a-w-{i}: ended with exit code 137" for i in (0, 1)]
+
+
+def test_logs_follow_one_worker(cloud):
+    cloud.begin("3 hang")
+    process = cloud.popen("logs", "a", "--worker=1")
+    try:
+        lines = [process.stdout.readline() for _ in range(2)]
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
+    assert "a-w-1: python -m mmgen_jax.train --config=configs/a.py" in lines[0] and lines[1].startswith("step 3/100")
+
+
+def test_setup_waits_and_keeps_data(cloud):
+    (cloud.root / "states").write_text("NONE WAITING_FOR_RESOURCES PROVISIONING PROVISIONING ACTIVE")
+    cloud.tpu("create", "a", "--zone=z", "--accelerator=v5litepod-16")
+    out, _ = cloud.tpu("setup", "a", "--poll=0")
+    assert [line.split(";")[0] for line in out.splitlines() if "waiting" in line] == [
+        "tpu: a is WAITING_FOR_RESOURCES",
+        "tpu: a is PROVISIONING",
+    ]
+    folder = cloud.home() / "mmgen_jax"
+    for name in ("data", "runs", "old"):
+        (folder / name).mkdir()
+    (cloud.repo / "launch" / "new").touch()  # not committed: stays here
+    cloud.tpu("setup", "a")
+    assert not (folder / "old").exists() and (folder / "data").exists() and (folder / "runs").exists()
+    assert (folder / ".venv").exists() and not (folder / "launch" / "new").exists()
+    assert (cloud.home() / "pip").read_text().count("install") == 1
+    (cloud.root / "states").write_text("FAILED")
+    (cloud.root / "message").write_text("no quota\nmore")
+    _, error = cloud.tpu("setup", "a", code=1)
+    assert error == "error: 'a' is FAILED: no quota; delete and create it again\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "command is ''; allowed: create, setup, run, logs"),
+        ("make a", "command is 'make'; allowed: create"),
+        ("create", "name is ''; allowed: a lower-case letter"),
+        ("create A", "name is 'A'; allowed"),
+        ("create a-", "name is 'a-'; allowed"),
+        ("create a_b", "name is 'a_b'; allowed"),
+        ("create a --zone", "--zone needs a value"),
+        ("create a --zone=", "--zone is ''; allowed: letters"),
+        ("create a --zone=z", "--accelerator is missing"),
+        ("create a --accelerator=v5litepod-16", "--zone is not known: .tpu/a/options is missing"),
+        ("create a --zone=z --accelerator=v5e-16", "--accelerator is 'v5e-16'; allowed: v5litepod-N (v5e), v6e-N"),
+        ("create a --zone=z --slices=0", "--slices is '0'; allowed: whole numbers from 1"),
+        ("create a --zone=z --slices=x", "--slices is 'x'; allowed: whole numbers from 1"),
+        ("create a --zone=z --fast", "unknown argument '--fast'; see ./launch/tpu.sh --help"),
+        ("setup a", "--zone is not known"),
+        ("setup a --zone=z -- b", "setup takes no arguments after --; allowed for create and run"),
+        ("run a --zone=z", "no arguments of training; they follow a --"),
+        ("logs a --zone=z --slice=1", "--slice is '1'; allowed: 0 to 0"),
+        ("watch a --zone=z --accelerator=v4-8 --poll=08", "--poll is '08'; allowed: whole numbers from 0"),
+        ("watch a --zone=z --accelerator=v4-8", ".tpu/a/command is missing; ./launch/tpu.sh run a starts"),
+    ],
+)
+def test_bad_input_ends_with_one_line(cloud, words, message):
+    out, error = cloud.tpu(*words.split(), code=2)
+    assert error.startswith(f"error: {message}") and error.count("\n") == 1 and out == ""
+    assert not (cloud.root / "calls.jsonl").exists()
+
+
+def test_what_gcloud_refuses_is_said(cloud):
+    cloud.begin("1 0")
+    _, error = cloud.tpu("create", "a", "--zone=z", "--accelerator=v5litepod-16", code=2)
+    assert error == "error: 'a' is there already, in state ACTIVE; delete it or take another name\n"
+    (cloud.root / "states").write_text("NONE")
+    _, error = cloud.tpu("create", "b", "--zone=z", "--accelerator=v5litepod-16", "--", "--spott", code=1)
+    assert "unrecognized arguments: --spott" in error and error.splitlines()[-1].startswith("error: gcloud did not")
+    (cloud.root / "unreachable").touch()
+    _, error = cloud.tpu("run", "a", "--", *ARGUMENTS, code=1)
+    assert error == "error: no answer from the workers of 'a': (gcloud) [255] no connection to worker all of a\n"
+    tools = cloud.root / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname"):
+        (tools / name).symlink_to(shutil.which(name))
+    cloud.environment["PATH"] = str(tools)
+    assert cloud.tpu("setup", "a", code=1)[1].startswith("error: no gcloud on PATH; install the Google Cloud CLI")
