@@ -9,6 +9,7 @@ best=-1   # the highest step seen
 mark=-1   # what it was at the last start
 silent=0  # rounds without an answer
 ended=0   # rounds in which training had ended on a worker
+fresh=""  # the TPU VMs were asked for by watch; setting them up is part of that start
 before="" # the last line said, not to say it again
 
 # tell TEXT: once
@@ -44,13 +45,15 @@ count_start() {
 begin_anew() {
   count_start "$1"
   [ "$now" = NONE ] || give_back || tell "gcloud did not delete $name; trying again"
+  fresh=1
   recall flags
   request ${recalled[@]+"${recalled[@]}"} || tell "gcloud did not take the request; trying again"
 }
 
-# begin_again WHY [install]: on the TPU VMs that are there
+# begin_again WHY [install]: on the TPU VMs that are there. What fails shows in the next round.
 begin_again() {
-  count_start "$1"
+  [ -n "$fresh" ] || count_start "$1"
+  fresh="" silent=0 ended=0
   stop || return 0
   [ -z "${2:-}" ] || install || return 0
   start "${training[@]}" || return 0
@@ -130,13 +133,11 @@ do_watch() {
       ACTIVE) look_at_workers ;;
       NONE) begin_anew "there are no TPU VMs" ;;
       SUSPENDED | FAILED) begin_anew "preempted or failed: $now$(reason)" ;;
+      SILENT) tell "gcloud cannot tell about $name: $(gcloud_message)" ;;
       *) tell "$name is $now" ;;
     esac
     sleep "$poll"
-    now="$(state)" || {
-      tell "gcloud cannot tell about $name: $(gcloud_message)"
-      now=UNKNOWN
-    }
+    now="$(state)" || now=SILENT
   done
 }
 

@@ -1,132 +1,21 @@
 """launch/tpu.sh on a stand-in for gcloud that knows the flags of the real one and plays the workers."""
 
-import contextlib
-import json
 import os
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 from gcloud import fake_gcloud
+from gcloud.cloud import ARGUMENTS, standing, until
 
-ROOT = Path(__file__).parents[1]
-ARGUMENTS = ["--config=configs/a.py", "--workdir=gs://b/c d", "--config.objective.mix=((1.0, 'none', 0.0, \"rgb\"),)"]
 ODD = ["--a=$HOME `id` \\ !", "--b=é  two", "", "--c='"]
-
-FAKE_PYTHON = """#!/usr/bin/env bash
-case "$*" in
-  "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-  "-m pip"*) echo "$*" >>"$HOME/pip" ;;
-  "-m mmgen_jax.train"*) shift 2 && exec {python} {train} "$@" ;;
-  -V) echo "Python 3.13.0" ;;
-esac
-"""
-
-
-class Cloud:
-    """A copy of the scripts in a git repository, and the stand-in."""
-
-    def __init__(self, folder: Path):
-        self.repo, self.root, programs = folder / "a repo", folder / "cloud", folder / "bin"
-        for path in (self.repo, self.root, programs):
-            path.mkdir()
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / "launch", self.repo / "launch", ignore=ignore)
-        for path in ROOT.glob("requirements*.txt"):
-            shutil.copy(path, self.repo)
-        train = ROOT / "tests" / "gcloud" / "fake_train.py"
-        for name, text in {
-            "gcloud": f'#!/usr/bin/env bash\nexec {sys.executable} {fake_gcloud.__file__} "$@"\n',
-            "python3.13": FAKE_PYTHON.format(python=sys.executable, train=train),
-            "hostname": '#!/usr/bin/env bash\necho "$WORKER"\n',
-            "sudo": '#!/usr/bin/env bash\ncat >"$HOME/sudo"\n',
-        }.items():
-            (programs / name).write_text(text)
-            (programs / name).chmod(0o755)
-        self.environment = {
-            "PATH": f"{programs}:/usr/bin:/bin",
-            "FAKE_GCLOUD": str(self.root),
-            "GRACE": "5",
-            "LANG": "C.UTF-8",
-        }
-        for words in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm a"):
-            subprocess.run(["git", *words.split()], cwd=self.repo, check=True)
-
-    def popen(self, *words: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [self.repo / "launch" / "tpu.sh", *map(str, words)],
-            env=self.environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def tpu(self, *words: str, code: int = 0) -> tuple[str, str]:
-        """Runs tpu.sh, which has to end with `code`; what it printed."""
-        process = self.popen(*words)
-        try:
-            out, error = process.communicate(timeout=60)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-        assert process.returncode == code, f"{words}\n{out}\n{error}"
-        return out, error
-
-    def calls(self) -> list[list[str]]:
-        return [json.loads(line) for line in (self.root / "calls.jsonl").read_text().splitlines()]
-
-    def verbs(self) -> list[str]:
-        return [fake_gcloud.parse(call)[0].split()[-1] for call in self.calls()]
-
-    def plan(self, *lines: str) -> None:
-        (self.root / "plan").write_text("\n".join(lines))
-
-    def starts(self, worker: str = "a-w-0") -> list[list[str]]:
-        return [json.loads(line) for line in (self.root / f"starts-{worker}.jsonl").read_text().splitlines()]
-
-    def home(self, worker: int = 0, node: str = "a") -> Path:
-        return self.root / "vms" / node / str(worker)
-
-    def begin(self, *plan: str) -> None:
-        """Training has been started on TPU VMs."""
-        self.plan(*plan)
-        self.tpu("create", "a", "--zone=z", "--accelerator=v5litepod-16", "--spot")
-        self.tpu("setup", "a")
-        self.tpu("run", "a", "--", *ARGUMENTS)
-
-    def watch(self, *options: str, code: int = 0) -> str:
-        out, error = self.tpu("watch", "a", "--poll=0", *options, code=code)
-        assert len(error.splitlines()) <= 1 or code == 0, error
-        return out + error
-
-    def end_all(self) -> None:
-        """Training that a test left behind."""
-        for file in self.root.glob("vms/*/*/mmgen_run/pid"):
-            if not (file.parent / "exit").exists():
-                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
-                    os.killpg(int(file.read_text()), signal.SIGKILL)
 
 
 @pytest.fixture
 def cloud(tmp_path):
-    cloud = Cloud(tmp_path)
-    yield cloud
-    cloud.end_all()
-
-
-def until(true, seconds=30):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
+    with standing(tmp_path) as cloud:
+        yield cloud
 
 
 GCLOUD = "gcloud compute tpus"
@@ -363,3 +252,27 @@ def test_what_gcloud_refuses_is_said(cloud):
         (tools / name).symlink_to(shutil.which(name))
     cloud.environment["PATH"] = str(tools)
     assert cloud.tpu("setup", "a", code=1)[1].startswith("error: no gcloud on PATH; install the Google Cloud CLI")
+
+
+def test_an_old_python_on_the_machine_is_no_hindrance(cloud):
+    """As on images with Python 3.10: uv, which pip installs, brings a new one."""
+    programs = cloud.root.parent / "bin"
+    uv = f"""#!/usr/bin/env bash
+echo "uv $*" >>"$HOME/log"
+[ "$2" != find ] || echo "{programs}/new-python"
+"""
+    old = f"""#!/usr/bin/env bash
+case "$*" in
+  *ensurepip*) exit 1 ;;
+  "-m pip install"*) echo "$*" >>"$HOME/log"; mkdir -p "$HOME/.local/bin"; cp "{programs}/uv" "$HOME/.local/bin" ;;
+esac
+"""
+    (programs / "python3.13").rename(programs / "new-python")
+    for name, text in {"uv": uv, **dict.fromkeys(("python3.13", "python3.12", "python3.11", "python3"), old)}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    cloud.tpu("create", "a", "--zone=z", "--accelerator=v5litepod-16")
+    out, _ = cloud.tpu("setup", "a")
+    pip, install, find = (cloud.home() / "log").read_text().splitlines()
+    assert pip.startswith("-m pip install --quiet --user uv==") and install == "uv python install --quiet 3.12"
+    assert find == "uv python find 3.12" and out.count("setup: .venv is ready (tpu, Python 3.13.0)") == 2

@@ -2,7 +2,8 @@
 
 A worker is a folder, which is HOME for the commands sent to it. Everything lies in the folder $FAKE_GCLOUD:
   calls.jsonl   the arguments of each call
-  states        the states that `describe` answers, a line each; the last one stays. Without it: ACTIVE once created.
+  states        the states that `describe` answers in turn; the last one stays. NONE: there is none; OFFLINE: an error.
+                Without it: ACTIVE once created.
   message       why the request failed
   unreachable   while it exists, ssh and scp fail
   vms/NODE/0    the home folder of worker 0
@@ -10,10 +11,12 @@ A worker is a folder, which is HOME for the commands sent to it. Everything lies
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -59,6 +62,14 @@ def fail(message: str) -> None:
     sys.exit(1)
 
 
+def switch_off(root: Path) -> None:
+    """Ends what runs on all workers, as if their power went."""
+    for file in root.glob("vms/*/*/mmgen_run/pid"):
+        if not (file.parent / "exit").exists():
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.killpg(int(file.read_text()), signal.SIGKILL)
+
+
 def next_state(root: Path) -> str | None:
     if not (root / "states").exists():
         return "ACTIVE" if (root / "vms").exists() else None
@@ -102,6 +113,8 @@ def main(words: Sequence[str]) -> int:
             print((root / "message").read_text() if (root / "message").exists() else "")
         elif (state := next_state(root)) is None:
             fail("NOT_FOUND: Requested entity was not found.")
+        elif state == "OFFLINE":
+            fail("There was a problem refreshing your current auth tokens")
         else:
             print(state)
     elif verb == "create":
@@ -111,6 +124,7 @@ def main(words: Sequence[str]) -> int:
             for i in range(WORKERS):
                 (root / "vms" / node / str(i)).mkdir(parents=True)
     elif verb == "delete":
+        switch_off(root)
         shutil.rmtree(root / "vms", ignore_errors=True)
     elif verb == "scp":
         *sources, target = positional

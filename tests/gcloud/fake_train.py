@@ -1,7 +1,7 @@
 """A stand-in for training on a worker: notes its arguments, logs a step and ends as $FAKE_GCLOUD/plan says.
 
 Line n of the plan is for the n-th start of each worker: "STEP CODE", "STEP CODE WORKER" where only that worker ends
-with the code and the others with 0, or "STEP hang" to wait for a signal: 75 then; "STEP stuck" ignores the signal.
+with the code and the others wait, or "STEP hang" to wait for a signal: 75 then; "STEP stuck" ignores the signal.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def main(arguments: list[str]) -> int:
         file.write(json.dumps(arguments) + "\n")
     plan = (root / "plan").read_text().splitlines()
     step, code, *only = plan[min(len(starts.read_text().splitlines()), len(plan)) - 1].split()
+    if only and not worker.endswith(only[0]):
+        code = "hang"
     if code in ("hang", "stuck"):
         signal.signal(signal.SIGTERM, (lambda *_: sys.exit(75)) if code == "hang" else signal.SIG_IGN)
     print(f"step {step}/100  loss 1.0", flush=True)
     if code in ("hang", "stuck"):
         time.sleep(600)
-    if only and not worker.endswith(only[0]):
-        return 0
     if int(code):
         print(f"error: ended with {code} (as planned)", flush=True)
     return int(code)
