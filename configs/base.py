@@ -11,6 +11,13 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of parameters, data order, noise: a run is a function of its config
 
+    config.distributed = ConfigDict()  # training on several hosts: the same command on each
+    # "": TPU hosts find each other, elsewhere one process; "auto": also SLURM, MPI, Kubernetes; "none": one process;
+    # or host:port of the first process, with the next two settings.
+    config.distributed.coordinator = ""
+    config.distributed.processes = 1  # how many there are
+    config.distributed.process = 0  # number of this one, the only setting that may differ between hosts
+
     config.data = ConfigDict()
     config.data.dir = "data/tiles"  # folder of a TFDS data set of tiles
     config.data.latents = ""  # folder that mmgen_jax.encode wrote; training reads it instead of the tiles

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import time
+import types
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +20,8 @@ from mmgen_jax.errors import UsageError
 _ADDRESS = re.compile(r"[^:/\s]+:\d{1,5}")
 _TEXT_BYTES = 400
 _LEAVE_SECONDS = 30  # that a process which is done waits for the others
+_LAST_SECONDS = 3  # that the first process outlives others after an error that all have
+T = TypeVar("T")
 
 
 def _on_tpu_host() -> bool:
@@ -34,7 +41,7 @@ def start(chosen: ConfigDict) -> None:
     if chosen.coordinator in ("", "auto"):
         if chosen.coordinator == "auto" or _on_tpu_host():
             try:
-                jax.distributed.initialize(**options)
+                _connect(**options)
             except ValueError as error:  # nothing found
                 raise UsageError(
                     f"config key distributed.coordinator is {chosen.coordinator!r}, but JAX finds no cluster here "
@@ -51,7 +58,17 @@ def start(chosen: ConfigDict) -> None:
             f"config key distributed.process is {chosen.process}; "
             f"allowed: 0 to {chosen.processes - 1}, as distributed.processes is {chosen.processes}"
         )
-    jax.distributed.initialize(chosen.coordinator, chosen.processes, chosen.process, **options)
+    _connect(
+        coordinator_address=chosen.coordinator,
+        num_processes=chosen.processes,
+        process_id=chosen.process,
+        **options,
+    )
+
+
+def _connect(**options) -> None:
+    jax.distributed.initialize(**options)
+    sys.excepthook = _unexpected
 
 
 def is_first() -> bool:
@@ -86,13 +103,26 @@ def first_text(text: str) -> str:
 
 
 def leave(code: int) -> None:
-    """Ends a process of several after an error, without waiting for those that wait for it. Does nothing if alone."""
+    """Ends the process after an error; one of several does not wait for the others, which may be waiting for it."""
     if jax.distributed.is_initialized() and jax.process_count() > 1:
+        if jax.process_index() == 0:
+            time.sleep(_LAST_SECONDS)  # the others are cut off when this one ends
         os._exit(code)
+    sys.exit(code)
+
+
+def _unexpected(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    sys.__excepthook__(kind, error, trace)
+    leave(1)
+
+
+def only_first(make: Callable[..., T], *args) -> T | Silent:
+    """`make(*args)` on the first process, something that does nothing on the others."""
+    return make(*args) if is_first() else Silent()
 
 
 class Silent:
-    """In place of a writer, on all processes but the first: every method takes anything and does nothing."""
+    """In place of what only the first process has: every method takes anything and does nothing."""
 
     def __getattr__(self, name: str):
         return lambda *args, **kwargs: None

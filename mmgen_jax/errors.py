@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -48,11 +49,12 @@ class _ConfigFile(flags.ArgumentParser):
         return config
 
 
-def define_config() -> None:
-    """Defines --config."""
-    config_flags.DEFINE_config_file("config", None, "Recipe, a file in configs/.", lock_config=True)
-    flags.FLAGS["config"].parser = _ConfigFile(flags.FLAGS["config"].parser)
-    flags.mark_flag_as_required("config")
+def define_config(name: str = "config", what: str = "Recipe, a file in configs/.", required: bool = True) -> None:
+    """Defines --config, or another flag of its kind."""
+    config_flags.DEFINE_config_file(name, None, what, lock_config=True)
+    flags.FLAGS[name].parser = _ConfigFile(flags.FLAGS[name].parser)
+    if required:
+        flags.mark_flag_as_required(name)
 
 
 def define_flags() -> None:
@@ -62,9 +64,9 @@ def define_flags() -> None:
     flags.register_validator("workdir", lambda name: name != "", "it must name a folder or a bundled model")
 
 
-def _fail(message: object, code: int = EXIT_USAGE) -> None:
+def _fail(message: object, code: int = EXIT_USAGE, leave: Callable[[int], object] = sys.exit) -> None:
     print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
-    sys.exit(code)
+    leave(code)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -78,10 +80,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def run(main: Callable[[Sequence[str]], object]) -> None:
+def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] = sys.exit) -> None:
     """`absl.app.run`, but what a user can do something about ends in one line.
 
-    Bad flags, UsageErrors and file errors with exit code 2, RunErrors with 3, Ctrl-C with 130.
+    Bad flags, UsageErrors and file errors with exit code 2, RunErrors and a full disk with 3, Ctrl-C with 130.
+    `leave` ends the process with a code.
     """
 
     def guarded(argv: Sequence[str]) -> object:
@@ -90,13 +93,15 @@ def run(main: Callable[[Sequence[str]], object]) -> None:
         try:
             return main(argv)
         except UsageError as error:
-            _fail(error)
+            _fail(error, EXIT_USAGE, leave)
         except RunError as error:
-            _fail(error, EXIT_RUN)
+            _fail(error, EXIT_RUN, leave)
         except OSError as error:
-            if error.filename is None:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if error.filename is None and not full:
                 raise
-            _fail(f"{error.filename}: {error.strerror}")  # no permission, not a folder, disk full
+            where = error.filename or "a file of the run"  # the name is gone once a file is open
+            _fail(f"{where}: {error.strerror}", EXIT_RUN if full else EXIT_USAGE, leave)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             sys.exit(EXIT_INTERRUPTED)

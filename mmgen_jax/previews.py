@@ -6,7 +6,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from mmgen_jax import pictures
+from mmgen_jax import distributed, pictures
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.modalities import MODALITIES, to_array
@@ -36,8 +36,9 @@ class Preview:
             count = len(next(iter(self._given.values())))
             rows.append(self._sheet(params, np.full(count, a.null_class), self._given))
         picture = np.concatenate(rows)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        pictures.save_png(self._folder / f"{step:08d}.png", picture)
+        if distributed.is_first():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            pictures.save_png(self._folder / f"{step:08d}.png", picture)
         return picture
 
     def _sheet(self, params: Params, class_id: np.ndarray, given: dict[str, np.ndarray]) -> np.ndarray:

@@ -63,6 +63,9 @@ MIX: Rule = (
 
 RULES: dict[str, Rule] = {
     "seed": _integer(0),
+    "distributed.coordinator": TEXT,
+    "distributed.processes": _integer(1),
+    "distributed.process": _integer(0),
     "data.dir": TEXT,
     "data.latents": TEXT,
     "data.image_size": _integer(1),

@@ -11,6 +11,8 @@ import numpy as np
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from mmgen_jax import distributed
+
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FILE = "events.jsonl"
 
@@ -86,5 +88,6 @@ class Progress:
 
 
 def say(text: str) -> None:
-    """One line to the user, at once."""
-    print(text, file=sys.stdout, flush=True)
+    """One line to the user, at once; of several processes the first one speaks."""
+    if distributed.is_first():
+        print(text, file=sys.stdout, flush=True)

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from mmgen_jax import (
     bundles,
     checkpoint,
+    distributed,
     errors,
     files,
     flops,
@@ -158,6 +159,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     `profile`: first and last step to trace. Nothing is written before all that the config names has been read and fits.
     """
     settings.validate(config)
+    distributed.start(config.distributed)
     if str(workdir) in bundles.bundled():
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")
     workdir = epath.Path(workdir)
@@ -202,14 +204,16 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         ema_ramp=config.optim.ema_ramp,
     )
     inputs = jax.device_put(inputs, sharding.replicated(mesh))
-    workdir.mkdir(parents=True, exist_ok=True)
-    architecture.save(workdir)
-    files.write(workdir / "config.json", (config.to_json_best_effort(indent=1) + "\n").encode())
+    distributed.meet("all have read what there is in the workdir")
+    if distributed.is_first():
+        workdir.mkdir(parents=True, exist_ok=True)
+        architecture.save(workdir)
+        files.write(workdir / "config.json", (config.to_json_best_effort(indent=1) + "\n").encode())
     step_flops = flops.train_step_flops(architecture, config.train.batch)
     peak = flops.total_peak(mesh.devices.flatten())
     with (
         Saver(workdir, config.train.keep, config.train.keep_best, int(state.step)) as saver,
-        contextlib.closing(telemetry.Writer(workdir, int(state.step))) as writer,
+        contextlib.closing(distributed.only_first(telemetry.Writer, workdir, int(state.step))) as writer,
     ):
         run_loop(
             config,
@@ -220,7 +224,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
             saver,
             writer,
             telemetry.Progress(int(state.step), config.train.steps, config.train.batch, step_flops, peak),
-            Profiler(workdir, profile),
+            distributed.only_first(Profiler, workdir, profile),
             preview,
         )
     say(f"done: {config.train.steps} steps; weights in {workdir / checkpoint.FOLDER}")
@@ -233,4 +237,4 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     errors.define_flags()
     flags.DEFINE_string("profile", "", "FIRST:LAST, steps to trace into workdir/profile.")
-    errors.run(main)
+    errors.run(main, distributed.leave)
