@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.data.test_split = "test"  # where sampling and evaluation take their conditions from
     config.data.flip = True  # mirror half of the tiles, all modalities alike
     config.data.workers = 0  # reading processes; 0 reads in threads of the training process
+    config.data.max_damaged = 0.001  # share of records that may be damaged and are replaced; 0 stops at the first
 
     config.autoencoder = ConfigDict()
     config.autoencoder.name = "identity"  # "identity" (pixels), "patch_pca" (fitted on tiles) or "kl" (pretrained)
@@ -65,6 +66,11 @@ def get_config() -> ConfigDict:
     config.model.unroll = 1  # blocks per iteration of the scan over depth; depth = no loop
     config.model.precondition = False  # True: network output scaled by the data's variance, still a velocity
 
+    config.mesh = ConfigDict()  # how devices share the work; their product is the number of devices, one may be -1
+    config.mesh.data = -1  # samples are split; every device of this axis has all weights
+    config.mesh.fsdp = 1  # samples and weights, averages and moments are split; gathered block by block
+    config.mesh.tensor = 1  # heads and MLP of every block are split
+
     config.objective = ConfigDict()
     config.objective.path = "linear"  # "linear" or "cosine" (without precondition, and not for euler_maruyama)
     config.objective.time = "uniform"  # distribution of t: "uniform" or "logit_normal"
@@ -88,6 +94,7 @@ def get_config() -> ConfigDict:
     config.optim.b2 = 0.999
     config.optim.eps = 1e-8
     config.optim.weight_decay = 0.0
+    config.optim.moment_dtype = "float32"  # of the first moment, "float32" or "bfloat16"; the second is float32
     config.optim.clip_norm = 1.0  # of the whole gradient
     config.optim.ema_decay = 0.9999  # of the averaged parameters that sampling uses
     config.optim.ema_ramp = 1.0  # above 1: decay = min(ema_decay, (1 + step) / (ema_ramp + step))

@@ -15,11 +15,13 @@ from mmgen_jax import bundles, flow
 from mmgen_jax.architecture import Architecture
 from mmgen_jax.conditioning import TIME_SAMPLERS, parse_mix
 from mmgen_jax.data import latents, pipeline, tiles
+from mmgen_jax.data.damage import Tally
 from mmgen_jax.data.training import TrainData
 from mmgen_jax.errors import UsageError
 from mmgen_jax.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.modalities import to_array
 from mmgen_jax.models import autoencoder_kl, autoencoders, dino, vae
+from mmgen_jax.telemetry import say
 from mmgen_jax.train_step import Objective
 
 FIT_TILES = 4096  # that the patch_pca autoencoder is fitted on
@@ -46,7 +48,8 @@ def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") ->
         return autoencoders.rebuild(spec, names, parse_safetensors(fitted.read_bytes()))
     total = len(tiles.read_tiles(config.data.dir, config.data.train_split))
     spread = np.linspace(0, total - 1, min(FIT_TILES, total)).round().astype(int)
-    batch = pipeline.load(config.data.dir, config.data.train_split, names, config.data.image_size, spread)
+    tally = Tally(config.data.max_damaged, total, say)
+    batch = pipeline.load(config.data.dir, config.data.train_split, names, config.data.image_size, spread, tally)
     images = {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
     components = dict(zip(names, chosen.components, strict=True))
     return vae.fit_patch_pca(images, chosen.factor, components, chosen.whitening)

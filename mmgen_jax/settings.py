@@ -13,6 +13,7 @@ from mmgen_jax.modalities import NAMES
 from mmgen_jax.models import attention, autoencoders
 from mmgen_jax.models.mmdit import DTYPES, REMAT
 from mmgen_jax.sampling import SCORE_SOLVERS, SOLVERS
+from mmgen_jax.sharding import AXES
 
 Rule = tuple[Callable[[object], bool], str]
 
@@ -55,6 +56,7 @@ MODALITIES: Rule = (
 )
 POSITIVE: Rule = (lambda v: _number(0)[0](v) and v > 0, "a number above 0")
 BELOW_ONE: Rule = (lambda v: _number(0, 1)[0](v) and v < 1, "a number of at least 0 and below 1")
+SIZE_OR_REST: Rule = (lambda v: v == -1 or _integer(1)[0](v), "an integer of at least 1, or -1 for what is left")
 ROW = (_number(0, 1), TEXT, _number(0, 1), TEXT)
 MIX: Rule = (
     lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(_is_row, v)),
@@ -74,6 +76,7 @@ RULES: dict[str, Rule] = {
     "data.test_split": TEXT,
     "data.flip": SWITCH,
     "data.workers": _integer(0),
+    "data.max_damaged": _number(0, 1),
     "autoencoder.name": _one_of(*autoencoders.NAMES),
     "autoencoder.path": TEXT,
     "autoencoder.dtype": _one_of(*DTYPES),
@@ -103,6 +106,7 @@ RULES: dict[str, Rule] = {
     "model.attention": _one_of(*attention.NAMES),
     "model.unroll": _integer(1),
     "model.precondition": SWITCH,
+    **{f"mesh.{axis}": SIZE_OR_REST for axis in AXES},
     "objective.path": _one_of(*PATHS),
     "objective.time": _one_of(*TIME_SAMPLERS),
     "objective.mix": MIX,
@@ -116,6 +120,7 @@ RULES: dict[str, Rule] = {
     "optim.b2": BELOW_ONE,
     "optim.eps": POSITIVE,
     "optim.weight_decay": _number(0),
+    "optim.moment_dtype": _one_of(*DTYPES),
     "optim.clip_norm": POSITIVE,
     "optim.ema_decay": _number(0, 1),
     "optim.ema_ramp": _number(1),

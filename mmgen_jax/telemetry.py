@@ -90,4 +90,9 @@ class Progress:
 def say(text: str) -> None:
     """One line to the user, at once; of several processes the first one speaks."""
     if distributed.is_first():
-        print(text, file=sys.stdout, flush=True)
+        say_here(text)
+
+
+def say_here(text: str) -> None:
+    """One line to the user that only this process can know, whichever it is."""
+    print(text, file=sys.stdout, flush=True)

@@ -40,6 +40,7 @@ from mmgen_jax import (
 )
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.data import pipeline
+from mmgen_jax.data.damage import Tally
 from mmgen_jax.data.training import open_data
 from mmgen_jax.errors import UsageError
 from mmgen_jax.health import Health
@@ -54,8 +55,8 @@ from mmgen_jax.train_step import Metrics, make_train_step
 
 def restore_or_init(
     config: ConfigDict, architecture: Architecture, tx: optax.GradientTransformation, mesh: Mesh, workdir: epath.Path
-) -> tuple[TrainState, int]:
-    """The state to start from and the number of samples it has seen; writes nothing.
+) -> tuple[TrainState, dict]:
+    """The state to start from and what its checkpoint says of the data it has seen; writes nothing.
 
     Order of sources: the newest checkpoint of the workdir, `train.init_from`, fresh parameters.
     """
@@ -68,7 +69,7 @@ def restore_or_init(
         abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
         state, meta = checkpoint.restore(workdir, abstract)
         say(f"resuming from step {int(state.step)} in {folder}")
-        return state, meta["samples"]
+        return state, meta
     state = jax.jit(make, out_shardings=where)(key)
     if config.train.init_from:
         _, params = bundles.load(config.train.init_from)
@@ -76,7 +77,7 @@ def restore_or_init(
         params, ema = (jax.device_put(jax.tree.map(np.array, params), where) for _ in range(2))
         state = TrainState(state.step, params, ema, state.opt_state)
         say(f"starting from the weights of {config.train.init_from}")
-    return state, 0
+    return state, {"samples": 0}
 
 
 def run_loop(
@@ -84,6 +85,7 @@ def run_loop(
     state: TrainState,
     samples: int,
     batches: Iterator[pipeline.Batch],
+    tally: Tally,
     advance: Callable[[TrainState, pipeline.Batch], tuple[TrainState, Metrics]],
     saver: Saver,
     writer: telemetry.Writer,
@@ -128,12 +130,15 @@ def run_loop(
                         summary.note(step, means)
                         text, rates = progress.line(step, means)
                         say(text)
-                        writer.scalars(step, means | rates | per_step(clock.lap(), step - reported) | memory.usage())
+                        damaged = {"damaged": tally.settle()}
+                        writer.scalars(
+                            step, means | damaged | rates | per_step(clock.lap(), step - reported) | memory.usage()
+                        )
                         reported = step
                         if profiler.look(step):
                             say("tracing the next steps, as the file PROFILE asks")
                 if due:
-                    meta = {"step": step, "samples": samples + (step - first) * train.batch}
+                    meta = {"step": step, "samples": samples + (step - first) * train.batch} | damaged
                     with clock("checkpoint"):
                         saver.save(step, state, meta, means.get("loss"))
                 if preview and (last or step % train.sample_every == 0):
@@ -163,7 +168,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     if str(workdir) in bundles.bundled():
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")
     workdir = epath.Path(workdir)
-    mesh = sharding.make_mesh()
+    mesh = sharding.make_mesh(**config.mesh)
     sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
     data = open_data(config)
     architecture = recipe.make_architecture(config, workdir, data)
@@ -175,7 +180,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     inputs = recipe.make_inputs(config, architecture.autoencoder)
     tx = make_optimizer(config.optim, config.train.steps)
     preview = previews.Preview(architecture, config, workdir) if config.train.sample_every else None
-    state, samples = restore_or_init(config, architecture, tx, mesh, workdir)
+    state, meta = restore_or_init(config, architecture, tx, mesh, workdir)
     count = sum(p.size for p in jax.tree.leaves(state.params))
     say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {workdir}")
     if int(state.step) >= config.train.steps:
@@ -183,15 +188,24 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         return
     profiling.check(profile, int(state.step) + 1, config.train.steps)
     say(overview.parameters(state.params))
+    tally = Tally(
+        config.data.max_damaged,
+        len(data.source),
+        telemetry.say_here,
+        distributed.total,
+        found=meta.get("damaged", 0),
+        read=meta["samples"],
+    )
     batches = pipeline.batches(
         data.source,
         data.transforms,
         config.train.batch,
         seed=config.seed,
-        step=samples // config.train.batch,
+        step=meta["samples"] // config.train.batch,
         host=jax.process_index(),
         hosts=jax.process_count(),
         workers=config.data.workers,
+        tally=tally,
     )
     train_step = make_train_step(
         architecture,
@@ -218,8 +232,9 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         run_loop(
             config,
             state,
-            samples,
+            meta["samples"],
             batches,
+            tally,
             lambda state, batch: train_step(state, inputs, sharding.to_global(batch, mesh)),
             saver,
             writer,

@@ -21,6 +21,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 from ml_collections import ConfigDict
 
+from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.data.latent_layout import FEATURES, PIXELS, Layout
 from mmgen_jax.errors import UsageError
 
@@ -124,7 +125,7 @@ class Source:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> dict:
-        """Raises UsageError, naming the shard and the record in it, for a damaged one."""
+        """Raises DamagedRecord, naming the shard and the record in it."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         try:
@@ -133,7 +134,7 @@ class Source:
             number = bisect.bisect_right(self._ends, index)
             file = self.files[number]
             position = index - self._ends[number] + file.take + file.skip
-            raise UsageError(
+            raise DamagedRecord(
                 f"record {position} of {file.filename} is damaged: {error}; the command that wrote it makes it again"
             ) from error
 

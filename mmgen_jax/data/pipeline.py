@@ -7,6 +7,8 @@ resume from is the step. So a run continues exactly, also on another number of h
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +16,7 @@ import grain.python as grain
 import numpy as np
 
 from mmgen_jax.data import tiles
+from mmgen_jax.data.damage import REPLACED, Mended, Tally
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import MODALITIES
 
@@ -52,6 +55,11 @@ class Select(grain.MapTransform):
         return wanted | {"class_id": np.int32(tile["class_id"]), "present": tile["present"][columns]}
 
 
+class _AsIs(grain.MapTransform):
+    def map(self, element: Batch) -> Batch:
+        return element
+
+
 def batches(
     source: Sequence,
     transforms: Sequence[grain.MapTransform | grain.RandomMapTransform],
@@ -62,6 +70,7 @@ def batches(
     host: int = 0,
     hosts: int = 1,
     workers: int = 0,
+    tally: Tally | None = None,
 ) -> Iterator[Batch]:
     """Endless iterator over this host's ``batch / hosts`` samples of each global batch, from `step` on.
 
@@ -76,9 +85,15 @@ def batches(
       host: number of this process.
       hosts: how many there are.
       workers: reading processes; 0 reads in threads.
+      tally: of damaged records, which are replaced then; None: the first one raises DamagedRecord.
     """
     if batch % hosts:
         raise UsageError(f"train.batch is {batch}; it must be divisible by the number of hosts, {hosts}")
+    if tally:
+        decode = tuple(itertools.takewhile(lambda t: isinstance(t, grain.MapTransform), transforms))
+        source = Mended(source, decode)
+        # Random transforms draw by their place in the chain, which is to be the same with and without a tally.
+        transforms = (*(_AsIs() for _ in decode), *transforms[len(decode) :])
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
     for transform in transforms:
         random = isinstance(transform, grain.RandomMapTransform)
@@ -87,13 +102,28 @@ def batches(
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
     if workers:
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(dataset)
+    return _counted(iter(dataset), source, tally) if tally else iter(dataset)
 
 
-def load(directory: str, split: str, modalities: Sequence[str], size: int, indices: Sequence[int] | None) -> Batch:
+def _counted(batches: Iterator[Batch], source: Mended, tally: Tally) -> Iterator[Batch]:
+    """The same batches; what was replaced is counted as each is handed out, not when it is read ahead."""
+    with contextlib.closing(batches):
+        for batch in batches:
+            tally.note(batch.pop(REPLACED), source.damages)
+            yield batch
+
+
+def load(
+    directory: str,
+    split: str,
+    modalities: Sequence[str],
+    size: int,
+    indices: Sequence[int] | None,
+    tally: Tally | None = None,
+) -> Batch:
     """The samples at `indices` of a split (all if None) as one batch in that order.
 
-    Raises UsageError for an index outside the split.
+    Damaged ones are replaced if there is a `tally`. Raises UsageError for an index outside the split.
     """
     source = tiles.read_tiles(directory, split)
     indices = range(len(source)) if indices is None else [int(i) for i in indices]
@@ -101,5 +131,9 @@ def load(directory: str, split: str, modalities: Sequence[str], size: int, indic
     if outside:
         raise UsageError(f"index {outside[0]} of split {split!r}; allowed: 0 to {len(source) - 1}")
     select = Select(tuple(modalities), size)
-    samples = [select.map(source[i]) for i in indices]
-    return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+    mended = Mended(source, (select,))
+    samples = [mended[i] if tally else mended.read(i) for i in indices]
+    batch = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+    if tally:
+        tally.note(batch.pop(REPLACED), mended.damages)
+    return batch

@@ -12,12 +12,14 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
+from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import MODALITIES, NAMES
 
@@ -73,16 +75,16 @@ def decode_tile(record: Mapping) -> dict:
       each zero where absent; class_id int32; present bool [4] in the order of the modality table.
 
     Raises:
-      UsageError: a damaged image, images of different sizes, or none at all; names the tile's key.
+      DamagedRecord: a damaged image, images of different sizes, or none at all; names the tile's key.
     """
     key = record.get("key", b"?")
     key = key.decode() if isinstance(key, bytes) else str(key)
     tile = {name: _decode_png(record[name], name, key) for name in NAMES if record[name]}
     if not tile:
-        raise UsageError(f"tile {key!r} has no image; at least one of {', '.join(NAMES)} must be there")
+        raise DamagedRecord(f"tile {key!r} has no image; at least one of {', '.join(NAMES)} must be there")
     sizes = {image.shape[:2] for image in tile.values()}
     if len(sizes) > 1:
-        raise UsageError(f"images of tile {key!r} have sizes {sorted(sizes)}; they must all be the same")
+        raise DamagedRecord(f"images of tile {key!r} have sizes {sorted(sizes)}; they must all be the same")
     present = np.array([name in tile for name in NAMES])
     for name in NAMES:
         if name not in tile:
@@ -103,9 +105,9 @@ def _decode_png(data: bytes, name: str, key: str) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             mode, pixels = image.mode, np.array(image)
     except _BROKEN as error:
-        raise UsageError(f"{name} of tile {key!r} is a damaged PNG of {len(data)} bytes ({error})") from error
+        raise DamagedRecord(f"{name} of tile {key!r} is a damaged PNG of {len(data)} bytes ({error})") from error
     if mode != _MODES[m.dtype, m.channels]:
-        raise UsageError(f"{name} of tile {key!r} is a PNG of mode {mode}; allowed: {_MODES[m.dtype, m.channels]}")
+        raise DamagedRecord(f"{name} of tile {key!r} is a PNG of mode {mode}; allowed: {_MODES[m.dtype, m.channels]}")
     return pixels.reshape(*pixels.shape[:2], m.channels)
 
 
@@ -132,7 +134,31 @@ def find_dataset(directory: str) -> epath.Path:
     return found[0]
 
 
-def read_tiles(directory: str, split: str):
+@dataclass(frozen=True)
+class Source:
+    """Records of a split at random access. Picklable."""
+
+    records: Sequence
+    files: tuple  # with filename, skip, take: the parts of shards that make up the split
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict:
+        """Raises DamagedRecord, naming the shard and the record in it."""
+        try:
+            return self.records[index]
+        except (RuntimeError, ValueError) as error:  # what ArrayRecord raises depends on the damage
+            left = index
+            for file in self.files:
+                if left < file.take:
+                    break
+                left -= file.take
+            cause = " ".join(str(error).split())
+            raise DamagedRecord(f"record {left + file.skip} of {file.filename} is damaged: {cause}") from error
+
+
+def read_tiles(directory: str, split: str) -> Source:
     """Random-access source of the records of a split: ``len``, ``[i]``, picklable; see `decode_tile`.
 
     Args:
@@ -156,7 +182,7 @@ def read_tiles(directory: str, split: str):
     if not size:
         raise UsageError(f"split {split!r} of {str(path)!r} is empty; it must hold at least one tile")
     decoders = {name: tfds.decode.SkipDecoding() for name in NAMES}
-    return builder.as_data_source(split, decoders=decoders)
+    return Source(builder.as_data_source(split, decoders=decoders), tuple(builder.info.splits[split].file_instructions))
 
 
 def class_names(directory: str) -> tuple[str, ...]:
