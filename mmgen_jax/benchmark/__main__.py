@@ -1,0 +1,121 @@
+"""How fast is training, sampling, decoding and reading data? Two configs, or two checkouts, in turns.
+
+python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --what=train,sample
+python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --compare=configs/shapes_quick.py
+python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --checkout=../before
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+import jax
+from absl import flags
+from etils import epath
+from ml_collections import ConfigDict
+
+from mmgen_jax import errors, files, settings
+from mmgen_jax.benchmark import measure
+from mmgen_jax.benchmark.cases import CASES
+from mmgen_jax.benchmark.worker import Contestant, Local, Remote, serve
+from mmgen_jax.errors import UsageError, choice
+from mmgen_jax.telemetry import say
+
+FIRST, SECOND = "first", "second"
+
+
+def measured(case: str, contestants: Mapping[str, Contestant], repeats: int, seconds: float) -> dict[str, dict]:
+    """Times and facts of one case for each contestant; of the second also its speed over the first's."""
+    runs = {name: (lambda calls, one=one: one.run(case, calls)) for name, one in contestants.items()}
+    times = measure.interleaved(runs, repeats, seconds)
+    found = {}
+    for name, one in contestants.items():
+        facts, median = one.describe(case), measure.spread(times[name])["median"]
+        found[name] = {"seconds": measure.spread(times[name]), "all_seconds": times[name], **facts}
+        found[name]["calls_per_second"] = 1 / median
+        found[name]["samples_per_second"] = facts["samples"] / median
+        if facts["flops"]:
+            found[name]["model_tflops"] = facts["flops"] / median / 1e12
+        if facts["flops"] and facts["peak"]:
+            found[name]["mfu"] = facts["flops"] / median / facts["peak"]
+    if SECOND in times:
+        found[SECOND]["speedup"] = measure.ratios(times[FIRST], times[SECOND])
+    return found
+
+
+def lines(case: str, found: Mapping[str, dict]) -> list[str]:
+    """`measured` for people."""
+    shown = []
+    for name, one in found.items():
+        s = one["seconds"]
+        parts = [
+            f"{1e3 * s['median']:10.2f} ms ({1e3 * s['min']:.2f} to {1e3 * s['max']:.2f})",
+            f"{one['samples_per_second']:9.1f} samples/s",
+        ]
+        parts += [f"{one['model_tflops']:8.3f} TFLOP/s"] if "model_tflops" in one else []
+        parts += [f"{one['mfu']:.1%} of peak"] if "mfu" in one else []
+        parts += [f"program {one['program_gb']:.3f} GB"] if one.get("program_gb") else []
+        parts += [f"dispatch {one['dispatch_ms']:.2f} ms"] if "dispatch_ms" in one else []
+        shown.append(f"{case:<8}{name if len(found) > 1 else '':<8}" + "  ".join(parts))
+    if SECOND in found:
+        ratio = found[SECOND]["speedup"]
+        text = f"{ratio['median']:.3f} times as fast ({ratio['min']:.3f} to {ratio['max']:.3f})"
+        shown.append(f"{case:<8}second over first: {text}")
+    return shown
+
+
+def _opponent() -> Contestant | None:
+    """The second contestant, where one is asked for."""
+    compare, checkout = flags.FLAGS.compare, flags.FLAGS.checkout
+    if compare is not None and checkout:
+        raise UsageError("--compare and --checkout are both given; give one")
+    if compare is not None:
+        settings.validate(compare)
+        return Local(compare)
+    if not checkout:
+        return None
+    if jax.default_backend() == "tpu":
+        raise UsageError("--checkout needs two processes, but one alone can use a TPU; compare configs, or run each")
+    mine = ("--config", "--config.")
+    return Remote(checkout, [argument for argument in sys.argv[1:] if argument.startswith(mine)])
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    config: ConfigDict = flags.FLAGS.config
+    settings.validate(config)
+    if flags.FLAGS.serve:
+        # Whatever else prints must not get into the answers.
+        answers, sys.stdout = sys.stdout, sys.stderr
+        serve(Local(config), sys.stdin, answers)
+        return
+    wanted = [choice("--what", name, CASES) for name in flags.FLAGS.what]
+    if flags.FLAGS.json:
+        files.check_place(flags.FLAGS.json, "--json", folder=False)
+    opponent = _opponent()
+    contestants: dict[str, Contestant] = {FIRST: Local(config)} | ({SECOND: opponent} if opponent else {})
+    report: dict = {"jax": jax.__version__, "config": config.to_dict(), "argv": sys.argv[1:], "cases": {}}
+    try:
+        for case in wanted:
+            report["cases"][case] = measured(case, contestants, flags.FLAGS.repeats, flags.FLAGS.seconds)
+            for line in lines(case, report["cases"][case]):
+                say(line)
+    finally:
+        for one in contestants.values():
+            one.close()
+    if flags.FLAGS.json:
+        files.write(epath.Path(flags.FLAGS.json), (json.dumps(report, indent=1, default=str) + "\n").encode())
+
+
+if __name__ == "__main__":
+    errors.define_config()
+    errors.define_config("compare", "Another config to take turns with.", required=False)
+    flags.DEFINE_list("what", "train,sample,decode", f"Some of {','.join(CASES)}.")
+    flags.DEFINE_integer("repeats", 5, "Times that each is measured.", lower_bound=1)
+    flags.DEFINE_float("seconds", 1.0, "That each measurement takes, at least one call.", lower_bound=0.0)
+    flags.DEFINE_string("checkout", "", "Another checkout of this repository to take turns with.")
+    flags.DEFINE_string("json", "", "File for all that was found.")
+    flags.DEFINE_bool("serve", False, "Answer another benchmark's questions on standard input.")
+    errors.run(main)

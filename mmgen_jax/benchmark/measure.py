@@ -1,0 +1,38 @@
+"""Timing things against each other: in turns, so that what else a machine does hits all of them alike."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+Run = Callable[[int], float]  # makes that many calls, waits for the last one, returns the seconds they took
+
+WARM_UP = 2  # calls that are not timed; the first one compiles
+
+
+def calls_for(run: Run, seconds: float) -> int:
+    """Warms up; then how many calls take about `seconds`."""
+    for _ in range(WARM_UP):
+        run(1)
+    return max(1, math.ceil(seconds / max(run(1), 1e-9)))
+
+
+def interleaved(runs: Mapping[str, Run], repeats: int, seconds: float) -> dict[str, list[float]]:
+    """Seconds per call of each, `repeats` times; all take turns, and every other round goes backwards."""
+    calls = {name: calls_for(run, seconds) for name, run in runs.items()}
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats):
+        for name in list(runs)[:: -1 if repeat % 2 else 1]:
+            found[name].append(runs[name](calls[name]) / calls[name])
+    return found
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, minimum and maximum."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
+    """`spread` of the ratios of values that were measured in the same round."""
+    return spread([a / b for a, b in zip(numerator, denominator, strict=True)])

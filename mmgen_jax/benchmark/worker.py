@@ -1,0 +1,130 @@
+"""Cases in this process, or in another one that runs another checkout; both are asked in the same way.
+
+The protocol between processes is one JSON object a line: the parent writes {"case", "calls"} or {"case",
+"describe": true}, the worker answers {"seconds"}, {"facts"} or {"error"}. It must stay readable for older checkouts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Protocol, TextIO
+
+import jax
+from ml_collections import ConfigDict
+
+from mmgen_jax import flops, memory
+from mmgen_jax.benchmark.cases import CASES, Case
+from mmgen_jax.errors import UsageError
+
+
+class Contestant(Protocol):
+    """Runs cases by name."""
+
+    def run(self, case: str, calls: int) -> float:
+        """Seconds that so many calls took."""
+
+    def describe(self, case: str) -> dict:
+        """What is known of the case besides its time; see `facts`."""
+
+    def close(self) -> None:
+        """Gives up what it holds."""
+
+
+def facts(case: Case) -> dict:
+    """Samples, flops, peak flop/s of the devices (None if unknown), dispatch time and memory."""
+    found = {"samples": case.samples, "flops": case.flops, "peak": flops.total_peak(jax.devices())}
+    if case.dispatch:
+        found["dispatch_ms"] = 1e3 * min(case.dispatch() for _ in range(3))
+    if case.program_bytes:
+        found["program_gb"] = case.program_bytes() / 1e9
+    return found | memory.usage() | {"device": f"{jax.device_count()} x {jax.devices()[0].device_kind}"}
+
+
+class Local:
+    """Cases of a config in this process; each is made when it is first asked for."""
+
+    def __init__(self, config: ConfigDict):
+        self._config = config
+        self._cases: dict[str, Case] = {}
+
+    def _case(self, name: str) -> Case:
+        if name not in self._cases:
+            self._cases[name] = CASES[name](self._config)
+        return self._cases[name]
+
+    def run(self, case: str, calls: int) -> float:
+        return self._case(case).run(calls)
+
+    def describe(self, case: str) -> dict:
+        return facts(self._case(case))
+
+    def close(self) -> None:
+        self._cases.clear()
+
+
+class Remote:
+    """Cases in a process of another checkout of this repository, asked through its pipes."""
+
+    def __init__(self, checkout: str, arguments: Sequence[str]):
+        """`arguments`: --config and overrides, as given to this process; relative paths are those of the checkout.
+
+        Raises UsageError if the folder is no checkout.
+        """
+        if not os.path.isfile(os.path.join(checkout, "mmgen_jax", "benchmark", "worker.py")):
+            raise UsageError(
+                f"--checkout is {checkout!r}; it must be a checkout that has mmgen_jax/benchmark/worker.py"
+            )
+        self._name = checkout
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mmgen_jax.benchmark", *arguments, "--serve"],
+            cwd=checkout,
+            env=os.environ | {"PYTHONPATH": os.path.abspath(checkout)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _ask(self, question: dict) -> dict:
+        assert self._process.stdin and self._process.stdout
+        answer = ""
+        if self._process.poll() is None:
+            try:
+                print(json.dumps(question), file=self._process.stdin, flush=True)
+                answer = self._process.stdout.readline()
+            except BrokenPipeError:
+                pass  # it ended; said below, with its code
+        if not answer:
+            raise UsageError(f"the benchmark of {self._name} ended with code {self._process.wait()}")
+        found = json.loads(answer)
+        if "error" in found:
+            raise UsageError(f"{self._name}: {found['error']}")
+        return found
+
+    def run(self, case: str, calls: int) -> float:
+        return self._ask({"case": case, "calls": calls})["seconds"]
+
+    def describe(self, case: str) -> dict:
+        return self._ask({"case": case, "describe": True})["facts"]
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def serve(local: Local, questions: TextIO, answers: TextIO) -> None:
+    """Answers what `Remote` asks until its pipe is closed."""
+    for line in questions:
+        question = json.loads(line)
+        try:
+            if question.get("describe"):
+                answer = {"facts": local.describe(question["case"])}
+            else:
+                answer = {"seconds": local.run(question["case"], question["calls"])}
+        except UsageError as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), file=answers, flush=True)
