@@ -13,6 +13,7 @@ class Clock:
 
     Phases of the training loop:
       data: waiting for the next batch.
+      compile: handing over the first step, which compiles it.
       dispatch: handing a step to the devices; they compute meanwhile.
       device: waiting for the metrics of the step before, that is for the devices to finish it.
       metrics: what the host makes of metrics: means, files, lines.
