@@ -21,12 +21,14 @@ from mmgen_jax import files
 from mmgen_jax.errors import UsageError
 from mmgen_jax.models import autoencoders, vae
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
+from mmgen_jax.models.placement import Placement
 
 Params = dict  # nested dict of arrays, leaves named as in the NNX module
 
 FILE = "model.json"
 AUTOENCODER_FILE = "autoencoder.safetensors"
-COMPUTE = ("model.dtype", "model.remat", "model.unroll")  # how, not what: weights fit whatever these are
+# How, not what: weights fit whatever these are.
+COMPUTE = ("model.dtype", "model.remat", "model.attention", "model.unroll")
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ class Architecture:
         """Fresh float32 parameters; may run under jit."""
         return nnx.to_pure_dict(nnx.split(MMDiT(self.model, rngs=nnx.Rngs(key)))[1])
 
-    def apply(self, params: Params, x, t, class_id, task):
+    def apply(self, params: Params, x, t, class_id, task, placement: Placement | None = None):
         """The network as a pure function; see `MMDiT.__call__`."""
-        return nnx.merge(self.graphdef, params)(x, t, class_id, task)
+        return nnx.merge(self.graphdef, params)(x, t, class_id, task, placement)
 
     def class_index(self, name: int | str | None) -> int:
         """Index of a class given by index, name or None (the null class); raises UsageError."""

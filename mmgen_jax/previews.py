@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmgen_jax import distributed, pictures
@@ -23,8 +24,10 @@ class Preview:
     How they are sampled stands in the config's `sample` section. Without tiles (`data.dir` empty) only the upper row.
     """
 
-    def __init__(self, architecture: Architecture, config: ConfigDict, workdir: epath.PathLike):
-        self._sampler = Sampler(architecture)
+    def __init__(
+        self, architecture: Architecture, config: ConfigDict, workdir: epath.PathLike, mesh: Mesh | None = None
+    ):
+        self._sampler = Sampler(architecture, mesh)
         self._options = Options.from_config(config)
         self._folder = epath.Path(workdir) / "samples"
         self._given = _held_out(architecture, config) if config.data.dir and len(architecture.modalities) > 1 else {}

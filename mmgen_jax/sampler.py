@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmgen_jax import sharding
 from mmgen_jax.architecture import Architecture, Params
+from mmgen_jax.layout import Layout
 from mmgen_jax.sampling import bind, bind_task, classifier_free, sample, tasks
 from mmgen_jax.telemetry import duration, say
 
@@ -56,24 +58,24 @@ class Sampler:
     """A model without its weights, compiled once for each kind of request and size of batch.
 
     Weights and the autoencoder are arguments of the compiled programs, never constants of them. Batches are split over
-    all devices where their size allows it.
+    the devices of a mesh, by default over all there are, each with all weights.
     """
 
-    def __init__(self, architecture: Architecture):
+    def __init__(self, architecture: Architecture, mesh: Mesh | None = None):
         self.architecture = architecture
-        self._mesh = sharding.make_mesh()
-        self._everywhere = sharding.replicated(self._mesh)
-        self._autoencoder = self.place(architecture.autoencoder)
+        self._mesh = mesh or sharding.make_mesh()
+        self._everywhere, self._split = sharding.replicated(self._mesh), sharding.batched(self._mesh)
+        self._autoencoder = jax.device_put(architecture.autoencoder, self._everywhere)
         self._encode = jax.jit(lambda autoencoder, images: autoencoder.encode(images))
         # Whole on every device, so that each host can read it.
         self._decode = jax.jit(lambda autoencoder, latents: autoencoder.decode(latents), out_shardings=self._everywhere)
-        self._draw = jax.jit(
-            functools.partial(_draw, architecture), static_argnames=("solver", "steps", "guided", "interval")
-        )
+        self._layout = Layout(architecture, self._mesh)
+        static = ("solver", "steps", "guided", "interval")
+        self._draw = jax.jit(functools.partial(draw, self._layout), static_argnames=static)
 
-    def place(self, tree):
-        """Parameters, or other arrays, where the programs want them; costs nothing for those that are there."""
-        return jax.device_put(tree, self._everywhere)
+    def place(self, params: Params) -> Params:
+        """Parameters where, and in the types in which, the programs want them; those that are there cost nothing."""
+        return jax.tree.map(jax.device_put, self._layout.in_types(params), sharding.state_shardings(self._mesh, params))
 
     def encode(self, images: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Arrays in [-1, 1] [n, H, W, C] of some modalities to latents [n, h, w, K], in the model's order."""
@@ -110,8 +112,8 @@ class Sampler:
         a, n = self.architecture, len(class_id)
         params, class_id = self.place(params), np.asarray(class_id, np.int32)
         numbers = np.arange(n) if numbers is None else np.asarray(numbers)
-        size = tasks.batch_size(n, options.batch)
-        where = self._everywhere if size % self._mesh.size else sharding.batched(self._mesh)
+        shares = sharding.parts(self._mesh)
+        size = -(-tasks.batch_size(n, options.batch) // shares) * shares
         draw = functools.partial(
             self._draw,
             solver=options.solver,
@@ -123,7 +125,9 @@ class Sampler:
         parts, done, start = [], 0, time.monotonic()
         mark = start
         for rows in tasks.batches(n, size):
-            inputs = jax.device_put((numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), where)
+            inputs = jax.device_put(
+                (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split
+            )
             latents = draw(params, *inputs[:2], self.encode(inputs[2]), *values)
             parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given})))
             done, now = min(done + size, n), time.monotonic()
@@ -148,8 +152,8 @@ def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
     return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
 
 
-def _draw(
-    architecture: Architecture,
+def draw(
+    layout: Layout,
     params: Params,
     numbers: jax.Array,
     class_id: jax.Array,
@@ -164,9 +168,10 @@ def _draw(
     interval: tuple[float, float],
 ) -> dict[str, jax.Array]:
     """Latents of one batch."""
+    architecture = layout.architecture
     shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
     arrays = tasks.request(seed, numbers, class_id, given, shapes)
-    network, names = functools.partial(architecture.apply, params), architecture.modalities
+    network, names = functools.partial(layout.apply, params), architecture.modalities
     if guided:
         conditional = bind_task(network, arrays.task, names)
         field = classifier_free(conditional, class_id, architecture.null_class, guidance, interval, tuple(given))

@@ -60,6 +60,7 @@ def make_optimizer(optim: ConfigDict, steps: int) -> optax.GradientTransformatio
             b2=optim.b2,
             eps=optim.eps,
             weight_decay=optim.weight_decay,
+            mu_dtype=optim.moment_dtype,
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from jaxtyping import Array, Float
 from mmgen_jax import conditioning, flow, losses, sharding
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.inputs import Inputs
-from mmgen_jax.train_state import TrainState, ema_update
+from mmgen_jax.layout import Layout
+from mmgen_jax.train_state import TrainState, ema_update, init_state
 
 Metrics = dict[str, Array]
 
@@ -85,14 +87,17 @@ def make_example(
 
 
 def example_loss(
-    architecture: Architecture, objective: Objective, params: Params, example: Example
+    apply: Callable, modalities: Sequence[str], objective: Objective, params: Params, example: Example
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Loss of (a part of) a global batch; parts add up because the weights are those of the whole."""
-    velocity, features = architecture.apply(params, example.x, example.t, example.class_id, example.task)
-    error = losses.squared_error(velocity, example.target, architecture.modalities)
+    """Loss of (a part of) a global batch; parts add up because the weights are those of the whole.
+
+    `apply` is the network, as `Architecture.apply`.
+    """
+    velocity, features = apply(params, example.x, example.t, example.class_id, example.task)
+    error = losses.squared_error(velocity, example.target, modalities)
     per_modality = (example.weights * error).sum(0)
     loss = per_modality @ jnp.asarray(objective.loss_weights)
-    metrics = {f"loss/{m}": per_modality[i] for i, m in enumerate(architecture.modalities)}
+    metrics = {f"loss/{m}": per_modality[i] for i, m in enumerate(modalities)}
     metrics |= losses.by_time(error, example.weights > 0, example.t)
     if features is not None and example.features is not None:
         alignment = (example.feature_weight * losses.negative_cosine(features, example.features)).sum()
@@ -108,8 +113,7 @@ def accumulated_gradients(
     grad_fn = jax.grad(loss_fn, has_aux=True)
     if parts == 1:
         return grad_fn(params, example)
-    # Strided slices keep every device busy in each part.
-    sliced = jax.tree.map(lambda a: a.reshape(a.shape[0] // parts, parts, *a.shape[1:]).swapaxes(0, 1), example)
+    sliced = jax.tree.map(lambda a: a.reshape(parts, a.shape[0] // parts, *a.shape[1:]), example)
 
     def body(total, part):
         return jax.tree.map(jnp.add, total, grad_fn(params, part)), None
@@ -136,12 +140,17 @@ def make_train_step(
     reports `finite` = 0. Metrics are scalars, but for those of `losses.by_time`.
     """
 
+    layout = Layout(architecture, mesh)
+
+    def local(apply: Callable, params: Params, example: Example) -> tuple[Params, Metrics]:
+        """Gradients and metrics of one device's samples."""
+        loss = functools.partial(example_loss, apply, architecture.modalities, objective)
+        return accumulated_gradients(loss, params, example, accumulate)
+
     def step(state: TrainState, inputs: Inputs, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         example = make_example(architecture, objective, inputs, batch, key)
-        grads, metrics = accumulated_gradients(
-            lambda params, part: example_loss(architecture, objective, params, part), state.params, example, accumulate
-        )
+        grads, metrics = layout.gradients(local, state.params, example)
         norm = optax.global_norm(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -153,10 +162,7 @@ def make_train_step(
         norms = {"grad_norm": norm, "update_norm": optax.global_norm(updates), "param_norm": optax.global_norm(kept[0])}
         return TrainState(state.step + 1, *kept), metrics | norms | {"finite": finite.astype(np.float32)}
 
-    state_sharding, batch_sharding = sharding.replicated(mesh), sharding.batched(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(state_sharding, state_sharding, batch_sharding),
-        out_shardings=(state_sharding, state_sharding),
-        donate_argnums=0,
-    )
+    whole, split = sharding.replicated(mesh), sharding.batched(mesh)
+    abstract = jax.eval_shape(functools.partial(init_state, architecture, tx), jax.random.key(0))
+    placed = sharding.state_shardings(mesh, abstract)
+    return jax.jit(step, in_shardings=(placed, whole, split), out_shardings=(placed, whole), donate_argnums=0)

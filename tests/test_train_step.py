@@ -1,6 +1,7 @@
 """One step: what is masked has no gradient, and neither devices nor accumulation change the result."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,8 @@ def test_unsupervised_modalities_have_exactly_zero_gradient(parts):
     @jax.jit
     def gradients(params):
         example = make_example(architecture, objective, TileInputs(architecture.autoencoder), batch, jax.random.key(1))
-        return jax.grad(lambda p: example_loss(architecture, objective, p, example)[0])(params)
+        loss = functools.partial(example_loss, architecture.apply, architecture.modalities, objective)
+        return jax.grad(lambda p: loss(p, example)[0])(params)
 
     heads = gradients(params)["heads"]
     largest = {m: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(heads[m])) for m in heads}
@@ -98,7 +100,7 @@ def test_alignment_counts_where_there_are_features_and_only_there(parts):
     @jax.jit
     def losses_of(inputs, batch):
         example = make_example(aligned, objective, inputs, batch, jax.random.key(1))
-        return example_loss(aligned, objective, params, example)[1]
+        return example_loss(aligned.apply, aligned.modalities, objective, params, example)[1]
 
     moments = architecture.autoencoder.moments({m: to_array(batch[m]) for m in architecture.modalities})
     stored = batch | {m: np.asarray(x) for m, x in moments.items()} | {"features": features}

@@ -15,6 +15,9 @@ import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from mmgen_jax.models.attention import Attention
+from mmgen_jax.models.placement import Placement
+
 XAVIER = nnx.initializers.xavier_uniform()
 ZEROS = nnx.initializers.zeros_init()
 LN_EPS = 1e-6
@@ -94,13 +97,6 @@ def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
-def attention(qkv: jax.Array, heads: int) -> jax.Array:
-    """Softmax attention of fused [B, T, 3*D] (q, k, v, each heads x D/heads) -> [B, T, D]; softmax in float32."""
-    b, n, _ = qkv.shape
-    q, k, v = jnp.moveaxis(qkv.reshape(b, n, 3, heads, -1), 2, 0)
-    return jax.nn.dot_product_attention(q, k, v).reshape(b, n, -1)
-
-
 class TimeEmbedder(nnx.Module):
     """One embedding of all modalities' times: [B, M] -> [B, width]."""
 
@@ -119,21 +115,30 @@ class TimeEmbedder(nnx.Module):
 class Block(nnx.Module):
     """adaLN-Zero transformer block: tokens [B, T, D] and silu(condition) [B, D] -> tokens."""
 
-    def __init__(self, width: int, heads: int, mlp_width: int, dtype, *, rngs: nnx.Rngs):
-        self.heads = heads
+    def __init__(self, width: int, mlp_width: int, dtype, *, rngs: nnx.Rngs):
         self.adaln = linear(width, 6 * width, rngs, dtype, ZEROS)
         self.qkv = linear(width, 3 * width, rngs, dtype)
         self.proj = linear(width, width, rngs, dtype)
         self.fc1 = linear(width, mlp_width, rngs, dtype)
         self.fc2 = linear(mlp_width, width, rngs, dtype)
 
-    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, condition: jax.Array, heads: int, attend: Attention, placement: Placement
+    ) -> jax.Array:
+        """`heads` are those whose weights the block has here, as are the columns of its MLP."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(self.adaln(condition), 6, -1)
-        qkv = checkpoint_name(self.qkv(modulate(normalise(x), shift_a, scale_a)), "qkv")
-        mixed = checkpoint_name(attention(qkv, self.heads), "attention")
-        x = x + gate_a[:, None] * checkpoint_name(self.proj(mixed), "proj")
-        hidden = checkpoint_name(self.fc1(modulate(normalise(x), shift_m, scale_m)), "mlp_in")
-        return x + gate_m[:, None] * checkpoint_name(self.fc2(gelu(hidden)), "mlp_out")
+        mixed = attend(self.qkv, placement.share(modulate(normalise(x), shift_a, scale_a)), heads)
+        x = x + gate_a[:, None] * checkpoint_name(joined(self.proj, mixed, placement), "proj")
+        inner = placement.share(modulate(normalise(x), shift_m, scale_m))
+        hidden = checkpoint_name(self.fc1(inner), "mlp_in")
+        return x + gate_m[:, None] * checkpoint_name(joined(self.fc2, gelu(hidden), placement), "mlp_out")
+
+
+def joined(layer: nnx.Linear, x: jax.Array, placement: Placement) -> jax.Array:
+    """A linear layer whose inputs the members of a tensor group split; the bias is added once."""
+    kernel = layer.kernel[...].astype(layer.dtype)
+    product = jnp.einsum("btd,de->bte", x.astype(layer.dtype), kernel, precision=layer.precision)
+    return placement.join(product) + layer.bias[...].astype(layer.dtype)
 
 
 class Head(nnx.Module):

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from mmgen_jax.errors import UsageError
+from mmgen_jax.models import attention
 from mmgen_jax.models.layers import (
     Block,
     Head,
@@ -26,6 +27,7 @@ from mmgen_jax.models.layers import (
     position_embedding,
     unpatchify,
 )
+from mmgen_jax.models.placement import Placement, single
 
 SIZES = {
     "S": {"depth": 12, "width": 384, "heads": 6, "encoder_depth": 4},
@@ -60,6 +62,7 @@ class MMDiTConfig:
       projector_width, feature_width: REPA projector; feature_width 0 means that there is none.
       dtype: of matrix products, "float32" or "bfloat16"; parameters are always float32.
       remat: "none" keeps all residuals for the backward pass, "names" those of products, "full" none.
+      attention: "xla", "pallas" (a kernel for TPUs, where shapes fit), or "auto", the fastest there is.
       unroll: blocks per iteration of the scan; True unrolls it all (3% faster steps on a CPU, longer compilation).
       data_std: per modality, per channel standard deviation of the latents for the preconditioned form;
         None is the published form, where the network's output is the velocity.
@@ -77,6 +80,7 @@ class MMDiTConfig:
     feature_width: int = 0
     dtype: str = "float32"
     remat: str = "none"
+    attention: str = "auto"
     unroll: int | bool = 1
     data_std: tuple[tuple[float, ...], ...] | None = None
 
@@ -87,6 +91,8 @@ class MMDiTConfig:
             raise UsageError(f"dtype={self.dtype!r}: must be one of {DTYPES}")
         if self.remat not in ("none", *REMAT):
             raise UsageError(f"remat={self.remat!r}: must be one of {('none', *REMAT)}")
+        if self.attention not in attention.NAMES:
+            raise UsageError(f"attention={self.attention!r}: must be one of {attention.NAMES}")
         if self.feature_width and not 1 <= self.encoder_depth <= self.depth:
             raise UsageError(f"encoder_depth={self.encoder_depth}: must be in 1..depth={self.depth} with a projector")
         channels = tuple(c for _, c in self.modalities)
@@ -115,7 +121,7 @@ class MMDiT(nnx.Module):
         self.task_embed = nnx.Embed(len(config.modalities) + 1, width, embedding_init=normal(1.0), rngs=rngs)
 
         def block(key: jax.Array) -> Block:
-            return Block(width, config.heads, config.mlp_width, dtype, rngs=nnx.Rngs(key))
+            return Block(width, config.mlp_width, dtype, rngs=nnx.Rngs(key))
 
         self.blocks = nnx.vmap(block)(jax.random.split(rngs.params(), config.depth))
         self.heads = nnx.Dict({name: Head(width, area * c, rngs=rngs) for name, c in config.modalities})
@@ -126,7 +132,12 @@ class MMDiT(nnx.Module):
         )
 
     def __call__(
-        self, x: Mapping[str, jax.Array], t: jax.Array, class_id: jax.Array, task: jax.Array
+        self,
+        x: Mapping[str, jax.Array],
+        t: jax.Array,
+        class_id: jax.Array,
+        task: jax.Array,
+        placement: Placement | None = None,
     ) -> tuple[dict[str, jax.Array], jax.Array | None]:
         """Predicts d x_t / dt.
 
@@ -135,6 +146,7 @@ class MMDiT(nnx.Module):
           t: times [B, M] in [0, 1] (1 = noise), columns in the order of `config.modalities` whatever the order of x.
           class_id: int [B], 0..num_classes; num_classes is the null class.
           task: int [B], 0 = joint generation, i + 1 = modality i is the condition.
+          placement: of the blocks' weights; None: all are here, on the default device.
 
         Returns:
           velocities like x in float32, and projected features float32 [B, T, feature_width] (None without projector).
@@ -145,7 +157,7 @@ class MMDiT(nnx.Module):
         self._check(x, t)
         skip, scale_in, scale_out = self._preconditioning(t)
         scaled = {name: x[name].astype(jnp.float32) * scale_in[name] for name in self.config.names}
-        outputs, features = self._network(scaled, t, class_id, task)
+        outputs, features = self._network(scaled, t, class_id, task, placement or single())
         velocity = {name: skip[name] * x[name] + scale_out[name] * outputs[name] for name in self.config.names}
         return velocity, features
 
@@ -180,13 +192,15 @@ class MMDiT(nnx.Module):
             factors[name] = ((time - (1 - time) * s**2) / q, jax.lax.rsqrt(q), s * jax.lax.rsqrt(q))
         return tuple({name: factors[name][i] for name in names} for i in range(3))
 
-    def _network(self, x: dict[str, jax.Array], t, class_id, task) -> tuple[dict[str, jax.Array], jax.Array | None]:
+    def _network(
+        self, x: dict[str, jax.Array], t, class_id, task, placement: Placement
+    ) -> tuple[dict[str, jax.Array], jax.Array | None]:
         config = self.config
         height, width = x[config.names[0]].shape[1:3]
         position = position_embedding(height // config.patch, width // config.patch, config.width)
         tokens = self.patch_embed(patchify(jnp.concatenate([x[name] for name in config.names], -1), config.patch))
         condition = jax.nn.silu(self.time_embed(t) + self.class_embed(class_id) + self.task_embed(task))
-        tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), condition)
+        tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), condition, placement)
         features = None if self.projector is None else self.projector(tapped).astype(jnp.float32)
         # All heads normalise the same tokens in the same way; only the modulation differs.
         normalised = normalise(tokens.astype(jnp.float32))
@@ -196,15 +210,19 @@ class MMDiT(nnx.Module):
         }
         return outputs, features
 
-    def _trunk(self, tokens: jax.Array, condition: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def _trunk(
+        self, tokens: jax.Array, condition: jax.Array, placement: Placement
+    ) -> tuple[jax.Array, jax.Array | None]:
         """All blocks; also the tokens after block `encoder_depth` when a projector reads them."""
         config = self.config
         tapping = self.projector is not None
+        head_width = config.width // config.heads
+        attend = attention.choose(config.attention, placement.platform, tokens.shape[1], head_width)
 
         def body(carry, layer):
             tokens, tapped = carry
             is_tap, block = layer
-            tokens = block(tokens, condition)
+            tokens = placement.weights(block)(tokens, condition, config.heads // placement.members, attend, placement)
             # A select on the carry: slicing the stack of blocks in two costs more (and keeps two scans).
             return (tokens, jnp.where(is_tap, tokens, tapped) if tapping else None), None
 
