@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Iterator
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from mmgen_jax import distributed, integrity
+from mmgen_jax import distributed, files, integrity, quiet
 from mmgen_jax.errors import UsageError
 from mmgen_jax.telemetry import say
 from mmgen_jax.train_state import TrainState
@@ -22,16 +21,12 @@ _COMMITTED = "commit_success.txt"  # Orbax's sign that a checkpoint is complete,
 
 
 def folder_of(workdir: epath.PathLike) -> epath.Path:
-    return epath.Path(workdir).resolve() / FOLDER
-
-
-def _is_remote(folder: epath.Path) -> bool:
-    return "://" in str(folder)
+    return files.absolute(workdir) / FOLDER
 
 
 def is_complete(path: epath.Path) -> bool:
     """Whether Orbax has finished writing the checkpoint: only then it gets its name (or there is no renaming)."""
-    return path.is_dir() and (not _is_remote(path) or (path / _COMMITTED).exists())
+    return path.is_dir() and (not files.is_remote(path) or (path / _COMMITTED).exists())
 
 
 def steps_in(folder: epath.Path) -> list[int]:
@@ -44,7 +39,7 @@ def steps_in(folder: epath.Path) -> list[int]:
 def remove(folder: epath.Path, step: int) -> None:
     """Deletes a checkpoint so that no half of it is ever taken for one."""
     path = folder / str(step)
-    if _is_remote(folder):
+    if files.is_remote(folder):
         (path / _COMMITTED).unlink(missing_ok=True)
         path.rmtree()
         return
@@ -98,21 +93,13 @@ def _verify(path: epath.Path) -> bool:
 @contextlib.contextmanager
 def _reading() -> Iterator[None]:
     """Whatever fails within becomes Damage: Orbax raises all kinds for damaged files, Exception itself among them."""
-    hook = sys.unraisablehook
-
-    def quiet(event) -> None:
-        # Threads of TensorStore answer reads that Orbax gave up at the first failure, and say so on stderr.
-        if str(event.exc_value) != "Event loop is closed":
-            hook(event)
-
-    sys.unraisablehook = quiet  # for good after a failure, as such answers come late
     try:
-        yield
+        with quiet.orbax():
+            yield
     except UsageError:
         raise
     except Exception as error:
         raise integrity.Damage(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
-    sys.unraisablehook = hook
 
 
 def _first_sound(folder: epath.Path, step: int | None, read):
@@ -152,8 +139,7 @@ def _first_sound(folder: epath.Path, step: int | None, read):
 def _flexible(folder: epath.Path) -> ocp.CheckpointManager:
     """A manager that reads parts of states, whatever is in them."""
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    return ocp.CheckpointManager(folder, item_names=tuple(handlers), item_handlers=handlers, options=options)
+    return ocp.CheckpointManager(folder, item_names=tuple(handlers), item_handlers=handlers)
 
 
 def restore(workdir: epath.PathLike, abstract: TrainState, step: int | None = None) -> tuple[TrainState, dict]:
@@ -177,7 +163,7 @@ def restore(workdir: epath.PathLike, abstract: TrainState, step: int | None = No
                     "start a new run from them by train.init_from, or convert the checkpoint with --optimizer"
                 )
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-        with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        with ocp.CheckpointManager(folder) as manager:
             return manager.restore(number, args=args)
 
     restored, _ = _first_sound(folder, step, read)

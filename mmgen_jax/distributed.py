@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import sys
@@ -103,12 +104,14 @@ def first_text(text: str) -> str:
 
 
 def leave(code: int) -> None:
-    """Ends the process after an error; one of several does not wait for the others, which may be waiting for it."""
-    if jax.distributed.is_initialized() and jax.process_count() > 1:
-        if jax.process_index() == 0:
-            time.sleep(_LAST_SECONDS)  # the others are cut off when this one ends
-        os._exit(code)
-    sys.exit(code)
+    """Ends the process after an error, at once: libraries may wait at exit for other processes, or fail again."""
+    if jax.distributed.is_initialized() and jax.process_count() > 1 and jax.process_index() == 0:
+        time.sleep(_LAST_SECONDS)  # the others are cut off when this one ends
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from absl import app, flags, logging
@@ -80,6 +81,23 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _first_told(error: BaseException | None) -> RunError | None:
+    """The RunError that led to this one: closing files fails again after what has been met first."""
+    while error and not isinstance(error, RunError):
+        error = error.__context__
+    return error
+
+
+def _in_thread(failure: threading.ExceptHookArgs) -> None:
+    """Threads that write logs need not tell of a full disk: the main thread writes there too."""
+    if not _is_full(failure.exc_value):
+        threading.__excepthook__(failure)
+
+
 def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] = sys.exit) -> None:
     """`absl.app.run`, but what a user can do something about ends in one line.
 
@@ -90,6 +108,7 @@ def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] 
     def guarded(argv: Sequence[str]) -> object:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # libraries tell of every file they touch
+        threading.excepthook = _in_thread
         try:
             return main(argv)
         except UsageError as error:
@@ -97,11 +116,12 @@ def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] 
         except RunError as error:
             _fail(error, EXIT_RUN, leave)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if error.filename is None and not full:
+            if _is_full(error):
+                where = error.filename or "a file that is being written"  # the name is gone once it is open
+                _fail(_first_told(error) or f"{where}: {error.strerror}", EXIT_RUN, leave)
+            if error.filename is None:
                 raise
-            where = error.filename or "a file of the run"  # the name is gone once a file is open
-            _fail(f"{where}: {error.strerror}", EXIT_RUN if full else EXIT_USAGE, leave)
+            _fail(f"{error.filename}: {error.strerror}", EXIT_USAGE, leave)  # no permission, not a folder
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             sys.exit(EXIT_INTERRUPTED)

@@ -12,6 +12,17 @@ from mmgen_jax.errors import UsageError
 LIST = "files.txt"
 
 
+def is_remote(path: epath.PathLike) -> bool:
+    """Whether it is on storage like gs://, where there are no folders, no permissions and no appending."""
+    return "://" in str(path)
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """The absolute path; that of gs:// as it is, which `resolve` would take for a local one."""
+    path = epath.Path(path)
+    return path if is_remote(path) else path.resolve()
+
+
 def write(path: epath.PathLike, data: bytes) -> None:
     """Writes a file under another name and renames it, so that an interrupted run leaves no half of it."""
     path = epath.Path(path)
@@ -29,7 +40,7 @@ def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:
     For use before the work whose results go there; `name` is that of the option.
     """
     path = epath.Path(path)
-    if "://" in str(path):  # only writing tells
+    if is_remote(path):  # only writing tells
         return
     if path.exists() and path.is_dir() != folder:
         kinds = ("a file", "a folder")

@@ -8,7 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from mmgen_jax import checkpoint, distributed, integrity
+from mmgen_jax import checkpoint, distributed, integrity, quiet
 from mmgen_jax.errors import RunError
 from mmgen_jax.telemetry import say
 from mmgen_jax.train_state import TrainState
@@ -51,6 +51,8 @@ class Saver:
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> Saver:
+        self._quiet = quiet.orbax()
+        self._quiet.__enter__()
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -58,8 +60,10 @@ class Saver:
         try:
             self._manager.close()
         except Exception as failure:
-            if error is None:
+            if error is None:  # else it is told already
                 raise self._not_written(failure) from failure
+        finally:
+            self._quiet.__exit__(kind, error, trace)
 
     def save(self, step: int, state: TrainState, meta: dict, loss: float | None = None) -> None:
         """Starts saving; waits only for the save before this one. `meta` must be JSON. Raises RunError."""

@@ -61,7 +61,7 @@ def _train_state(folder: epath.Path, model: Architecture) -> TrainState | None:
     if not (folder / checkpoint.FOLDER).exists():
         return None
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
-    place = folder.resolve() / checkpoint.FOLDER
+    place = checkpoint.folder_of(folder)
     with ocp.CheckpointManager(place, item_names=tuple(handlers), item_handlers=handlers) as manager:
         step = manager.latest_step()
         if step is None or "opt_state" not in manager.item_metadata(step)["state"].tree:

@@ -18,6 +18,7 @@ from mmgen_jax.errors import RunError, UsageError
         (UsageError("depth is 4;\n allowed: 5"), 2, "error: depth is 4; allowed: 5"),
         (RunError("step 3: loss is not finite"), 3, "error: step 3: loss is not finite"),
         (PermissionError(13, "Permission denied", "/proc/x"), 2, "error: /proc/x: Permission denied"),
+        (OSError(28, "No space left on device"), 3, "error: a file that is being written: No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -30,6 +31,20 @@ def test_expected_errors_are_one_line(monkeypatch, capsys, raised, code, line):
         errors.run(main)
     assert stopped.value.code == code
     assert capsys.readouterr().err.splitlines() == [line]
+
+
+def test_what_failed_first_is_told_when_closing_files_fails_too(monkeypatch, capsys):
+    def main(argv):
+        try:
+            raise RunError("no checkpoint could be written")
+        finally:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit) as stopped:
+        errors.run(main)
+    assert stopped.value.code == 3
+    assert capsys.readouterr().err == "error: no checkpoint could be written\n"
 
 
 def test_unexpected_errors_keep_their_traceback(monkeypatch):
