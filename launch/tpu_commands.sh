@@ -101,7 +101,7 @@ ASK="if [ -f tpu_worker.sh ]; then bash tpu_worker.sh status; else echo mmgen-st
 ask_workers() {
   local answer
   answer="$(everywhere "$ASK" 2>"$scratch/error")" || return 1
-  printf '%s\n' "$answer" | grep '^mmgen-' || [ -n "$dry" ]
+  printf '%s\n' "$answer" | grep '^mmgen-' | sort || [ -n "$dry" ]
 }
 
 # request FLAG...: asks for the TPU VMs; the flags go to gcloud as they are

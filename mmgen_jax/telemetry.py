@@ -12,6 +12,7 @@ from etils import epath
 from tensorboardX import SummaryWriter
 
 from mmgen_jax import distributed
+from mmgen_jax.lines import Lines
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FILE = "events.jsonl"
@@ -25,21 +26,19 @@ class Writer:
 
     def __init__(self, workdir: epath.PathLike, first_step: int):
         workdir = epath.Path(workdir)
-        self._lines = (workdir / METRICS_FILE).open("a")
-        self._events = (workdir / EVENTS_FILE).open("a")
+        self._lines = Lines(workdir / METRICS_FILE)
+        self._events = Lines(workdir / EVENTS_FILE)
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step or None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         values = {key: float(value) for key, value in values.items()}
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
-        self._lines.flush()
+        self._lines.write(json.dumps({"step": step, **values}))
         for key, value in values.items():
             self._board.add_scalar(key, value, step)
 
     def event(self, step: int, kind: str, values: Mapping[str, object]) -> None:
         """`values` must be JSON."""
-        self._events.write(json.dumps({"step": step, "event": kind, **values}) + "\n")
-        self._events.flush()
+        self._events.write(json.dumps({"step": step, "event": kind, **values}))
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """`image` uint8 [H, W, 3]."""

