@@ -57,6 +57,7 @@ SMALLER = {
     "mmgen_jax.train": TRAIN,
     "mmgen_jax.sample": SAMPLE,
     "mmgen_jax.evaluate": EVALUATE,
+    "mmgen_jax.benchmark": [*NETWORK, "--config.train.batch=8", *SAMPLE, "--repeats=1", "--seconds=0"],
     "mmgen_jax.export": [],
     "mmgen_jax.summary": [],
     "mmgen_jax.demo": [*SAMPLE, "--config.sample.index=0"],
