@@ -124,6 +124,6 @@ def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] 
             _fail(f"{error.filename}: {error.strerror}", EXIT_USAGE, leave)  # no permission, not a folder
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
-            sys.exit(EXIT_INTERRUPTED)
+            leave(EXIT_INTERRUPTED)
 
     app.run(guarded, flags_parser=_parse)

@@ -7,6 +7,7 @@ got. It has its own handler of this signal, which any handler in Python would re
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -20,21 +21,23 @@ EXIT_CODES = {signal.SIGTERM: EXIT_RESTART, signal.SIGINT: EXIT_INTERRUPTED}
 
 
 @contextlib.contextmanager
-def requests() -> Iterator[Callable[[int], int]]:
+def requests() -> Iterator[Callable[[], int]]:
     """Within the block signals only make the yielded function return their number (else 0).
 
-    It must be called after every step, with its number, by every process.
+    It must be called after every step by every process.
     """
     shared, received = jax.distributed.is_initialized(), [0]
+    calls = itertools.count(1)  # the service chooses a call, and the first is 1 for a signal that came before it
 
     def note(number: int, _frame) -> None:
         received[0] = number
         if shared:
             os.kill(os.getpid(), signal.SIGTERM)  # the service knows only this one
 
-    def requested(step: int) -> int:
+    def requested() -> int:
         if shared:
-            return (received[0] or signal.SIGTERM) if multihost_utils.reached_preemption_sync_point(step) else 0
+            reached = multihost_utils.reached_preemption_sync_point(next(calls))
+            return (received[0] or signal.SIGTERM) if reached else 0
         return received[0]
 
     handled = (signal.SIGINT,) if shared else (signal.SIGINT, signal.SIGTERM)

@@ -22,6 +22,13 @@ def to_keep(losses: dict[int, float | None], newest: int, best: int) -> set[int]
     return set(sorted(losses)[-newest:]) | {-step for _, step in with_loss[:best]}
 
 
+class _Manager(ocp.CheckpointManager):
+    """Leaves requests to stop to `preemption`, whose calls must be the only ones: Orbax asks late and out of order."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 class Saver:
     """Writes checkpoints of one run; a context manager. All processes of a run make the same calls.
 
@@ -48,7 +55,7 @@ class Saver:
                     say(f"checkpoint of step {step} set aside: moved to {where}")
         distributed.meet("checkpoints of later steps are set aside")
         options = ocp.CheckpointManagerOptions(enable_async_checkpointing=True, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = _Manager(self._folder, options=options)
 
     def __enter__(self) -> Saver:
         self._quiet = quiet.orbax()

@@ -62,11 +62,11 @@ def restore_or_init(
     """
     make = functools.partial(init_state, architecture, tx)
     key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)  # no step has this number
-    where = sharding.replicated(mesh)
+    shapes = jax.eval_shape(make, key)
+    where = sharding.state_shardings(mesh, shapes)
     folder = checkpoint.folder_of(workdir)
     if checkpoint.steps_in(folder):
-        shapes = jax.eval_shape(make, key)
-        abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
+        abstract = jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), shapes, where)
         state, meta = checkpoint.restore(workdir, abstract)
         say(f"resuming from step {int(state.step)} in {folder}")
         return state, meta
@@ -74,7 +74,7 @@ def restore_or_init(
     if config.train.init_from:
         _, params = bundles.load(config.train.init_from)
         # Twice, since donated buffers may not be aliased.
-        params, ema = (jax.device_put(jax.tree.map(np.array, params), where) for _ in range(2))
+        params, ema = (jax.device_put(jax.tree.map(np.array, params), where.params) for _ in range(2))
         state = TrainState(state.step, params, ema, state.opt_state)
         say(f"starting from the weights of {config.train.init_from}")
     return state, {"samples": 0}
@@ -113,11 +113,11 @@ def run_loop(
                 profiler.before(step)
                 with clock("data"):
                     batch = next(batches)
-                with clock("dispatch"):
+                with clock("compile" if step == first + 1 else "dispatch"):
                     state, metrics = advance(state, batch)
                 summary.step = step
                 monitor.add(step, metrics)  # reads those of the step before: this one is still being computed
-                last, stop = step == train.steps, requested(step)
+                last, stop = step == train.steps, requested()
                 saver.check()
                 due = last or stop or step % train.save_every == 0
                 if profiler.ends(step):
@@ -179,7 +179,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     objective = recipe.make_objective(config)
     inputs = recipe.make_inputs(config, architecture.autoencoder)
     tx = make_optimizer(config.optim, config.train.steps)
-    preview = previews.Preview(architecture, config, workdir) if config.train.sample_every else None
+    preview = previews.Preview(architecture, config, workdir, mesh) if config.train.sample_every else None
     state, meta = restore_or_init(config, architecture, tx, mesh, workdir)
     count = sum(p.size for p in jax.tree.leaves(state.params))
     say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {workdir}")
@@ -196,14 +196,15 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         found=meta.get("damaged", 0),
         read=meta["samples"],
     )
+    parts, of = distributed.batch_parts(mesh)
     batches = pipeline.batches(
         data.source,
         data.transforms,
         config.train.batch,
         seed=config.seed,
         step=meta["samples"] // config.train.batch,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        parts=parts,
+        of=of,
         workers=config.data.workers,
         tally=tally,
     )

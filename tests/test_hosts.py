@@ -15,7 +15,11 @@ pytestmark = pytest.mark.slow
 
 def finish(processes, code=0):
     """Output of all processes, which must end with `code`."""
-    texts = [process.communicate(timeout=300) for process in processes]
+    try:
+        texts = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     for process, (_, err) in zip(processes, texts, strict=True):
         assert process.returncode == code, err[-3000:]
     return [out for out, _ in texts], [err for _, err in texts]
@@ -55,22 +59,23 @@ def dying(tiles_dir, tmp_path_factory):
 
 
 def test_any_number_of_hosts_makes_the_same_run(reference, tiles_dir, tmp_path):
-    """Two steps on two hosts, two more on four, the same losses as on one; everything is written and said once."""
-    settings = {"data.dir": tiles_dir, "data.workers": 1}
-    out, _ = finish(hosts.start_hosts(tmp_path, 2, settings | {"train.steps": 2}, 4))
+    """Two steps on two hosts, with split weights, two more on four: as on one; everything is written and said once."""
+    settings = {"data.dir": tiles_dir, "train.sample_every": 2}
+    split = {"data.workers": 1, "mesh.data": 1, "mesh.fsdp": 4, "train.steps": 2}
+    out, _ = finish(hosts.start_hosts(tmp_path, 2, settings | split, 4))
     assert any(line.startswith("step 2/2") for line in spoken(out[0])) and spoken(out[1]) == []
     path = checkpoint.folder_of(tmp_path) / "2"
     assert sorted(p.name for p in path.glob("sha256-*")) == [f"sha256-0000{i}-of-00002.json" for i in (0, 1)]
     parts = [set(json.loads(p.read_text())["files"]) for p in sorted(path.glob("sha256-*"))]
     assert not parts[0] & parts[1] and set(integrity.read_seal(path).files) == parts[0] | parts[1]
-    out, _ = finish(hosts.start_hosts(tmp_path, 4, settings | {"data.workers": 0, "train.sample_every": 4}, 4))
+    out, _ = finish(hosts.start_hosts(tmp_path, 4, settings, 4))
     assert any(line.startswith("resuming from step 2") for line in spoken(out[0]))
     assert [spoken(text) for text in out[1:]] == [[], [], []]
     found = hosts.losses(tmp_path)
     np.testing.assert_allclose([found[s] for s in range(1, 5)], [reference[s] for s in range(1, 5)], rtol=1e-5)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
-    assert [p.name for p in (tmp_path / "samples").iterdir()] == ["00000004.png"]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["00000002.png", "00000004.png"]
     assert checkpoint.steps_in(checkpoint.folder_of(tmp_path)) == [2, 4]
     assert json.loads((tmp_path / "config.json").read_text())["distributed"]["process"] == 0
 
@@ -88,13 +93,19 @@ def test_all_hosts_stop_at_the_same_step_when_one_is_told_to(tiles_dir, tmp_path
 
 
 def test_interrupting_one_of_one_saves_too(tiles_dir, tmp_path):
-    """With a coordinator, JAX's service takes the place of our handler of SIGTERM; Ctrl-C must go through it."""
-    cluster = {"distributed.coordinator": f"localhost:{hosts.free_port()}", "train.steps": 100_000}
-    process = hosts.start(tmp_path, {"data.dir": tiles_dir} | cluster)
-    read_until(process, "step 3/")
-    process.send_signal(signal.SIGINT)
-    out, _ = finish([process], 130)
-    assert "stopped at step " in out[0]
+    """With a coordinator, JAX's service takes the place of our handler of SIGTERM; Ctrl-C must go through it.
+
+    Checkpoints are written all the time, and the second signal comes before the first step.
+    """
+    settings = {"data.dir": tiles_dir, "train.steps": 100_000}
+    steps = []
+    for line, number, code in (("step 20/", signal.SIGINT, 130), ("resuming", signal.SIGTERM, 75)):
+        process = hosts.start(tmp_path, settings | {"distributed.coordinator": f"localhost:{hosts.free_port()}"})
+        read_until(process, line)
+        process.send_signal(number)
+        out, _ = finish([process], code)
+        steps.append(int(out[0].split("stopped at step ")[1].split()[0]))
+    assert 20 <= steps[0] < 100 and steps[1] == steps[0] + 1
 
 
 def test_what_all_hosts_find_wrong_is_one_line_of_each(tiles_dir, tmp_path):

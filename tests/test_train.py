@@ -36,8 +36,11 @@ def whole_state(workdir, step):
     return ocp.StandardCheckpointer().restore((workdir / "checkpoints" / str(step) / "state").resolve())
 
 
-def test_resume_is_bitwise_exact(tiny_config, tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_is_bitwise_exact(tiny_config, tmp_path, workers):
+    """Also where the uninterrupted run read its data without processes of their own."""
     train.train(tiny_config, tmp_path / "whole")
+    tiny_config.data.workers = workers
     tiny_config.train.steps = 2
     train.train(tiny_config, tmp_path / "parts")
     tiny_config.train.steps = 4

@@ -1,6 +1,6 @@
 """Grain: (seed, step) -> this host's part of the global batch.
 
-The order of samples is a function of (seed, step) alone: hosts take contiguous parts of the same
+The order of samples is a function of (seed, step) alone: hosts take parts of the same
 global batches, augmentation is keyed by sample position before any split, and the position to
 resume from is the step. So a run continues exactly, also on another number of hosts or workers.
 """
@@ -60,6 +60,11 @@ class _AsIs(grain.MapTransform):
         return element
 
 
+class _Join(grain.MapTransform):
+    def map(self, element: Sequence[Batch]) -> Batch:
+        return {key: np.concatenate([part[key] for part in element]) for key in element[0]}
+
+
 def batches(
     source: Sequence,
     transforms: Sequence[grain.MapTransform | grain.RandomMapTransform],
@@ -67,12 +72,12 @@ def batches(
     *,
     seed: int,
     step: int = 0,
-    host: int = 0,
-    hosts: int = 1,
+    parts: Sequence[int] = (0,),
+    of: int = 1,
     workers: int = 0,
     tally: Tally | None = None,
 ) -> Iterator[Batch]:
-    """Endless iterator over this host's ``batch / hosts`` samples of each global batch, from `step` on.
+    """Endless iterator over this process's part of each global batch, from `step` on.
 
     The data are reshuffled in every epoch. Close the iterator (or let it be collected) after use.
 
@@ -82,13 +87,13 @@ def batches(
       batch: samples in a global batch.
       seed: of order and random transforms.
       step: batches that were used before.
-      host: number of this process.
-      hosts: how many there are.
+      parts: which of the equal parts of each global batch this process wants, joined in this order.
+      of: how many parts there are.
       workers: reading processes; 0 reads in threads.
       tally: of damaged records, which are replaced then; None: the first one raises DamagedRecord.
     """
-    if batch % hosts:
-        raise UsageError(f"train.batch is {batch}; it must be divisible by the number of hosts, {hosts}")
+    if batch % of:
+        raise UsageError(f"train.batch is {batch}; it must be divisible by the number of parts that hosts read, {of}")
     if tally:
         decode = tuple(itertools.takewhile(lambda t: isinstance(t, grain.MapTransform), transforms))
         source = Mended(source, decode)
@@ -98,7 +103,9 @@ def batches(
     for transform in transforms:
         random = isinstance(transform, grain.RandomMapTransform)
         dataset = dataset.random_map(transform) if random else dataset.map(transform)
-    dataset = dataset.batch(batch // hosts)[step * hosts + host :: hosts]
+    dataset = dataset.batch(batch // of)
+    chosen = [dataset[step * of + part :: of] for part in parts]
+    dataset = chosen[0] if len(chosen) == 1 else grain.experimental.ZipMapDataset(chosen).map(_Join())
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
     if workers:
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))

@@ -83,7 +83,7 @@ def test_what_takes_its_place_depends_on_nothing_else(hurt, kwargs):
     folder, _ = hurt
     whole = batches(folder, 6, tally())
     if "hosts" in kwargs:
-        parts = [batches(folder, 6, tally(), host=host, hosts=2) for host in range(2)]
+        parts = [batches(folder, 6, tally(), parts=(host,), of=2) for host in range(2)]
         assert_same(whole, [{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(*parts, strict=True)])
     else:
         first = kwargs.get("step", 0)

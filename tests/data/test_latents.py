@@ -242,7 +242,7 @@ def test_batches_come_in_the_order_that_they_come_in_from_tiles(folder):
     plain = [{"class_id": np.int32(i % 4 - 1)} for i in range(10)]  # any source of this length
     assert order(source, (select,)) == order(plain, ())
     assert order(source, (select,), 3, step=3) == order(source, (select,))[3:]
-    halves = [order(source, (select,), host=host, hosts=2) for host in range(2)]
+    halves = [order(source, (select,), parts=(host,), of=2) for host in range(2)]
     assert [a + b for a, b in zip(*halves, strict=True)] == order(source, (select,))
     assert order(source, (select,), workers=1) == order(source, (select,))
 

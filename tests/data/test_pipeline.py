@@ -30,9 +30,16 @@ def test_resuming_at_a_step_gives_the_same_batches(tiles_dir):
 
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_split_the_same_global_batches(tiles_dir, hosts):
-    parts = [batches(tiles_dir, 4, step=1, host=h, hosts=hosts) for h in range(hosts)]
+    parts = [batches(tiles_dir, 4, step=1, parts=(h,), of=hosts) for h in range(hosts)]
     joined = [{k: np.concatenate([p[i][k] for p in parts]) for k in parts[0][i]} for i in range(4)]
     assert_same(batches(tiles_dir, 5)[1:], joined)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_host_may_have_parts_that_are_not_neighbours(tiles_dir, workers):
+    whole = batches(tiles_dir, 5)[2:]
+    found = batches(tiles_dir, 3, step=2, parts=(0, 1, 3), of=4, workers=workers)
+    assert_same([{k: np.concatenate([x[k][:16], x[k][24:]]) for k in x} for x in whole], found)
 
 
 def test_workers_do_not_change_the_order(tiles_dir):
@@ -84,5 +91,5 @@ def test_load_reads_given_indices_and_names_one_outside(tiles_dir):
 
 
 def test_hosts_must_divide_the_batch(tiles_dir):
-    with pytest.raises(UsageError, match="train.batch is 32; it must be divisible by the number of hosts, 3"):
-        batches(tiles_dir, 1, hosts=3)
+    with pytest.raises(UsageError, match="train.batch is 32; it must be divisible by the number of parts .*, 3"):
+        batches(tiles_dir, 1, of=3)

@@ -1,0 +1,51 @@
+"""Which part of a batch a process reads, by where its devices are in the mesh."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from mmgen_jax import distributed
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    process_index: int
+
+
+class Mesh:
+    """What is asked of a mesh: its devices, given by the numbers of their processes, and its shape."""
+
+    def __init__(self, processes):
+        self.devices = np.vectorize(Device)(np.array(processes))
+        self.shape = dict(zip(("data", "fsdp", "tensor"), self.devices.shape, strict=True))
+
+
+@pytest.mark.parametrize(
+    "processes, process, expected",
+    [
+        ([[[0]], [[0]], [[1]], [[1]]], 1, ((1,), 2)),  # neighbours are one part
+        ([[[0]], [[0]], [[1]], [[1]]], 0, ((0,), 2)),
+        ([[[0]], [[1]], [[0]], [[1]]], 1, ((1, 3), 4)),  # as two by two chips of a host on a torus
+        ([[[0], [0]], [[1], [1]], [[2], [2]]], 2, ((2,), 3)),
+        ([[[0, 1]], [[0, 1]]], 1, ((0,), 1)),  # tensor parallel across hosts: both need everything
+        ([[[0, 0], [0, 0]]], 0, ((0,), 1)),
+        ([[[0]], [[1]], [[1]], [[0]]], 1, ((1, 2), 4)),
+    ],
+)
+def test_parts_of_the_batch_follow_the_devices(monkeypatch, processes, process, expected):
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    assert distributed.batch_parts(Mesh(processes)) == expected
+
+
+def test_one_process_agrees_with_itself():
+    assert (
+        distributed.is_first() and distributed.first_text("x") == "x" and distributed.total(np.array([3, 4])).sum() == 7
+    )
+    distributed.meet("alone")
+    assert distributed.only_first(dict, [(1, 2)]) == {1: 2}
+
+
+def test_silent_takes_anything():
+    assert distributed.Silent().scalars(1, {"a": 2}) is None
