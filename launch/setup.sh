@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev] [--experts]
+Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev] [--experts] [--gcs]
 
 Makes .venv in the repository and installs requirements.txt into it. When that is done already it ends at once.
 
@@ -13,6 +13,7 @@ Makes .venv in the repository and installs requirements.txt into it. When that i
   --gpu       JAX for NVIDIA GPUs, with CUDA 12 (driver 525 or later)
   --dev       also requirements-dev.txt: pytest, ruff and shellcheck
   --experts   also requirements-experts.txt: PyTorch and what labels your own images with it
+  --gcs       also requirements-gcs.txt: data and workdirs in Google Cloud Storage, gs://
 
 PYTHON=/path/to/python chooses the interpreter (3.11 to 3.13) of a new .venv.
 TEXT
@@ -100,9 +101,9 @@ wanted="" extras=""
 for option in "$@"; do
   case "$option" in
     --cpu | --tpu | --gpu) wanted="${option#--}" ;;
-    --dev | --experts) extras="$extras ${option#--}" ;;
+    --dev | --experts | --gcs) extras="$extras ${option#--}" ;;
     -h | --help) usage && exit 0 ;;
-    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --experts, --help" 2 ;;
+    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --experts, --gcs, --help" 2 ;;
   esac
 done
 

@@ -57,10 +57,10 @@ setup() {
   tar -xzf mmgen_jax.tar.gz -C mmgen_jax
   cd mmgen_jax
   if good_python .venv/bin/python; then
-    ./launch/setup.sh --tpu
+    ./launch/setup.sh --tpu --gcs
   else
     python="$(find_python)"
-    PYTHON="$python" ./launch/setup.sh --tpu
+    PYTHON="$python" ./launch/setup.sh --tpu --gcs
   fi
 }
 

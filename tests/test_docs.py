@@ -60,6 +60,7 @@ SMALLER = {
     "mmgen_jax.benchmark": [*NETWORK, "--config.train.batch=8", *SAMPLE, "--repeats=1", "--seconds=0"],
     "mmgen_jax.export": [],
     "mmgen_jax.summary": [],
+    "mmgen_jax.verify": [],
     "mmgen_jax.demo": [*SAMPLE, "--config.sample.index=0"],
     "mmgen_jax.metrics.classifier": ["--steps=2", "--scenes=16"],
     "mmgen_jax.label": [
@@ -123,7 +124,8 @@ def test_every_block_of_a_page_runs(page, folder):
             run([sys.executable, "-c", text], folder)
         elif kind == "bash":
             for words in commands(text):
-                if not words[0].startswith("./launch/"):  # tests/test_launch.py and CI run those
+                # tests/test_launch*.py and CI run those.
+                if not words[0].startswith("./launch/") and words[0] != "gcloud":
                     run(smaller(words), folder)
 
 

@@ -32,7 +32,7 @@ def repo(tmp_path):
     """A copy of the scripts in a folder with a space, and in bin/ the few programs that they need."""
     folder = tmp_path / "a repo"
     shutil.copytree(ROOT / "launch", folder / "launch", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-experts.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-experts.txt", "requirements-gcs.txt"):
         shutil.copy(ROOT / name, folder)
     for name in ("bash", "dirname", "cat", "cksum", "sed", "mkdir"):
         (tmp_path / "bin").mkdir(exist_ok=True)

@@ -132,6 +132,7 @@ def test_arguments_reach_every_worker_as_they_were_typed(cloud):
         assert cloud.starts(f"a-w-{worker}") == [[*ARGUMENTS, *ODD]]
         assert (cloud.home(worker) / "mmgen_run" / "exit").read_text() == "0\n"
         assert "jax[tpu]==" in (cloud.home(worker) / "pip").read_text()
+        assert "requirements-gcs.txt" in (cloud.home(worker) / "pip").read_text()
         assert (cloud.home(worker) / "mmgen_jax" / "launch" / "tpu.sh").exists()
     out, _ = cloud.tpu("status", "a")
     lines = sorted(out.splitlines())
@@ -198,7 +199,7 @@ def test_setup_waits_and_keeps_data(cloud):
     cloud.tpu("setup", "a")
     assert not (folder / "old").exists() and (folder / "data").exists() and (folder / "runs").exists()
     assert (folder / ".venv").exists() and not (folder / "launch" / "new").exists()
-    assert (cloud.home() / "pip").read_text().count("install") == 1
+    assert (cloud.home() / "pip").read_text().count("-r requirements.txt jax[tpu]") == 1
     (cloud.root / "states").write_text("FAILED")
     (cloud.root / "message").write_text("no quota\nmore")
     _, error = cloud.tpu("setup", "a", code=1)

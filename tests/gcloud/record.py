@@ -1,9 +1,9 @@
 """Records the command line of the real gcloud, which the stand-in is checked against.
 
-python tests/gcloud/record.py /usr/lib/google-cloud-sdk >tests/gcloud/recorded.json
+python tests/gcloud/record.py "$(gcloud info --format='value(installation.sdk_root)')" >tests/gcloud/recorded.json
 
-The SDK carries a table of all its commands and flags, for completion in shells. What launch/ uses is kept here, so that
-tests need no SDK: command -> flag -> "bool", "value", "dynamic" (a value too) or the allowed values.
+The SDK carries a table of all its commands and flags, for completion in shells. What launch/ and docs/tpu.md use is
+kept here, so that tests need no SDK: command -> flag -> "bool", "value", "dynamic" (a value too) or the allowed values.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ import sys
 from pathlib import Path
 
 COMMANDS = (
+    "auth application-default login",
+    "auth login",
+    "config set",
+    "services enable",
+    "storage buckets create",
+    "storage cp",
     "compute tpus queued-resources create",
     "compute tpus queued-resources delete",
     "compute tpus queued-resources describe",
