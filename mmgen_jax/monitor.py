@@ -82,7 +82,7 @@ class RunSummary:
 
 def summary_lines(values: Mapping) -> list[str]:
     """`RunSummary.values` for people."""
-    shares = ", ".join(f"{phase} {share:.1%}" for phase, share in values["shares"].items())
+    shares = ", ".join(f"{phase} {share:.1%}" for phase, share in values["shares"].items() if share >= 0.0005)
     lines = [
         f"run: {values['steps']} steps, {values['samples']} samples in {values['seconds']:.0f} s, "
         f"{values['samples_per_second']:.1f} samples/s, {values['skipped']} skipped",

@@ -29,17 +29,16 @@ def check(steps: tuple[int, int] | None, first: int, last: int) -> None:
 
 
 class Profiler:
-    """Writes traces into `workdir`/profile. Only the first process does: one host tells what all do."""
+    """Writes traces into `workdir`/profile. One process of a run is enough: a host tells what all do."""
 
     def __init__(self, workdir: epath.PathLike, steps: tuple[int, int] | None):
         self._workdir = epath.Path(workdir)
         self._steps = steps
-        self._main = jax.process_index() == 0
         self._tracing = False
 
     def before(self, step: int) -> None:
         """To be called before each step."""
-        if self._main and self._steps and step == self._steps[0]:
+        if self._steps and step == self._steps[0]:
             jax.profiler.start_trace(str(self._workdir / FOLDER))
             self._tracing = True
 
@@ -56,7 +55,7 @@ class Profiler:
 
     def look(self, step: int) -> bool:
         """After `step`: is a trace asked for by a file? It is then deleted, and the next steps are traced."""
-        if not self._main or self._tracing or not (self._workdir / REQUEST).exists():
+        if self._tracing or not (self._workdir / REQUEST).exists():
             return False
         (self._workdir / REQUEST).unlink()
         self._steps = (step + 1, step + REQUESTED_STEPS)

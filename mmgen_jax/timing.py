@@ -17,6 +17,7 @@ class Clock:
       dispatch: handing a step to the devices; they compute meanwhile.
       device: waiting for the metrics of the step before, that is for the devices to finish it.
       metrics: what the host makes of metrics: means, files, lines.
+      profile: starting a trace and writing it.
       checkpoint: starting to save, and waiting for the last save.
       preview: sampling and writing pictures.
     """
@@ -24,19 +25,23 @@ class Clock:
     def __init__(self):
         self._lap: dict[str, float] = defaultdict(float)
         self._total: dict[str, float] = defaultdict(float)
+        self._since: dict[str, float] = {}  # phases that are going on
         self._start = self._mark = time.perf_counter()
 
     @contextlib.contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        start = time.perf_counter()
+        self._since[phase] = time.perf_counter()
         try:
             yield
         finally:
-            self._lap[phase] += time.perf_counter() - start
+            self._lap[phase] += time.perf_counter() - self._since.pop(phase)
 
     def lap(self) -> dict[str, float]:
         """Seconds of each phase since the last call, and "whole", the wall time."""
         now = time.perf_counter()
+        for phase, since in self._since.items():
+            self._lap[phase] += now - since
+            self._since[phase] = now
         seconds, whole = dict(self._lap), now - self._mark
         for phase, value in seconds.items():
             self._total[phase] += value

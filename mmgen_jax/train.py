@@ -110,7 +110,8 @@ def run_loop(
     try:
         with preemption.requests() as requested:
             for step in range(first + 1, train.steps + 1):
-                profiler.before(step)
+                with clock("profile"):
+                    profiler.before(step)
                 with clock("data"):
                     batch = next(batches)
                 with clock("compile" if step == first + 1 else "dispatch"):
@@ -122,7 +123,8 @@ def run_loop(
                 due = last or stop or step % train.save_every == 0
                 if profiler.ends(step):
                     monitor.settle()
-                    profiler.stop()
+                    with clock("profile"):
+                        profiler.stop()
                 if due or step % train.log_every == 0:
                     monitor.settle()
                     with clock("metrics"):

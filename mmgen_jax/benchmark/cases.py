@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from mmgen_jax import flops, recipe, sharding, standins
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.training import open_data
-from mmgen_jax.sampling import bind, bind_task, classifier_free, sample
+from mmgen_jax.layout import Layout
+from mmgen_jax.sampler import Sampler, draw
 from mmgen_jax.train_state import init_state, make_optimizer
 from mmgen_jax.train_step import make_train_step
 
@@ -62,9 +63,8 @@ def _peak_bytes(lowered: jax.stages.Lowered) -> int:
 def train(config: ConfigDict) -> Case:
     """Steps on one random batch: whatever reading data costs is no part of it."""
     a, rows = standins.architecture(config), config.train.batch
-    mesh = sharding.make_mesh()
+    mesh = sharding.make_mesh(**config.mesh)
     sharding.check_batch(rows // config.train.accumulate, mesh, "train.batch / train.accumulate")
-    where = sharding.replicated(mesh)
     tx = make_optimizer(config.optim, config.train.steps)
     step = make_train_step(
         a,
@@ -76,9 +76,11 @@ def train(config: ConfigDict) -> Case:
         ema_decay=config.optim.ema_decay,
         ema_ramp=config.optim.ema_ramp,
     )
-    inputs = jax.device_put(standins.inputs(config, a.autoencoder), where)
+    inputs = jax.device_put(standins.inputs(config, a.autoencoder), sharding.replicated(mesh))
     batch = sharding.to_global(standins.batch(config, a), mesh)
-    state = jax.jit(functools.partial(init_state, a, tx), out_shardings=where)(jax.random.key(0))
+    make, key = functools.partial(init_state, a, tx), jax.random.key(0)
+    where = sharding.state_shardings(mesh, jax.eval_shape(make, key))
+    state = jax.jit(make, out_shardings=where)(key)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, inputs, batch))
     holder = [state]  # the step consumes its state
 
@@ -98,45 +100,40 @@ def train(config: ConfigDict) -> Case:
 def sampling(config: ConfigDict) -> Case:
     """Latents of all modalities for one batch, as the config's sample section says; every sample has a class."""
     a, chosen = standins.architecture(config), config.sample
-    mesh, rows = sharding.make_mesh(), chosen.batch
-    where = sharding.replicated(mesh)
-    split = sharding.batched(mesh) if rows % mesh.size == 0 else where
+    mesh = sharding.make_mesh(**config.mesh)
+    shares = sharding.parts(mesh)
+    rows = -(-chosen.batch // shares) * shares
     guided = chosen.guidance != 1
-
-    @functools.partial(jax.jit, in_shardings=(where, split, split, where))
-    def draw(params, noise, class_id, key):
-        network, names = functools.partial(a.apply, params), a.modalities
-        task = jax.numpy.zeros_like(class_id)
-        if guided:
-            conditional = bind_task(network, task, names)
-            field = classifier_free(conditional, class_id, a.null_class, chosen.guidance, chosen.guidance_interval)
-        else:
-            field = bind(network, class_id, task, names)
-        return sample(field, noise, key, chosen.solver, chosen.steps)
-
-    rng = np.random.default_rng(0)
-    arguments = (
-        jax.jit(a.init, out_shardings=where)(jax.random.key(0)),
-        {m: rng.standard_normal(shape, np.float32) for m, shape in a.latent_shapes(rows).items()},
-        rng.integers(0, standins.CLASSES, rows).astype(np.int32),
-        jax.random.key(0),
+    program = jax.jit(
+        functools.partial(
+            draw,
+            Layout(a, mesh),
+            solver=chosen.solver,
+            steps=chosen.steps,
+            guided=guided,
+            interval=chosen.guidance_interval,
+        )
     )
-    arguments = jax.device_put(arguments, (where, split, split, where))
-    call = functools.partial(draw, *arguments)
+    where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
+    params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
+    classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
+    samples = jax.device_put((np.arange(rows), classes), sharding.batched(mesh))
+    arguments = (params, *samples, {}, float(chosen.guidance), float(chosen.given_time), int(chosen.seed))
+    call = functools.partial(program, *arguments)
     return Case(
         run=functools.partial(_timed, call),
         samples=rows,
         flops=flops.sampler_flops(a, rows, chosen.steps, chosen.solver, guided),
         dispatch=functools.partial(_first_return, call),
-        program_bytes=lambda: _peak_bytes(draw.lower(*arguments)),
+        program_bytes=lambda: _peak_bytes(program.lower(*arguments)),
     )
 
 
 def decode(config: ConfigDict) -> Case:
     """Latents of all modalities of one batch of samples -> images on the devices."""
     a, rows = standins.architecture(config), config.sample.batch
-    mesh = sharding.make_mesh()
-    split = sharding.batched(mesh) if rows % mesh.size == 0 else sharding.replicated(mesh)
+    mesh = sharding.make_mesh(**config.mesh)
+    split = sharding.batched(mesh) if rows % sharding.parts(mesh) == 0 else sharding.replicated(mesh)
     rng = np.random.default_rng(0)
     latents = {m: rng.standard_normal(shape, np.float32) for m, shape in a.latent_shapes(rows).items()}
     latents = jax.device_put(latents, split)
