@@ -22,6 +22,7 @@ from mmgen_jax.errors import UsageError
 
 _ADDRESS = re.compile(r"[^:/\s]+:\d{1,5}")
 _TEXT_BYTES = 400
+_HEARTBEAT_SECONDS = 100  # after which a process that is not heard of ends the others
 _LEAVE_SECONDS = 30  # that a process which is done waits for the others
 _LAST_SECONDS = 3  # that the first process outlives others after an error that all have
 T = TypeVar("T")
@@ -40,7 +41,7 @@ def start(chosen: ConfigDict) -> None:
     """
     if jax.distributed.is_initialized() or chosen.coordinator == "none":
         return
-    options = {"shutdown_timeout_seconds": _LEAVE_SECONDS}
+    options = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS, "shutdown_timeout_seconds": _LEAVE_SECONDS}
     if chosen.coordinator in ("", "auto"):
         if chosen.coordinator == "auto" or _on_tpu_host():
             try:

@@ -1,5 +1,6 @@
 """Checkpoints: what was saved comes back, and what is damaged is told, and skipped where there is an older one."""
 
+import re
 import shutil
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from mmgen_jax import checkpoint, integrity
+from mmgen_jax import checkpoint, integrity, verify
 from mmgen_jax.errors import RunError, UsageError
 from mmgen_jax.saver import Saver, to_keep
 from mmgen_jax.train_state import TrainState
@@ -116,6 +117,22 @@ def test_damaged_ones_are_skipped_with_the_reason(workdir, tmp_path, damage, cap
     hurt(copy / checkpoint.FOLDER / "1")
     with pytest.raises(UsageError, match=r"^no checkpoint in .* can be read; all are .* else: 2, 1 \(2: .*anew$"):
         restore(copy)
+
+
+def test_verify_tells_of_each_one(workdir, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    verify.verify(copy)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(re.fullmatch(r"step [12]: sound, 0.\d MB in \d+ files", line) for line in lines)
+    manifest(copy / checkpoint.FOLDER / "1").unlink()
+    flip(large_files(copy / checkpoint.FOLDER / "2")[0])
+    with pytest.raises(RunError, match=f"^1 of 2 checkpoints in {copy}/checkpoints damaged; "):
+        verify.verify(copy)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("step 1: no checksums (") and second.startswith("step 2: damaged: state/")
+    with pytest.raises(UsageError, match="no checkpoint in"):
+        verify.verify(tmp_path)
 
 
 UNSEEN = ("one bit of the arrays", "meta damaged", "manifest cut off")  # only checksums tell

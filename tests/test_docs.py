@@ -88,7 +88,7 @@ def smaller(words: list[str]) -> list[str]:
     extra = list(SMALLER[module])
     if any(w.startswith(PUBLISHED) for w in words):
         extra += FROZEN
-    elif any(w.startswith("--workdir=runs/") for w in words):
+    elif any(w.startswith("--config=") for w in words) and any(w.startswith("--workdir=runs/") for w in words):
         extra += NETWORK
     return [sys.executable, "-m", module, *words[3:], *extra]
 

@@ -1,0 +1,52 @@
+"""Are the checkpoints of a run what was written? Reads every byte and compares checksums; changes nothing.
+
+python -m mmgen_jax.verify --workdir=runs/a
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from absl import flags
+from etils import epath
+
+from mmgen_jax import checkpoint, errors, integrity
+from mmgen_jax.errors import RunError, UsageError
+from mmgen_jax.telemetry import say
+
+
+def state_of(path: epath.Path) -> str:
+    """One line about a checkpoint. Raises Damage."""
+    seal = integrity.read_seal(path)
+    if seal is None:
+        return "no checksums (its run was stopped before they were written, or is old)"
+    integrity.check(path, seal)
+    size = sum(size for size, _ in seal.files.values())
+    loss = "" if seal.loss is None else f", loss {seal.loss:.4f}"
+    return f"sound, {size / 1e6:.1f} MB in {len(seal.files)} files{loss}"
+
+
+def verify(workdir: epath.PathLike) -> None:
+    """Says of each checkpoint whether it is sound. Raises UsageError if there is none, RunError if one is damaged."""
+    folder = checkpoint.folder_of(workdir)
+    steps, damaged = checkpoint.steps_in(folder), 0
+    if not steps:
+        raise UsageError(f"no checkpoint in {folder}")
+    for step in steps:
+        try:
+            say(f"step {step}: {state_of(folder / str(step))}")
+        except integrity.Damage as error:
+            damaged += 1
+            say(f"step {step}: damaged: {error}")
+    if damaged:
+        raise RunError(f"{damaged} of {len(steps)} checkpoints in {folder} damaged; training and sampling skip such")
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    verify(flags.FLAGS.workdir)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Folder of one run.", required=True)
+    errors.run(main)
