@@ -78,7 +78,8 @@ parse() {
       --dry-run) dry=1 ;;
       --delete) delete_at_end=1 ;;
       -h | --help) usage && exit 0 ;;
-      --zone=* | --project=* | --accelerator=* | --runtime=* | --slices=* | --worker=* | --slice=* | --poll=* | --starts=*)
+      --zone=* | --project=* | --accelerator=* | --runtime=* | --slices=* | --worker=* | --slice=* | --poll=* | \
+        --starts=*)
         set_option "${1%%=*}" "${1#*=}"
         ;;
       --zone | --project | --accelerator | --runtime | --slices | --worker | --slice | --poll | --starts)
@@ -107,7 +108,7 @@ default_runtime() {
     v5p-[0-9]*) echo v2-alpha-tpuv5 ;;
     v6e-[0-9]*) echo v2-alpha-tpuv6e ;;
     v[234]-[0-9]*) echo tpu-ubuntu2204-base ;;
-    *) fail "--accelerator is '$1'; allowed: v5litepod-N (v5e), v6e-N, v5p-N, v4-N, v3-N, v2-N, others with --runtime" 2 ;;
+    *) fail "--accelerator is '$1'; allowed: v5litepod-N (v5e), v6e-N, v5p-N, v4-N, v3-N, v2-N; or give --runtime" 2 ;;
   esac
 }
 

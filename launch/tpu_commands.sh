@@ -82,11 +82,17 @@ nodes() {
   [ "$slices" -eq 1 ] || for ((i = 0; i < slices; i++)); do echo "$name-$i"; done
 }
 
+# on_node NODE WORKERS COMMAND: gives up on a machine that went away without a word
+on_node() {
+  gcloud_tpus tpu-vm ssh "$1" "--worker=$2" --ssh-flag=-oConnectTimeout=30 --ssh-flag=-oServerAliveInterval=30 \
+    "--command=$3"
+}
+
 # everywhere COMMAND: on all workers of all slices at once; false if it fails on one
 everywhere() {
   local node pids="" pid status=0
   for node in $(nodes); do
-    gcloud_tpus tpu-vm ssh "$node" --worker=all "--command=$1" &
+    on_node "$node" all "$1" &
     pids="$pids $!"
     [ -z "$dry" ] || wait # prints in order
   done
@@ -171,7 +177,8 @@ pack() {
 install() {
   local node
   for node in $(nodes); do
-    gcloud_tpus tpu-vm scp "$kept/mmgen_jax.tar.gz" launch/tpu_worker.sh "$node:" --worker=all || return 1
+    gcloud_tpus tpu-vm scp "$kept/mmgen_jax.tar.gz" launch/tpu_worker.sh "$node:" --worker=all \
+      --scp-flag=-oConnectTimeout=30 --scp-flag=-oServerAliveInterval=30 || return 1
   done
   everywhere "bash tpu_worker.sh setup"
 }
@@ -208,7 +215,7 @@ do_run() {
 do_logs() {
   local node
   node="$(nodes | sed -n "$((slice + 1))p")"
-  gcloud_tpus tpu-vm ssh "$node" "--worker=$worker" "--command=bash tpu_worker.sh log" ||
+  on_node "$node" "$worker" "bash tpu_worker.sh log" ||
     fail "no log from worker $worker of '$node'; its own message is above"
 }
 

@@ -36,7 +36,7 @@ count_start() {
   mark="$best"
   starts=$((starts + 1))
   [ "$starts" -le "$most_starts" ] ||
-    finish 1 "gave up after $most_starts starts without a step beyond $([ "$best" -lt 0 ] && echo 0 || echo "$best"): $1"
+    finish 1 "gave up after $most_starts starts without a step beyond $((best < 0 ? 0 : best)): $1"
   tell "$1; start $starts of at most $most_starts without a new step"
   silent=0 ended=0
 }

@@ -15,7 +15,7 @@ Usage: bash tpu_worker.sh setup | start ARGUMENT... | status | log | stop
   log       follows ~/mmgen_run/log
   stop      asks training to save and end, and ends it by force after GRACE seconds (default 180)
 
-~/mmgen_run holds the log, and pid and exit code of training.
+~/mmgen_run holds the log, those of earlier starts, and pid and exit code of training.
 TEXT
 }
 
@@ -80,6 +80,7 @@ start() {
   flock --nonblock 9 || fail "training runs already on this worker" 2
   rm -f "$run/exit" "$run/pid"
   use_huge_pages
+  [ ! -f "$run/log" ] || mv "$run/log" "$run/log-until-$(date -u +%Y%m%dT%H%M%SZ)"
   printf -v words ' %q' "$@"
   echo "== $(date -u +%FT%TZ) $(hostname): python -m mmgen_jax.train$words" >>"$run/log"
   # The lock goes with file descriptor 9 to the process that waits for training.

@@ -19,9 +19,11 @@ def cloud(tmp_path):
 
 
 GCLOUD = "gcloud compute tpus"
-SSH = "tpu-vm ssh a --worker=all"
+ALIVE = "--{0}-flag=-oConnectTimeout=30 --{0}-flag=-oServerAliveInterval=30"
+SSH = f"tpu-vm ssh a --worker=all {ALIVE.format('ssh')}"
 PACK = "git archive --format=tar.gz --output=.tpu/a/mmgen_jax.tar.gz HEAD"
-COPY = f"{GCLOUD} tpu-vm scp .tpu/a/mmgen_jax.tar.gz launch/tpu_worker.sh a: --worker=all --zone=z --quiet"
+COPY = "tpu-vm scp .tpu/a/mmgen_jax.tar.gz launch/tpu_worker.sh a: --worker=all"
+COPY = f"{GCLOUD} {COPY} {ALIVE.format('scp')} --zone=z --quiet"
 STATE = f"{GCLOUD} queued-resources describe a '--format=value(state.state)' --zone=z --quiet"
 SETUP = f"{GCLOUD} {SSH} '--command=bash tpu_worker.sh setup' --zone=z --quiet"
 ASK = "if [ -f tpu_worker.sh ]; then bash tpu_worker.sh status; else echo mmgen-status new none - -; fi"
@@ -168,6 +170,7 @@ def test_training_runs_once_and_ends_when_told(cloud):
     cloud.plan("1 hang", "9 stuck")  # the next start hears no signal
     cloud.environment["GRACE"] = "1"
     cloud.tpu("run", "a", "--", *ARGUMENTS)
+    assert next((cloud.home() / "mmgen_run").glob("log-until-*")).read_text().count("step 7") == 1  # of the first start
     until(lambda: "step 9" in (cloud.home(1) / "mmgen_run" / "log").read_text())
     out, _ = cloud.tpu("stop", "a")
     assert sorted(out.splitlines()) == [f"a-w-{i}: ended with exit code 137" for i in (0, 1)]
