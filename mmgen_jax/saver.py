@@ -14,6 +14,7 @@ from mmgen_jax.telemetry import say
 from mmgen_jax.train_state import TrainState
 
 _POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 60
 
 
 def to_keep(losses: dict[int, float | None], newest: int, best: int) -> set[int]:
@@ -63,20 +64,20 @@ class Saver:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        self._stop.set()  # whoever wanted the last checkpoint to be whole has called `finish`
         try:
             self._manager.close()
+            if self._sealing:
+                self._sealing.join(_PATIENCE_SECONDS)  # after an error other processes may be gone
         except Exception as failure:
             if error is None:  # else it is told already
                 raise self._not_written(failure) from failure
         finally:
+            self._stop.set()
             self._quiet.__exit__(kind, error, trace)
 
     def save(self, step: int, state: TrainState, meta: dict, loss: float | None = None) -> None:
         """Starts saving; waits only for the save before this one. `meta` must be JSON. Raises RunError."""
         self.finish()
-        if step in checkpoint.steps_in(self._folder):  # where the run began
-            return
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         self._current = step
         try:
@@ -100,7 +101,6 @@ class Saver:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            self._stop.set()
             raise self._not_written(error) from error
         if self._sealing:
             self._sealing.join()
@@ -108,6 +108,7 @@ class Saver:
         self.check()
 
     def _not_written(self, error: BaseException) -> RunError:
+        self._stop.set()  # the thread that waits for it
         steps = [step for step in checkpoint.steps_in(self._folder) if integrity.is_sealed(self._folder / str(step))]
         rest = f"the newest whole one is of step {steps[-1]}" if steps else "there is no other"
         cause = " ".join(str(error).split())

@@ -210,6 +210,14 @@ def test_damaged_ones_are_set_aside_and_their_steps_saved_again(tmp_path, capsys
     assert sorted(p.name for p in (folder / "damaged").iterdir()) == ["2", "2-2"]
 
 
+def test_a_run_that_fails_still_seals_what_it_saved(tmp_path):
+    with pytest.raises(RunError, match="of something else"):
+        with Saver(tmp_path, 5, 0, 0) as saver:
+            saver.save(1, make_state(1), {"samples": 1})
+            raise RunError("of something else")
+    assert integrity.is_sealed(tmp_path / checkpoint.FOLDER / "1")
+
+
 def test_a_failed_write_is_one_line_and_older_ones_stay(tmp_path, monkeypatch):
     save(tmp_path, (1,))
 
