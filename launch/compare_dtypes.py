@@ -1,6 +1,6 @@
 """Does bfloat16 training end where float32 does? Trains both on rendered scenes with several seeds and compares.
 
-python -m mmgen_jax.data.shapes --data_dir=data/quickstart --size=32 --train=10000 --test=512
+python -m mmgen_jax.data.shapes --data_dir=data/quickstart --size=32 --train=4000 --test=512
 python -m launch.compare_dtypes --config=configs/shapes_quick.py --steps=600 --seeds=3
 
 Prints the errors of predictions from rgb on held-out scenes; exits with 1 if means differ by more than the seeds do.
