@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev] [--experts] [--gcs]
+Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev] [--experts] [--gcs] [--compiler]
 
 Makes .venv in the repository and installs requirements.txt into it. When that is done already it ends at once.
 
@@ -13,6 +13,7 @@ Makes .venv in the repository and installs requirements.txt into it. When that i
   --gpu       JAX for NVIDIA GPUs, with CUDA 12 (driver 525 or later)
   --dev       also requirements-dev.txt: pytest, ruff and shellcheck
   --experts   also requirements-experts.txt: PyTorch and what labels your own images with it
+  --compiler  also requirements-compiler.txt: the TPU compiler, for python -m mmgen_jax.compile; Linux on x86-64
   --gcs       also requirements-gcs.txt: data and workdirs in Google Cloud Storage, gs://
 
 PYTHON=/path/to/python chooses the interpreter (3.11 to 3.13) of a new .venv.
@@ -97,13 +98,14 @@ extra() {
   stamp requirements.txt "$file" >".venv/stamp-$1"
 }
 
-wanted="" extras=""
+wanted="" extras="" compiler=""
 for option in "$@"; do
   case "$option" in
     --cpu | --tpu | --gpu) wanted="${option#--}" ;;
+    --compiler) compiler=yes ;;
     --dev | --experts | --gcs) extras="$extras ${option#--}" ;;
     -h | --help) usage && exit 0 ;;
-    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --experts, --gcs, --help" 2 ;;
+    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --experts, --gcs, --compiler, --help" 2 ;;
   esac
 done
 
@@ -124,4 +126,10 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$(stamp requirements.txt)" ]; then
   stamp requirements.txt >.venv/stamp
 fi
 for name in $extras; do extra "$name"; done
+if [ -n "$compiler" ] && [ "$(cat .venv/stamp-compiler 2>/dev/null)" != "$(stamp requirements-compiler.txt)" ]; then
+  echo "setup: installing requirements-compiler.txt"
+  # Apart from the other packages, as JAX would look for a TPU whenever it finds this one.
+  install --no-deps --upgrade --target .venv/compiler -r requirements-compiler.txt
+  stamp requirements-compiler.txt >.venv/stamp-compiler
+fi
 echo "setup: .venv is ready ($variant, $(.venv/bin/python -V))"

@@ -66,7 +66,7 @@ def read(
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
-def _compute(
+def compute(
     autoencoder: Autoencoder, dino: Dino | None, pixels: Mapping[str, Array], dtype: str
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Moments of each modality and features in `dtype`, and the largest magnitude of each in each sample."""
@@ -89,7 +89,7 @@ def records(
     while chunk := list(itertools.islice(samples, batch)):
         padded = chunk + chunk[-1:] * (batch - len(chunk))  # one shape, one program
         pixels = {m: np.stack([sample[m] for sample in padded]) for m, _ in layout.modalities}
-        running = _compute(autoencoder, dino, sharding.to_global(pixels, mesh), layout.dtype)
+        running = compute(autoencoder, dino, sharding.to_global(pixels, mesh), layout.dtype)
         if waiting:
             yield from _pack(*waiting, layout)
         waiting = chunk, running

@@ -9,6 +9,7 @@ two and more on TPUs: see docs/tpu-performance.md.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,14 @@ from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.errors import UsageError
 from mmgen_jax.models.placement import Placement
 
-LARGEST_SCATTER = 8  # devices; over more, the TPU compiler makes an all-reduce of a reduce-scatter
+# The TPU compiler runs all-reduces behind products if it is told to, and if it does not merge them into a few large
+# ones that have to wait for the last gradient.
+TPU_OPTIONS = {
+    "xla_enable_async_all_reduce": "true",
+    "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": "true",
+    "xla_jf_crs_combiner_threshold_in_bytes": "1",
+}
+Scatter = Callable[[jax.Array, str, int], jax.Array]  # (array, axis of the mesh, dimension) -> own part of the sum
 ON_BATCH = PartitionSpec(sharding.BATCH)
 
 
@@ -46,6 +54,15 @@ class Layout:
     @property
     def members(self) -> int:
         return self.mesh.shape["tensor"]
+
+    @property
+    def platform(self) -> str:
+        return self.mesh.devices.flat[0].platform
+
+    @property
+    def compiler_options(self) -> dict[str, str]:
+        """For programs that train."""
+        return TPU_OPTIONS if self.platform == "tpu" else {}
 
     @functools.cached_property
     def specs(self) -> Params:
@@ -78,8 +95,7 @@ class Layout:
 
         def summed(params: Params, example: Any) -> tuple[Params, Any]:
             grads, metrics = local(self._local, params, example)
-            grads = jax.tree.map(self._summed, self.specs, grads)
-            return grads, jax.lax.psum(metrics, sharding.BATCH)
+            return self._summed(grads), jax.lax.psum(metrics, sharding.BATCH)
 
         return jax.shard_map(
             summed,
@@ -99,15 +115,30 @@ class Layout:
             for part, value in params.items()
         }
 
-    def _summed(self, spec: PartitionSpec, grad: jax.Array) -> jax.Array:
+    def _summed(self, grads: Params) -> Params:
         """Over the axes that have other samples and have not been summed over by gathering's transpose."""
-        axes = set(sharding.BATCH) - {axis for entry in spec for axis in sharding.axes_of(entry)}
-        return jax.lax.psum(grad, tuple(axis for axis in sharding.BATCH if axis in axes))
+
+        def axes_left(spec: PartitionSpec) -> tuple[str, ...]:
+            done = {axis for entry in spec for axis in sharding.axes_of(entry)}
+            return tuple(axis for axis in sharding.BATCH if axis not in done)
+
+        leaves, tree = jax.tree.flatten(grads)
+        left = [axes_left(spec) for spec in jax.tree.leaves(self.specs)]
+        # What is whole everywhere, biases above all, goes in one array: each collective has a latency.
+        small = [i for i, axes in enumerate(left) if axes == sharding.BATCH]
+        joined = jax.lax.psum(jnp.concatenate([leaves[i].ravel() for i in small]), sharding.BATCH)
+        starts = itertools.accumulate((leaves[i].size for i in small), initial=0)
+        for i, start in zip(small, starts, strict=False):
+            leaves[i] = joined[start : start + leaves[i].size].reshape(leaves[i].shape)
+        for i, axes in enumerate(left):
+            if i not in small:
+                leaves[i] = jax.lax.psum(leaves[i], axes)
+        return jax.tree.unflatten(tree, leaves)
 
     def _local(self, params: Params, x, t, class_id, task):
         """The network of one device, on its samples."""
         placement = Placement(
-            platform=self.mesh.devices.flat[0].platform,
+            platform=self.platform,
             weights=self._block,
             share=_share if self.members > 1 else lambda x: x,
             join=_join if self.members > 1 else lambda x: x,
@@ -126,6 +157,7 @@ class Layout:
         for name in prefix:
             specs = specs[name]
         products = jnp.dtype(self.architecture.model.dtype)
+        scatter = _sum_and_cut if self.platform == "tpu" else _reduce_scatter
         low = prefix[0] in ("blocks", "projector", "patch_embed")  # what multiplies in the compute type anyway
 
         def gather(path: tuple, leaf: jax.Array) -> jax.Array:
@@ -139,7 +171,7 @@ class Layout:
             for dimension, entry in enumerate(spec):
                 axes = tuple(axis for axis in sharding.axes_of(entry) if axis in rule.whole)
                 if axes:
-                    leaf = _gather(axes, dimension, tuple(self.mesh.shape[axis] for axis in axes), leaf)
+                    leaf = _gather(axes, dimension, scatter, leaf)
             if self.members > 1 and "tensor" in (rule.whole if rule else ()):
                 leaf = _own_heads(leaf, self.members)
             return leaf
@@ -155,43 +187,34 @@ def _own_heads(leaf: jax.Array, members: int) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _gather(axes: tuple[str, ...], dimension: int, sizes: tuple[int, ...], leaf: jax.Array) -> jax.Array:
+def _gather(axes: tuple[str, ...], dimension: int, scatter: Scatter, leaf: jax.Array) -> jax.Array:
     """Parts of `leaf` along `dimension`, from all devices of the axes, in their order."""
     return jax.lax.all_gather(leaf, axes, axis=dimension, tiled=True)
 
 
-def _gather_forward(axes, dimension, sizes, leaf):
-    return _gather(axes, dimension, sizes, leaf), None
+def _gather_forward(axes, dimension, scatter, leaf):
+    return _gather(axes, dimension, scatter, leaf), None
 
 
-def _gather_backward(axes, dimension, sizes, _, grad):
-    for axis, size in zip(axes, sizes, strict=True):
-        grad = _scatter(grad, axis, size, dimension)
+def _gather_backward(axes, dimension, scatter, _, grad):
+    for axis in axes:
+        grad = scatter(grad, axis, dimension)
     return (grad,)
 
 
 _gather.defvjp(_gather_forward, _gather_backward)
 
 
-def _scatter(grad: jax.Array, axis: str, size: int, dimension: int) -> jax.Array:
-    """This device's part of the sum over `axis`: a reduce-scatter, in two hops where one would be too wide."""
-    first = _first_hop(size)
-    second = size // first
-    # The axes that are scattered stand alone: as a leading axis they meet no tile of the layout.
-    split = grad.reshape(*grad.shape[:dimension], first, second, -1, *grad.shape[dimension + 1 :])
-    far = [[i * second + j for i in range(first)] for j in range(second)]
-    split = jax.lax.psum_scatter(split, axis, scatter_dimension=dimension, axis_index_groups=far)
-    if second == 1:
-        return split.reshape(*grad.shape[:dimension], -1, *grad.shape[dimension + 1 :])
-    near = [[i * second + j for j in range(second)] for i in range(first)]
-    return jax.lax.psum_scatter(split, axis, scatter_dimension=dimension, axis_index_groups=near)
+def _reduce_scatter(grad: jax.Array, axis: str, dimension: int) -> jax.Array:
+    return jax.lax.psum_scatter(grad, axis, scatter_dimension=dimension, tiled=True)
 
 
-def _first_hop(size: int) -> int:
-    """Devices of the first of two hops, about as many as of the second; all of them where one hop will do."""
-    if size <= LARGEST_SCATTER:
-        return size
-    return min(n for n in range(1, size + 1) if size % n == 0 and n * n >= size)
+def _sum_and_cut(grad: jax.Array, axis: str, dimension: int) -> jax.Array:
+    """Twice the traffic of a reduce-scatter, but hidden: the TPU compiler runs only all-reduces behind products."""
+    size = grad.shape[dimension] // jax.lax.axis_size(axis)
+    # The barrier keeps the compiler from making a reduce-scatter of it after all.
+    total = jax.lax.optimization_barrier(jax.lax.psum(grad, axis))
+    return jax.lax.dynamic_slice_in_dim(total, jax.lax.axis_index(axis) * size, size, dimension)
 
 
 @jax.custom_vjp

@@ -165,4 +165,10 @@ def make_train_step(
     whole, split = sharding.replicated(mesh), sharding.batched(mesh)
     abstract = jax.eval_shape(functools.partial(init_state, architecture, tx), jax.random.key(0))
     placed = sharding.state_shardings(mesh, abstract)
-    return jax.jit(step, in_shardings=(placed, whole, split), out_shardings=(placed, whole), donate_argnums=0)
+    return jax.jit(
+        step,
+        in_shardings=(placed, whole, split),
+        out_shardings=(placed, whole),
+        donate_argnums=0,
+        compiler_options=layout.compiler_options,
+    )

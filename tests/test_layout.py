@@ -76,10 +76,9 @@ def test_losses_and_all_gradients_are_those_of_one_device(case, wanted, sizes, a
     assert_close(metrics, wanted[1])
 
 
-def test_a_scatter_in_two_hops_gives_every_device_its_part(case, wanted, monkeypatch):
-    """As over more than eight devices, where one hop becomes an all-reduce on TPUs."""
-    monkeypatch.setattr(layouts, "LARGEST_SCATTER", 4)
-    test_losses_and_all_gradients_are_those_of_one_device(case, wanted, (1, 8, 1), 1)
+def test_summing_and_cutting_is_the_reduce_scatter_that_tpus_cannot_hide(case, wanted, monkeypatch):
+    monkeypatch.setattr(layouts, "_reduce_scatter", layouts._sum_and_cut)
+    test_losses_and_all_gradients_are_those_of_one_device(case, wanted, (1, 4, 2), 1)
 
 
 @pytest.mark.parametrize("sizes", MESHES)

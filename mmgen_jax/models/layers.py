@@ -85,11 +85,32 @@ def _gelu_jvp(primals, tangents):
     return x * gate, slope * dx
 
 
-def normalise(x: jax.Array) -> jax.Array:
-    """LayerNorm without affine parameters over the last axis, statistics in float32, result in x's type."""
+def _normalised(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`normalise` and the float32 factor [..., 1] by which it scales."""
     y = x.astype(jnp.float32)
-    y = y - y.mean(-1, keepdims=True)
-    return (y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + LN_EPS)).astype(x.dtype)
+    mean = y.mean(-1, keepdims=True)
+    # In this form both sums are taken while the product that makes x is written: no pass over x of their own.
+    variance = jnp.maximum(jnp.square(y).mean(-1, keepdims=True) - jnp.square(mean), 0)
+    scale = jax.lax.rsqrt(variance + LN_EPS)
+    return ((y - mean) * scale).astype(x.dtype), scale
+
+
+@jax.custom_jvp
+def normalise(x: jax.Array) -> jax.Array:
+    """LayerNorm without affine parameters over the last axis, statistics in float32, result in x's type.
+
+    The derivative is spelled out: it needs two sums over each token, the automatic one three, one after another.
+    """
+    return _normalised(x)[0]
+
+
+@normalise.defjvp
+def _normalise_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    out, scale = _normalised(x)
+    y, dy = out.astype(jnp.float32), dx.astype(jnp.float32) * scale
+    slope = dy - dy.mean(-1, keepdims=True) - y * (y * dy).mean(-1, keepdims=True)
+    return out, slope.astype(x.dtype)
 
 
 def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:

@@ -1,0 +1,172 @@
+"""Reads what XLA's TPU compiler writes into a compiled program: cycles, products and collectives.
+
+The compiler's own sums count the body of a loop once. Here everything is multiplied by the trip counts of the loops
+around it, which stand in their conditions.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\) -> .* \{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.-]+) = (.*)$")
+_OPCODE = re.compile(r" ([a-z][\w-]*)\(")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_CALLED = re.compile(r"(?:calls|to_apply|body|condition|called_computations=\{|branch_computations=\{)=?\{?%([\w.-]+)")
+_SHAPE = re.compile(r"\b(pred|[subf]\d+|bf16|f8\w*)\[([\d,]*)\]")
+_CONSTANT = re.compile(r"s32\[\]\S* constant\((\d+)\)")
+_KERNEL = re.compile(r'custom_call_target="tpu_custom_call"')
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
+BYTES = {"pred": 1, "s4": 0.5, "u4": 0.5, "bf16": 2}
+
+
+@dataclass(frozen=True)
+class Instruction:
+    name: str
+    opcode: str
+    text: str
+
+    @property
+    def cycles(self) -> int:
+        found = _CYCLES.search(self.text)
+        return int(found[1]) if found else 0
+
+
+@dataclass(frozen=True)
+class Collective:
+    """One collective of the program.
+
+    Attributes:
+      kind: of COLLECTIVES.
+      bytes: of the largest array that it reads or writes on a device, over all its operands.
+      count: how often a step does it.
+      group: numbers of the devices of its first group; empty: all.
+      overlapped: other work goes on meanwhile.
+    """
+
+    kind: str
+    bytes: float
+    count: int
+    group: tuple[int, ...]
+    overlapped: bool
+
+
+@dataclass
+class Program:
+    """A compiled module: computations by name, and the entry's name."""
+
+    computations: dict[str, list[Instruction]] = field(default_factory=dict)
+    entry: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Program:
+        program, current = cls(), None
+        for line in text.splitlines():
+            header = _COMPUTATION.match(line)
+            if header:
+                current = program.computations.setdefault(header[1], [])
+                if line.startswith("ENTRY"):
+                    program.entry = header[1]
+                continue
+            found = _INSTRUCTION.match(line) if current is not None else None
+            if found:
+                opcode = _OPCODE.search(" " + found[2])
+                current.append(Instruction(found[1], opcode[1] if opcode else "", found[2]))
+        return program
+
+    def walk(self, name: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, int]]:
+        """Instructions that are scheduled, and how often; those within fusions belong to the fusion."""
+        for instruction in self.computations.get(name or self.entry, ()):
+            yield instruction, times
+            if instruction.opcode == "while":
+                yield from self.walk(_attribute(instruction, "body"), times * self._trips(instruction))
+            elif instruction.opcode == "conditional":
+                # One branch is taken; the first stands for it.
+                yield from self.walk(_CALLED.search(instruction.text)[1], times)
+            elif instruction.opcode == "call":
+                yield from self.walk(_attribute(instruction, "to_apply"), times)
+
+    def _trips(self, loop: Instruction) -> int:
+        known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.text)
+        if known:
+            return int(known[1])
+        condition = self.computations[_attribute(loop, "condition")]
+        bounds = [int(m[1]) for i in condition for m in _CONSTANT.finditer(i.text)]
+        return max(bounds, default=1)
+
+    def cycles(self) -> int:
+        """Of all that the compiler gives cycles for: not kernels, not collectives."""
+        return sum(instruction.cycles * times for instruction, times in self.walk())
+
+    def kernels(self) -> dict[str, int]:
+        """Over how many rows each Pallas kernel runs, by its name: the leading axis of its first result is the grid."""
+        found: dict[str, int] = {}
+        for instruction, times in self.walk():
+            if _KERNEL.search(instruction.text):
+                name = re.sub(r"(\.\d+)+$", "", instruction.name)
+                rows = int(_SHAPE.search(instruction.text)[2].partition(",")[0])
+                found[name] = found.get(name, 0) + times * rows
+        return found
+
+    def collectives(self) -> list[Collective]:
+        found = []
+        for instruction, times in self.walk():
+            kind = next((k for k in COLLECTIVES if instruction.opcode in (k, f"{k}-start")), None)
+            if kind:
+                started = instruction.opcode.endswith("-start")
+                found.append(Collective(kind, _bytes(instruction), times, _group(instruction), started))
+            elif instruction.opcode == "fusion":
+                found += self._fused(_attribute(instruction, "calls"), times)
+        return found
+
+    def _fused(self, name: str, times: int) -> list[Collective]:
+        """Collectives of a fusion: a reduce-scatter, or the start of one whose other parts are in other fusions."""
+        inside = self.computations.get(name, [])
+        started = any("AsyncCollectiveStart" in i.text for i in inside)
+        if not started and not name.startswith("all-reduce-scatter"):
+            return []
+        return [
+            Collective(kind if started else "reduce-scatter", _bytes(i), times, _group(i), started)
+            for i in inside
+            for kind in COLLECTIVES
+            if i.opcode == kind and (started or kind == "all-reduce")
+        ]
+
+
+def _attribute(instruction: Instruction, name: str) -> str:
+    return re.search(rf"{name}=%([\w.-]+)", instruction.text)[1]
+
+
+def _bytes(instruction: Instruction) -> float:
+    """Of the larger side: results, or operands as far as their types are written out."""
+    head, _, rest = instruction.text.partition(f" {instruction.opcode}(")
+    sizes = [sum(_sizes(head)), sum(_sizes(rest.partition("), ")[0]))]
+    if instruction.opcode.endswith("-start"):
+        sizes[0] /= 2  # operands and results
+    if instruction.opcode == "reduce-scatter":
+        sizes[0] *= max(len(_group(instruction)), 1)
+    return max(sizes)
+
+
+def _sizes(text: str) -> Iterator[float]:
+    for dtype, dimensions in _SHAPE.findall(text):
+        width = BYTES.get(dtype) or (1 if dtype.startswith("f8") else int(dtype[1:]) / 8)
+        yield width * math.prod(int(d) for d in dimensions.split(",") if d)
+
+
+def _group(instruction: Instruction) -> tuple[int, ...]:
+    """Members of the first group, where they are listed or given as a slice of a mesh."""
+    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", instruction.text)
+    if listed:
+        return tuple(int(d) for d in listed[1].split(","))
+    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", instruction.text)
+    if iota:
+        return tuple(range(int(iota[2])))
+    mesh = re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", instruction.text)
+    if mesh:
+        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh[1])}
+        return tuple(range(math.prod(sizes[name] for name in re.findall(r"'(\w+)'", mesh[2]))))
+    return ()
