@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
     config.model.projector_width = 2048  # hidden width of the alignment projector
     config.model.feature_width = 0  # width of the features (768 for ViT-B); 0 = no projector, no alignment
     config.model.dtype = "float32"  # of matrix products: "float32" or "bfloat16"; parameters are float32
-    config.model.remat = "none"  # keep for the backward pass: "none" = all, "names" = products, "full" = nothing
+    config.model.remat = "none"  # computed again for the backward pass: "none", "names" (all but products) or "full"
     config.model.attention = "auto"  # "xla", "pallas" (a kernel for TPUs), or "auto": the fastest for these shapes
     config.model.unroll = 1  # blocks per iteration of the scan over depth; depth = no loop
     config.model.precondition = False  # True: network output scaled by the data's variance, still a velocity

@@ -1,4 +1,4 @@
-"""What would this config need and do on that TPU? Compiles with the real TPU compiler; no TPU is needed, nothing is run.
+"""What would this config need and do on that TPU? The real TPU compiler tells; no TPU is needed, nothing is run.
 
 python -m mmgen_jax.compile --config=configs/imagenet256_xl2.py --topology=v5e:4x4
 python -m mmgen_jax.compile --config=configs/imagenet256_xl2.py --topology=v5e:2x4 --what=sample --json=sample.json
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 import jax
 from absl import flags
+from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax import errors, files, flops, settings, sharding, standins
@@ -130,8 +131,8 @@ def lines(found: dict, what: str) -> list[str]:
         f"  flops       model {found['model_flops'] / 1e12:.1f} TFLOP; compiled "
         f"{found['compiled_flops'] / 1e12:.1f} TFLOP outside kernels{loops}",
         f"  bytes       {found['bytes_accessed'] / 1e9:.1f} GB a device{loops}",
-        f"  compute     {1e3 * seconds['compute']:.2f} ms of cycles, {1e3 * seconds['kernels']:.2f} of them in kernels: "
-        f"{found['share_of_peak_computing']:.1%} of peak",
+        f"  compute     {1e3 * seconds['compute']:.2f} ms of cycles, "
+        f"{1e3 * seconds['kernels']:.2f} of them in kernels: {found['share_of_peak_computing']:.1%} of peak",
     ]
     for c in found["collectives"]:
         how = "hidden" if c["overlapped"] else "exposed"
@@ -179,15 +180,15 @@ def main(argv: list[str]) -> None:
         found = search(config, what, topology, values.exact)
     else:
         sizes = dict(sharding.make_mesh(chips.devices(topology), **config.mesh).shape)
-        found = [
-            report(examine(config, what, topology, sizes, values.exact), model_flops(config, what), topology, sizes)
-        ]
+        one = examine(config, what, topology, sizes, values.exact)
+        found = [report(one, model_flops(config, what), topology, sizes)]
     for one in found:
         say("\n".join(lines(one, what)))
     if values.search:
         best = " ".join(f"--config.mesh.{axis}={size}" for axis, size in found[0]["mesh"].items())
         say(f"recommended for {topology} ({devices} devices): {best}")
     if values.json:
+        epath.Path(values.json).parent.mkdir(parents=True, exist_ok=True)
         files.write(values.json, (json.dumps(found, indent=1) + "\n").encode())
 
 

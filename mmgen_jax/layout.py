@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,7 @@ class Layout:
 
         def summed(params: Params, example: Any) -> tuple[Params, Any]:
             grads, metrics = local(self._local, params, example)
-            return self._summed(grads), jax.lax.psum(metrics, sharding.BATCH)
+            return self._summed(grads, metrics)
 
         return jax.shard_map(
             summed,
@@ -115,15 +116,16 @@ class Layout:
             for part, value in params.items()
         }
 
-    def _summed(self, grads: Params) -> Params:
+    def _summed(self, grads: Params, metrics: Any) -> tuple[Params, Any]:
         """Over the axes that have other samples and have not been summed over by gathering's transpose."""
 
         def axes_left(spec: PartitionSpec) -> tuple[str, ...]:
             done = {axis for entry in spec for axis in sharding.axes_of(entry)}
             return tuple(axis for axis in sharding.BATCH if axis not in done)
 
-        leaves, tree = jax.tree.flatten(grads)
+        leaves, tree = jax.tree.flatten((grads, metrics))
         left = [axes_left(spec) for spec in jax.tree.leaves(self.specs)]
+        left += [sharding.BATCH] * (len(leaves) - len(left))  # metrics
         # What is whole everywhere, biases above all, goes in one array: each collective has a latency.
         small = [i for i, axes in enumerate(left) if axes == sharding.BATCH]
         joined = jax.lax.psum(jnp.concatenate([leaves[i].ravel() for i in small]), sharding.BATCH)
@@ -134,6 +136,23 @@ class Layout:
             if i not in small:
                 leaves[i] = jax.lax.psum(leaves[i], axes)
         return jax.tree.unflatten(tree, leaves)
+
+    def norms(self, *trees: Params) -> jax.Array:
+        """Euclidean norms, one of each tree like the parameters, by one collective."""
+
+        def local(trees: tuple[Params, ...]) -> jax.Array:
+            return jnp.sqrt(jax.lax.psum(jnp.stack([self._own_squares(tree) for tree in trees]), sharding.AXES))
+
+        spec = (self.specs,) * len(trees)
+        return jax.shard_map(local, mesh=self.mesh, in_specs=(spec,), out_specs=PartitionSpec(), check_vma=False)(trees)
+
+    def _own_squares(self, tree: Params) -> jax.Array:
+        """Sum of squares of this device's parts, each over the number of devices that have it."""
+        total = jnp.zeros((), jnp.float32)
+        for leaf, spec in zip(jax.tree.leaves(tree), jax.tree.leaves(self.specs), strict=True):
+            split = math.prod(self.mesh.shape[axis] for entry in spec for axis in sharding.axes_of(entry))
+            total += jnp.square(leaf.astype(jnp.float32)).sum() * (split / self.mesh.size)
+        return total
 
     def _local(self, params: Params, x, t, class_id, task):
         """The network of one device, on its samples."""

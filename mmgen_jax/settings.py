@@ -11,7 +11,7 @@ from mmgen_jax.errors import UsageError
 from mmgen_jax.flow import PATHS
 from mmgen_jax.modalities import NAMES
 from mmgen_jax.models import attention, autoencoders
-from mmgen_jax.models.mmdit import DTYPES, REMAT
+from mmgen_jax.models.mmdit import DTYPES, REMATS
 from mmgen_jax.sampling import SCORE_SOLVERS, SOLVERS
 from mmgen_jax.sharding import AXES
 
@@ -102,7 +102,7 @@ RULES: dict[str, Rule] = {
     "model.projector_width": _integer(1),
     "model.feature_width": _integer(0),
     "model.dtype": _one_of(*DTYPES),
-    "model.remat": _one_of("none", *REMAT),
+    "model.remat": _one_of(*REMATS),
     "model.attention": _one_of(*attention.NAMES),
     "model.unroll": _integer(1),
     "model.precondition": SWITCH,

@@ -126,7 +126,7 @@ def accumulated_gradients(
 def make_train_step(
     architecture: Architecture,
     objective: Objective,
-    tx: optax.GradientTransformation,
+    tx: optax.GradientTransformationExtraArgs,
     mesh: Mesh,
     *,
     seed: int,
@@ -151,16 +151,17 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         example = make_example(architecture, objective, inputs, batch, key)
         grads, metrics = layout.gradients(local, state.params, example)
-        norm = optax.global_norm(grads)
+        (norm,) = layout.norms(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, norm=norm)
         params = optax.apply_updates(state.params, updates)
         ema = ema_update(state.ema, params, state.step, ema_decay, ema_ramp)
         new = (params, ema, opt_state)
         old = (state.params, state.ema, state.opt_state)
         kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-        norms = {"grad_norm": norm, "update_norm": optax.global_norm(updates), "param_norm": optax.global_norm(kept[0])}
-        return TrainState(state.step + 1, *kept), metrics | norms | {"finite": finite.astype(np.float32)}
+        update_norm, param_norm = layout.norms(updates, kept[0])
+        metrics |= {"grad_norm": norm, "update_norm": update_norm, "param_norm": param_norm}
+        return TrainState(state.step + 1, *kept), metrics | {"finite": finite.astype(np.float32)}
 
     whole, split = sharding.replicated(mesh), sharding.batched(mesh)
     abstract = jax.eval_shape(functools.partial(init_state, architecture, tx), jax.random.key(0))

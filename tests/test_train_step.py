@@ -164,6 +164,6 @@ def test_optimizer_is_clipped_adamw(tiny_config):
     tiny_config.optim.update({"learning_rate": 0.1, "b2": 0.999, "clip_norm": 1.0})
     ours, reference = make_optimizer(tiny_config.optim, 10), optax.adamw(0.1, 0.9, 0.999, 1e-8, weight_decay=0.0)
     params, gradient = {"w": jnp.ones(3)}, {"w": jnp.array([3.0, 4.0, 0.0])}
-    update, _ = ours.update(gradient, ours.init(params), params)
+    update, _ = ours.update(gradient, ours.init(params), params, norm=5.0)
     expected, _ = reference.update({"w": gradient["w"] / 5}, reference.init(params), params)
     np.testing.assert_allclose(update["w"], expected["w"], rtol=1e-6)

@@ -144,7 +144,12 @@ class Block(nnx.Module):
         self.fc2 = linear(mlp_width, width, rngs, dtype)
 
     def __call__(
-        self, x: jax.Array, condition: jax.Array, heads: int, attend: Attention, placement: Placement
+        self,
+        x: jax.Array,
+        condition: jax.Array,
+        heads: int,
+        attend: Attention,
+        placement: Placement,
     ) -> jax.Array:
         """`heads` are those whose weights the block has here, as are the columns of its MLP."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(self.adaln(condition), 6, -1)

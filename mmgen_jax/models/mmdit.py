@@ -39,7 +39,11 @@ PATCHES = (2, 4, 8)
 DTYPES = ("float32", "bfloat16")
 # Residuals that are worth their memory: everything that a matrix product made.
 SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "attention", "proj", "mlp_in", "mlp_out")
-REMAT = {"full": jax.checkpoint_policies.nothing_saveable, "names": SAVED}
+POLICIES = {
+    "names": SAVED,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+REMATS = ("none", *POLICIES)
 
 
 def parse_size(name: str) -> dict[str, int]:
@@ -61,7 +65,8 @@ class MMDiTConfig:
       encoder_depth: the REPA projector reads the tokens after this many blocks (1..depth).
       projector_width, feature_width: REPA projector; feature_width 0 means that there is none.
       dtype: of matrix products, "float32" or "bfloat16"; parameters are always float32.
-      remat: "none" keeps all residuals for the backward pass, "names" those of products, "full" none.
+      remat: what the backward pass computes again instead of keeping it: "none" nothing, "names" all but products,
+        "full" everything.
       attention: "xla", "pallas" (a kernel for TPUs, where shapes fit), or "auto", the fastest there is.
       unroll: blocks per iteration of the scan; True unrolls it all (3% faster steps on a CPU, longer compilation).
       data_std: per modality, per channel standard deviation of the latents for the preconditioned form;
@@ -89,8 +94,8 @@ class MMDiTConfig:
             raise UsageError(f"width={self.width}: must be divisible by heads={self.heads} and by 4")
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype={self.dtype!r}: must be one of {DTYPES}")
-        if self.remat not in ("none", *REMAT):
-            raise UsageError(f"remat={self.remat!r}: must be one of {('none', *REMAT)}")
+        if self.remat not in REMATS:
+            raise UsageError(f"remat={self.remat!r}: must be one of {REMATS}")
         if self.attention not in attention.NAMES:
             raise UsageError(f"attention={self.attention!r}: must be one of {attention.NAMES}")
         if self.feature_width and not 1 <= self.encoder_depth <= self.depth:
@@ -217,17 +222,18 @@ class MMDiT(nnx.Module):
         config = self.config
         tapping = self.projector is not None
         head_width = config.width // config.heads
+        heads = config.heads // placement.members
         attend = attention.choose(config.attention, placement.platform, tokens.shape[1], head_width)
 
         def body(carry, layer):
             tokens, tapped = carry
             is_tap, block = layer
-            tokens = placement.weights(block)(tokens, condition, config.heads // placement.members, attend, placement)
+            tokens = placement.weights(block)(tokens, condition, heads, attend, placement)
             # A select on the carry: slicing the stack of blocks in two costs more (and keeps two scans).
             return (tokens, jnp.where(is_tap, tokens, tapped) if tapping else None), None
 
         if config.remat != "none":
-            body = jax.checkpoint(body, prevent_cse=False, policy=REMAT[config.remat])
+            body = jax.checkpoint(body, prevent_cse=False, policy=POLICIES[config.remat])
         is_tap = jnp.arange(1, config.depth + 1) == config.encoder_depth
         carry = (tokens, jnp.zeros_like(tokens) if tapping else None)
         carry, _ = jax.lax.scan(body, carry, (is_tap, self.blocks), unroll=config.unroll)

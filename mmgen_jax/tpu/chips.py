@@ -66,6 +66,8 @@ def devices(topology: str) -> list[jax.Device]:
     kind, shape = parse(topology)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # What is compiled for devices that are not here cannot be loaded again, so that a cache of it is of no use.
+    jax.config.update("jax_enable_compilation_cache", False)
     if LIBRARY.exists():
         os.environ.setdefault("TPU_LIBRARY_PATH", str(LIBRARY))
     # One chip is no whole host, which is what the compiler assumes.

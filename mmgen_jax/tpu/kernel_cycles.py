@@ -1,4 +1,4 @@
-"""Cycles of the attention kernel, which compiled programs do not state: bundles of its schedule, dumped by the compiler.
+"""Cycles of the attention kernel, which compiled programs do not state: bundles of its schedule, as dumped.
 
 The compiler reads its flags when it is loaded, so this runs in a process of its own: python -m
 mmgen_jax.tpu.kernel_cycles TOPOLOGY TOKENS HEADS HEAD_WIDTH DTYPE, which prints one line of JSON.

@@ -136,7 +136,7 @@ def _bandwidth(group: Sequence, chip: Chip) -> float:
 
 
 def extrapolate(few: Prediction, more: Prediction, depths: tuple[int, int], depth: int) -> Prediction:
-    """Of `depth` blocks, from programs of two smaller depths without loops: every figure grows by the same each block."""
+    """Of `depth` blocks, from programs of two smaller depths without loops: all figures grow by the same each block."""
     weight = (depth - depths[0]) / (depths[1] - depths[0])
 
     def line(a: float, b: float) -> float:
@@ -153,14 +153,6 @@ def extrapolate(few: Prediction, more: Prediction, depths: tuple[int, int], dept
     names = ("peak", "arguments", "temporaries", "compute", "kernels", "flops", "traffic_bytes")
     figures = {name: line(getattr(few, name), getattr(more, name)) for name in names}
     return Prediction(**figures, loops=few.loops or more.loops, collectives=tuple(rows))
-
-
-def verdict(prediction: Prediction, chip: Chip) -> str:
-    """Whether it fits into the memory of a device, and by how much."""
-    spare = (chip.memory - prediction.peak) / 2**30
-    if spare >= 0:
-        return f"fits, {spare:.2f} GiB to spare"
-    return f"does not fit, {-spare:.2f} GiB too much"
 
 
 def share_of_peak(model_flops: float, prediction: Prediction, chip: Chip, devices: int) -> float:
