@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from etils import epath
@@ -11,8 +12,16 @@ from mmgen_jax import files
 _SECONDS = 60.0
 
 
+def _cut_rest(path: epath.Path) -> None:
+    """Removes the beginning of a line that a crash or a full disk has left at the end of a file."""
+    if path.exists():
+        data = path.read_bytes()
+        if not data.endswith(b"\n"):
+            os.truncate(path, data.rfind(b"\n") + 1)
+
+
 class Lines:
-    """Adds lines to a file that may exist; each is in the file at once.
+    """Adds lines to a file that may exist, after its last whole one; each is in the file at once.
 
     Objects of a bucket (gs://) cannot be added to, and opening one to append empties it. There the lines are kept, and
     the whole file is written anew at most once a minute and at the end: a killed run loses the last minute's lines.
@@ -25,6 +34,7 @@ class Lines:
             self._text = self._path.read_text() if self._path.exists() else ""
             self._written, self._mark = len(self._text), time.monotonic()
         else:
+            _cut_rest(self._path)
             self._file = self._path.open("a")
 
     def write(self, line: str) -> None:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from mmgen_jax.health import Health, losses_by_time
+from mmgen_jax.telemetry import duration
 from mmgen_jax.timing import Clock
 
 
@@ -35,6 +36,11 @@ class Monitor:
             if self._health.check(step, metrics):
                 self._window.append(metrics)
 
+    def _rank(self, key: str) -> int:
+        """Losses come first, in the order of the modalities: JAX sorts names."""
+        order = ["loss", *(f"loss/{m}" for m in self._modalities)]
+        return order.index(key) if key in order else len(order)
+
     def means(self) -> dict[str, float]:
         """Means over the steps since the last call, but for skipped ones; empty if all were."""
         window, self._window = self._window, []
@@ -42,7 +48,7 @@ class Monitor:
             return {}
         sums = {
             key: np.sum([metrics[key] for metrics in window], axis=0, dtype=np.float64)
-            for key in window[0]
+            for key in sorted(window[0], key=self._rank)
             if key != "finite"
         }
         scalars = {key: float(value) / len(window) for key, value in sums.items() if value.ndim == 0}
@@ -82,16 +88,14 @@ class RunSummary:
 
 def summary_lines(values: Mapping) -> list[str]:
     """`RunSummary.values` for people."""
-    shares = ", ".join(f"{phase} {share:.1%}" for phase, share in values["shares"].items() if share >= 0.0005)
+    shares = sorted(values["shares"].items(), key=lambda item: -item[1])
     lines = [
-        f"run: {values['steps']} steps, {values['samples']} samples in {values['seconds']:.0f} s, "
+        f"run: {values['steps']} steps, {values['samples']} samples in {duration(values['seconds'])}, "
         f"{values['samples_per_second']:.1f} samples/s, {values['skipped']} skipped",
-        f"time: {shares}",
+        "time: " + ", ".join(f"{phase} {share:.1%}" for phase, share in shares if share >= 0.0005),
     ]
     if values["losses"]:
-        shown = ", ".join(
-            f"{name.removeprefix('loss/')} {v['last']:.4f} ({v['best']:.4f} at {v['best_step']})"
-            for name, v in values["losses"].items()
-        )
-        lines.append(f"last losses (best): {shown}")
+        lines.append(f"  {'':<10}{'last':>9}{'best':>9}  at step")
+        for name, v in values["losses"].items():
+            lines.append(f"  {name.removeprefix('loss/'):<10}{v['last']:>9.4f}{v['best']:>9.4f}  {v['best_step']}")
     return lines

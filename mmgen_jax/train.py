@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -28,7 +29,6 @@ from mmgen_jax import (
     errors,
     files,
     flops,
-    memory,
     overview,
     preemption,
     previews,
@@ -43,12 +43,10 @@ from mmgen_jax.data import pipeline
 from mmgen_jax.data.damage import Tally
 from mmgen_jax.data.training import open_data
 from mmgen_jax.errors import UsageError
-from mmgen_jax.health import Health
-from mmgen_jax.monitor import Monitor, RunSummary, summary_lines
 from mmgen_jax.profiling import Profiler
+from mmgen_jax.report import Report
 from mmgen_jax.saver import Saver
 from mmgen_jax.telemetry import say
-from mmgen_jax.timing import Clock, per_step
 from mmgen_jax.train_state import TrainState, init_state, make_optimizer
 from mmgen_jax.train_step import Metrics, make_train_step
 
@@ -81,83 +79,51 @@ def restore_or_init(
 
 
 def run_loop(
-    config: ConfigDict,
+    train: ConfigDict,
     state: TrainState,
-    samples: int,
     batches: Iterator[pipeline.Batch],
-    tally: Tally,
     advance: Callable[[TrainState, pipeline.Batch], tuple[TrainState, Metrics]],
+    report: Report,
     saver: Saver,
-    writer: telemetry.Writer,
-    progress: telemetry.Progress,
     profiler: Profiler,
-    preview: Callable[[Params, int], np.ndarray] | None,
+    preview: Callable[[Params, int], object] | None,
 ) -> None:
     """Steps until `train.steps`; metrics are read one step late, so that dispatch never waits.
 
-    `samples` is the number of samples that the state has seen: the position in the data. `advance` makes one step.
+    `advance` makes one step; `preview` draws from averaged parameters.
     """
-    train, first = config.train, int(state.step)
-    clock, summary = Clock(), RunSummary(first, train.batch)
-
-    def tell(step: int, kind: str, values: Mapping[str, object]) -> None:
-        say(f"{kind} at step {step}: " + ", ".join(f"{k} {v:g}" if k != "name" else v for k, v in values.items()))
-        writer.event(step, kind, values)
-
-    health = Health(config.data.modalities, train.max_skipped, train.spike_factor, tell)
-    monitor = Monitor(config.data.modalities, health, clock)
-    reported = first
-    try:
-        with preemption.requests() as requested:
-            for step in range(first + 1, train.steps + 1):
+    clock, first = report.clock, int(state.step)
+    with preemption.requests() as requested:
+        for step in range(first + 1, train.steps + 1):
+            with clock("profile"):
+                profiler.before(step)
+            with clock("data"):
+                batch = next(batches)
+            with clock("compile" if step == first + 1 else "dispatch"):
+                state, metrics = advance(state, batch)
+            report.add(step, metrics)  # reads those of the step before: this one is still being computed
+            last, stop = step == train.steps, requested()
+            saver.check()
+            due = last or stop or step % train.save_every == 0
+            if profiler.ends(step):
+                report.settle()
                 with clock("profile"):
-                    profiler.before(step)
-                with clock("data"):
-                    batch = next(batches)
-                with clock("compile" if step == first + 1 else "dispatch"):
-                    state, metrics = advance(state, batch)
-                summary.step = step
-                monitor.add(step, metrics)  # reads those of the step before: this one is still being computed
-                last, stop = step == train.steps, requested()
-                saver.check()
-                due = last or stop or step % train.save_every == 0
-                if profiler.ends(step):
-                    monitor.settle()
-                    with clock("profile"):
-                        profiler.stop()
-                if due or step % train.log_every == 0:
-                    monitor.settle()
-                    with clock("metrics"):
-                        means = monitor.means()
-                        summary.note(step, means)
-                        text, rates = progress.line(step, means)
-                        say(text)
-                        damaged = {"damaged": tally.settle()}
-                        writer.scalars(
-                            step, means | damaged | rates | per_step(clock.lap(), step - reported) | memory.usage()
-                        )
-                        reported = step
-                        if profiler.look(step):
-                            say("tracing the next steps, as the file PROFILE asks")
-                if due:
-                    meta = {"step": step, "samples": samples + (step - first) * train.batch} | damaged
-                    with clock("checkpoint"):
-                        saver.save(step, state, meta, means.get("loss"))
-                if preview and (last or step % train.sample_every == 0):
-                    with clock("preview"):
-                        writer.image(step, "samples", preview(state.ema, step))
-                if stop:
-                    saver.finish()
-                    say(f"stopped at step {step} by signal {stop}; the same command continues from here")
-                    sys.exit(preemption.EXIT_CODES[stop])
-            with clock("checkpoint"):
+                    profiler.close()
+            if due or step % train.log_every == 0:
+                means = report.row(step)
+                profiler.look(step)
+            if due:
+                with clock("checkpoint"):
+                    saver.save(step, state, report.position(step), means.get("loss"))
+            if stop:  # there may be seconds left: nothing but saving
                 saver.finish()
-    finally:
-        profiler.stop()
-        values = summary.values(clock.total(), health.skipped)
-        writer.event(summary.step, "summary", values)
-        for line in summary_lines(values):
-            say(line)
+                say(f"stopped at step {step} by {signal.Signals(stop).name}; the same command continues from here")
+                sys.exit(preemption.EXIT_CODES[stop])
+            if preview and (last or step % train.sample_every == 0):
+                with clock("preview"):
+                    preview(state.ema, step)
+        with clock("checkpoint"):
+            saver.finish()
 
 
 def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = None) -> None:
@@ -226,24 +192,25 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         workdir.mkdir(parents=True, exist_ok=True)
         architecture.save(workdir)
         files.write(workdir / "config.json", (config.to_json_best_effort(indent=1) + "\n").encode())
-    step_flops = flops.train_step_flops(architecture, config.train.batch)
+    start, steps, size = int(state.step), config.train.steps, config.train.batch
     peak = flops.total_peak(mesh.devices.flatten())
+    progress = telemetry.Progress(start, steps, size, flops.train_step_flops(architecture, size), peak)
     with (
-        Saver(workdir, config.train.keep, config.train.keep_best, int(state.step)) as saver,
-        contextlib.closing(distributed.only_first(telemetry.Writer, workdir, int(state.step))) as writer,
+        Saver(workdir, config.train.keep, config.train.keep_best, start) as saver,
+        contextlib.closing(distributed.only_first(telemetry.Writer, workdir, start)) as writer,
+        contextlib.closing(Report(config, start, meta["samples"], writer, progress, tally)) as report,
+        contextlib.closing(batches),
+        contextlib.closing(distributed.only_first(Profiler, workdir, profile)) as profiler,
     ):
         run_loop(
-            config,
+            config.train,
             state,
-            meta["samples"],
             batches,
-            tally,
             lambda state, batch: train_step(state, inputs, sharding.to_global(batch, mesh)),
+            report,
             saver,
-            writer,
-            telemetry.Progress(int(state.step), config.train.steps, config.train.batch, step_flops, peak),
-            distributed.only_first(Profiler, workdir, profile),
-            preview,
+            profiler,
+            preview and (lambda params, step: writer.image(step, "samples", preview(params, step))),
         )
     say(f"done: {config.train.steps} steps; weights in {workdir / checkpoint.FOLDER}")
 

@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -167,3 +168,38 @@ def test_a_full_disk_ends_in_one_line_and_older_checkpoints_stay(small_disk, til
     assert code == 0, err
     assert int(out.split("resuming from step ")[1].split()[0]) >= newest
     assert newest + 4 in sealed(folder / "run")
+
+
+def group_of(process) -> list[int]:
+    """Processes of the group that this one leads."""
+    listed = subprocess.run(["ps", "-eo", "pid=,pgid="], capture_output=True, text=True, check=True).stdout
+    return [int(pid) for pid, group in map(str.split, listed.splitlines()) if int(group) == process.pid]
+
+
+def test_ctrl_c_in_a_terminal_leaves_workers_reading_until_training_has_saved(tiles_dir, tmp_path):
+    """It goes to all processes of the group; the first comes while workers are starting."""
+    settings = FOREVER | {"data.dir": tiles_dir, "data.workers": 2}
+    for start in ("  all", "step "):
+        process = hosts.start(tmp_path, settings, start_new_session=True)
+        for line in process.stdout:
+            if line.startswith(start):
+                break
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 130 and "by SIGINT; the same command continues" in out
+        # A worker that Grain has not asked yet for a batch leaves one, which Python's tracker deletes and tells of.
+        assert not [line for line in err.splitlines() if "resource_tracker" not in line and "warnings.warn" not in line]
+
+
+def test_workers_end_with_a_run_that_is_killed(tiles_dir, tmp_path):
+    process = hosts.start(tmp_path, FOREVER | {"data.dir": tiles_dir, "data.workers": 2}, start_new_session=True)
+    until_step(random.Random(0), process, tmp_path)
+    assert len(group_of(process)) >= 3
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        if not group_of(process):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still there: {group_of(process)}")

@@ -42,6 +42,15 @@ def test_lines_are_added_to_those_of_the_run_before(place, tmp_path, bucket):
     assert path.read_text() == "line 0\nline 1\nline 2\n"
 
 
+@pytest.mark.parametrize("found, rest", [('{"a": 1}\n{"b', '{"a": 1}\n'), ('{"a', ""), ("", ""), ("a\n", "a\n")])
+def test_half_a_line_that_a_crash_has_left_is_removed(found, rest, tmp_path):
+    (tmp_path / "log").write_text(found)
+    log = Lines(tmp_path / "log")
+    log.write("next")
+    log.close()
+    assert (tmp_path / "log").read_text() == rest + "next\n"
+
+
 def test_a_line_is_on_disk_at_once_and_in_a_bucket_after_a_while(tmp_path, bucket):
     log = Lines(tmp_path / "log")
     log.write("a")

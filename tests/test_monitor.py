@@ -77,7 +77,10 @@ def test_the_summary_of_a_run_is_an_event(run):
     losses = {entry["step"]: entry["loss"] for entry in entries(workdir)}
     found = summary["losses"]["loss"]
     assert found == {"best": min(losses.values()), "best_step": min(losses, key=losses.get), "last": losses[12]}
-    assert any("last losses (best): loss " in line for line in monitor.summary_lines(summary))
+    rows = [line.split() for line in monitor.summary_lines(summary)]
+    names = ["loss", *config.data.modalities]
+    assert [row[0] for row in rows[-len(names) :]] == names
+    assert ["loss", f"{losses[12]:.4f}", f"{found['best']:.4f}", str(found["best_step"])] in rows
 
 
 @pytest.mark.parametrize("text", ["5", "0:3", "4:2", "a:b", "1:2:3", "-1:2"])
@@ -91,6 +94,35 @@ def test_steps_to_trace_must_be_steps_of_the_run(tiny_config, tmp_path):
     with pytest.raises(UsageError, match="--profile is 3:9; this run makes steps 1 to 4"):
         train.train(tiny_config, tmp_path / "run", profile=(3, 9))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_goes_on_behind_the_steps_to_trace_says_so(tiny_config, tmp_path, capsys):
+    """So that a watcher may give the same command again."""
+    tiny_config.train.steps = 2
+    train.train(tiny_config, tmp_path, profile=(1, 2))
+    tiny_config.train.steps = 4
+    capsys.readouterr()
+    train.train(tiny_config, tmp_path, profile=(1, 2))
+    assert "no trace of steps 1 to 2, which --profile asks for: they were made before" in capsys.readouterr().out
+    assert len(list((tmp_path / profiling.FOLDER).rglob("*.xplane.pb"))) == 1
+
+
+def test_requests_add_to_the_steps_of_the_command_line(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(profiling.jax.profiler, "start_trace", lambda folder: calls.append("start"))
+    monkeypatch.setattr(profiling.jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    profiler = profiling.Profiler(tmp_path, (20, 21))
+    for step in range(1, 31):
+        profiler.before(step)
+        calls.append(step)
+        if profiler.ends(step):
+            profiler.close()
+        if step == 3:
+            (tmp_path / profiling.REQUEST).touch()
+        profiler.look(step)
+    starts, ends = ([i for i, call in enumerate(calls) if call == name] for name in ("start", "stop"))
+    traced = [calls[a + 1 : b] for a, b in zip(starts, ends, strict=True)]
+    assert traced == [[4, 5, 6, 7, 8], [20, 21]]
 
 
 def test_clock_tells_phases_apart():

@@ -1,5 +1,6 @@
 """The main job from data to checkpoint: exact resume, pinned losses, clear errors."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mmgen_jax import bundles, checkpoint, train, weights
+from mmgen_jax import bundles, checkpoint, preemption, train, weights
 from mmgen_jax.errors import RunError, UsageError
 
 # Losses of steps 1 and 4. Renew after a deliberate change of model, data or randomness: run this file
@@ -84,8 +85,19 @@ def test_previews_and_files_of_a_run(tiny_config, tmp_path, capsys):
         p.name for p in tmp_path.iterdir()
     }
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("step 2/2"))
-    for part in ("rgb", "depth", "normal", "mask", "samples/s", "left 0:00"):
+    for part in ("loss", "steps/s", "left 0:00", "rgb", "depth", "normal", "mask"):
         assert part in line
+
+
+def test_a_run_that_is_told_to_stop_saves_and_draws_nothing(tiny_config, tmp_path, monkeypatch):
+    """A machine that is taken away leaves seconds, and pictures take minutes."""
+    tiny_config.train.update({"steps": 4, "sample_every": 2})
+    asked = iter([0, signal.SIGTERM])
+    monkeypatch.setattr(preemption, "requests", lambda: contextlib.nullcontext(lambda: next(asked)))
+    with pytest.raises(SystemExit) as stopped:
+        train.train(tiny_config, tmp_path)
+    assert stopped.value.code == 75 and (tmp_path / "checkpoints" / "2").is_dir()
+    assert not (tmp_path / "samples").exists()
 
 
 def test_fine_tuning_starts_from_the_weights_of_another_run(tiny_config, tmp_path, capsys):

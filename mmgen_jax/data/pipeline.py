@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import grain.python as grain
 import numpy as np
 
-from mmgen_jax.data import tiles
+from mmgen_jax.data import reading, tiles
 from mmgen_jax.data.damage import REPLACED, Mended, Tally
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import MODALITIES
@@ -108,8 +108,19 @@ def batches(
     dataset = chosen[0] if len(chosen) == 1 else grain.experimental.ZipMapDataset(chosen).map(_Join())
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
     if workers:
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return _counted(iter(dataset), source, tally) if tally else iter(dataset)
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), reading.begin)
+    found = _started(dataset) if workers else iter(dataset)
+    return _counted(found, source, tally) if tally else found
+
+
+def _started(dataset: grain.IterDataset) -> Iterator[Batch]:
+    """The batches that workers read, which are started with the first one."""
+    with reading.shielded():
+        batches = iter(dataset)
+        first = next(batches)
+    with contextlib.closing(batches):
+        yield first
+        yield from batches
 
 
 def _counted(batches: Iterator[Batch], source: Mended, tally: Tally) -> Iterator[Batch]:

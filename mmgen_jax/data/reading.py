@@ -1,0 +1,39 @@
+"""Reading processes: signals are for the process that they read for, and they end when it does."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Processes that are started within never get SIGINT or SIGTERM; this process gets them afterwards.
+
+    A terminal sends Ctrl-C, and a machine that is shut down SIGTERM, to all processes at once: without workers
+    training could not go on to the end of its step and save.
+    """
+    resource_tracker.ensure_running()  # it lifts the block when it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def begin(index: int, count: int) -> None:
+    """To be called in each worker first: one whose parent was killed would wait for ever to hand over its batch."""
+    del index, count
+    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
