@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from mmgen_jax import sharding
 from mmgen_jax.errors import UsageError
 
-_ADDRESS = re.compile(r"[^:/\s]+:\d{1,5}")
+_ADDRESS = re.compile(r"[^:/\s]+:(\d{1,5})")
 _TEXT_BYTES = 400
 _HEARTBEAT_SECONDS = 100  # after which a process that is not heard of ends the others
 _LEAVE_SECONDS = 30  # that a process which is done waits for the others
@@ -52,7 +52,8 @@ def start(chosen: ConfigDict) -> None:
                     f'({error}); allowed: host:port with distributed.processes and .process, or "none" for one process'
                 ) from error
         return
-    if not _ADDRESS.fullmatch(chosen.coordinator):
+    address = _ADDRESS.fullmatch(chosen.coordinator)
+    if not address or not 1 <= int(address[1]) < 2**16:
         raise UsageError(
             f"config key distributed.coordinator is {chosen.coordinator!r}; allowed: host:port of the first process, "
             '"" (TPU hosts find each other), "auto" (also SLURM, MPI, Kubernetes) or "none" (one process)'

@@ -120,6 +120,7 @@ def test_what_all_hosts_find_wrong_is_one_line_of_each(tiles_dir, tmp_path):
     "settings, message",
     [
         ({"coordinator": "here"}, "distributed.coordinator is 'here'; allowed: host:port"),
+        ({"coordinator": "here:65536"}, "distributed.coordinator is 'here:65536'; allowed: host:port"),
         ({"coordinator": "localhost:1", "processes": 2, "process": 2}, "distributed.process is 2; allowed: 0 to 1"),
         ({"coordinator": "auto"}, "distributed.coordinator is 'auto', but JAX finds no cluster here"),
         ({"processes": 0}, "distributed.processes is 0; it must be an integer of at least 1"),

@@ -6,9 +6,19 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+
+# Grain leaves a batch in shared memory when a worker ends. Python's tracker deletes it, and need not tell.
+_NO_WARNING = "ignore:resource_tracker:UserWarning"
+
+
+def _start_tracker() -> None:
+    sys.warnoptions.append(_NO_WARNING)
+    resource_tracker.ensure_running()
+    sys.warnoptions.remove(_NO_WARNING)
 
 
 @contextlib.contextmanager
@@ -18,7 +28,7 @@ def shielded() -> Iterator[None]:
     A terminal sends Ctrl-C, and a machine that is shut down SIGTERM, to all processes at once: without workers
     training could not go on to the end of its step and save.
     """
-    resource_tracker.ensure_running()  # it lifts the block when it is started
+    _start_tracker()  # it lifts the block when it is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
