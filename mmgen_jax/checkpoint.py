@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -18,6 +18,7 @@ from mmgen_jax.train_state import TrainState
 FOLDER = "checkpoints"
 _DELETED, _DAMAGED = ".deleted", "damaged"  # folders in FOLDER
 _COMMITTED = "commit_success.txt"  # Orbax's sign that a checkpoint is complete, where renaming is not atomic
+T = TypeVar("T")
 
 
 def folder_of(workdir: epath.PathLike) -> epath.Path:
@@ -90,19 +91,25 @@ def _verify(path: epath.Path) -> bool:
     return sealed
 
 
-@contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    """Whatever fails within becomes Damage: Orbax raises all kinds for damaged files, Exception itself among them."""
+def _read(read: Callable[[int], T], number: int) -> T:
+    """`read(number)`. Whatever fails on one of the processes becomes Damage on all.
+
+    Orbax raises all kinds for damaged files, Exception itself among them.
+    """
+    problem = ""
     try:
         with quiet.orbax():
-            yield
+            found = read(number)
     except UsageError:
         raise
     except Exception as error:
-        raise integrity.Damage(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+        problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    if problem := distributed.first_text(problem):
+        raise integrity.Damage(problem)
+    return found
 
 
-def _first_sound(folder: epath.Path, step: int | None, read):
+def _first_sound(folder: epath.Path, step: int | None, read: Callable[[int], T]) -> tuple[T, int]:
     """`read(step)` of the newest checkpoint that is sound (or of `step`), and its step.
 
     Says of each that is skipped why. Raises UsageError if none is left, or a sound one is of something else.
@@ -112,8 +119,7 @@ def _first_sound(folder: epath.Path, step: int | None, read):
         sealed = False
         try:
             sealed = _verify(folder / str(number))
-            with _reading():
-                found = read(number)
+            found = _read(read, number)
         except integrity.Damage as error:
             if sealed:
                 raise UsageError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import re
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import jax
@@ -18,13 +19,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmgen_jax import sharding
-from mmgen_jax.errors import UsageError
+from mmgen_jax.errors import HostLost, UsageError
 
 _ADDRESS = re.compile(r"[^:/\s]+:(\d{1,5})")
 _TEXT_BYTES = 400
 _HEARTBEAT_SECONDS = 100  # after which a process that is not heard of ends the others
 _LEAVE_SECONDS = 30  # that a process which is done waits for the others
 _LAST_SECONDS = 3  # that the first process outlives others after an error that all have
+# How libraries of collectives, JAX's coordination service and Orbax's barriers say that a process does not answer.
+_NO_ANSWER = re.compile(r"Gloo \S+ failed|UNAVAILABLE|DEADLINE_EXCEEDED|heartbeat|CoordinationService|Barrier", re.I)
 T = TypeVar("T")
 
 
@@ -119,6 +122,25 @@ def first_text(text: str) -> str:
     found = np.asarray(multihost_utils.process_allgather(mine))
     texts = (bytes(row).rstrip(b"\0").decode(errors="replace") for row in found)
     return next(filter(None, texts), "")
+
+
+def lost(error: BaseException) -> HostLost | None:
+    """What to raise instead of this error, if it says that another process does not answer."""
+    if jax.process_count() == 1 or not _NO_ANSWER.search(str(error)):
+        return None
+    cause = " ".join(str(error).split())[:200]
+    return HostLost(f"another host has ended, or cannot be reached ({cause}); the same command on all hosts continues")
+
+
+@contextlib.contextmanager
+def losing_hosts() -> Iterator[None]:
+    """Within the block what JAX raises because of another process becomes HostLost."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if instead := lost(error):
+            raise instead from error
+        raise
 
 
 def leave(code: int) -> None:

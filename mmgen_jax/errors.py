@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 EXIT_USAGE = 2
 EXIT_RUN = 3
-EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by SIGTERM after saving; the same command goes on
+EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by SIGTERM, or another host was lost; the same command goes on
 EXIT_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
@@ -22,6 +22,10 @@ class UsageError(ValueError):
 
 class RunError(RuntimeError):
     """A run that cannot go on, for instance because its loss is not finite. Its message is one line."""
+
+
+class HostLost(RunError):
+    """Another process of the run has ended; the same command on all hosts goes on."""
 
 
 def choice(name: str, value: str, allowed: Iterable[str]) -> str:
@@ -101,7 +105,8 @@ def _in_thread(failure: threading.ExceptHookArgs) -> None:
 def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] = sys.exit) -> None:
     """`absl.app.run`, but what a user can do something about ends in one line.
 
-    Bad flags, UsageErrors and file errors with exit code 2, RunErrors and a full disk with 3, Ctrl-C with 130.
+    Bad flags, UsageErrors and file errors with exit code 2, RunErrors and a full disk with 3, a lost host with 75,
+    Ctrl-C with 130.
     `leave` ends the process with a code.
     """
 
@@ -113,6 +118,8 @@ def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] 
             return main(argv)
         except UsageError as error:
             _fail(error, EXIT_USAGE, leave)
+        except HostLost as error:
+            _fail(error, EXIT_RESTART, leave)
         except RunError as error:
             _fail(error, EXIT_RUN, leave)
         except OSError as error:

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from mmgen_jax import checkpoint, distributed, integrity, quiet
-from mmgen_jax.errors import RunError
+from mmgen_jax.errors import HostLost, RunError
 from mmgen_jax.telemetry import say
 from mmgen_jax.train_state import TrainState
 
@@ -65,7 +65,10 @@ class Saver:
 
     def __exit__(self, kind, error, trace) -> None:
         try:
-            self._manager.close()
+            if isinstance(error, HostLost):  # all would wait for its answer
+                self._stop.set()
+            else:
+                self._manager.close()
             if self._sealing:
                 self._sealing.join(_PATIENCE_SECONDS)  # after an error other processes may be gone
         except Exception as failure:
@@ -109,6 +112,8 @@ class Saver:
 
     def _not_written(self, error: BaseException) -> RunError:
         self._stop.set()  # the thread that waits for it
+        if lost := distributed.lost(error):
+            return lost
         steps = [step for step in checkpoint.steps_in(self._folder) if integrity.is_sealed(self._folder / str(step))]
         rest = f"the newest whole one is of step {steps[-1]}" if steps else "there is no other"
         cause = " ".join(str(error).split())

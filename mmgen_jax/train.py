@@ -201,6 +201,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         contextlib.closing(Report(config, start, meta["samples"], writer, progress, tally)) as report,
         contextlib.closing(batches),
         contextlib.closing(distributed.only_first(Profiler, workdir, profile)) as profiler,
+        distributed.losing_hosts(),
     ):
         run_loop(
             config.train,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax import distributed
+from mmgen_jax.errors import HostLost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,3 +50,23 @@ def test_one_process_agrees_with_itself():
 
 def test_silent_takes_anything():
     assert distributed.Silent().scalars(1, {"a": 2}) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UNKNOWN: Gloo AllGather failed: [external/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer",
+        "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n1",
+        "DEADLINE_EXCEEDED: Barrier timed out. Id: [Init]Wait_for_all_tasks_to_register",
+    ],
+)
+def test_hosts_that_do_not_answer_are_told_apart_from_other_errors(text, monkeypatch):
+    """Messages of JAX 0.10 when a process of two was killed; a run of one process cannot lose a host."""
+    with pytest.raises(jax.errors.JaxRuntimeError), distributed.losing_hosts():
+        raise jax.errors.JaxRuntimeError(text)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(HostLost, match="another host has ended.*the same command"), distributed.losing_hosts():
+        raise jax.errors.JaxRuntimeError(text)
+    assert distributed.lost(OSError(28, "No space left on device")) is None
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE"), distributed.losing_hosts():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
