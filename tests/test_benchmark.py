@@ -39,14 +39,14 @@ def test_ratios_are_of_the_same_round():
 class Fake:
     """A contestant whose calls take a known time."""
 
-    def __init__(self, seconds):
-        self._seconds = seconds
+    def __init__(self, seconds, samples=8):
+        self._seconds, self._samples = seconds, samples
 
     def run(self, case, calls):
         return self._seconds * calls
 
     def describe(self, case):
-        return {"samples": 8, "flops": 4e12, "peak": 1e14}
+        return {"samples": self._samples, "flops": 4e12, "peak": 1e14}
 
     def close(self):
         pass
@@ -59,6 +59,11 @@ def test_rates_follow_from_times_and_flops():
     assert second["speedup"]["median"] == 2
     text = lines("train", found)
     assert len(text) == 3 and "8.0% of peak" in text[0] and "2.000 times as fast" in text[2]
+
+
+def test_configs_of_different_batches_are_compared_by_samples():
+    found = measured("train", {"first": Fake(1.0), "second": Fake(2.0, samples=32)}, repeats=1, seconds=1.0)
+    assert found["second"]["speedup"]["median"] == 2
 
 
 @pytest.fixture
@@ -139,10 +144,20 @@ def test_two_configs_take_turns_and_a_report_is_written(config_file, tmp_path):
     assert len(cases["second"]["all_seconds"]) == 3 and "times as fast" in done.stdout
 
 
+def test_another_checkout_gets_the_config_however_it_is_written(config_file, tmp_path):
+    options = ["--what=train", "--repeats=1", "--seconds=0", f"--json={tmp_path / 'new' / 'report.json'}"]
+    config = ["--config", str(config_file), "--config.train.batch", "4", "--config.sample.guidance_interval=(0.1,0.5)"]
+    done = command(*config, *options, f"--checkout={ROOT}")
+    assert done.returncode == 0, done.stderr
+    cases = json.loads((tmp_path / "new" / "report.json").read_text())["cases"]["train"]
+    assert (cases["first"]["samples"], cases["second"]["samples"]) == (4, 4)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
         (["--what=dat"], "--what is 'dat'; allowed: train, sample, decode, data"),
+        (["--what="], "--what is ''; allowed: train, sample, decode, data"),
         (["--checkout=nowhere"], "--checkout is 'nowhere'; it must be a checkout"),
         (["--compare=missing.py"], "missing.py"),
     ],

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import jax
 from absl import flags
 from etils import epath
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from mmgen_jax import errors, files, settings
 from mmgen_jax.benchmark import measure
@@ -27,7 +27,7 @@ FIRST, SECOND = "first", "second"
 
 
 def measured(case: str, contestants: Mapping[str, Contestant], repeats: int, seconds: float) -> dict[str, dict]:
-    """Times and facts of one case for each contestant; of the second also its speed over the first's."""
+    """Times and facts of one case for each contestant; of the second also its samples/s over the first's."""
     runs = {name: (lambda calls, one=one: one.run(case, calls)) for name, one in contestants.items()}
     times = measure.interleaved(runs, repeats, seconds)
     found = {}
@@ -41,7 +41,9 @@ def measured(case: str, contestants: Mapping[str, Contestant], repeats: int, sec
         if facts["flops"] and facts["peak"]:
             found[name]["mfu"] = facts["flops"] / median / facts["peak"]
     if SECOND in times:
-        found[SECOND]["speedup"] = measure.ratios(times[FIRST], times[SECOND])
+        # Of one sample, as the batches may differ.
+        first, second = ([t / found[name]["samples"] for t in times[name]] for name in (FIRST, SECOND))
+        found[SECOND]["speedup"] = measure.ratios(first, second)
     return found
 
 
@@ -78,8 +80,9 @@ def _opponent() -> Contestant | None:
         return None
     if jax.default_backend() == "tpu":
         raise UsageError("--checkout needs two processes, but one alone can use a TPU; compare configs, or run each")
-    mine = ("--config", "--config.")
-    return Remote(checkout, [argument for argument in sys.argv[1:] if argument.startswith(mine)])
+    given = flags.FLAGS["config"]
+    changes = [f"--config.{key}={value}" for key, value in config_flags.get_override_values(given).items()]
+    return Remote(checkout, [f"--config={config_flags.get_config_filename(given)}", *changes])
 
 
 def main(argv: Sequence[str]) -> None:
@@ -91,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
         answers, sys.stdout = sys.stdout, sys.stderr
         serve(Local(config), sys.stdin, answers)
         return
-    wanted = [choice("--what", name, CASES) for name in flags.FLAGS.what]
+    wanted = [choice("--what", name, CASES) for name in flags.FLAGS.what or [""]]
     if flags.FLAGS.json:
         files.check_place(flags.FLAGS.json, "--json", folder=False)
     opponent = _opponent()
@@ -106,7 +109,9 @@ def main(argv: Sequence[str]) -> None:
         for one in contestants.values():
             one.close()
     if flags.FLAGS.json:
-        files.write(epath.Path(flags.FLAGS.json), (json.dumps(report, indent=1, default=str) + "\n").encode())
+        path = epath.Path(flags.FLAGS.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, (json.dumps(report, indent=1, default=str) + "\n").encode())
 
 
 if __name__ == "__main__":
