@@ -8,6 +8,7 @@ from configs import imagenet256_xl2
 def get_config() -> ConfigDict:
     config = imagenet256_xl2.get_config()  # data, autoencoder, features and recipe
     config.model.depth = 12  # B: 12 blocks,
+    config.model.unroll = 12  # no loop over them,
     config.model.width = 768  # 768 numbers per token,
     config.model.heads = 12  # 12 attention heads
     config.model.encoder_depth = 4  # alignment reads a third of the way up, as it does in XL

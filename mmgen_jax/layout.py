@@ -23,15 +23,17 @@ from jax.tree_util import tree_map_with_path
 from mmgen_jax import sharding
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.errors import UsageError
-from mmgen_jax.models.placement import Placement
+from mmgen_jax.models.placement import Placement, einsum
 
 # The TPU compiler runs all-reduces behind products if it is told to, and if it does not merge them into a few large
 # ones that have to wait for the last gradient.
-TPU_OPTIONS = {
+TRAINING_OPTIONS = {
     "xla_enable_async_all_reduce": "true",
     "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": "true",
     "xla_jf_crs_combiner_threshold_in_bytes": "1",
 }
+# Where nothing keeps the MLP's hidden layer, it makes one fusion of both products, and computes the first repeatedly.
+SAMPLING_OPTIONS = {"xla_tpu_dot_dot_fusion": "false"}
 Scatter = Callable[[jax.Array, str, int], jax.Array]  # (array, axis of the mesh, dimension) -> own part of the sum
 ON_BATCH = PartitionSpec(sharding.BATCH)
 
@@ -60,10 +62,9 @@ class Layout:
     def platform(self) -> str:
         return self.mesh.devices.flat[0].platform
 
-    @property
-    def compiler_options(self) -> dict[str, str]:
-        """For programs that train."""
-        return TPU_OPTIONS if self.platform == "tpu" else {}
+    def options(self, chosen: dict[str, str]) -> dict[str, str]:
+        """Options of the TPU compiler, where it is the one."""
+        return chosen if self.platform == "tpu" else {}
 
     @functools.cached_property
     def specs(self) -> Params:
@@ -158,44 +159,78 @@ class Layout:
         """The network of one device, on its samples."""
         placement = Placement(
             platform=self.platform,
-            weights=self._block,
+            block=self._block,
+            product=self._product,
             share=_share if self.members > 1 else lambda x: x,
             join=_join if self.members > 1 else lambda x: x,
             members=self.members,
         )
         # All but the blocks is whole for the whole step: it is used at both ends of the network.
-        whole = {part: value if part == "blocks" else self._whole(value, (part,)) for part, value in params.items()}
+        whole = {part: value if part == "blocks" else self._whole(value, part) for part, value in params.items()}
         return self.architecture.apply(whole, x, t, class_id, task, placement)
 
     def _block(self, block: Any) -> Any:
-        """One block of the stack, whole but for what the tensor group splits."""
-        return self._whole(block, ("blocks",), stacked=True)
+        """One block of the stack, its biases as this device needs them."""
 
-    def _whole(self, tree: Any, prefix: tuple[str, ...], *, stacked: bool = False) -> Any:
-        specs = self.specs
-        for name in prefix:
-            specs = specs[name]
-        products = jnp.dtype(self.architecture.model.dtype)
+        def whole(path: tuple, leaf: jax.Array) -> jax.Array:
+            name = f"blocks/{sharding.path_name(path).removesuffix('/value')}"
+            return leaf if name.endswith("kernel") else self._gather(name, leaf, stacked=True)
+
+        return tree_map_with_path(whole, block)
+
+    def _whole(self, tree: Any, part: str) -> Any:
+        """A part of the network that is no block."""
+        low = part in ("projector", "patch_embed")  # multiply in the compute type
+
+        def whole(path: tuple, leaf: jax.Array) -> jax.Array:
+            name = "/".join(filter(None, (part, sharding.path_name(path))))
+            return self._gather(name, leaf.astype(self._dtype) if low and leaf.ndim > 1 else leaf)
+
+        return tree_map_with_path(whole, tree)
+
+    def _product(self, name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """Product with a block's kernel, gathered for it, and on TPUs once more for its gradients.
+
+        Gathering is hidden there; kept, the kernels of all blocks would be whole on every device.
+        """
+
+        def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+            kernel = self._gather(f"blocks/{name}/kernel", kernel.astype(self._dtype), stacked=True)
+            return einsum(equation, x, kernel)
+
+        return _gathered_again(plain, x, kernel) if self.platform == "tpu" else plain(x, kernel)
+
+    @property
+    def _dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.architecture.model.dtype)
+
+    def _gather(self, name: str, leaf: jax.Array, *, stacked: bool = False) -> jax.Array:
+        """A stored parameter as this device needs it; `stacked`: of one block, where `specs` has all."""
+        spec = tuple(functools.reduce(lambda node, key: node[key], name.split("/"), self.specs))
+        rule = sharding.rule_of((name,))
         scatter = _sum_and_cut if self.platform == "tpu" else _reduce_scatter
-        low = prefix[0] in ("blocks", "projector", "patch_embed")  # what multiplies in the compute type anyway
+        for dimension, entry in enumerate(spec[1:] if stacked else spec):
+            axes = tuple(axis for axis in sharding.axes_of(entry) if axis in rule.whole)
+            if axes:
+                leaf = _gather(axes, dimension, scatter, leaf)
+        if self.members > 1 and rule and "tensor" in rule.whole:
+            leaf = _own_heads(leaf, self.members)
+        return leaf
 
-        def gather(path: tuple, leaf: jax.Array) -> jax.Array:
-            name = sharding.path_name(path).removesuffix("/value")
-            spec = functools.reduce(lambda node, key: node[key], name.split("/") if name else (), specs)
-            spec = tuple(spec)[1:] if stacked else tuple(spec)
-            full = "/".join((*prefix, name)) if name else prefix[0]
-            rule = sharding.rule_of((full,))
-            if low and leaf.ndim > 1:
-                leaf = leaf.astype(products)
-            for dimension, entry in enumerate(spec):
-                axes = tuple(axis for axis in sharding.axes_of(entry) if axis in rule.whole)
-                if axes:
-                    leaf = _gather(axes, dimension, scatter, leaf)
-            if self.members > 1 and "tensor" in (rule.whole if rule else ()):
-                leaf = _own_heads(leaf, self.members)
-            return leaf
 
-        return tree_map_with_path(gather, tree)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gathered_again(product: Callable, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`product(x, kernel)`; its gradients start from the stored kernel, so that nothing whole is kept for them."""
+    return product(x, kernel)
+
+
+def _gathered_again_backward(product: Callable, stored: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = stored
+    # The barrier keeps the compiler from seeing that the kernel has been gathered before.
+    return jax.vjp(product, x, jax.lax.optimization_barrier(kernel))[1](grad)
+
+
+_gathered_again.defvjp(lambda product, x, kernel: (product(x, kernel), (x, kernel)), _gathered_again_backward)
 
 
 def _own_heads(leaf: jax.Array, members: int) -> jax.Array:

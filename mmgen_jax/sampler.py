@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from mmgen_jax import sharding
 from mmgen_jax.architecture import Architecture, Params
-from mmgen_jax.layout import Layout
+from mmgen_jax.layout import SAMPLING_OPTIONS, Layout
 from mmgen_jax.sampling import bind, bind_task, classifier_free, sample, tasks
 from mmgen_jax.telemetry import duration, say
 
@@ -71,7 +71,8 @@ class Sampler:
         self._decode = jax.jit(lambda autoencoder, latents: autoencoder.decode(latents), out_shardings=self._everywhere)
         self._layout = Layout(architecture, self._mesh)
         static = ("solver", "steps", "guided", "interval")
-        self._draw = jax.jit(functools.partial(draw, self._layout), static_argnames=static)
+        options = self._layout.options(SAMPLING_OPTIONS)
+        self._draw = jax.jit(functools.partial(draw, self._layout), static_argnames=static, compiler_options=options)
 
     def place(self, params: Params) -> Params:
         """Parameters where, and in the types in which, the programs want them; those that are there cost nothing."""

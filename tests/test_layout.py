@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tiny_model
 
-from mmgen_jax import layout as layouts
 from mmgen_jax import recipe, sharding
 from mmgen_jax.errors import UsageError
 from mmgen_jax.inputs import TileInputs
@@ -76,9 +75,12 @@ def test_losses_and_all_gradients_are_those_of_one_device(case, wanted, sizes, a
     assert_close(metrics, wanted[1])
 
 
-def test_summing_and_cutting_is_the_reduce_scatter_that_tpus_cannot_hide(case, wanted, monkeypatch):
-    monkeypatch.setattr(layouts, "_reduce_scatter", layouts._sum_and_cut)
-    test_losses_and_all_gradients_are_those_of_one_device(case, wanted, (1, 4, 2), 1)
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (1, 4, 2)])
+def test_what_is_arranged_for_tpus_gives_the_same(case, wanted, monkeypatch, sizes):
+    """Sums that are cut instead of reduce-scatters, kernels gathered a second time for their gradients."""
+    monkeypatch.setattr(Layout, "platform", "tpu")
+    monkeypatch.setattr(Layout, "options", lambda *_: {})
+    test_losses_and_all_gradients_are_those_of_one_device(case, wanted, sizes, 1)
 
 
 @pytest.mark.parametrize("sizes", MESHES)

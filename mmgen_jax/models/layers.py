@@ -144,27 +144,27 @@ class Block(nnx.Module):
         self.fc2 = linear(mlp_width, width, rngs, dtype)
 
     def __call__(
-        self,
-        x: jax.Array,
-        condition: jax.Array,
-        heads: int,
-        attend: Attention,
-        placement: Placement,
+        self, x: jax.Array, condition: jax.Array, heads: int, attend: Attention, placement: Placement
     ) -> jax.Array:
         """`heads` are those whose weights the block has here, as are the columns of its MLP."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(self.adaln(condition), 6, -1)
-        mixed = attend(self.qkv, placement.share(modulate(normalise(x), shift_a, scale_a)), heads)
-        x = x + gate_a[:, None] * checkpoint_name(joined(self.proj, mixed, placement), "proj")
+
+        def product(name: str, x: jax.Array, equation: str = "btd,de->bte") -> jax.Array:
+            layer = getattr(self, name)
+            return placement.product(name, equation, x.astype(layer.dtype), layer.kernel[...])
+
+        def bias(name: str) -> jax.Array:
+            layer = getattr(self, name)
+            return layer.bias[...].astype(layer.dtype)
+
+        modulation = product("adaln", condition, "bd,de->be") + bias("adaln")
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6, -1)
+        inner = placement.share(modulate(normalise(x), shift_a, scale_a))
+        mixed = attend(lambda equation: product("qkv", inner, equation), self.qkv.bias[...], heads)
+        x = x + gate_a[:, None] * checkpoint_name(placement.join(product("proj", mixed)) + bias("proj"), "proj")
         inner = placement.share(modulate(normalise(x), shift_m, scale_m))
-        hidden = checkpoint_name(self.fc1(inner), "mlp_in")
-        return x + gate_m[:, None] * checkpoint_name(joined(self.fc2, gelu(hidden), placement), "mlp_out")
-
-
-def joined(layer: nnx.Linear, x: jax.Array, placement: Placement) -> jax.Array:
-    """A linear layer whose inputs the members of a tensor group split; the bias is added once."""
-    kernel = layer.kernel[...].astype(layer.dtype)
-    product = jnp.einsum("btd,de->bte", x.astype(layer.dtype), kernel, precision=layer.precision)
-    return placement.join(product) + layer.bias[...].astype(layer.dtype)
+        hidden = checkpoint_name(product("fc1", inner) + bias("fc1"), "mlp_in")
+        out = placement.join(product("fc2", gelu(hidden))) + bias("fc2")
+        return x + gate_m[:, None] * checkpoint_name(out, "mlp_out")
 
 
 class Head(nnx.Module):

@@ -228,7 +228,7 @@ class MMDiT(nnx.Module):
         def body(carry, layer):
             tokens, tapped = carry
             is_tap, block = layer
-            tokens = placement.weights(block)(tokens, condition, heads, attend, placement)
+            tokens = placement.block(block)(tokens, condition, heads, attend, placement)
             # A select on the carry: slicing the stack of blocks in two costs more (and keeps two scans).
             return (tokens, jnp.where(is_tap, tokens, tapped) if tapping else None), None
 

@@ -11,24 +11,38 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+
+def einsum(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Product in x's type; exact in float32, which a TPU multiplies in bfloat16 unless asked not to."""
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+    return jnp.einsum(equation, x, kernel.astype(x.dtype), precision=precision)
 
 
 def _same(x: Any) -> Any:
     return x
 
 
+def _product(name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return einsum(equation, x, kernel)
+
+
 @dataclass(frozen=True)
 class Placement:
     """Attributes:
     platform: that computes: "cpu", "gpu" or "tpu".
-    weights: stored block -> block to compute with; called inside the loop over blocks, so that one is whole at a time.
+    block: stored block -> the same, all but its kernels as the device needs them; called inside the loop over blocks.
+    product: (name of a layer of the block, einsum's equation, activations in the compute type, stored kernel) -> their
+      product with the kernel as the device needs it, which is whole only meanwhile.
     share: tokens that all members of a tensor group have -> input of the products that they split.
     join: partial sums of the members -> their sum, which all have.
     members: devices of a tensor group; each has 1 / members of the heads and of the MLP.
     """
 
     platform: str
-    weights: Callable[[Any], Any] = _same
+    block: Callable[[Any], Any] = _same
+    product: Callable[[str, str, jax.Array, jax.Array], jax.Array] = _product
     share: Callable[[jax.Array], jax.Array] = _same
     join: Callable[[jax.Array], jax.Array] = _same
     members: int = 1

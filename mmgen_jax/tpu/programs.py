@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmgen_jax import encoding, recipe, sampler, sharding, standins
-from mmgen_jax.layout import Layout
+from mmgen_jax.layout import SAMPLING_OPTIONS, Layout
 from mmgen_jax.train_state import init_state, make_optimizer
 from mmgen_jax.train_step import make_train_step
 
@@ -64,7 +64,9 @@ def sample(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
         interval=chosen.guidance_interval,
     )
     placed = _placed(params, sharding.state_shardings(mesh, params))
-    return jax.jit(draw).lower(placed, rows, rows, {}, chosen.guidance, chosen.given_time, chosen.seed)
+    return jax.jit(draw, compiler_options=layout.options(SAMPLING_OPTIONS)).lower(
+        placed, rows, rows, {}, chosen.guidance, chosen.given_time, chosen.seed
+    )
 
 
 def encode(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:

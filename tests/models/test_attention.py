@@ -10,6 +10,7 @@ from flax import nnx
 
 from mmgen_jax.models import attention, attention_kernel
 from mmgen_jax.models.layers import linear
+from mmgen_jax.models.placement import einsum
 
 
 def plain(qkv: np.ndarray, bias: np.ndarray, heads: int) -> np.ndarray:
@@ -39,7 +40,8 @@ def test_gradients_are_those_of_the_xla_form(dtype, tolerance):
     graph, params = nnx.split(project)
 
     def loss(attend, params, x):
-        out = attend(nnx.merge(graph, params), x.astype(dtype), heads)
+        layer = nnx.merge(graph, params)
+        out = attend(lambda equation: einsum(equation, x.astype(dtype), layer.kernel[...]), layer.bias[...], heads)
         return (out.astype(jnp.float32) * weight).sum()
 
     interpreted = functools.partial(attention.pallas, interpret=True)
