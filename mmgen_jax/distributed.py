@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from mmgen_jax.errors import HostLost, UsageError
 
 _ADDRESS = re.compile(r"[^:/\s]+:(\d{1,5})")
 _TEXT_BYTES = 400
+_START_SECONDS = 300  # that processes wait for each other at the start
+_QUIET_SECONDS = 10  # of these without a word
 _HEARTBEAT_SECONDS = 100  # after which a process that is not heard of ends the others
 _LEAVE_SECONDS = 30  # that a process which is done waits for the others
 _LAST_SECONDS = 3  # that the first process outlives others after an error that all have
@@ -75,7 +78,16 @@ def start(chosen: ConfigDict) -> None:
 
 
 def _connect(**options) -> None:
-    jax.distributed.initialize(**options)
+    where = "the other hosts"
+    if address := options.get("coordinator_address"):
+        where = f"all {options['num_processes']} processes at {address}; this is process {options['process_id']}"
+    text = f"waiting for {where} (gives up after {_START_SECONDS} s)"
+    waiting = threading.Timer(_QUIET_SECONDS, lambda: print(text, file=sys.stderr, flush=True))
+    waiting.start()
+    try:
+        jax.distributed.initialize(initialization_timeout=_START_SECONDS, **options)
+    finally:
+        waiting.cancel()
     sys.excepthook = _unexpected
 
 

@@ -133,6 +133,16 @@ def test_wrong_addresses_are_one_clear_line(settings, message, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_host_that_waits_for_others_says_so(tmp_path):
+    address = f"localhost:{hosts.free_port()}"
+    settings = {"distributed.coordinator": address, "distributed.processes": 2, "distributed.process": 1}
+    process = hosts.start(tmp_path, settings)
+    line = process.stderr.readline()
+    process.kill()
+    process.communicate()
+    assert line == f"waiting for all 2 processes at {address}; this is process 1 (gives up after 300 s)\n"
+
+
 def test_a_host_that_dies_does_not_leave_the_others_waiting(dying):
     folder, first = dying
     _, err = first.communicate(timeout=200)
