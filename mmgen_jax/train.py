@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -41,7 +41,7 @@ from mmgen_jax import (
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.damage import Tally
-from mmgen_jax.data.training import open_data
+from mmgen_jax.data.training import TrainData, open_data
 from mmgen_jax.errors import UsageError
 from mmgen_jax.profiling import Profiler
 from mmgen_jax.report import Report
@@ -76,6 +76,33 @@ def restore_or_init(
         state = TrainState(state.step, params, ema, state.opt_state)
         say(f"starting from the weights of {config.train.init_from}")
     return state, {"samples": 0}
+
+
+def open_batches(
+    config: ConfigDict, data: TrainData, mesh: Mesh, meta: Mapping[str, int]
+) -> tuple[Iterator[pipeline.Batch], Tally]:
+    """What this process reads of each global batch, from where the checkpoint's `meta` says; counts damaged records."""
+    tally = Tally(
+        config.data.max_damaged,
+        len(data.source),
+        telemetry.say_here,
+        distributed.total,
+        found=meta.get("damaged", 0),
+        read=meta["samples"],
+    )
+    parts, of = distributed.batch_parts(mesh)
+    batches = pipeline.batches(
+        data.source,
+        data.transforms,
+        config.train.batch,
+        seed=config.seed,
+        step=meta["samples"] // config.train.batch,
+        parts=parts,
+        of=of,
+        workers=config.data.workers,
+        tally=tally,
+    )
+    return batches, tally
 
 
 def run_loop(
@@ -156,26 +183,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         return
     profiling.check(profile, int(state.step) + 1, config.train.steps)
     say(overview.parameters(state.params))
-    tally = Tally(
-        config.data.max_damaged,
-        len(data.source),
-        telemetry.say_here,
-        distributed.total,
-        found=meta.get("damaged", 0),
-        read=meta["samples"],
-    )
-    parts, of = distributed.batch_parts(mesh)
-    batches = pipeline.batches(
-        data.source,
-        data.transforms,
-        config.train.batch,
-        seed=config.seed,
-        step=meta["samples"] // config.train.batch,
-        parts=parts,
-        of=of,
-        workers=config.data.workers,
-        tally=tally,
-    )
+    batches, tally = open_batches(config, data, mesh, meta)
     train_step = make_train_step(
         architecture,
         objective,
@@ -217,7 +225,8 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
 
 
 def main(argv: list[str]) -> None:
-    train(flags.FLAGS.config, flags.FLAGS.workdir, profiling.parse(flags.FLAGS.profile))
+    with distributed.losing_hosts():
+        train(flags.FLAGS.config, flags.FLAGS.workdir, profiling.parse(flags.FLAGS.profile))
 
 
 if __name__ == "__main__":
