@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from etils import epath
 
@@ -38,6 +41,30 @@ def write(path: epath.PathLike, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder: epath.PathLike) -> Iterator[None]:
+    """Within the block no other process may enter the same folder: two runs would delete each other's checkpoints.
+
+    Creates the folder. Does nothing on remote storage, where there are no locks. Raises UsageError if it is taken.
+    """
+    if is_remote(folder):
+        yield
+        return
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:  # the lock goes with the process, however that ends
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"workdir {folder} is in use by another run, which may be just ending; allowed: one"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a file system without locks
+                raise
+        yield
 
 
 def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:

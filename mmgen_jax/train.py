@@ -196,14 +196,11 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     )
     inputs = jax.device_put(inputs, sharding.replicated(mesh))
     distributed.meet("all have read what there is in the workdir")
-    if distributed.is_first():
-        workdir.mkdir(parents=True, exist_ok=True)
-        architecture.save(workdir)
-        files.write(workdir / "config.json", (config.to_json_best_effort(indent=1) + "\n").encode())
     start, steps, size = int(state.step), config.train.steps, config.train.batch
     peak = flops.total_peak(mesh.devices.flatten())
     progress = telemetry.Progress(start, steps, size, flops.train_step_flops(architecture, size), peak)
     with (
+        files.alone(workdir) if distributed.is_first() else contextlib.nullcontext(),
         Saver(workdir, config.train.keep, config.train.keep_best, start) as saver,
         contextlib.closing(distributed.only_first(telemetry.Writer, workdir, start)) as writer,
         contextlib.closing(Report(config, start, meta["samples"], writer, progress, tally)) as report,
@@ -211,6 +208,9 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         contextlib.closing(distributed.only_first(Profiler, workdir, profile)) as profiler,
         distributed.losing_hosts(),
     ):
+        if distributed.is_first():
+            architecture.save(workdir)
+            files.write(workdir / "config.json", (config.to_json_best_effort(indent=1) + "\n").encode())
         run_loop(
             config.train,
             state,

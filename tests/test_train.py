@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mmgen_jax import bundles, checkpoint, preemption, train, weights
+from mmgen_jax import bundles, checkpoint, files, preemption, train, weights
 from mmgen_jax.errors import RunError, UsageError
 
 # Losses of steps 1 and 4. Renew after a deliberate change of model, data or randomness: run this file
@@ -87,6 +87,15 @@ def test_previews_and_files_of_a_run(tiny_config, tmp_path, capsys):
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("step 2/2"))
     for part in ("loss", "steps/s", "left 0:00", "rgb", "depth", "normal", "mask"):
         assert part in line
+
+
+def test_a_workdir_belongs_to_one_run_at_a_time(tiny_config, tmp_path):
+    tiny_config.train.steps = 1
+    with files.alone(tmp_path), pytest.raises(UsageError, match="workdir .* is in use by another run"):
+        train.train(tiny_config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    train.train(tiny_config, tmp_path)
+    assert (tmp_path / "checkpoints" / "1").is_dir()
 
 
 def test_a_run_that_is_told_to_stop_saves_and_draws_nothing(tiny_config, tmp_path, monkeypatch):
