@@ -140,8 +140,9 @@ def run_loop(
                 means = report.row(step)
                 profiler.look(step)
             if due:
+                loss = None if stop else means.get("loss")  # a mean over a few steps is no reason to keep it
                 with clock("checkpoint"):
-                    saver.save(step, state, report.position(step), means.get("loss"))
+                    saver.save(step, state, report.position(step), loss)
             if stop:  # there may be seconds left: nothing but saving
                 saver.finish()
                 say(f"stopped at step {step} by {signal.Signals(stop).name}; the same command continues from here")
