@@ -1,6 +1,6 @@
 """What each choice of the TPU training step gains: the step compiled without it, for the same topology.
 
-python -m launch.compare_layouts --topology=v5e:4x4 [--only=attention,unroll]
+python -m launch.compare_layouts --config=configs/imagenet256_xl2.py --topology=v5e:4x4 [--only=attention,loop]
 
 Each line takes minutes. Nothing is run: these are the compiler's figures, as python -m mmgen_jax.compile prints them.
 """
@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs import imagenet256_xl2
 from mmgen_jax import compile as compiling
 from mmgen_jax import errors, files, layout, settings, sharding, train_step
 from mmgen_jax.errors import UsageError
@@ -62,9 +61,9 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def measure(name: str, topology: str) -> dict:
+def measure(name: str, config: ConfigDict, topology: str) -> dict:
     """Report of one line."""
-    config = imagenet256_xl2.get_config()
+    config = config.copy_and_resolve_references()
     with CHANGES[name](config):
         settings.validate(config)
         sizes = dict(sharding.make_mesh(chips.devices(topology), **config.mesh).shape)
@@ -87,7 +86,7 @@ def main(argv: list[str]) -> None:
     found = {}
     for name in names:
         try:
-            found[name] = measure(name, values.topology)
+            found[name] = measure(name, values.config, values.topology)
         except errors.RunError as error:
             say(f"| {name} | {error} |")
             continue
@@ -97,6 +96,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    errors.define_config()
     flags.DEFINE_string("topology", "v5e:4x4", "Kind and shape of TPU.")
     flags.DEFINE_list("only", [], "Parts of the names of the lines to compile; empty = all.")
     flags.DEFINE_string("json", "", "File that everything is written to as well.")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import jax
 import numpy as np
+import optax
 from etils import epath
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from safetensors.numpy import load as parse_safetensors
 
@@ -22,7 +25,7 @@ from mmgen_jax.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.modalities import to_array
 from mmgen_jax.models import autoencoder_kl, autoencoders, dino, vae
 from mmgen_jax.telemetry import say
-from mmgen_jax.train_step import Objective
+from mmgen_jax.train_step import Objective, make_train_step
 
 FIT_TILES = 4096  # that the patch_pca autoencoder is fitted on
 
@@ -114,6 +117,22 @@ def make_objective(config: ConfigDict) -> Objective:
         loss_weights=chosen.loss_weights,
         alignment_weight=chosen.alignment_weight,
         label_dropout=chosen.label_dropout,
+    )
+
+
+def make_step(
+    config: ConfigDict, architecture: Architecture, tx: optax.GradientTransformationExtraArgs, mesh: Mesh
+) -> jax.stages.Wrapped:
+    """The training step that a config asks for, see `make_train_step`."""
+    return make_train_step(
+        architecture,
+        make_objective(config),
+        tx,
+        mesh,
+        seed=config.seed,
+        accumulate=config.train.accumulate,
+        ema_decay=config.optim.ema_decay,
+        ema_ramp=config.optim.ema_ramp,
     )
 
 

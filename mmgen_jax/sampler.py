@@ -70,9 +70,7 @@ class Sampler:
         # Whole on every device, so that each host can read it.
         self._decode = jax.jit(lambda autoencoder, latents: autoencoder.decode(latents), out_shardings=self._everywhere)
         self._layout = Layout(architecture, self._mesh)
-        static = ("solver", "steps", "guided", "interval")
-        options = self._layout.options(SAMPLING_OPTIONS)
-        self._draw = jax.jit(functools.partial(draw, self._layout), static_argnames=static, compiler_options=options)
+        self._draw = jit_draw(self._layout)
 
     def place(self, params: Params) -> Params:
         """Parameters where, and in the types in which, the programs want them; those that are there cost nothing."""
@@ -151,6 +149,13 @@ class Sampler:
 def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
     """The first n rows of all batches; what is beyond only filled up the last one."""
     return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
+
+
+def jit_draw(layout: Layout) -> jax.stages.Wrapped:
+    """`draw` of this layout as a program; options by name choose it."""
+    static = ("solver", "steps", "guided", "interval")
+    options = layout.options(SAMPLING_OPTIONS)
+    return jax.jit(functools.partial(draw, layout), static_argnames=static, compiler_options=options)
 
 
 def draw(

@@ -48,7 +48,7 @@ from mmgen_jax.report import Report
 from mmgen_jax.saver import Saver
 from mmgen_jax.telemetry import say
 from mmgen_jax.train_state import TrainState, init_state, make_optimizer
-from mmgen_jax.train_step import Metrics, make_train_step
+from mmgen_jax.train_step import Metrics
 
 
 def restore_or_init(
@@ -172,9 +172,9 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     architecture = dataclasses.replace(architecture, autoencoder=placed)
     if config.data.latents:
         recipe.check_latents(config, architecture.autoencoder)
-    objective = recipe.make_objective(config)
     inputs = recipe.make_inputs(config, architecture.autoencoder)
     tx = make_optimizer(config.optim, config.train.steps)
+    train_step = recipe.make_step(config, architecture, tx, mesh)
     preview = previews.Preview(architecture, config, workdir, mesh) if config.train.sample_every else None
     state, meta = restore_or_init(config, architecture, tx, mesh, workdir)
     count = sum(p.size for p in jax.tree.leaves(state.params))
@@ -185,16 +185,6 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     profiling.check(profile, int(state.step) + 1, config.train.steps)
     say(overview.parameters(state.params))
     batches, tally = open_batches(config, data, mesh, meta)
-    train_step = make_train_step(
-        architecture,
-        objective,
-        tx,
-        mesh,
-        seed=config.seed,
-        accumulate=config.train.accumulate,
-        ema_decay=config.optim.ema_decay,
-        ema_ramp=config.optim.ema_ramp,
-    )
     inputs = jax.device_put(inputs, sharding.replicated(mesh))
     distributed.meet("all have read what there is in the workdir")
     start, steps, size = int(state.step), config.train.steps, config.train.batch

@@ -15,9 +15,8 @@ from mmgen_jax import flops, recipe, sharding, standins
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.training import open_data
 from mmgen_jax.layout import Layout
-from mmgen_jax.sampler import Sampler, draw
+from mmgen_jax.sampler import Sampler, jit_draw
 from mmgen_jax.train_state import init_state, make_optimizer
-from mmgen_jax.train_step import make_train_step
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,7 @@ def train(config: ConfigDict) -> Case:
     mesh = sharding.make_mesh(**config.mesh)
     sharding.check_batch(rows // config.train.accumulate, mesh, "train.batch / train.accumulate")
     tx = make_optimizer(config.optim, config.train.steps)
-    step = make_train_step(
-        a,
-        recipe.make_objective(config),
-        tx,
-        mesh,
-        seed=config.seed,
-        accumulate=config.train.accumulate,
-        ema_decay=config.optim.ema_decay,
-        ema_ramp=config.optim.ema_ramp,
-    )
+    step = recipe.make_step(config, a, tx, mesh)
     inputs = jax.device_put(standins.inputs(config, a.autoencoder), sharding.replicated(mesh))
     batch = sharding.to_global(standins.batch(config, a), mesh)
     make, key = functools.partial(init_state, a, tx), jax.random.key(0)
@@ -104,28 +94,25 @@ def sampling(config: ConfigDict) -> Case:
     shares = sharding.parts(mesh)
     rows = -(-chosen.batch // shares) * shares
     guided = chosen.guidance != 1
-    program = jax.jit(
-        functools.partial(
-            draw,
-            Layout(a, mesh),
-            solver=chosen.solver,
-            steps=chosen.steps,
-            guided=guided,
-            interval=chosen.guidance_interval,
-        )
-    )
+    program = jit_draw(Layout(a, mesh))
+    options = {
+        "solver": chosen.solver,
+        "steps": chosen.steps,
+        "guided": guided,
+        "interval": tuple(chosen.guidance_interval),
+    }
     where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
     samples = jax.device_put((np.arange(rows), classes), sharding.batched(mesh))
     arguments = (params, *samples, {}, float(chosen.guidance), float(chosen.given_time), int(chosen.seed))
-    call = functools.partial(program, *arguments)
+    call = functools.partial(program, *arguments, **options)
     return Case(
         run=functools.partial(_timed, call),
         samples=rows,
         flops=flops.sampler_flops(a, rows, chosen.steps, chosen.solver, guided),
         dispatch=functools.partial(_first_return, call),
-        program_bytes=lambda: _peak_bytes(program.lower(*arguments)),
+        program_bytes=lambda: _peak_bytes(program.lower(*arguments, **options)),
     )
 
 

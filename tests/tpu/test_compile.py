@@ -77,3 +77,28 @@ def test_too_much_for_the_memory_is_one_line():
     done = command(*SMALL, "--topology=v5e:1x1", "--config.train.batch=1000000")
     assert done.returncode == 3
     assert done.stderr.startswith("error: does not fit into the memory of a device") and done.stderr.count("\n") == 1
+
+
+# What the gates below hold against. To renew it, when a change is meant: the command of `GATE`, --json=<this file>.
+STORED = pathlib.Path(__file__).with_name("xl2_two_blocks.json")
+GATE = ("--config=configs/imagenet256_xl2.py", "--topology=v5e:4x4", "--config.model.depth=2")
+GATE += ("--config.model.unroll=2", "--config.model.encoder_depth=1")
+
+
+@pytest.mark.slow
+def test_two_blocks_of_the_published_model_cost_what_they_did(tmp_path):
+    done = command(*GATE, f"--json={tmp_path / 'found.json'}")
+    assert done.returncode == 0, done.stderr
+    (found,), (stored,) = (json.loads(p.read_text()) for p in (tmp_path / "found.json", STORED))
+    assert found["memory"]["peak"] <= 1.05 * stored["memory"]["peak"]
+    assert found["seconds"]["compute"] == pytest.approx(stored["seconds"]["compute"], rel=0.05)
+
+    def moved(report, **what):
+        rows = [c for c in report["collectives"] if all(c[key] == value for key, value in what.items())]
+        return sum(c["bytes"] for c in rows), sum(c["count"] for c in rows)
+
+    for kind in ("all-gather", "all-reduce"):
+        assert moved(found, kind=kind)[0] == pytest.approx(moved(stored, kind=kind)[0], rel=0.05)
+    # Sums of gradients go on behind products, and no product was cut into windows, which takes many permutes.
+    assert moved(found, kind="all-reduce", overlapped=False)[0] < 0.1 * moved(found, kind="all-reduce")[0]
+    assert moved(found, kind="collective-permute")[1] <= 20
