@@ -17,11 +17,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from mmgen_jax import compile as compiling
-from mmgen_jax import errors, files, layout, settings, sharding, train_step
+from mmgen_jax import errors, files, layout, settings, sharding
 from mmgen_jax.errors import UsageError
 from mmgen_jax.models import layers
 from mmgen_jax.telemetry import say
-from mmgen_jax.tpu import chips
+from mmgen_jax.tpu import chips, compiler_options
 
 Change = Callable[[ConfigDict], contextlib.AbstractContextManager]
 
@@ -55,7 +55,7 @@ CHANGES: dict[str, Change] = {
     "automatic LayerNorm": lambda _: mock.patch.object(layers, "normalise", _plain_layer_norm),
     "reduce-scatter": lambda _: mock.patch.object(layout, "_sum_and_cut", layout._reduce_scatter),
     "kernels kept whole": lambda _: mock.patch.object(layout, "_gathered_again", lambda product, x, w: product(x, w)),
-    "default options": lambda _: mock.patch.object(train_step, "TRAINING_OPTIONS", {}),
+    "default options": lambda _: mock.patch.object(compiler_options, "for_mesh", lambda mesh, chosen: {}),
     "data-parallel": _set(mesh__data=-1, mesh__fsdp=1),
     "bfloat16 moments": _set(optim__moment_dtype="bfloat16"),
 }

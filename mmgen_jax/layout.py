@@ -25,15 +25,6 @@ from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.errors import UsageError
 from mmgen_jax.models.placement import Placement, einsum
 
-# The TPU compiler runs all-reduces behind products if it is told to, and if it does not merge them into a few large
-# ones that have to wait for the last gradient.
-TRAINING_OPTIONS = {
-    "xla_enable_async_all_reduce": "true",
-    "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": "true",
-    "xla_jf_crs_combiner_threshold_in_bytes": "1",
-}
-# Where nothing keeps the MLP's hidden layer, it makes one fusion of both products, and computes the first repeatedly.
-SAMPLING_OPTIONS = {"xla_tpu_dot_dot_fusion": "false"}
 Scatter = Callable[[jax.Array, str, int], jax.Array]  # (array, axis of the mesh, dimension) -> own part of the sum
 ON_BATCH = PartitionSpec(sharding.BATCH)
 
@@ -61,10 +52,6 @@ class Layout:
     @property
     def platform(self) -> str:
         return self.mesh.devices.flat[0].platform
-
-    def options(self, chosen: dict[str, str]) -> dict[str, str]:
-        """Options of the TPU compiler, where it is the one."""
-        return chosen if self.platform == "tpu" else {}
 
     @functools.cached_property
     def specs(self) -> Params:

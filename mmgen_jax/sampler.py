@@ -18,9 +18,10 @@ from ml_collections import ConfigDict
 
 from mmgen_jax import sharding
 from mmgen_jax.architecture import Architecture, Params
-from mmgen_jax.layout import SAMPLING_OPTIONS, Layout
+from mmgen_jax.layout import Layout
 from mmgen_jax.sampling import bind, bind_task, classifier_free, sample, tasks
 from mmgen_jax.telemetry import duration, say
+from mmgen_jax.tpu import compiler_options
 
 Arrays = dict[str, np.ndarray]
 
@@ -154,8 +155,8 @@ def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:
     """`draw` of this layout as a program; options by name choose it."""
     static = ("solver", "steps", "guided", "interval")
-    options = layout.options(SAMPLING_OPTIONS)
-    return jax.jit(functools.partial(draw, layout), static_argnames=static, compiler_options=options)
+    chosen = compiler_options.for_mesh(layout.mesh, compiler_options.SAMPLING)
+    return jax.jit(functools.partial(draw, layout), static_argnames=static, compiler_options=chosen)
 
 
 def draw(

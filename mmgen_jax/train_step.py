@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 from mmgen_jax import conditioning, flow, losses, sharding
 from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.inputs import Inputs
-from mmgen_jax.layout import TRAINING_OPTIONS, Layout
+from mmgen_jax.layout import Layout
+from mmgen_jax.tpu import compiler_options
 from mmgen_jax.train_state import TrainState, ema_update, init_state
 
 Metrics = dict[str, Array]
@@ -171,5 +172,5 @@ def make_train_step(
         in_shardings=(placed, whole, split),
         out_shardings=(placed, whole),
         donate_argnums=0,
-        compiler_options=layout.options(TRAINING_OPTIONS),
+        compiler_options=compiler_options.for_mesh(mesh, compiler_options.TRAINING),
     )

@@ -35,7 +35,7 @@ class Chip:
 
 GB = 1e9
 CHIPS = {
-    "v4": Chip(16 * 2**30, 1.05e9, 275e12 / 2, 45 * GB, 4),  # two devices a chip
+    "v4": Chip(32 * 2**30, 1.05e9, 275e12, 45 * GB, 4),
     "v5e": Chip(16 * 2**30, 1.5e9, 197e12, 45 * GB, 16),
     "v5p": Chip(95 * 2**30, 1.75e9, 459e12, 90 * GB, 4),
     "v6e": Chip(32 * 2**30, 1.75e9, 918e12, 90 * GB, 16),
@@ -72,6 +72,8 @@ def devices(topology: str) -> list[jax.Device]:
         os.environ.setdefault("TPU_LIBRARY_PATH", str(LIBRARY))
     # One chip is no whole host, which is what the compiler assumes.
     options = {"chips_per_host_bounds": [1, 1, 1]} if set(shape) == {1} else {}
+    if kind == "v4":
+        options["chip_config_name"] = "megacore"  # both cores as one device, as JAX sees them
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
     except (RuntimeError, ValueError, NotImplementedError) as error:

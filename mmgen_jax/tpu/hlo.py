@@ -120,7 +120,14 @@ class Program:
                 found.append(Collective(kind, _bytes(instruction), times, _group(instruction), started))
             elif instruction.opcode == "fusion":
                 found += self._fused(_attribute(instruction, "calls"), times)
+            elif instruction.opcode == "call-start":  # another core does it meanwhile
+                found += self._called(_attribute(instruction, "to_apply"), times)
         return found
+
+    def _called(self, name: str, times: int) -> list[Collective]:
+        """Collectives that one of the SparseCores runs."""
+        inside = self.computations.get(name, ())
+        return [Collective(i.opcode, _bytes(i), times, _group(i), True) for i in inside if i.opcode in COLLECTIVES]
 
     def _fused(self, name: str, times: int) -> list[Collective]:
         """Collectives of a fusion: a reduce-scatter, or the start of one whose other parts are in other fusions."""

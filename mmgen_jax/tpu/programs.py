@@ -10,9 +10,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmgen_jax import encoding, recipe, sampler, sharding, standins
-from mmgen_jax.layout import SAMPLING_OPTIONS, Layout
+from mmgen_jax.layout import Layout
 from mmgen_jax.train_state import init_state, make_optimizer
-from mmgen_jax.train_step import make_train_step
 
 
 def _placed(tree, where):
@@ -28,16 +27,7 @@ def train(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
     a = standins.architecture(config)
     sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
     tx = make_optimizer(config.optim, config.train.steps)
-    step = make_train_step(
-        a,
-        recipe.make_objective(config),
-        tx,
-        mesh,
-        seed=config.seed,
-        accumulate=config.train.accumulate,
-        ema_decay=config.optim.ema_decay,
-        ema_ramp=config.optim.ema_ramp,
-    )
+    step = recipe.make_step(config, a, tx, mesh)
     state = jax.eval_shape(functools.partial(init_state, a, tx), jax.random.key(0))
     inputs = standins.inputs(config, a.autoencoder)
     batch = standins.batch_shapes(config, a)
@@ -55,17 +45,19 @@ def sample(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
     layout = Layout(a, mesh)
     params = jax.eval_shape(lambda key: layout.in_types(a.init(key)), jax.random.key(0))
     rows = jax.ShapeDtypeStruct((chosen.batch,), np.int32, sharding=sharding.batched(mesh))
-    draw = functools.partial(
-        sampler.draw,
-        layout,
+    placed = _placed(params, sharding.state_shardings(mesh, params))
+    return sampler.jit_draw(layout).lower(
+        placed,
+        rows,
+        rows,
+        {},
+        chosen.guidance,
+        chosen.given_time,
+        chosen.seed,
         solver=chosen.solver,
         steps=chosen.steps,
         guided=chosen.guidance != 1,
-        interval=chosen.guidance_interval,
-    )
-    placed = _placed(params, sharding.state_shardings(mesh, params))
-    return jax.jit(draw, compiler_options=layout.options(SAMPLING_OPTIONS)).lower(
-        placed, rows, rows, {}, chosen.guidance, chosen.given_time, chosen.seed
+        interval=tuple(chosen.guidance_interval),
     )
 
 
