@@ -45,6 +45,11 @@ def _plain_layer_norm(x):
     return (y / jnp.sqrt(jnp.square(y).mean(-1, keepdims=True) + layers.LN_EPS)).astype(x.dtype)
 
 
+def _training(flags: dict[str, str]) -> contextlib.AbstractContextManager:
+    """Other compiler options, and fast memory as it is by default."""
+    return mock.patch.object(compiler_options, "TRAINING", compiler_options.Options(flags, {}))
+
+
 # name -> the choice undone
 CHANGES: dict[str, Change] = {
     "as configured": _set(),
@@ -55,7 +60,8 @@ CHANGES: dict[str, Change] = {
     "automatic LayerNorm": lambda _: mock.patch.object(layers, "normalise", _plain_layer_norm),
     "reduce-scatter": lambda _: mock.patch.object(layout, "_sum_and_cut", layout._reduce_scatter),
     "kernels kept whole": lambda _: mock.patch.object(layout, "_gathered_again", lambda product, x, w: product(x, w)),
-    "default options": lambda _: mock.patch.object(compiler_options, "for_mesh", lambda mesh, chosen: {}),
+    "default tiles": lambda _: _training(compiler_options.TRAINING.flags),
+    "default options": lambda _: _training({}),
     "data-parallel": _set(mesh__data=-1, mesh__fsdp=1),
     "bfloat16 moments": _set(optim__moment_dtype="bfloat16"),
 }

@@ -155,7 +155,7 @@ def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:
     """`draw` of this layout as a program; options by name choose it."""
     static = ("solver", "steps", "guided", "interval")
-    chosen = compiler_options.for_mesh(layout.mesh, compiler_options.SAMPLING)
+    chosen = compiler_options.SAMPLING.on(layout.mesh)
     return jax.jit(functools.partial(draw, layout), static_argnames=static, compiler_options=chosen)
 
 

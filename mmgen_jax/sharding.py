@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import tree_map_with_path
 
@@ -53,7 +54,8 @@ def make_mesh(
 ) -> Mesh:
     """Mesh of the three axes over `devices` (default: all of all hosts); one size may be -1: what is left.
 
-    Raises UsageError, naming `key`, if the sizes do not multiply to the number of devices.
+    The slow network between several TPU pods is crossed by `data` alone. Raises UsageError, naming `key`, if the sizes
+    do not multiply to the number of devices, or `data` is no multiple of the number of pods.
     """
     devices = jax.devices() if devices is None else devices
     sizes = dict(zip(AXES, (data, fsdp, tensor), strict=True))
@@ -66,8 +68,17 @@ def make_mesh(
         raise UsageError(f"config section {key} has {shown}; the product must be the number of devices, {len(devices)}")
     for axis in open_axes:
         sizes[axis] = len(devices) // known
+    pods = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
+    if sizes["data"] % pods:
+        raise UsageError(
+            f"config key {key}.data is {sizes['data']} for {pods} pods; it must be a multiple of them, as the network "
+            "between pods is slow"
+        )
     auto = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=auto, devices=devices)
+    if pods == 1:
+        return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=auto, devices=devices)
+    within = (sizes["data"] // pods, sizes["fsdp"], sizes["tensor"])
+    return Mesh(mesh_utils.create_hybrid_device_mesh(within, (pods, 1, 1), devices), AXES, axis_types=auto)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

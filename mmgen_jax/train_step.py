@@ -172,5 +172,5 @@ def make_train_step(
         in_shardings=(placed, whole, split),
         out_shardings=(placed, whole),
         donate_argnums=0,
-        compiler_options=compiler_options.for_mesh(mesh, compiler_options.TRAINING),
+        compiler_options=compiler_options.TRAINING.on(mesh),
     )

@@ -22,7 +22,7 @@ XAVIER = nnx.initializers.xavier_uniform()
 ZEROS = nnx.initializers.zeros_init()
 LN_EPS = 1e-6
 TIME_FREQUENCIES = 128
-GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
+GELU_SLOPE = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
 
 
@@ -63,16 +63,15 @@ def time_features(t: jax.Array) -> jax.Array:
 
 
 def _gelu_gate(x: jax.Array) -> jax.Array:
-    """(1 + tanh(u)) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3); bounded, so that no derivative overflows."""
-    return 1 / (1 + jnp.exp(jnp.minimum(-GELU_SLOPE * (x + GELU_CUBIC * x**3), 80)))
+    return 0.5 + 0.5 * jnp.tanh(x * (GELU_SLOPE + GELU_SLOPE * GELU_CUBIC * (x * x)))
 
 
 @jax.custom_jvp
 def gelu(x: jax.Array) -> jax.Array:
-    """GELU in its tanh approximation, x sigmoid(2u): the same function at half the price on CPUs.
+    """GELU in its tanh approximation, x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
 
     The derivative is spelled out because the automatic one keeps five arrays of the MLP's width for the backward
-    pass instead of one; a `custom_jvp` works in forward and in reverse mode.
+    pass instead of one, and factored because vector units are what limits it; a `custom_jvp` works in both modes.
     """
     return x * _gelu_gate(x)
 
@@ -81,8 +80,8 @@ def gelu(x: jax.Array) -> jax.Array:
 def _gelu_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     gate = _gelu_gate(x)
-    slope = gate + x * gate * (1 - gate) * GELU_SLOPE * (1 + 3 * GELU_CUBIC * x**2)
-    return x * gate, slope * dx
+    inner = 2 * GELU_SLOPE + 6 * GELU_SLOPE * GELU_CUBIC * (x * x)
+    return x * gate, gate * (1 + x * (1 - gate) * inner) * dx
 
 
 def _normalised(x: jax.Array) -> tuple[jax.Array, jax.Array]:
