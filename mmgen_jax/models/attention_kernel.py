@@ -9,6 +9,9 @@ projection is added, and its gradient summed, inside, which saves two passes ove
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +20,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 LANES = 128
+LOG2_E = math.log2(math.e)
+T = TypeVar("T")
 MAX_TOKENS = 512  # beyond, scores of one head take more than 1 MB and blocks of keys pay
 VMEM_BYTES = 64 * 2**20
 
@@ -39,7 +44,7 @@ def attend(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool = False)
     Returns:
       [B, D, T] in the type of qkv; scores and sums in float32.
     """
-    return _forward(qkv, bias, heads, interpret)
+    return _forward(qkv, bias, heads, interpret)[0]
 
 
 def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
@@ -49,46 +54,68 @@ def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
     )
 
 
-def _head(qkv, bias, part: int, head: int, width: int, heads: int) -> jax.Array:
-    """[width, T] of q, k or v (part 0, 1, 2) of one head, with its bias."""
-    rows = pl.ds((part * heads + head) * width, width)
-    return (qkv[0, rows, :].astype(jnp.float32) + bias[rows, :1]).astype(qkv.dtype)
+def _of_head(part: int, head: int, width: int, heads: int) -> pl.Slice:
+    """Rows of q, k or v (part 0, 1, 2) of one head."""
+    return pl.ds((part * heads + head) * width, width)
 
 
-def _softmax(k: jax.Array, q: jax.Array, scale: float) -> tuple[jax.Array, jax.Array]:
-    """exp of scores [keys, queries] in float32, and their sums over keys."""
-    scores = _dot(k, q, 0, 0)
-    powers = jnp.exp((scores - scores.max(0, keepdims=True)) * scale)
-    return powers, powers.sum(0, keepdims=True)
+def _one_ahead(start: Callable[[int], T], heads: int) -> Iterator[tuple[int, T]]:
+    """Heads with what `start` gives for them, each started before the one before is used.
 
-
-def _forward_body(heads: int, scale: float, qkv, bias, out) -> None:
-    width = out.shape[1] // heads
+    Then the matrix units have work while the vector units do a softmax; the compiler does not look as far by itself.
+    """
+    started = start(0)
     for head in range(heads):
-        q, k, v = (_head(qkv, bias, part, head, width, heads) for part in range(3))
-        powers, total = _softmax(k, q, scale)
-        mixed = _dot(v, powers.astype(v.dtype), 1, 0) * (1 / total)
-        out[0, pl.ds(head * width, width), :] = mixed.astype(out.dtype)
+        current, started = started, start(head + 1) if head + 1 < heads else None
+        yield head, current
 
 
-def _backward_body(heads: int, scale: float, qkv, bias, out, d_out, d_qkv, d_bias) -> None:
+def _scores(qkv, bias, heads: int, width: int, head: int) -> tuple[jax.Array, jax.Array]:
+    """Scores [keys, queries] in powers of two, which is what there is hardware for; and the scaled q [width, T].
+
+    The bias of k adds the same to all scores of a query, which changes no share, so it is left out.
+    """
+    rows = _of_head(0, head, width, heads)
+    q = (qkv[0, rows, :].astype(jnp.float32) + bias[rows, :1]) * (width**-0.5 * LOG2_E)
+    q = q.astype(qkv.dtype)
+    return _dot(qkv[0, _of_head(1, head, width, heads), :], q, 0, 0), q
+
+
+def _forward_body(heads: int, qkv, bias, out, log_sums) -> None:
+    width = out.shape[1] // heads
+    for head, (scores, _) in _one_ahead(functools.partial(_scores, qkv, bias, heads, width), heads):
+        values = _of_head(2, head, width, heads)
+        largest = scores.max(0, keepdims=True)
+        powers = jnp.exp2(scores - largest)
+        total = powers.sum(0, keepdims=True)
+        mixed = _dot(qkv[0, values, :], powers.astype(qkv.dtype), 1, 0) * (1 / total)
+        out[0, pl.ds(head * width, width), :] = (mixed + bias[values, :1]).astype(out.dtype)  # shares add up to 1
+        log_sums[0, pl.ds(head, 1), :] = largest + LOG2_E * jnp.log(total)
+
+
+def _backward_body(heads: int, qkv, bias, out, log_sums, d_out, d_qkv, d_bias) -> None:
     width = out.shape[1] // heads
 
     @pl.when(pl.program_id(0) == 0)
     def _():
         d_bias[...] = jnp.zeros_like(d_bias)
 
-    for head in range(heads):
-        q, k, v = (_head(qkv, bias, part, head, width, heads) for part in range(3))
+    def start(head: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        v, g = qkv[0, _of_head(2, head, width, heads), :], d_out[0, pl.ds(head * width, width), :]
+        return *_scores(qkv, bias, heads, width, head), _dot(v, g, 0, 0)
+
+    for head, (scores, q, d_shares) in _one_ahead(start, heads):
+        queries, keys, values = (_of_head(part, head, width, heads) for part in range(3))
         rows = pl.ds(head * width, width)
-        o, g = out[0, rows, :], d_out[0, rows, :]
-        powers, total = _softmax(k, q, scale)
-        shares = powers * (1 / total)
-        along = (o.astype(jnp.float32) * g.astype(jnp.float32)).sum(0, keepdims=True)
-        d_scores = (shares * (_dot(v, g, 0, 0) - along) * scale).astype(k.dtype)
-        grads = (_dot(k, d_scores, 1, 0), _dot(q, d_scores, 1, 1), _dot(g, shares.astype(g.dtype), 1, 1))
-        for part, grad in enumerate(grads):
-            rows = pl.ds((part * heads + head) * width, width)
+        k, g = qkv[0, keys, :], d_out[0, rows, :]
+        mixed = out[0, rows, :].astype(jnp.float32) - bias[values, :1]
+        along = (mixed * g.astype(jnp.float32)).sum(0, keepdims=True)
+        shares = jnp.exp2(scores - log_sums[0, pl.ds(head, 1), :])
+        d_scores = (shares * (d_shares - along)).astype(k.dtype)
+        d_q = _dot(k, d_scores, 1, 0) * width**-0.5
+        d_v = _dot(g, shares.astype(g.dtype), 1, 1)
+        d_qkv[0, keys, :] = (_dot(q, d_scores, 1, 1) * (1 / LOG2_E)).astype(d_qkv.dtype)
+        for rows, grad in ((queries, d_q), (values, d_v)):
             d_qkv[0, rows, :] = grad.astype(d_qkv.dtype)
             # Lane groups are added here; the 128 partial sums outside.
             d_bias[rows, :] += sum(grad[:, i : i + LANES] for i in range(0, grad.shape[1], LANES))
@@ -118,20 +145,18 @@ def _params(semantics: str) -> pltpu.CompilerParams:
     return pltpu.CompilerParams(dimension_semantics=(semantics,), vmem_limit_bytes=VMEM_BYTES)
 
 
-def _scale(qkv: jax.Array, heads: int) -> float:
-    return (qkv.shape[1] // 3 // heads) ** -0.5
-
-
-def _forward(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool) -> jax.Array:
+def _forward(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool) -> tuple[jax.Array, jax.Array]:
+    """The result, and float32 [B, heads, T]: logarithms, to base 2, of what each query's powers add up to."""
     batch, rows, tokens = qkv.shape
     out = jax.ShapeDtypeStruct((batch, rows // 3, tokens), qkv.dtype)
+    log_sums = jax.ShapeDtypeStruct((batch, heads, tokens), jnp.float32)
     whole = pl.BlockSpec((rows, LANES), lambda i: (0, 0))
     return pl.pallas_call(
-        functools.partial(_forward_body, heads, _scale(qkv, heads)),
+        functools.partial(_forward_body, heads),
         grid=(batch,),
         in_specs=[_rows(qkv), whole],
-        out_specs=_rows(out),
-        out_shape=out,
+        out_specs=[_rows(out), _rows(log_sums)],
+        out_shape=[out, log_sums],
         compiler_params=_params("parallel"),
         cost_estimate=_cost(qkv, 2, 4, heads),
         interpret=interpret,
@@ -140,18 +165,18 @@ def _forward(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool) -> ja
 
 
 def _attend_forward(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool):
-    out = checkpoint_name(_forward(qkv, bias, heads, interpret), "attention")
-    return out, (qkv, bias, out)
+    out, log_sums = checkpoint_name(_forward(qkv, bias, heads, interpret), "attention")
+    return out, (qkv, bias, out, log_sums)
 
 
 def _attend_backward(heads: int, interpret: bool, residuals, d_out: jax.Array) -> tuple[jax.Array, jax.Array]:
-    qkv, bias, out = residuals
+    qkv, bias, out, log_sums = residuals
     batch, rows, _ = qkv.shape
     whole = pl.BlockSpec((rows, LANES), lambda i: (0, 0))
     d_qkv, d_bias = pl.pallas_call(
-        functools.partial(_backward_body, heads, _scale(qkv, heads)),
+        functools.partial(_backward_body, heads),
         grid=(batch,),
-        in_specs=[_rows(qkv), whole, _rows(out), _rows(out)],
+        in_specs=[_rows(qkv), whole, _rows(out), _rows(log_sums), _rows(out)],
         out_specs=[_rows(qkv), whole],
         out_shape=[
             jax.ShapeDtypeStruct(qkv.shape, qkv.dtype),
@@ -161,7 +186,7 @@ def _attend_backward(heads: int, interpret: bool, residuals, d_out: jax.Array) -
         cost_estimate=_cost(qkv, 5, 8, heads),
         interpret=interpret,
         name="attention_backward",
-    )(qkv, _columns(bias), out, d_out)
+    )(qkv, _columns(bias), out, log_sums, d_out)
     return d_qkv, d_bias.sum(1).astype(bias.dtype)
 
 
