@@ -6,8 +6,9 @@ if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
   cat <<'TEXT'
 Usage: ./launch/test.sh [arguments of pytest]
 
-Makes .venv where it is missing, then runs ruff, shellcheck and the whole test suite in two processes.
+Makes .venv where it is missing, then runs ruff, shellcheck and the tests in two processes.
 
+  ./launch/test.sh --slow               also those that take minutes, as continuous integration does
   ./launch/test.sh tests/sampling       only some tests
   ./launch/test.sh -n 0 -x --pdb        one process, into the debugger at the first failure
 TEXT

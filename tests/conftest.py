@@ -19,6 +19,17 @@ from configs import shapes_tiny  # noqa: E402
 from mmgen_jax.data import shapes  # noqa: E402
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run tests that take minutes")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; --slow runs it"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def parsed_flags():
     """Grain's workers and app.run want absl's flags parsed."""

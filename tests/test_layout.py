@@ -79,7 +79,6 @@ def test_losses_and_all_gradients_are_those_of_one_device(case, wanted, sizes, a
 def test_what_is_arranged_for_tpus_gives_the_same(case, wanted, monkeypatch, sizes):
     """Sums that are cut instead of reduce-scatters, kernels gathered a second time for their gradients."""
     monkeypatch.setattr(Layout, "platform", "tpu")
-    monkeypatch.setattr(Layout, "options", lambda *_: {})
     test_losses_and_all_gradients_are_those_of_one_device(case, wanted, sizes, 1)
 
 

