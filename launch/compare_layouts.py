@@ -73,15 +73,14 @@ def measure(name: str, config: ConfigDict, topology: str) -> dict:
     with CHANGES[name](config):
         settings.validate(config)
         sizes = dict(sharding.make_mesh(chips.devices(topology), **config.mesh).shape)
-        found = compiling.examine(config, "train", topology, sizes, exact=False)
-    return compiling.report(found, compiling.model_flops(config, "train"), topology, sizes)
+        return compiling.examined(config, "train", topology, sizes, exact=False)
 
 
 def line(name: str, found: dict) -> str:
     """`| name | GiB | ms computing | ms exposed | ms | share of peak |`."""
     seconds = found["seconds"]
     times = " | ".join(f"{1e3 * seconds[part]:.1f}" for part in ("compute", "exposed_collectives", "total"))
-    return f"| {name} | {found['memory']['peak'] / 2**30:.2f} | {times} | {found['share_of_peak']:.3f} |"
+    return f"| {name} | {found['memory']['peak'] / compiling.GIB:.2f} | {times} | {found['share_of_peak']:.3f} |"
 
 
 def main(argv: list[str]) -> None:
@@ -89,6 +88,8 @@ def main(argv: list[str]) -> None:
     names = [name for name in CHANGES if not values.only or any(part in name for part in values.only)]
     if not names:
         raise UsageError(f"--only is {','.join(values.only)!r}; allowed: parts of {', '.join(CHANGES)}")
+    if values.json:
+        files.check_place(values.json, "--json", folder=False)
     found = {}
     for name in names:
         try:

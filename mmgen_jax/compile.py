@@ -19,7 +19,6 @@ from collections.abc import Mapping
 
 import jax
 from absl import flags
-from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax import errors, files, flops, settings, sharding, standins
@@ -117,6 +116,12 @@ def report(found: Prediction, model: float, topology: str, sizes: Mapping[str, i
     }
 
 
+def examined(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> dict:
+    """`report` of what `examine` finds."""
+    found = examine(config, what, topology, sizes, exact)
+    return report(found, model_flops(config, what), topology, sizes)
+
+
 def lines(found: dict, what: str) -> list[str]:
     """`report` for people."""
     memory, seconds = found["memory"], found["seconds"]
@@ -157,11 +162,11 @@ def meshes(devices: int) -> list[dict[str, int]]:
 
 def search(config: ConfigDict, what: str, topology: str, exact: bool) -> list[dict]:
     """Reports of several meshes, the best first: those that fit, then by time."""
-    found, model = [], model_flops(config, what)
+    found = []
     for sizes in meshes(len(chips.devices(topology))):
         shown = " ".join(f"{axis}={size}" for axis, size in sizes.items())
         try:
-            found.append(report(examine(config, what, topology, sizes, exact), model, topology, sizes))
+            found.append(examined(config, what, topology, sizes, exact))
         except (RunError, UsageError) as error:
             say(f"mesh {shown}: {error}")
     if not found:
@@ -180,15 +185,13 @@ def main(argv: list[str]) -> None:
         found = search(config, what, topology, values.exact)
     else:
         sizes = dict(sharding.make_mesh(chips.devices(topology), **config.mesh).shape)
-        one = examine(config, what, topology, sizes, values.exact)
-        found = [report(one, model_flops(config, what), topology, sizes)]
+        found = [examined(config, what, topology, sizes, values.exact)]
     for one in found:
         say("\n".join(lines(one, what)))
     if values.search:
         best = " ".join(f"--config.mesh.{axis}={size}" for axis, size in found[0]["mesh"].items())
         say(f"recommended for {topology} ({devices} devices): {best}")
     if values.json:
-        epath.Path(values.json).parent.mkdir(parents=True, exist_ok=True)
         files.write(values.json, (json.dumps(found, indent=1) + "\n").encode())
 
 

@@ -29,12 +29,14 @@ def absolute(path: epath.PathLike) -> epath.Path:
 def write(path: epath.PathLike, data: bytes) -> None:
     """Writes a file under another name and renames it, so that an interrupted run leaves no half of it.
 
-    On remote storage a file appears when it is whole, and renaming is a copy: there it is simply written.
+    Creates the folder, as `check_place` allows one that is not there. On remote storage a file appears when it is
+    whole, and renaming is a copy: there it is simply written.
     """
     path = epath.Path(path)
     if is_remote(path):
         path.write_bytes(data)
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         part.write_bytes(data)

@@ -152,8 +152,18 @@ def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
     return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
 
 
+def choices(chosen: Options | ConfigDict) -> dict:
+    """What a program of `jit_draw` is chosen by, from options or the `sample` section of a config."""
+    return {
+        "solver": chosen.solver,
+        "steps": chosen.steps,
+        "guided": chosen.guidance != 1,
+        "interval": tuple(chosen.guidance_interval),
+    }
+
+
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:
-    """`draw` of this layout as a program; options by name choose it."""
+    """`draw` of this layout as a program, which also takes `choices`."""
     static = ("solver", "steps", "guided", "interval")
     chosen = compiler_options.SAMPLING.on(layout.mesh)
     return jax.jit(functools.partial(draw, layout), static_argnames=static, compiler_options=chosen)

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 import jax
 from absl import flags
-from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from mmgen_jax import errors, files, settings
@@ -109,9 +108,7 @@ def main(argv: Sequence[str]) -> None:
         for one in contestants.values():
             one.close()
     if flags.FLAGS.json:
-        path = epath.Path(flags.FLAGS.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, (json.dumps(report, indent=1, default=str) + "\n").encode())
+        files.write(flags.FLAGS.json, (json.dumps(report, indent=1, default=str) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from mmgen_jax import flops, recipe, sharding, standins
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.training import open_data
 from mmgen_jax.layout import Layout
-from mmgen_jax.sampler import Sampler, jit_draw
+from mmgen_jax.sampler import Sampler, choices, jit_draw
 from mmgen_jax.train_state import init_state, make_optimizer
 
 
@@ -93,14 +93,7 @@ def sampling(config: ConfigDict) -> Case:
     mesh = sharding.make_mesh(**config.mesh)
     shares = sharding.parts(mesh)
     rows = -(-chosen.batch // shares) * shares
-    guided = chosen.guidance != 1
-    program = jit_draw(Layout(a, mesh))
-    options = {
-        "solver": chosen.solver,
-        "steps": chosen.steps,
-        "guided": guided,
-        "interval": tuple(chosen.guidance_interval),
-    }
+    program, options = jit_draw(Layout(a, mesh)), choices(chosen)
     where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
@@ -110,7 +103,7 @@ def sampling(config: ConfigDict) -> Case:
     return Case(
         run=functools.partial(_timed, call),
         samples=rows,
-        flops=flops.sampler_flops(a, rows, chosen.steps, chosen.solver, guided),
+        flops=flops.sampler_flops(a, rows, chosen.steps, chosen.solver, options["guided"]),
         dispatch=functools.partial(_first_return, call),
         program_bytes=lambda: _peak_bytes(program.lower(*arguments, **options)),
     )

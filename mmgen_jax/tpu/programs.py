@@ -54,10 +54,7 @@ def sample(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
         chosen.guidance,
         chosen.given_time,
         chosen.seed,
-        solver=chosen.solver,
-        steps=chosen.steps,
-        guided=chosen.guidance != 1,
-        interval=tuple(chosen.guidance_interval),
+        **sampler.choices(chosen),
     )
 
 
