@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mmgen_jax.diffusion import keys
 from mmgen_jax.errors import UsageError, choice
 
 TimeSampler = Callable[[jax.Array, tuple[int, ...]], jax.Array]
@@ -141,10 +142,10 @@ def draw(key: jax.Array, rows: Sequence[Row], present: Bool[Array, "B M"], time_
     """
     batch, count = present.shape
     sizes = row_sizes(rows, batch)
-    t_key, given_key, clean_key, drop_key = jax.random.split(key, 4)
 
     given, ceiling, counted = [], [], []
-    for row, size, row_key in zip(rows, sizes, jax.random.split(given_key, len(rows)), strict=True):
+    row_keys = jax.random.split(keys.stream(key, "given"), len(rows))
+    for row, size, row_key in zip(rows, sizes, row_keys, strict=True):
         picks = jax.random.randint(row_key, (size,), 0, len(row.given_sets))
         given.append(jnp.asarray(row.given_sets)[picks])
         ceiling.append(np.full((size, 1), row.given_time, np.float32))
@@ -152,9 +153,10 @@ def draw(key: jax.Array, rows: Sequence[Row], present: Bool[Array, "B M"], time_
     given = jnp.concatenate(given) & present
     droppable = np.concatenate([np.full(size, row.droppable) for row, size in zip(rows, sizes, strict=True)])
 
-    common = time_sampler(t_key, (batch, 1))
-    clean = jax.random.uniform(clean_key, (batch, 1)) * np.concatenate(ceiling)
+    common = time_sampler(keys.stream(key, "times"), (batch, 1))
+    clean = jax.random.uniform(keys.stream(key, "times of the given"), (batch, 1)) * np.concatenate(ceiling)
     t = jnp.where(given, clean, common)
     t = jnp.where(present, t, 1.0)
-    supervised = np.concatenate(counted) & _keep_pairs(drop_key, droppable, count) & ~given & present
+    kept = _keep_pairs(keys.stream(key, "dropped pairs"), droppable, count)
+    supervised = np.concatenate(counted) & kept & ~given & present
     return Conditions(t, task_row(given), given, supervised)

@@ -113,7 +113,7 @@ def evaluate(
       samples: number of generated scenes, balanced over the classes; 0 leaves generation out.
       metadata: what the data set says about itself (depth_range, fov_degrees), may be empty.
       average: what `mean_image` returns, or None.
-      seed: of all noise; this and the two numbers after it are used.
+      seed: the seed of all noise.
 
     Raises:
       UsageError: the model has no rgb or nothing else, or no scene has rgb.
@@ -135,9 +135,10 @@ def evaluate(
     if samples:
         # A model without classes has only the null class, 0.
         classes["generated"] = np.arange(samples) % max(len(a.class_names), 1)
-        arrays = runner.from_class(classes["generated"], seed + 1)
+        arrays = runner.from_class(classes["generated"], seed)
         rgb["generated"] = to_values({"rgb": arrays["rgb"]}, a.palette)["rgb"]
-        pairs = {"generated": (arrays, runner.rest_from_rgb(rgb["generated"], seed + 2))} | pairs
+        reading = runner.rest_from_rgb(rgb["generated"], seed, "understanding of generated scenes")
+        pairs = {"generated": (arrays, reading)} | pairs
     return report | {"generation": generation(a, rgb, classes), "consistency": agreement(a, pairs, metadata)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
@@ -34,19 +36,19 @@ class Preview:
 
     def __call__(self, params: Params, step: int) -> np.ndarray:
         a = self._sampler.architecture
-        rows = [self._sheet(params, np.arange(COUNT) % max(len(a.class_names), 1), {})]
+        rows = [self._sheet(params, np.arange(COUNT) % max(len(a.class_names), 1), {}, "preview: joint")]
         if self._given:
             count = len(next(iter(self._given.values())))
-            rows.append(self._sheet(params, np.full(count, a.null_class), self._given))
+            rows.append(self._sheet(params, np.full(count, a.null_class), self._given, "preview: given"))
         picture = np.concatenate(rows)
         if distributed.is_first():
             self._folder.mkdir(parents=True, exist_ok=True)
             pictures.save_png(self._folder / f"{step:08d}.png", picture)
         return picture
 
-    def _sheet(self, params: Params, class_id: np.ndarray, given: dict[str, np.ndarray]) -> np.ndarray:
-        a = self._sampler.architecture
-        arrays = self._sampler(params, class_id, given, self._options, label="preview") | given
+    def _sheet(self, params: Params, class_id: np.ndarray, given: dict[str, np.ndarray], stream: str) -> np.ndarray:
+        a, options = self._sampler.architecture, dataclasses.replace(self._options, stream=stream)
+        arrays = self._sampler(params, class_id, given, options, label="preview") | given
         shown = {m: MODALITIES[m].picture(MODALITIES[m].value(arrays[m], a.palette), a.palette) for m in a.modalities}
         return pictures.sheet(shown, given=tuple(given))
 

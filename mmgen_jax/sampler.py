@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from mmgen_jax import sharding
 from mmgen_jax.architecture import Architecture, Params
+from mmgen_jax.diffusion import keys
 from mmgen_jax.layout import Layout
 from mmgen_jax.sampling import bind, bind_task, classifier_free, sample, tasks
 from mmgen_jax.telemetry import duration, say
@@ -38,7 +39,8 @@ class Options:
       guidance: classifier-free guidance on the class; 1 = none.
       guidance_interval: times (low, high) at which guidance acts.
       given_time: time at which given modalities are held; 0 shows them clean.
-      seed: of the noise.
+      seed: the seed of the noise.
+      stream: name of the stream of random numbers within the seed, see `diffusion.keys`.
       batch: samples computed at once.
     """
 
@@ -49,10 +51,12 @@ class Options:
     given_time: float = 0.005
     seed: int = 0
     batch: int = 32
+    stream: str = "sample"
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> Options:
-        return cls(**{field.name: config.sample[field.name] for field in dataclasses.fields(cls)})
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "stream"]
+        return cls(**{name: config.sample[name] for name in names})
 
 
 class Sampler:
@@ -121,7 +125,7 @@ class Sampler:
             guided=options.guidance != 1 and bool((class_id != a.null_class).any()),
             interval=options.guidance_interval,
         )
-        values = float(options.guidance), float(options.given_time), int(options.seed)
+        values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, options.stream)
         parts, done, start = [], 0, time.monotonic()
         mark = start
         for rows in tasks.batches(n, size):
@@ -177,7 +181,7 @@ def draw(
     given: dict[str, jax.Array],
     guidance: jax.Array,
     given_time: jax.Array,
-    seed: jax.Array,
+    key: jax.Array,
     *,
     solver: str,
     steps: int,
@@ -187,7 +191,7 @@ def draw(
     """Latents of one batch."""
     architecture = layout.architecture
     shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
-    arrays = tasks.request(seed, numbers, class_id, given, shapes)
+    arrays = tasks.request(key, numbers, class_id, given, shapes)
     network, names = functools.partial(layout.apply, params), architecture.modalities
     if guided:
         conditional = bind_task(network, arrays.task, names)

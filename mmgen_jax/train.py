@@ -42,6 +42,7 @@ from mmgen_jax.architecture import Architecture, Params
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.damage import Tally
 from mmgen_jax.data.training import TrainData, open_data
+from mmgen_jax.diffusion import keys
 from mmgen_jax.errors import UsageError
 from mmgen_jax.profiling import Profiler
 from mmgen_jax.report import Report
@@ -59,7 +60,7 @@ def restore_or_init(
     Order of sources: the newest checkpoint of the workdir, `train.init_from`, fresh parameters.
     """
     make = functools.partial(init_state, architecture, tx)
-    key = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 1)  # no step has this number
+    key = keys.of_seed(config.seed, "init")
     shapes = jax.eval_shape(make, key)
     where = sharding.state_shardings(mesh, shapes)
     folder = checkpoint.folder_of(workdir)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from mmgen_jax import conditioning, flow, losses, sharding
 from mmgen_jax.architecture import Architecture, Params
+from mmgen_jax.diffusion import keys
 from mmgen_jax.inputs import Inputs
 from mmgen_jax.layout import Layout
 from mmgen_jax.tpu import compiler_options
@@ -64,17 +65,18 @@ def make_example(
 ) -> Example:
     """Noises and masks a GLOBAL batch; all randomness of the step is here."""
     names = architecture.modalities
-    condition_key, label_key, noise_key = jax.random.split(key, 3)
-    x0, features = jax.lax.stop_gradient((inputs.latents(batch, jax.random.fold_in(key, 0)), inputs.features(batch)))
-    conditions = conditioning.draw(condition_key, objective.mix, batch["present"], objective.time_sampler)
+    x0 = inputs.latents(batch, keys.stream(key, "posterior"))
+    x0, features = jax.lax.stop_gradient((x0, inputs.features(batch)))
+    chosen = keys.stream(key, "conditions")
+    conditions = conditioning.draw(chosen, objective.mix, batch["present"], objective.time_sampler)
 
-    x, target = {}, {}
-    for i, (m, noise_m) in enumerate(zip(names, jax.random.split(noise_key, len(names)), strict=True)):
-        noise = jax.random.normal(noise_m, x0[m].shape)
+    x, target, noises = {}, {}, keys.stream(key, "noise")
+    for i, m in enumerate(names):
+        noise = jax.random.normal(keys.stream(noises, m), x0[m].shape)
         x[m], target[m] = flow.interpolate(objective.path, x0[m], noise, conditions.t[:, i])
 
     rows = len(batch["class_id"])
-    dropped = jax.random.bernoulli(label_key, objective.label_dropout, (rows,))
+    dropped = jax.random.bernoulli(keys.stream(key, "labels"), objective.label_dropout, (rows,))
     return Example(
         x=x,
         target=target,
@@ -149,7 +151,7 @@ def make_train_step(
         return accumulated_gradients(loss, params, example, accumulate)
 
     def step(state: TrainState, inputs: Inputs, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.fold_in(keys.of_seed(seed, "train"), state.step)
         example = make_example(architecture, objective, inputs, batch, key)
         grads, metrics = layout.gradients(local, state.params, example)
         (norm,) = layout.norms(grads)

@@ -61,6 +61,7 @@ def test_previews_follow_the_sample_section(model_config, tmp_path, monkeypatch)
     model_config.sample.update({"solver": "heun", "steps": 7, "guidance": 1.5, "given_time": 0.1, "seed": 4})
     picture = previews.Preview(architecture, model_config, tmp_path)(params, 12)
     options = Options("heun", 7, 1.5, (0.0, 1.0), 0.1, 4, 4)
-    assert drawn == [((), options), (("rgb",), options)]
+    joint, given = (dataclasses.replace(options, stream=f"preview: {row}") for row in ("joint", "given"))
+    assert drawn == [((), joint), (("rgb",), given)]
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "samples" / "00000012.png")), picture)
     assert [p.name for p in (tmp_path / "samples").iterdir()] == ["00000012.png"]

@@ -17,9 +17,9 @@ import pytest
 from mmgen_jax import bundles, checkpoint, files, integrity, preemption, train, weights
 from mmgen_jax.errors import RunError, UsageError
 
-# Losses of steps 1 and 4. Renew after a deliberate change of model, data or randomness: run this file
-# with -k pinned and copy the values that the failure shows.
-PINNED = [6.7092, 6.0920]
+# (loss, norm of the gradient, of the update, of the parameters) of steps 1 and 4. Renew after a deliberate change of
+# model, data or randomness: run this file with -k pinned and copy the values that the failure shows.
+PINNED = [[5.85763, 1.31420, 0.0174539, 16.6054], [5.77222, 1.29921, 0.0521338, 16.6079]]
 ROOT = Path(__file__).parents[1]
 
 
@@ -53,10 +53,11 @@ def test_resume_is_bitwise_exact(tiny_config, tmp_path, workers):
     assert whole == parts and sorted(whole) == [1, 2, 3, 4]
 
 
-def test_pinned_losses(tiny_config, tmp_path):
+def test_pinned_losses_and_norms(tiny_config, tmp_path):
     train.train(tiny_config, tmp_path)
-    found = losses(tmp_path)
-    np.testing.assert_allclose([found[1], found[4]], PINNED, rtol=1e-3)
+    rows = {row["step"]: row for row in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())}
+    found = [[rows[i][k] for k in ("loss", "grad_norm", "update_norm", "param_norm")] for i in (1, 4)]
+    np.testing.assert_allclose(found, PINNED, rtol=1e-3, err_msg=str(found))
 
 
 def test_position_in_the_data_is_counted_in_samples(tiny_config, tmp_path):

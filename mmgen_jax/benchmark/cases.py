@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from mmgen_jax import flops, recipe, sharding, standins
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.training import open_data
+from mmgen_jax.diffusion import keys
 from mmgen_jax.layout import Layout
 from mmgen_jax.sampler import Sampler, choices, jit_draw
 from mmgen_jax.train_state import init_state, make_optimizer
@@ -98,7 +99,8 @@ def sampling(config: ConfigDict) -> Case:
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
     samples = jax.device_put((np.arange(rows), classes), sharding.batched(mesh))
-    arguments = (params, *samples, {}, float(chosen.guidance), float(chosen.given_time), int(chosen.seed))
+    values = float(chosen.guidance), float(chosen.given_time), keys.of_seed(chosen.seed, "sample")
+    arguments = (params, *samples, {}, *values)
     call = functools.partial(program, *arguments, **options)
     return Case(
         run=functools.partial(_timed, call),

@@ -26,7 +26,7 @@ class Runner:
     Attributes:
       sampler: of the model.
       params: its weights.
-      understanding: options for predictions from rgb; their seed is not used.
+      understanding: options for predictions from rgb; their seed and stream are not used.
       generation: options for samples of classes, likewise.
       draws: predictions averaged for each scene.
     """
@@ -44,10 +44,10 @@ class Runner:
         understanding = dataclasses.replace(generation, solver=e.solver, steps=e.steps)
         return cls(sampler, sampler.place(params), understanding, generation, e.draws)
 
-    def rest_from_rgb(self, rgb: np.ndarray, seed: int) -> Arrays:
-        """Arrays [N, H, W, C] of all modalities but rgb, for rgb uint8 [N, H, W, 3], no class; draws averaged."""
+    def rest_from_rgb(self, rgb: np.ndarray, seed: int, stream: str = "understanding") -> Arrays:
+        """Arrays [N, H, W, C] of all modalities except rgb, for rgb uint8 [N, H, W, 3], no class; draws averaged."""
         classes, given = np.full(len(rgb), self.sampler.architecture.null_class), {"rgb": to_array(rgb)}
-        options, total = dataclasses.replace(self.understanding, seed=seed), {}
+        options, total = dataclasses.replace(self.understanding, seed=seed, stream=stream), {}
         for draw in range(self.draws):
             numbers = np.arange(len(rgb)) * self.draws + draw
             label = "from rgb" if self.draws == 1 else f"from rgb, draw {draw + 1}/{self.draws},"
@@ -57,4 +57,5 @@ class Runner:
 
     def from_class(self, class_id: np.ndarray, seed: int) -> Arrays:
         """Arrays [N, H, W, C] of all modalities, sampled jointly for class_id int [N]."""
-        return self.sampler(self.params, class_id, {}, dataclasses.replace(self.generation, seed=seed))
+        options = dataclasses.replace(self.generation, seed=seed, stream="generation")
+        return self.sampler(self.params, class_id, {}, options)

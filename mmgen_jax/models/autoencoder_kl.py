@@ -19,6 +19,7 @@ from flax import nnx, traverse_util
 from jaxtyping import Array, Float
 
 from mmgen_jax import hub, tensors
+from mmgen_jax.diffusion import keys
 from mmgen_jax.errors import UsageError
 from mmgen_jax.modalities import MODALITIES
 from mmgen_jax.models.kl_layers import KLConfig, KLNetwork
@@ -99,11 +100,11 @@ class AutoencoderKL:
 
     def sample(self, moments: Arrays, key: jax.Array | None) -> dict[str, Array]:
         latents = {}
-        for i, m in enumerate(self.modalities):
+        for m in self.modalities:
             if m in moments:
                 z, std = jnp.split(moments[m], 2, -1)
                 if key is not None:
-                    z = z + std * jax.random.normal(jax.random.fold_in(key, i), std.shape, std.dtype)
+                    z = z + std * jax.random.normal(keys.stream(key, m), std.shape, std.dtype)
                 latents[m] = (z - (self.config.shift_factor or 0.0)) * self.config.scaling_factor
         return latents
 

@@ -1,6 +1,7 @@
-"""Requests: what is given, which class, which seed -> the arrays that a sampler takes.
+"""Requests: what is given, which class, which key -> the arrays that a sampler takes.
 
-Sample i of a request is a function of (seed, i) alone: not of the batch it is computed in, nor of how many there are.
+Sample i of a request is a function of its key and i alone: not of the batch it is computed in, nor of how many
+there are.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.conditioning import task_row
-from mmgen_jax.modalities import NAMES
-
-_STEPS = 1 << 16  # sub-key of the noise that a stochastic solver adds; those below are the modalities'
+from mmgen_jax.diffusion import keys
 
 
 @jax.tree_util.register_dataclass
@@ -39,31 +38,31 @@ class Arrays:
     task: jax.Array
 
 
-def noise(seed: int | jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, jax.Array]:
+def noise(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, jax.Array]:
     """Standard normal noise of the samples `indices` [B]: shapes [H, W, C] -> [B, H, W, C] per modality.
 
     The noise of a modality does not depend on which others there are.
     """
     sizes = {m: math.prod(shape) for m, shape in shapes.items()}
-    rows = jnp.array([NAMES.index(m) for m in shapes])
+    streams = jnp.array([keys.number(m) for m in shapes])
 
-    def one(index: jax.Array, row: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), index), row)
-        return jax.random.normal(key, (max(sizes.values()),))
+    def one(index: jax.Array, stream: jax.Array) -> jax.Array:
+        sample_key = jax.random.fold_in(key, index)
+        return jax.random.normal(jax.random.fold_in(sample_key, stream), (max(sizes.values()),))
 
     # One program for all modalities, which compiles four times as fast as one for each. Number k of a draw depends on
     # the key and k alone, so that the length of the draw, and with it the other modalities, does not matter.
-    flat = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(indices, rows)
+    flat = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(indices, streams)
     return {m: flat[:, i, : sizes[m]].reshape(-1, *shape) for i, (m, shape) in enumerate(shapes.items())}
 
 
-def step_keys(seed: int | jax.Array, indices: jax.Array) -> jax.Array:
+def step_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     """Keys [B] for the noise that a stochastic solver adds to the samples `indices` [B]."""
-    return jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), i), _STEPS))(indices)
+    return jax.vmap(lambda i: keys.stream(jax.random.fold_in(key, i), "solver"))(indices)
 
 
 def request(
-    seed: int | jax.Array,
+    key: jax.Array,
     indices: jax.Array,
     class_id: jax.Array,
     given: Mapping[str, jax.Array],
@@ -72,14 +71,14 @@ def request(
     """Arrays of the samples `indices` [B] of a request; works under jit.
 
     Args:
-      seed: of the request.
+      key: the random key of the request.
       indices: int [B], numbers of the samples.
       class_id: int [B].
       given: clean latents [B, H, W, C] of some modalities.
       shapes: latent shape [H, W, C] of every modality of the model, in its order.
     """
     mask = jnp.broadcast_to(jnp.array([m in given for m in shapes]), (len(indices), len(shapes)))
-    return Arrays(noise(seed, indices, shapes), step_keys(seed, indices), dict(given), class_id, task_row(mask))
+    return Arrays(noise(key, indices, shapes), step_keys(key, indices), dict(given), class_id, task_row(mask))
 
 
 def batch_size(count: int, limit: int) -> int:

@@ -53,7 +53,7 @@ def sample(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
         {},
         chosen.guidance,
         chosen.given_time,
-        chosen.seed,
+        jax.eval_shape(jax.random.key, chosen.seed),
         **sampler.choices(chosen),
     )
 
