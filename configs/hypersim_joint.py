@@ -7,7 +7,7 @@ from configs import imagenet256_xl2
 
 def get_config() -> ConfigDict:
     config = imagenet256_xl2.get_config()  # model, autoencoder, features and mix
-    config.data.dir = "data/hypersim256"  # tiles of python -m mmgen_jax.data.hypersim_tiles; no classes
+    config.data.dir = "data/hypersim256"  # tiles of python -m mmgen_jax.data.trees.hypersim; no classes
     config.data.latents = "data/hypersim256_latents"  # of python -m mmgen_jax.encode with this config
     config.train.init_from = "converted/0600000"  # python -m mmgen_jax.convert 0600000.pt converted/0600000
     config.train.steps = 20_000  # as published

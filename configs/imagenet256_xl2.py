@@ -10,7 +10,7 @@ from configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_config()  # the model, mix, loss weights and optimizer of the paper are its values
-    config.data.dir = "data/imagenet256"  # tiles of python -m mmgen_jax.data.imagenet_tiles
+    config.data.dir = "data/imagenet256"  # tiles of python -m mmgen_jax.data.trees.imagenet
     config.data.latents = "data/imagenet256_latents"  # of python -m mmgen_jax.encode
     config.data.flip = False  # latents cannot be mirrored, and the published run does not
     config.data.workers = 8  # reading processes; see docs/latents.md for how many samples/s they give

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-_PUBLIC = {"MMGen": "mmgen_jax.api", "Outputs": "mmgen_jax.outputs"}
+_PUBLIC = {"MMGen": "mmgen_jax.api", "Outputs": "mmgen_jax.show.outputs"}
 __all__ = ["MMGen", "Outputs"]
 
 

@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from mmgen_jax import bundles
-from mmgen_jax.architecture import Architecture, Params
-from mmgen_jax.data import images
-from mmgen_jax.errors import UsageError, choice
-from mmgen_jax.modalities import MODALITIES
-from mmgen_jax.outputs import Outputs
-from mmgen_jax.sampler import Options, Sampler
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.modalities import files as images
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.sampling import SCORE_SOLVERS, SOLVERS
+from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.show.outputs import Outputs
+from mmgen_jax.system.errors import UsageError, choice
 
 
 class MMGen:

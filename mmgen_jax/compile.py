@@ -21,12 +21,17 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from mmgen_jax import errors, files, flops, settings, sharding, standins
-from mmgen_jax.errors import RunError, UsageError, choice
-from mmgen_jax.telemetry import say
-from mmgen_jax.tpu import chips, kernel_cycles, prediction, programs
-from mmgen_jax.tpu.hlo import Program
-from mmgen_jax.tpu.prediction import Prediction
+from mmgen_jax import settings
+from mmgen_jax.compiler import kernel_cycles, prediction, programs
+from mmgen_jax.compiler import topology as chips
+from mmgen_jax.compiler.hlo import Program
+from mmgen_jax.compiler.prediction import Prediction
+from mmgen_jax.models import flops
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.system import errors, files
+from mmgen_jax.system.errors import RunError, UsageError, choice
+from mmgen_jax.telemetry.writer import say
+from mmgen_jax.training import standins
 
 DEPTHS = (2, 4)  # compiled in place of a whole model without a loop
 GIB = 2**30

@@ -14,12 +14,15 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from mmgen_jax import errors, official, to_torch
-from mmgen_jax.from_torch import CONVENTIONS, convert
-from mmgen_jax.models import autoencoder_kl, vae
-from mmgen_jax.models.autoencoder_kl import AutoencoderKL
-from mmgen_jax.models.kl_layers import KLConfig
-from mmgen_jax.telemetry import say
+from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
+from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
+from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
+from mmgen_jax.official import checkpoint as official
+from mmgen_jax.official import to_torch
+from mmgen_jax.official.from_torch import CONVENTIONS, convert
+from mmgen_jax.system import errors
+from mmgen_jax.telemetry.writer import say
 
 
 def stable_diffusion(path: str) -> Callable[[tuple[str, ...]], vae.Autoencoder]:

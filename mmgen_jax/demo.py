@@ -15,15 +15,18 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from mmgen_jax import architecture as architectures
-from mmgen_jax import bundles, errors, files, gallery, pictures, sample, settings
+from mmgen_jax import sample, settings
 from mmgen_jax.api import MMGen
-from mmgen_jax.errors import UsageError
-from mmgen_jax.gallery import Section
-from mmgen_jax.modalities import MODALITIES
-from mmgen_jax.outputs import Outputs
-from mmgen_jax.sampler import Options
-from mmgen_jax.telemetry import say
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.models import architecture as architectures
+from mmgen_jax.sampling.sampler import Options
+from mmgen_jax.show import gallery, pictures
+from mmgen_jax.show.gallery import Section
+from mmgen_jax.show.outputs import Outputs
+from mmgen_jax.system import errors, files
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry.writer import say
 
 CLASSES = 8  # at most
 PER_CLASS = 2  # samples

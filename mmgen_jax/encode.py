@@ -22,14 +22,20 @@ from etils import epath
 from ml_collections import ConfigDict
 from safetensors.numpy import save as dump_safetensors
 
-from mmgen_jax import encoding, errors, files, recipe, settings, sharding
-from mmgen_jax.data import latent_shards, latents, tiles
-from mmgen_jax.data.latent_layout import Layout
-from mmgen_jax.data.latents import Info
-from mmgen_jax.errors import UsageError, choice
-from mmgen_jax.models.dino import Dino
-from mmgen_jax.models.vae import Autoencoder
-from mmgen_jax.telemetry import say
+from mmgen_jax import settings
+from mmgen_jax.data import tiles
+from mmgen_jax.data.latents import encoding
+from mmgen_jax.data.latents import folder as latents
+from mmgen_jax.data.latents import shards as latent_shards
+from mmgen_jax.data.latents.folder import Info
+from mmgen_jax.data.latents.record import Layout
+from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
+from mmgen_jax.frozen.dino import Dino
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.system import errors, files
+from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.telemetry.writer import say
+from mmgen_jax.training import setup as recipe
 
 # Settings that the latents depend on, besides those that come as digests.
 _KEYS = (

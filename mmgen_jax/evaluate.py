@@ -14,16 +14,19 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from mmgen_jax import architecture as architectures
-from mmgen_jax import bundles, checkpoint, errors, files, settings
-from mmgen_jax.architecture import Architecture
+from mmgen_jax import settings
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import restore as checkpoint
 from mmgen_jax.data import pipeline, tiles
-from mmgen_jax.errors import UsageError
 from mmgen_jax.metrics import classifier, consistency, dense
-from mmgen_jax.metrics.predict import Runner, to_values
-from mmgen_jax.modalities import to_array
-from mmgen_jax.sampler import Arrays
-from mmgen_jax.telemetry import say
+from mmgen_jax.metrics.runner import Runner, to_values
+from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.models import architecture as architectures
+from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.sampling.sampler import Arrays
+from mmgen_jax.system import errors, files
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry.writer import say
 
 FILE = "metrics.json"
 _BASELINE = 2000  # train tiles in the mean image

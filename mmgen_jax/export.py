@@ -14,8 +14,14 @@ from etils import epath
 from ml_collections import ConfigDict
 from numpy.typing import DTypeLike
 
-from mmgen_jax import architecture, bundles, checkpoint, errors, settings, telemetry, weights
-from mmgen_jax.errors import UsageError
+from mmgen_jax import settings
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import weights
+from mmgen_jax.models import architecture
+from mmgen_jax.system import errors
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry import writer as telemetry
 
 
 def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, dtype: DTypeLike = np.float32) -> str:

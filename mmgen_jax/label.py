@@ -18,13 +18,16 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from mmgen_jax import contact_sheet, errors, files, pictures
-from mmgen_jax.data import images, trees
-from mmgen_jax.errors import RunError, UsageError
-from mmgen_jax.experts import choosing
+from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.experts import contact_sheet
+from mmgen_jax.experts import registry as choosing
 from mmgen_jax.experts.protocol import Expert
-from mmgen_jax.modalities import MODALITIES
-from mmgen_jax.telemetry import duration, say
+from mmgen_jax.modalities import files as images
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.show import pictures
+from mmgen_jax.system import errors, files
+from mmgen_jax.system.errors import RunError, UsageError
+from mmgen_jax.telemetry.writer import duration, say
 
 _PROGRESS_SECONDS = (0.5, 10.0)  # between progress lines: on a terminal, in a log
 FAILURES_FILE = "failures.jsonl"

@@ -17,16 +17,19 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from mmgen_jax import architecture as architectures
-from mmgen_jax import bundles, errors, files, settings, telemetry
+from mmgen_jax import settings
 from mmgen_jax.api import MMGen
-from mmgen_jax.architecture import Architecture
-from mmgen_jax.conditioning import subset
+from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.data import pipeline
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import MODALITIES, to_array
-from mmgen_jax.outputs import Outputs
-from mmgen_jax.sampler import Options
+from mmgen_jax.diffusion.conditioning import subset
+from mmgen_jax.modalities.registry import MODALITIES, to_array
+from mmgen_jax.models import architecture as architectures
+from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.sampling.sampler import Options
+from mmgen_jax.show.outputs import Outputs
+from mmgen_jax.system import errors, files
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry import writer as telemetry
 
 JOINT = "category"
 

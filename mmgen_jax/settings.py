@@ -6,14 +6,15 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from mmgen_jax.conditioning import TIME_SAMPLERS
-from mmgen_jax.errors import UsageError
-from mmgen_jax.flow import PATHS
-from mmgen_jax.modalities import NAMES
-from mmgen_jax.models import attention, autoencoders
+from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS
+from mmgen_jax.diffusion.flow import PATHS
+from mmgen_jax.frozen.autoencoders import registry as autoencoders
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.models import attention
 from mmgen_jax.models.mmdit import DTYPES, REMATS
+from mmgen_jax.parallel.mesh import AXES
 from mmgen_jax.sampling import SCORE_SOLVERS, SOLVERS
-from mmgen_jax.sharding import AXES
+from mmgen_jax.system.errors import UsageError
 
 Rule = tuple[Callable[[object], bool], str]
 

@@ -12,8 +12,8 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from mmgen_jax import errors
-from mmgen_jax.errors import UsageError
+from mmgen_jax.system import errors
+from mmgen_jax.system.errors import UsageError
 
 Entries = list[dict[str, float]]
 

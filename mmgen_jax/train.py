@@ -22,34 +22,29 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mmgen_jax import (
-    bundles,
-    checkpoint,
-    distributed,
-    errors,
-    files,
-    flops,
-    overview,
-    preemption,
-    previews,
-    profiling,
-    recipe,
-    settings,
-    sharding,
-    telemetry,
-)
-from mmgen_jax.architecture import Architecture, Params
+from mmgen_jax import settings
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints.saver import Saver
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.damage import Tally
-from mmgen_jax.data.training import TrainData, open_data
+from mmgen_jax.data.train_data import TrainData, open_data
 from mmgen_jax.diffusion import keys
-from mmgen_jax.errors import UsageError
-from mmgen_jax.profiling import Profiler
-from mmgen_jax.report import Report
-from mmgen_jax.saver import Saver
-from mmgen_jax.telemetry import say
-from mmgen_jax.train_state import TrainState, init_state, make_optimizer
-from mmgen_jax.train_step import Metrics
+from mmgen_jax.models import flops, overview
+from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.system import errors, files, preemption
+from mmgen_jax.system import hosts as distributed
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry import profiler as profiling
+from mmgen_jax.telemetry import writer as telemetry
+from mmgen_jax.telemetry.profiler import Profiler
+from mmgen_jax.telemetry.report import Report
+from mmgen_jax.telemetry.writer import say
+from mmgen_jax.training import preview as previews
+from mmgen_jax.training import setup as recipe
+from mmgen_jax.training.state import TrainState, init_state, make_optimizer
+from mmgen_jax.training.step import Metrics
 
 
 def restore_or_init(

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
-from mmgen_jax import checkpoint, errors, integrity
-from mmgen_jax.errors import RunError, UsageError
-from mmgen_jax.telemetry import say
+from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.system import errors
+from mmgen_jax.system.errors import RunError, UsageError
+from mmgen_jax.telemetry.writer import say
 
 
 def state_of(path: epath.Path) -> str:

@@ -16,7 +16,7 @@ import tiny_model  # noqa: E402
 from absl import flags  # noqa: E402
 
 from configs import shapes_tiny  # noqa: E402
-from mmgen_jax.data import shapes  # noqa: E402
+from mmgen_jax.data.shapes import builder as shapes  # noqa: E402
 
 
 def pytest_addoption(parser):

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mmgen_jax.models.convert import config_from_official, from_official
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
+from mmgen_jax.official.names import config_from_official, from_official
 
 FOLDER = Path(__file__).parent / "golden"
 NAMES = ("rgb", "depth", "normal", "mask")

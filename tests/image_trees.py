@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmgen_jax.data import shapes
+from mmgen_jax.data.shapes import builder as shapes
 
 LABELS = ("depth", "normal", "mask")
 

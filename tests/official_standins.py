@@ -9,7 +9,7 @@ import golden_arrays as golden
 import h5py
 import numpy as np
 
-from mmgen_jax import torch_write
+from mmgen_jax.tensor_files import torch_write
 
 
 def write(folder: Path) -> None:

@@ -10,10 +10,12 @@ import pytest
 import tiny_model
 from PIL import Image
 
-from mmgen_jax import bundles, export, weights
+from mmgen_jax import export
 from mmgen_jax.api import MMGen
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import PALETTE
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import weights
+from mmgen_jax.modalities.registry import PALETTE
+from mmgen_jax.system.errors import UsageError
 
 FAST = {"steps": 2, "solver": "euler"}
 

@@ -9,12 +9,16 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from mmgen_jax import architecture, recipe, settings, sharding
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import MODALITIES, PALETTE, REGIONS
-from mmgen_jax.models import autoencoder_kl, vae
-from mmgen_jax.train_state import init_state, make_optimizer
-from mmgen_jax.train_step import make_train_step
+from mmgen_jax import settings
+from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
+from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.modalities.registry import MODALITIES, PALETTE, REGIONS
+from mmgen_jax.models import architecture
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training import setup as recipe
+from mmgen_jax.training.state import init_state, make_optimizer
+from mmgen_jax.training.step import make_train_step
 
 RECIPES = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "__init__")
 

@@ -18,25 +18,20 @@ import optax
 import pytest
 from safetensors.numpy import save_file
 
-from mmgen_jax import (
-    MMGen,
-    bundles,
-    convert,
-    from_torch,
-    official,
-    sharding,
-    to_torch,
-    torch_write,
-    train,
-)
-from mmgen_jax import architecture as architectures
-from mmgen_jax.errors import UsageError
-from mmgen_jax.models import vae
-from mmgen_jax.models.convert import abstract_params, from_params, to_official, to_params
+from mmgen_jax import MMGen, convert, train
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.mmdit import MMDiTConfig
+from mmgen_jax.official import checkpoint as official
+from mmgen_jax.official import from_torch, to_torch
+from mmgen_jax.official.names import abstract_params, from_params, to_official, to_params
+from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import bind_task, classifier_free, sample
-from mmgen_jax.torch_pickle import Namespace
-from mmgen_jax.train_state import make_optimizer
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.tensor_files import torch_write
+from mmgen_jax.tensor_files.torch_pickle import Namespace
+from mmgen_jax.training.state import make_optimizer
 
 GOLDEN = Path(__file__).parent / "golden" / "mmgen_tiny.pt"
 ROOT = Path(__file__).parents[1]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmgen_jax import demo, gallery
-from mmgen_jax.errors import UsageError
+from mmgen_jax import demo
+from mmgen_jax.show import gallery
+from mmgen_jax.system.errors import UsageError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import image_trees
 import official_standins
 import pytest
 
-from mmgen_jax.tpu import chips
+from mmgen_jax.compiler import topology as chips
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -61,7 +61,7 @@ SMALLER = {
     "mmgen_jax.evaluate": EVALUATE,
     "mmgen_jax.benchmark": [*NETWORK, "--config.train.batch=8", *SAMPLE, "--repeats=1", "--seconds=0"],
     "mmgen_jax.compile": ["--config.train.batch=32", "--config.sample.batch=16"],
-    "launch.compare_layouts": ["--config.train.batch=32", "--only=configured"],
+    "mmgen_jax.studies.layouts": ["--config.train.batch=32", "--only=configured"],
     "mmgen_jax.export": [],
     "mmgen_jax.summary": [],
     "mmgen_jax.verify": [],
@@ -72,10 +72,10 @@ SMALLER = {
         "--mask=precomputed:regions",
         "--size=64",
     ],
-    "mmgen_jax.data.folder_tiles": ["--size=64", "--test_fraction=0.4"],
-    "mmgen_jax.data.imagenet_tiles": ["--size=64"],
-    "mmgen_jax.data.hypersim_tiles": ["--size=64"],
-    "mmgen_jax.data.hdf5": [],
+    "mmgen_jax.data.trees.folders": ["--size=64", "--test_fraction=0.4"],
+    "mmgen_jax.data.trees.imagenet": ["--size=64"],
+    "mmgen_jax.data.trees.hypersim": ["--size=64"],
+    "mmgen_jax.data.latents.hdf5": [],
     "mmgen_jax.encode": [],
     "mmgen_jax.convert": ["--num_heads=4", "--sha256=", f"--vae={GOLDEN}/tiny_vae"],
 }
@@ -131,7 +131,7 @@ def test_every_block_of_a_page_runs(page, folder):
                 # tests/test_launch*.py and CI run those.
                 if words[0].startswith("./launch/") or words[0] == "gcloud":
                     continue
-                if words[2] in ("mmgen_jax.compile", "launch.compare_layouts") and not chips.LIBRARY.exists():
+                if words[2] in ("mmgen_jax.compile", "mmgen_jax.studies.layouts") and not chips.LIBRARY.exists():
                     continue
                 run(smaller(words), folder)
 

@@ -13,11 +13,14 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core import registered
 
-from mmgen_jax import encode, encoding, recipe
-from mmgen_jax.data import latents, pipeline, tiles
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import MODALITIES, NAMES, to_array
-from mmgen_jax.models import vae
+from mmgen_jax import encode
+from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data.latents import encoding
+from mmgen_jax.data.latents import folder as latents
+from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.modalities.registry import MODALITIES, NAMES, to_array
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training import setup as recipe
 
 SIZE = 16
 

@@ -10,9 +10,9 @@ import tiny_model
 
 from mmgen_jax import evaluate
 from mmgen_jax.data import pipeline
-from mmgen_jax.errors import UsageError
-from mmgen_jax.metrics.predict import Runner
-from mmgen_jax.sampler import Options, Sampler
+from mmgen_jax.metrics.runner import Runner
+from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.system.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from mmgen_jax import label
-from mmgen_jax.data import trees
-from mmgen_jax.errors import RunError, UsageError
+from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.system.errors import RunError, UsageError
 
 ROOT = Path(__file__).parents[1]
 

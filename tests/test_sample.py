@@ -9,7 +9,7 @@ import tiny_model
 from PIL import Image
 
 from mmgen_jax import sample
-from mmgen_jax.errors import UsageError
+from mmgen_jax.system.errors import UsageError
 
 
 def test_category_files(model_config, model_dir):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mmgen_jax import summary
-from mmgen_jax.errors import UsageError
+from mmgen_jax.system.errors import UsageError
 
 
 def test_table_averages_and_later_entries_replace_earlier_ones(tmp_path):

@@ -14,8 +14,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mmgen_jax import bundles, checkpoint, files, integrity, preemption, train, weights
-from mmgen_jax.errors import RunError, UsageError
+from mmgen_jax import train
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.checkpoints import weights
+from mmgen_jax.system import files, preemption
+from mmgen_jax.system.errors import RunError, UsageError
 
 # (loss, norm of the gradient, of the update, of the parameters) of steps 1 and 4. Renew after a deliberate change of
 # model, data or randomness: run this file with -k pinned and copy the values that the failure shows.

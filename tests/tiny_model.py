@@ -6,12 +6,13 @@ import jax
 import numpy as np
 
 from configs import shapes_tiny
-from mmgen_jax import architecture as architectures
-from mmgen_jax import bundles, weights
-from mmgen_jax.data import shapes
-from mmgen_jax.data.primitives import KINDS
-from mmgen_jax.modalities import MODALITIES, PALETTE, REGIONS, to_array
-from mmgen_jax.models import vae
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import weights
+from mmgen_jax.data.shapes import builder as shapes
+from mmgen_jax.data.shapes.primitives import KINDS
+from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.modalities.registry import MODALITIES, PALETTE, REGIONS, to_array
+from mmgen_jax.models import architecture as architectures
 
 SIZE = 16
 

@@ -15,12 +15,13 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mmgen_jax import errors, files, settings
+from mmgen_jax import settings
 from mmgen_jax.benchmark import measure
 from mmgen_jax.benchmark.cases import CASES
 from mmgen_jax.benchmark.worker import Contestant, Local, Remote, serve
-from mmgen_jax.errors import UsageError, choice
-from mmgen_jax.telemetry import say
+from mmgen_jax.system import errors, files
+from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.telemetry.writer import say
 
 FIRST, SECOND = "first", "second"
 

@@ -11,13 +11,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmgen_jax import flops, recipe, sharding, standins
 from mmgen_jax.data import pipeline
-from mmgen_jax.data.training import open_data
+from mmgen_jax.data.train_data import open_data
 from mmgen_jax.diffusion import keys
-from mmgen_jax.layout import Layout
-from mmgen_jax.sampler import Sampler, choices, jit_draw
-from mmgen_jax.train_state import init_state, make_optimizer
+from mmgen_jax.models import flops
+from mmgen_jax.models.layout import Layout
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.sampling.sampler import Sampler, choices, jit_draw
+from mmgen_jax.training import setup as recipe
+from mmgen_jax.training import standins
+from mmgen_jax.training.state import init_state, make_optimizer
 
 
 @dataclass(frozen=True)

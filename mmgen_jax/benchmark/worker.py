@@ -16,9 +16,10 @@ from typing import Protocol, TextIO
 import jax
 from ml_collections import ConfigDict
 
-from mmgen_jax import flops, memory
 from mmgen_jax.benchmark.cases import CASES, Case
-from mmgen_jax.errors import UsageError
+from mmgen_jax.models import flops
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry import memory
 
 
 class Contestant(Protocol):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import tensorflow_datasets as tfds
 from absl import logging
 
-from mmgen_jax.errors import UsageError
+from mmgen_jax.system.errors import UsageError
 
 _PROGRESS_SECONDS = (0.5, 10.0)  # between progress lines: on a terminal, in a log
 MOST_WORKERS = 256

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import grain.python as grain
 import numpy as np
 
-from mmgen_jax.errors import RunError, UsageError
+from mmgen_jax.system.errors import RunError, UsageError
 
 REPLACED = "replaced"  # key of a sample: number of the damaged record that it stands for, else -1
 _TRIES = 100

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import grain.python as grain
 import numpy as np
 
-from mmgen_jax.data import reading, tiles
+from mmgen_jax.data import tiles
+from mmgen_jax.data import workers as reading
 from mmgen_jax.data.damage import REPLACED, Mended, Tally
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import MODALITIES
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system.errors import UsageError
 
 Batch = dict[str, np.ndarray]
 

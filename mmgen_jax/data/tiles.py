@@ -20,8 +20,8 @@ from etils import epath
 from PIL import Image
 
 from mmgen_jax.data.damage import DamagedRecord
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import MODALITIES, NAMES
+from mmgen_jax.modalities.registry import MODALITIES, NAMES
+from mmgen_jax.system.errors import UsageError
 
 _INFO = "dataset_info.json"
 _MODES = {(np.uint8, 3): "RGB", (np.uint16, 1): "I;16"}

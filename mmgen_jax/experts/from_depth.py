@@ -14,9 +14,9 @@ from pathlib import PurePosixPath
 import numpy as np
 from jaxtyping import Float
 
-from mmgen_jax.data import trees
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import to_pixels
+from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.modalities.registry import to_pixels
+from mmgen_jax.system.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from mmgen_jax.errors import UsageError
 from mmgen_jax.experts.protocol import package
-from mmgen_jax.modalities import to_pixels
+from mmgen_jax.modalities.registry import to_pixels
+from mmgen_jax.system.errors import UsageError
 
 
 class MarigoldNormals:

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from mmgen_jax.data import trees
-from mmgen_jax.errors import UsageError
+from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.system.errors import UsageError
 
 
 class Precomputed:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mmgen_jax.errors import UsageError
+from mmgen_jax.system.errors import UsageError
 
 
 class Expert(Protocol):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmgen_jax.errors import UsageError
 from mmgen_jax.experts.protocol import package
+from mmgen_jax.system.errors import UsageError
 
 ENTRY = "StableNormal"
 

@@ -24,11 +24,11 @@ from flax import nnx, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as dump_safetensors
 
-from mmgen_jax import errors, files
 from mmgen_jax.data import pipeline, tiles
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import to_array
-from mmgen_jax.telemetry import say
+from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.system import errors, files
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry.writer import say
 
 BUNDLED = epath.Path(__file__).parents[1] / "assets" / "shapes-classifier.safetensors"
 WIDTHS = (24, 32, 48, 64)  # channels of the convolutions

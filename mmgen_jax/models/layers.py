@@ -16,7 +16,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.models.attention import Attention
-from mmgen_jax.models.placement import Placement
+from mmgen_jax.parallel.placement import Placement
 
 XAVIER = nnx.initializers.xavier_uniform()
 ZEROS = nnx.initializers.zeros_init()

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mmgen_jax.errors import UsageError
 from mmgen_jax.models import attention
 from mmgen_jax.models.layers import (
     Block,
@@ -27,7 +26,8 @@ from mmgen_jax.models.layers import (
     position_embedding,
     unpatchify,
 )
-from mmgen_jax.models.placement import Placement, single
+from mmgen_jax.parallel.placement import Placement, single
+from mmgen_jax.system.errors import UsageError
 
 SIZES = {
     "S": {"depth": 12, "width": 384, "heads": 6, "encoder_depth": 4},

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from mmgen_jax.modalities import NAMES
+from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.sampling.solvers import Latents, VelocityFn
 
 ConditionalFn = Callable[[Latents, jax.Array, jax.Array], Latents]

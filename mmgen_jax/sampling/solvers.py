@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from mmgen_jax import flow
-from mmgen_jax.errors import UsageError
+from mmgen_jax.diffusion import flow
+from mmgen_jax.system.errors import UsageError
 
 Latents = dict[str, jax.Array]
 VelocityFn = Callable[[Latents, jax.Array], Latents]

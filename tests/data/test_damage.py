@@ -11,8 +11,8 @@ import pytest
 from mmgen_jax import train
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.damage import DamagedRecord, Mended, Tally
-from mmgen_jax.errors import RunError, UsageError
-from mmgen_jax.modalities import NAMES
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system.errors import RunError, UsageError
 
 
 def shard(folder) -> Path:

@@ -11,9 +11,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mmgen_jax.data import hdf5, latents, pipeline
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import NAMES
+from mmgen_jax.data import pipeline
+from mmgen_jax.data.latents import folder as latents
+from mmgen_jax.data.latents import hdf5
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system.errors import UsageError
 
 ROOT = pathlib.Path(__file__).parents[2]
 KEYS = [f"n0144{i % 3}/image_{i}.png" for i in range(7)]
@@ -154,7 +156,7 @@ def test_the_command(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "mmgen_jax.data.hdf5",
+        "mmgen_jax.data.latents.hdf5",
         f"--index={arguments['index']}",
         f"--out={tmp_path / 'out'}",
     ]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmgen_jax.data import images
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import PALETTE
+from mmgen_jax.modalities import files as images
+from mmgen_jax.modalities.registry import PALETTE
+from mmgen_jax.system.errors import UsageError
 
 
 def adm_crop(image, size):

@@ -11,9 +11,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mmgen_jax.data import latent_shards, latents, pipeline
-from mmgen_jax.data.latent_layout import Layout, check_range
-from mmgen_jax.errors import UsageError
+from mmgen_jax.data import pipeline
+from mmgen_jax.data.latents import folder as latents
+from mmgen_jax.data.latents import shards as latent_shards
+from mmgen_jax.data.latents.record import Layout, check_range
+from mmgen_jax.system.errors import UsageError
 
 LAYOUT = Layout((("rgb", 4), ("depth", 2), ("mask", 1)), size=3, dtype="float16", features=(9, 7), pixels=24)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mmgen_jax.data import pipeline, tiles
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import MODALITIES, NAMES
+from mmgen_jax.modalities.registry import MODALITIES, NAMES
+from mmgen_jax.system.errors import UsageError
 
 
 def batches(tiles_dir, count=5, flip=True, **kwargs):

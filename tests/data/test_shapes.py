@@ -6,12 +6,13 @@ import sys
 import numpy as np
 import pytest
 
-from mmgen_jax.data import render as renderer
-from mmgen_jax.data import shapes, tiles
-from mmgen_jax.data.primitives import KINDS, SOLIDS
-from mmgen_jax.data.scenes import sample_scenes
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import MODALITIES, PALETTE, nearest_color
+from mmgen_jax.data import tiles
+from mmgen_jax.data.shapes import builder as shapes
+from mmgen_jax.data.shapes import render as renderer
+from mmgen_jax.data.shapes.primitives import KINDS, SOLIDS
+from mmgen_jax.data.shapes.scenes import sample_scenes
+from mmgen_jax.modalities.registry import MODALITIES, PALETTE, nearest_color
+from mmgen_jax.system.errors import UsageError
 
 
 def rays(size):

@@ -9,8 +9,8 @@ from etils import epath
 from tensorflow_datasets.core import registered
 
 from mmgen_jax.data import tiles
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import MODALITIES, NAMES
+from mmgen_jax.modalities.registry import MODALITIES, NAMES
+from mmgen_jax.system.errors import UsageError
 
 CLASSES = ("cat", "dog")
 

@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmgen_jax.data import folder_tiles, hypersim_tiles, imagenet_tiles, tiles, tree_tiles, trees
-from mmgen_jax.data.trees import Group, Reading
-from mmgen_jax.errors import UsageError
-from mmgen_jax.modalities import NAMES
+from mmgen_jax.data import tiles
+from mmgen_jax.data.trees import builder as tree_tiles
+from mmgen_jax.data.trees import folders as folder_tiles
+from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.data.trees import hypersim as hypersim_tiles
+from mmgen_jax.data.trees import imagenet as imagenet_tiles
+from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from mmgen_jax.data.primitives import KINDS
-from mmgen_jax.data.render import render
-from mmgen_jax.errors import UsageError
+from mmgen_jax.data.shapes.primitives import KINDS
+from mmgen_jax.data.shapes.render import render
 from mmgen_jax.metrics import classifier
+from mmgen_jax.system.errors import UsageError
 
 NAMES = ("dark", "bright")
 

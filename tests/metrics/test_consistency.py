@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mmgen_jax.data.render import DEPTH_RANGE, depth_to_relative, pixel_rays, render
-from mmgen_jax.data.scenes import FOV_DEGREES
+from mmgen_jax.data.shapes.render import DEPTH_RANGE, depth_to_relative, pixel_rays, render
+from mmgen_jax.data.shapes.scenes import FOV_DEGREES
 from mmgen_jax.metrics import consistency, dense
-from mmgen_jax.modalities import REGIONS
+from mmgen_jax.modalities.registry import REGIONS
 
 CAMERA = consistency.Camera(FOV_DEGREES, DEPTH_RANGE)
 

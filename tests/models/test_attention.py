@@ -10,7 +10,7 @@ from flax import nnx
 
 from mmgen_jax.models import attention, attention_kernel
 from mmgen_jax.models.layers import linear
-from mmgen_jax.models.placement import einsum
+from mmgen_jax.parallel.placement import einsum
 
 
 def plain(qkv: np.ndarray, bias: np.ndarray, heads: int) -> np.ndarray:

@@ -1,0 +1,154 @@
+"""Checkpoints of a run in progress: written and sealed in the background, old ones deleted only after new ones are."""
+
+from __future__ import annotations
+
+import threading
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from mmgen_jax.checkpoints import quiet
+from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.system import hosts as distributed
+from mmgen_jax.system.errors import HostLost, RunError
+from mmgen_jax.telemetry.writer import say
+from mmgen_jax.training.state import TrainState
+
+_POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 60
+
+
+def to_keep(losses: dict[int, float | None], newest: int, best: int) -> set[int]:
+    """Steps of sealed checkpoints, given with their losses, that stay: the newest, and those of the lowest loss."""
+    with_loss = sorted((loss, -step) for step, loss in losses.items() if loss is not None and loss == loss)
+    return set(sorted(losses)[-newest:]) | {-step for _, step in with_loss[:best]}
+
+
+class _Manager(ocp.CheckpointManager):
+    """Leaves requests to stop to `preemption`, whose calls must be the only ones: Orbax asks late and out of order."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
+class Saver:
+    """Writes checkpoints of one run; a context manager. All processes of a run make the same calls.
+
+    A save goes through three stages, of which training waits for none: Orbax writes it under another name and renames
+    it; every process then adds checksums of its share of the files; at last checkpoints are deleted that need not stay.
+    So whatever moment a process is killed at, the newest sealed checkpoint is on disk.
+    """
+
+    def __init__(self, workdir: epath.PathLike, keep: int, keep_best: int, start: int):
+        """Keeps the newest `keep` and besides the `keep_best` of lowest loss.
+
+        Checkpoints of steps after `start` are set aside: a run that begins there could not read them.
+        """
+        self._folder = checkpoint.folder_of(workdir)
+        self._keep, self._keep_best = keep, keep_best
+        self._stop, self._sealing = threading.Event(), None
+        self._current, self._failure = start, None
+        if distributed.is_first():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.empty_bin(self._folder)
+            for step in checkpoint.steps_in(self._folder):
+                if step > start:
+                    where = checkpoint.set_aside(self._folder, step)
+                    say(f"checkpoint of step {step} set aside: moved to {where}")
+        distributed.meet("checkpoints of later steps are set aside")
+        options = ocp.CheckpointManagerOptions(enable_async_checkpointing=True, cleanup_tmp_directories=True)
+        self._manager = _Manager(self._folder, options=options)
+
+    def __enter__(self) -> Saver:
+        self._quiet = quiet.orbax()
+        self._quiet.__enter__()
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if isinstance(error, HostLost):  # all would wait for its answer
+                self._stop.set()
+            else:
+                self._manager.close()
+            if self._sealing:
+                self._sealing.join(_PATIENCE_SECONDS)  # after an error other processes may be gone
+        except Exception as failure:
+            if error is None:  # else it is told already
+                raise self._not_written(failure) from failure
+        finally:
+            self._stop.set()
+            self._quiet.__exit__(kind, error, trace)
+
+    def save(self, step: int, state: TrainState, meta: dict, loss: float | None = None) -> None:
+        """Starts saving; waits only for the save before this one. `meta` must be JSON. Raises RunError."""
+        self.finish()
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        self._current = step
+        try:
+            self._manager.save(step, args=args, force=True)
+        except Exception as error:
+            raise self._not_written(error) from error
+        self._sealing = threading.Thread(target=self._seal, args=(step, loss), name="seal", daemon=True)
+        self._sealing.start()
+
+    def check(self) -> None:
+        """Raises RunError if the save in progress has failed; costs next to nothing."""
+        try:
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise self._not_written(error) from error
+        if self._failure:
+            raise self._not_written(self._failure) from self._failure
+
+    def finish(self) -> None:
+        """Waits until the save in progress is written and sealed. Raises RunError if it failed."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._not_written(error) from error
+        if self._sealing:
+            self._sealing.join()
+            self._sealing = None
+        self.check()
+
+    def _not_written(self, error: BaseException) -> RunError:
+        self._stop.set()  # the thread that waits for it
+        if lost := distributed.lost(error):
+            return lost
+        steps = [step for step in checkpoint.steps_in(self._folder) if integrity.is_sealed(self._folder / str(step))]
+        rest = f"the newest whole one is of step {steps[-1]}" if steps else "there is no other"
+        cause = " ".join(str(error).split())
+        full = "No space left on device" if "o space left" in cause or "RESOURCE_EXHAUSTED" in cause else cause[:300]
+        return RunError(f"checkpoint of step {self._current} could not be written to {self._folder}: {full}; {rest}")
+
+    def _seal(self, step: int, loss: float | None) -> None:
+        """The second and third stage, in a thread."""
+        try:
+            path = self._folder / str(step)
+            while not checkpoint.is_complete(path):
+                if self._stop.wait(_POLL_SECONDS):
+                    return
+            integrity.write_manifest(path, loss, jax.process_index(), jax.process_count())
+            if distributed.is_first():
+                while not integrity.is_sealed(path):  # by the others
+                    if self._stop.wait(_POLL_SECONDS):
+                        return
+                self._delete_old(step)
+        except Exception as error:  # raised by `check` in the training thread
+            self._failure = error
+
+    def _delete_old(self, newest: int) -> None:
+        losses = {}
+        for step in checkpoint.steps_in(self._folder):
+            try:
+                seal = integrity.read_seal(self._folder / str(step))
+            except integrity.Damage as error:
+                say(f"checkpoint of step {step} is damaged: {error}")
+                continue
+            if seal:
+                losses[step] = seal.loss
+        for step in set(checkpoint.steps_in(self._folder)) - to_keep(losses, self._keep, self._keep_best):
+            if step < newest:
+                checkpoint.remove(self._folder, step)

@@ -1,0 +1,124 @@
+"""Checksums of the files of a checkpoint: a flipped bit in an array is read back without any error otherwise.
+
+Each process lists its share of the files, with size and SHA-256, in a manifest of its own in the folder of the
+checkpoint. The checkpoint is sealed when the manifests of all processes are there.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from etils import epath
+
+from mmgen_jax.system import files
+
+_NAME = "sha256-{:05d}-of-{:05d}.json"
+_PATTERN = re.compile(r"sha256-(\d{5})-of-(\d{5})\.json")
+_BLOCK = 1 << 22
+_THREADS = 4  # hashing leaves Python's lock
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What the manifests of one checkpoint say together.
+
+    Attributes:
+      files: path in the folder -> (size, SHA-256).
+      loss: that the checkpoint was saved with; None where none was given.
+    """
+
+    files: dict[str, tuple[int, str]]
+    loss: float | None
+
+
+class Damage(Exception):
+    """Files of a checkpoint are not those that were written; the message says which and how they differ."""
+
+
+def _sha256(path: epath.Path) -> str:
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            total.update(block)
+    return total.hexdigest()
+
+
+def _contents(folder: epath.Path) -> list[str]:
+    """Paths of the files in a folder, sorted, without manifests and what is left of unfinished ones."""
+    found, waiting = [], [folder]
+    while waiting:
+        for path in waiting.pop().iterdir():
+            if path.is_dir():
+                waiting.append(path)
+            else:
+                found.append(str(path.relative_to(folder)))
+    return sorted(name for name in found if "sha256-" not in name)
+
+
+def write_manifest(folder: epath.PathLike, loss: float | None = None, process: int = 0, processes: int = 1) -> None:
+    """Writes this process's manifest of a checkpoint that is complete; each file is read by one process only."""
+    folder = epath.Path(folder)
+    mine = _contents(folder)[process::processes]
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        sums = list(pool.map(lambda name: _sha256(folder / name), mine))
+    listed = {name: [(folder / name).stat().length, total] for name, total in zip(mine, sums, strict=True)}
+    text = json.dumps({"loss": loss, "files": listed}, indent=1) + "\n"
+    files.write(folder / _NAME.format(process, processes), text.encode())
+
+
+def _manifests(folder: epath.Path) -> list[epath.Path]:
+    """All manifests of a sealed checkpoint, else none. A changed number of processes leaves no mixture behind."""
+    found = {match[0]: match for path in folder.iterdir() if (match := _PATTERN.fullmatch(path.name))}
+    for count in {int(match[2]) for match in found.values()}:
+        names = [_NAME.format(i, count) for i in range(count)]
+        if all(name in found for name in names):
+            return [folder / name for name in names]
+    return []
+
+
+def is_sealed(folder: epath.PathLike) -> bool:
+    return bool(_manifests(epath.Path(folder)))
+
+
+def read_seal(folder: epath.PathLike) -> Seal | None:
+    """What a checkpoint should be; None if it is not sealed. Raises Damage if a manifest cannot be read."""
+    listed, loss = {}, None
+    paths = _manifests(epath.Path(folder))
+    for path in paths:
+        try:
+            stored = json.loads(path.read_text())
+            loss = stored["loss"]
+            listed |= {name: (int(size), str(total)) for name, (size, total) in stored["files"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damage(f"{path.name} cannot be read ({type(error).__name__})") from error
+    return Seal(listed, loss) if paths else None
+
+
+def check(folder: epath.PathLike, seal: Seal, process: int = 0, processes: int = 1) -> None:
+    """Raises Damage naming the first file, of this process's share, that is not as it was written."""
+    folder = epath.Path(folder)
+    mine = sorted(seal.files)[process::processes]
+
+    def problem(name: str) -> str:
+        size, total = seal.files[name]
+        path = folder / name
+        if not path.exists():
+            return f"{name} is missing"
+        found = path.stat().length
+        if found != size:
+            return f"{name} has {found} bytes instead of {size}"
+        return "" if _sha256(path) == total else f"{name} has another checksum than when it was written"
+
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        _raise_first(pool.map(problem, mine))
+
+
+def _raise_first(problems: Iterable[str]) -> None:
+    for text in problems:
+        if text:
+            raise Damage(text)

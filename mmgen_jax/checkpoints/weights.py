@@ -1,0 +1,47 @@
+"""Weights as files: nested parameters <-> flat safetensors."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from etils import epath
+from flax import traverse_util
+from numpy.typing import DTypeLike
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_safetensors
+from safetensors.numpy import save as dump_safetensors
+
+from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.system import files
+from mmgen_jax.system.errors import UsageError
+
+SEPARATOR = "."
+
+
+def save_params(path: epath.PathLike, params: Params, dtype: DTypeLike = np.float32) -> None:
+    """Writes nested float parameters under names such as "blocks.qkv.kernel"; float16 halves the file."""
+    flat = traverse_util.flatten_dict(params, sep=SEPARATOR)
+    files.write(path, dump_safetensors({k: np.ascontiguousarray(v, dtype=dtype) for k, v in flat.items()}))
+
+
+def load_params(path: epath.PathLike) -> Params:
+    """Reads what `save_params` wrote, as float32 on the host. Raises UsageError for a missing or damaged file."""
+    path = epath.Path(path)
+    if not path.exists():
+        raise UsageError(f"weights file {path} does not exist")
+    try:
+        flat = parse_safetensors(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UsageError(f"weights file {path} is damaged or no safetensors file ({error})") from error
+    return traverse_util.unflatten_dict({k: v.astype(np.float32) for k, v in flat.items()}, sep=SEPARATOR)
+
+
+def check_params(params: Params, model: Architecture, source: object) -> None:
+    """Raises UsageError naming the first weight that is missing, left over or misshapen for an architecture."""
+    wanted = traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0)), sep=SEPARATOR)
+    found = traverse_util.flatten_dict(params, sep=SEPARATOR)
+    for name in sorted(wanted.keys() ^ found.keys()):
+        raise UsageError(f"{source}: weight {name} is {'missing' if name in wanted else 'not in the model'}")
+    for name, value in wanted.items():
+        if found[name].shape != value.shape:
+            raise UsageError(f"{source}: weight {name} has shape {found[name].shape}; the model has {value.shape}")

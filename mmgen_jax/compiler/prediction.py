@@ -1,0 +1,160 @@
+"""From a compiled program to memory, time and share of peak. Nothing is run: these are the compiler's own figures.
+
+Compute is the sum of the cycles that the compiler estimates for every instruction, times the trip counts of loops, over
+the clock; Pallas kernels add the bundles of their schedule, one a cycle. That assumes that memory traffic is hidden as
+the compiler plans it, so it is a lower bound. Collectives that nothing overlaps add their bytes over the links.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+
+from mmgen_jax.compiler.hlo import Collective, Program
+from mmgen_jax.compiler.topology import Chip
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Collectives of one kind, group size and way of running in one call of the program, on one device.
+
+    Attributes:
+      kind: "all-gather", "all-reduce", "reduce-scatter", "collective-permute" or "all-to-all".
+      group: devices that take part.
+      overlapped: other work goes on meanwhile.
+      count: how many.
+      bytes: of their arrays, whole.
+      seconds: over the links.
+    """
+
+    kind: str
+    group: int
+    overlapped: bool
+    count: float
+    bytes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Per device and call of the program.
+
+    Attributes:
+      peak: bytes of memory at the most; arguments and temporaries are parts of it.
+      compute: seconds of cycles, kernels among them.
+      kernels: seconds of Pallas kernels.
+      flops, traffic_bytes: as the compiler counts them, loop bodies once.
+      loops: whether there are loops, so that these two are too small.
+      collectives: by kind.
+    """
+
+    peak: float
+    arguments: float
+    temporaries: float
+    compute: float
+    kernels: float
+    flops: float
+    traffic_bytes: float
+    loops: bool
+    collectives: tuple[Traffic, ...]
+
+    @property
+    def exposed(self) -> float:
+        """Seconds of collectives that nothing overlaps."""
+        return sum(c.seconds for c in self.collectives if not c.overlapped)
+
+    @property
+    def hidden(self) -> float:
+        """Seconds of collectives behind compute."""
+        return sum(c.seconds for c in self.collectives if c.overlapped)
+
+    @property
+    def seconds(self) -> float:
+        """Of one call: what is overlapped cannot take less than the links need."""
+        return max(self.compute, self.hidden) + self.exposed
+
+
+def predict(
+    compiled: jax.stages.Compiled, chip: Chip, devices: Sequence, kernel_cycles: Mapping[str, int]
+) -> Prediction:
+    """What the compiled program tells.
+
+    Args:
+      compiled: for `devices`.
+      chip: kind of them.
+      devices: of the topology, in the order of the program's numbers.
+      kernel_cycles: of one row of each Pallas kernel, by a part of its name.
+    """
+    program = Program.parse(compiled.as_text())
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    kernels = sum(_cycles_of(name, kernel_cycles) * rows for name, rows in program.kernels().items())
+    return Prediction(
+        peak=memory.peak_memory_in_bytes,
+        arguments=memory.argument_size_in_bytes,
+        temporaries=memory.temp_size_in_bytes,
+        compute=(program.cycles() + kernels) / chip.clock,
+        kernels=kernels / chip.clock,
+        flops=cost.get("flops", 0.0),
+        traffic_bytes=cost.get("bytes accessed", 0.0),
+        loops=any(i.opcode == "while" for i, _ in program.walk()),
+        collectives=_summed(program.collectives(), chip, devices),
+    )
+
+
+def _cycles_of(name: str, kernel_cycles: Mapping[str, int]) -> int:
+    """By the kernel whose name is in the instruction's, as jvp_attention_forward_."""
+    return next((cycles for kernel, cycles in kernel_cycles.items() if kernel in name), 0)
+
+
+def _summed(found: Sequence[Collective], chip: Chip, devices: Sequence) -> tuple[Traffic, ...]:
+    """Collectives by kind, size of group and way of running."""
+    rows: dict[tuple, list[float]] = {}
+    for c in found:
+        group = [devices[i] for i in c.group if i < len(devices)] or list(devices)
+        row = rows.setdefault((c.kind, len(group), c.overlapped), [0, 0.0, 0.0])
+        row[0] += c.count
+        row[1] += c.count * c.bytes
+        row[2] += c.count * _seconds(c, group, chip)
+    return tuple(Traffic(*key, *row) for key, row in sorted(rows.items()))
+
+
+def _seconds(collective: Collective, group: Sequence, chip: Chip) -> float:
+    """Bytes over the links of the axes that the group spans: both directions of a ring, one of a line."""
+    share = (len(group) - 1) / len(group)
+    times = {"all-reduce": 2 * share, "all-to-all": share / 2, "collective-permute": 1.0}.get(collective.kind, share)
+    return collective.bytes * times / _bandwidth(group, chip)
+
+
+def _bandwidth(group: Sequence, chip: Chip) -> float:
+    """Bytes/s, one way, into the worst placed device of a group."""
+    spans = [len({d.coords[axis] for d in group}) for axis in range(len(group[0].coords))]
+    links = sum(2 if span % chip.wraps == 0 else 1 for span in spans if span > 1)
+    return max(links, 1) * chip.link
+
+
+def extrapolate(few: Prediction, more: Prediction, depths: tuple[int, int], depth: int) -> Prediction:
+    """Of `depth` blocks, from programs of two smaller depths without loops: all figures grow by the same each block."""
+    weight = (depth - depths[0]) / (depths[1] - depths[0])
+
+    def line(a: float, b: float) -> float:
+        return a + (b - a) * weight
+
+    first = {(c.kind, c.group, c.overlapped): c for c in few.collectives}
+    second = {(c.kind, c.group, c.overlapped): c for c in more.collectives}
+    zero = Traffic("", 0, False, 0, 0, 0)
+    rows = []
+    for key in sorted(first | second):
+        a, b = first.get(key, zero), second.get(key, zero)
+        values = (max(line(getattr(a, f), getattr(b, f)), 0) for f in ("count", "bytes", "seconds"))
+        rows.append(Traffic(*key, *values))
+    names = ("peak", "arguments", "temporaries", "compute", "kernels", "flops", "traffic_bytes")
+    figures = {name: line(getattr(few, name), getattr(more, name)) for name in names}
+    return Prediction(**figures, loops=few.loops or more.loops, collectives=tuple(rows))
+
+
+def share_of_peak(model_flops: float, prediction: Prediction, chip: Chip, devices: int) -> float:
+    """Model flops over what the devices could do in the predicted time."""
+    return model_flops / (prediction.seconds * chip.peak * devices) if prediction.seconds else math.nan

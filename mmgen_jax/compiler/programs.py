@@ -1,0 +1,79 @@
+"""What a config trains, samples or encodes, lowered for a mesh of devices that need not exist."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mmgen_jax.data.latents import encoding
+from mmgen_jax.models.layout import Layout
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.sampling import sampler
+from mmgen_jax.training import setup as recipe
+from mmgen_jax.training import standins
+from mmgen_jax.training.state import init_state, make_optimizer
+
+
+def _placed(tree, where):
+    """ShapeDtypeStructs of arrays or shapes, with one sharding or a tree of them."""
+    if isinstance(where, jax.sharding.Sharding):
+        one = where
+        where = jax.tree.map(lambda _: one, tree)
+    return jax.tree.map(lambda x, w: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=w), tree, where)
+
+
+def train(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
+    """One training step."""
+    a = standins.architecture(config)
+    sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
+    tx = make_optimizer(config.optim, config.train.steps)
+    step = recipe.make_step(config, a, tx, mesh)
+    state = jax.eval_shape(functools.partial(init_state, a, tx), jax.random.key(0))
+    inputs = standins.inputs(config, a.autoencoder)
+    batch = standins.batch_shapes(config, a)
+    return step.lower(
+        _placed(state, sharding.state_shardings(mesh, state)),
+        _placed(inputs, sharding.replicated(mesh)),
+        _placed(batch, sharding.batched(mesh)),
+    )
+
+
+def sample(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
+    """Latents of one batch of `sample.batch`, of all modalities, as the sample section says."""
+    a, chosen = standins.architecture(config), config.sample
+    sharding.check_batch(chosen.batch, mesh, "sample.batch")
+    layout = Layout(a, mesh)
+    params = jax.eval_shape(lambda key: layout.in_types(a.init(key)), jax.random.key(0))
+    rows = jax.ShapeDtypeStruct((chosen.batch,), np.int32, sharding=sharding.batched(mesh))
+    placed = _placed(params, sharding.state_shardings(mesh, params))
+    return sampler.jit_draw(layout).lower(
+        placed,
+        rows,
+        rows,
+        {},
+        chosen.guidance,
+        chosen.given_time,
+        jax.eval_shape(jax.random.key, chosen.seed),
+        **sampler.choices(chosen),
+    )
+
+
+def encode(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
+    """Moments and features of one batch of `encode.batch` tiles."""
+    config = config.copy_and_resolve_references()
+    config.data.latents = ""
+    config.train.batch = config.encode.batch
+    config.features.source = "online" if config.encode.features else "none"
+    sharding.check_batch(config.encode.batch, mesh, "encode.batch")
+    a = standins.architecture(config)
+    inputs = standins.inputs(config, a.autoencoder)
+    pixels = {m: s for m, s in standins.batch_shapes(config, a).items() if m in a.modalities}
+    networks = _placed((inputs.autoencoder, inputs.dino), sharding.replicated(mesh))
+    return encoding.compute.lower(*networks, _placed(pixels, sharding.batched(mesh)), config.encode.dtype)
+
+
+LOWER = {"train": train, "sample": sample, "encode": encode}

@@ -1,0 +1,233 @@
+"""The schema of stored latents: what training reads instead of tiles, so that frozen networks run once.
+
+A folder holds `latents.json` and ArrayRecord shards `SPLIT-00000-of-000NN.array_record` of records as in
+`latent_layout.py`. A decoded one has the keys of a tile: each modality (moments instead of pixels), class_id, present
+and key, and features and rgb_pixels where they are stored.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import itertools
+import json
+from dataclasses import dataclass
+
+import grain.python as grain
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from etils import epath
+from ml_collections import ConfigDict
+
+from mmgen_jax.data.damage import DamagedRecord
+from mmgen_jax.data.latents.record import FEATURES, PIXELS, Layout
+from mmgen_jax.system.errors import UsageError
+
+FILE = "latents.json"
+UNFINISHED = "unfinished.json"  # in its place until all shards are there
+AUTOENCODER_FILE = "autoencoder.safetensors"  # arrays of an autoencoder that was fitted and is stored nowhere else
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file: its records, its size in bytes and the CRC-32 of all of it (0 and 0 before it is written)."""
+
+    split: str
+    index: int
+    of: int
+    count: int
+    size: int = 0
+    crc32: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.index:05d}-of-{self.of:05d}.array_record"
+
+
+@dataclass(frozen=True)
+class Info:
+    """What `latents.json` says.
+
+    Attributes:
+      layout: of the records.
+      image_size: height and width of the images that the latents belong to.
+      class_names: rows of class_id.
+      metadata: of the tiles: palette, regions, ...
+      autoencoder: spec of the autoencoder, as far as it is known.
+      settings: everything else that the latents depend on, by name: encoding goes on only with the same.
+      shards: of each split.
+    """
+
+    layout: Layout
+    image_size: int
+    class_names: tuple[str, ...]
+    metadata: dict
+    autoencoder: dict
+    settings: dict
+    shards: dict[str, tuple[Shard, ...]]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(m for m, _ in self.layout.modalities)
+
+    def to_json(self) -> bytes:
+        stored = {"format": FORMAT, "sample_bytes": self.layout.sample_bytes} | dataclasses.asdict(self)
+        return (json.dumps(stored, indent=1) + "\n").encode()
+
+
+def parse_info(path: epath.PathLike) -> Info:
+    """Inverse of `Info.to_json`; raises UsageError if the file is damaged or of another version."""
+    path = epath.Path(path)
+    try:
+        stored = json.loads(path.read_text())
+        version = stored.pop("format")
+        if version != FORMAT:
+            raise UsageError(f"{path} has format {version!r}; this version reads {FORMAT}")
+        del stored["sample_bytes"]
+        layout, shards = stored.pop("layout"), stored.pop("shards")
+        layout["modalities"] = tuple((name, channels) for name, channels in layout["modalities"])
+        layout["features"] = layout["features"] and tuple(layout["features"])
+        stored["class_names"] = tuple(stored["class_names"])
+        shards = {split: tuple(Shard(**shard) for shard in found) for split, found in shards.items()}
+        return Info(layout=Layout(**layout), shards=shards, **stored)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path} is damaged ({error!r})") from error
+
+
+def read_info(directory: epath.PathLike) -> Info:
+    """What a folder of latents says about itself; raises UsageError if it holds none or they are not finished."""
+    folder = epath.Path(directory)
+    if (folder / FILE).exists():
+        return parse_info(folder / FILE)
+    if (folder / UNFINISHED).exists():
+        raise UsageError(f"latents in {str(folder)!r} are not finished; the command that was stopped continues them")
+    raise UsageError(f"{str(folder)!r} holds no latents ({FILE} is missing); python -m mmgen_jax.encode makes them")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Records of a split at random access; `[i]` is a decoded record. Picklable, opens files when they are needed."""
+
+    layout: Layout
+    files: tuple  # with filename, skip, take: the parts of shards that make up the split
+    records: ArrayRecordDataSource
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return list(itertools.accumulate(file.take for file in self.files))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> dict:
+        """Raises DamagedRecord, naming the shard and the record in it."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        try:
+            return self.layout.decode(self.records[index])
+        except (ValueError, RuntimeError, IndexError) as error:  # what ArrayRecord raises depends on the damage
+            number = bisect.bisect_right(self._ends, index)
+            file = self.files[number]
+            position = index - self._ends[number] + file.take + file.skip
+            raise DamagedRecord(
+                f"record {position} of {file.filename} is damaged: {error}; the command that wrote it makes it again"
+            ) from error
+
+
+def read(directory: epath.PathLike, split: str) -> Source:
+    """Random-access source of the latents of a split.
+
+    Args:
+      directory: folder that `mmgen_jax.encode` or `mmgen_jax.data.latents.hdf5` wrote.
+      split: its name, or a part of it such as ``train[:10%]``.
+
+    Raises:
+      UsageError: no latents, unfinished ones, an unknown or empty split, a shard that is missing or has another size.
+    """
+    folder, info = epath.Path(directory), read_info(directory)
+    allowed = ", ".join(info.shards)
+    if split.partition("[")[0] not in info.shards:
+        raise UsageError(f"split {split!r} is not in {str(folder)!r}; allowed: {allowed}")
+    try:
+        files = _splits(folder, info)[split].file_instructions
+    except ValueError as error:
+        raise UsageError(f"split {split!r} cannot be read; allowed: {allowed}, or a part: train[:10%]") from error
+    if not files:
+        raise UsageError(f"split {split!r} of {str(folder)!r} is empty; it must hold at least one sample")
+    sizes = {shard.name: shard.size for shards in info.shards.values() for shard in shards}
+    for path in (epath.Path(file.filename) for file in files):
+        found = path.stat().length if path.exists() else None
+        if found != sizes[path.name]:
+            what = "is missing" if found is None else f"has {found} bytes instead of {sizes[path.name]}"
+            raise UsageError(f"shard {path} {what}; the command that wrote it makes it again")
+    return Source(info.layout, tuple(files), ArrayRecordDataSource(files))
+
+
+def _splits(folder: epath.Path, info: Info) -> tfds.core.SplitDict:
+    """TFDS's slicing of splits; its files are named like ours."""
+    template = "{SPLIT}-{SHARD_X_OF_Y}.array_record"
+    return tfds.core.SplitDict(
+        [
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[shard.count for shard in shards],
+                num_bytes=sum(shard.size for shard in shards),
+                filename_template=tfds.core.ShardedFileTemplate(
+                    folder, template, dataset_name="latents", filetype_suffix="array_record", split=split
+                ),
+            )
+            for split, shards in info.shards.items()
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Select(grain.MapTransform):
+    """Keeps what training wants of a record: moments of the modalities, class, presence and the extra fields."""
+
+    layout: Layout
+    modalities: tuple[str, ...]
+    extra: tuple[str, ...] = ()
+
+    @classmethod
+    def checked(cls, info: Info, config: ConfigDict) -> Select:
+        """What a validated config wants; raises UsageError naming the first setting that the latents do not fit."""
+        known, layout = info.autoencoder, info.layout
+        facts = {
+            "data.image_size": (config.data.image_size, info.image_size),
+            "autoencoder.name": (config.autoencoder.name, known.get("name", config.autoencoder.name)),
+            "autoencoder.factor": (config.autoencoder.factor, info.image_size // layout.size),
+        }
+        for key, (wanted, found) in facts.items():
+            if wanted != found:
+                raise UsageError(f"config key {key} is {wanted!r}; the latents have {found!r}")
+        missing = [m for m in config.data.modalities if m not in info.modalities]
+        if missing:
+            raise UsageError(
+                f"config key data.modalities has {', '.join(missing)}; the latents have {', '.join(info.modalities)}"
+            )
+        source, width = config.features.source, config.model.feature_width
+        tokens = (layout.size // config.model.patch) ** 2
+        if source == "stored" and layout.features != (tokens, width):
+            found = "no features" if layout.features is None else "{} features of width {}".format(*layout.features)
+            raise UsageError(
+                f'config key features.source is "stored" and model.feature_width {width}, for {tokens} tokens; '
+                f"the latents have {found}"
+            )
+        if source == "online" and not layout.pixels:
+            raise UsageError(
+                'config key features.source is "online"; the latents have no rgb pixels: encode.rgb was False'
+            )
+        extra = {"stored": (FEATURES,), "online": (PIXELS,)}.get(source, ())
+        return cls(layout, tuple(config.data.modalities), extra)
+
+    def map(self, sample: dict) -> dict[str, np.ndarray]:
+        names = [m for m, _ in self.layout.modalities]
+        columns = [names.index(m) for m in self.modalities]
+        kept = {name: sample[name] for name in (*self.modalities, *self.extra, "class_id")}
+        return kept | {"present": sample["present"][columns]}

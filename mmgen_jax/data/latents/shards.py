@@ -1,0 +1,188 @@
+"""Writing latents shard by shard, each whole or not there, so that a stopped command goes on where it was.
+
+Beside a finished shard lies a JSON file with its size and checksum. `unfinished.json` says what the folder is going to
+hold, until the worker that writes the last shard puts `latents.json` in its place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
+
+from mmgen_jax.data.latents import folder as latents
+from mmgen_jax.data.latents.folder import Info, Shard
+from mmgen_jax.system import files
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry.writer import duration, say
+
+# One record in a group: random access. Compression would save 8% and cost three quarters of the reading speed.
+_OPTIONS = "group_size:1,uncompressed"
+_CHUNK = 2**24
+_REPORT_SECONDS = 10.0
+
+
+def plan(split: str, samples: int, per_shard: int) -> tuple[Shard, ...]:
+    """The shards of a split, the last one possibly smaller; raises UsageError for an empty split."""
+    if not samples:
+        raise UsageError(f"split {split!r} is empty; it must hold at least one sample")
+    starts = range(0, samples, per_shard)
+    return tuple(Shard(split, i, len(starts), min(per_shard, samples - start)) for i, start in enumerate(starts))
+
+
+def describe(info: Info) -> str:
+    """What will be written, in bytes."""
+    parts = info.layout.sample_bytes
+    shards = [shard for found in info.shards.values() for shard in found]
+    count, each = sum(shard.count for shard in shards), sum(parts.values())
+    fields = ", ".join(f"{name} {size:,}" for name, size in parts.items())
+    return (
+        f"{each:,} bytes a sample ({fields}); {count:,} samples of {', '.join(info.shards)} "
+        f"in {len(shards)} shard(s): {_bytes(count * each)}"
+    )
+
+
+def _bytes(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def begin(directory: epath.PathLike, info: Info) -> None:
+    """Makes the folder, or checks that it was begun with the same settings; raises UsageError naming the difference."""
+    folder = epath.Path(directory)
+    files.check_place(folder, "--out", folder=True)
+    begun = [folder / name for name in (latents.FILE, latents.UNFINISHED) if (folder / name).exists()]
+    if begun:
+        conflict = _difference(latents.parse_info(begun[0]), info)
+        if conflict:
+            raise UsageError(f"{str(folder)!r} was begun with {conflict}; give another --out, or the same settings")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{str(folder)!r} holds other files than latents; give another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write(folder / latents.UNFINISHED, info.to_json())
+
+
+def _difference(begun: Info, wanted: Info) -> str | None:
+    """First setting that differs, as "name A instead of B"."""
+    a, b = (_facts(info) for info in (begun, wanted))
+    for name in a | b:
+        if a.get(name) != b.get(name):
+            return f"{name} {_short(a.get(name))} instead of {_short(b.get(name))}"
+    return None
+
+
+def _facts(info: Info) -> dict:
+    stored = json.loads(info.to_json())
+    shards = {f"samples of {s}": sum(x["count"] for x in found) for s, found in stored.pop("shards").items()}
+    layout, settings, autoencoder = (stored.pop(name) for name in ("layout", "settings", "autoencoder"))
+    return settings | shards | layout | {f"autoencoder.{k}": v for k, v in autoencoder.items()} | stored
+
+
+def _short(value: object) -> str:
+    text = "nothing" if value is None else json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def remaining(directory: epath.PathLike, info: Info, worker: int = 0, workers: int = 1) -> list[Shard]:
+    """The shards that this worker still has to write; finished ones are read and compared with their checksums."""
+    if not 0 <= worker < workers:
+        raise UsageError(f"--worker is {worker} of --workers {workers}; allowed: 0 to {workers - 1}")
+    mine = [shard for shards in info.shards.values() for shard in shards][worker::workers]
+    return [shard for shard in mine if not _is_whole(epath.Path(directory), shard)]
+
+
+def _sidecar(folder: epath.Path, shard: Shard) -> epath.Path:
+    return folder / (shard.name + ".json")
+
+
+def _written(folder: epath.Path, shard: Shard) -> Shard | None:
+    """The shard with its size and checksum, or None if it is not finished."""
+    sidecar, path = _sidecar(folder, shard), folder / shard.name
+    if not (sidecar.exists() and path.exists()):
+        return None
+    try:
+        found = dataclasses.replace(shard, **json.loads(sidecar.read_text()))
+    except (ValueError, TypeError):  # damaged: as good as not there
+        return None
+    return found if path.stat().length == found.size else None
+
+
+def _is_whole(folder: epath.Path, shard: Shard) -> bool:
+    found = _written(folder, shard)
+    return found is not None and _crc32(folder / shard.name) == found.crc32
+
+
+def _crc32(path: epath.Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            crc = zlib.crc32(chunk, crc)
+    return crc
+
+
+def write(directory: epath.PathLike, shard: Shard, records: Iterable[bytes]) -> None:
+    """Writes one shard under another name and renames it; raises UsageError if it cannot be written."""
+    folder = epath.Path(directory)
+    part = folder / f".{shard.name}.part"  # of one worker only: no process number, so that leftovers are overwritten
+    try:
+        writer = _guarded(part, ArrayRecordWriter, str(part), _OPTIONS)
+        count = 0
+        for record in records:
+            _guarded(part, writer.write, record)
+            count += 1
+        _guarded(part, writer.close)
+        if count != shard.count:
+            raise RuntimeError(f"{shard.name} got {count} records instead of {shard.count}")
+        sums = {"size": part.stat().length, "crc32": _crc32(part)}
+        _sidecar(folder, shard).unlink(missing_ok=True)
+        part.replace(folder / shard.name)
+        files.write(_sidecar(folder, shard), json.dumps(sums).encode())
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _guarded(path: epath.Path, function: Callable, *arguments: object) -> object:
+    """ArrayRecord raises RuntimeError where the disk is full or the folder not writable."""
+    try:
+        return function(*arguments)
+    except RuntimeError as error:
+        raise UsageError(f"{path} cannot be written: {error}") from error
+
+
+def finish(directory: epath.PathLike, info: Info) -> int:
+    """Writes `latents.json` once all shards of all workers are there; returns how many are not."""
+    folder = epath.Path(directory)
+    found = {split: [_written(folder, shard) for shard in shards] for split, shards in info.shards.items()}
+    missing = sum(shard is None for shards in found.values() for shard in shards)
+    if not missing:
+        done = dataclasses.replace(info, shards={split: tuple(shards) for split, shards in found.items()})
+        files.write(folder / latents.FILE, done.to_json())
+        (folder / latents.UNFINISHED).unlink(missing_ok=True)
+    return missing
+
+
+class Progress:
+    """Passes records on and tells now and then how many, how fast and how long it will take."""
+
+    def __init__(self, total: int):
+        self._done, self._total = 0, total
+        self._began = self._told = time.monotonic()
+
+    def watch(self, records: Iterable[bytes]) -> Iterator[bytes]:
+        for record in records:
+            yield record
+            self._done += 1
+            now = time.monotonic()
+            if now - self._told > _REPORT_SECONDS or self._done == self._total:
+                self._told, rate = now, self._done / max(now - self._began, 1e-9)
+                left = duration((self._total - self._done) / rate)
+                say(f"{self._done}/{self._total} samples  {rate:.1f} samples/s  left {left}")

@@ -1,0 +1,35 @@
+"""Renders the data set of shapes.
+
+python -m mmgen_jax.data.shapes --data_dir=data/shapes32 --size=32 --train=120000 --test=4000
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from mmgen_jax.data import building
+from mmgen_jax.data.shapes.builder import Recipe, build
+from mmgen_jax.system import errors
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("data_dir", None, "Folder that the data set is written under.")
+    flags.DEFINE_integer("size", Recipe.size, "Height and width of the tiles in pixels.")
+    flags.DEFINE_integer("train", Recipe.train, "Scenes of the train split.")
+    flags.DEFINE_integer("test", Recipe.test, "Scenes of the test split.")
+    flags.DEFINE_integer("seed", Recipe.seed, "Another seed gives other scenes.")
+    flags.DEFINE_integer("workers", 1, "Processes that render.")
+    flags.mark_flag_as_required("data_dir")
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    building.check_workers(values.workers)
+    recipe = Recipe(values.size, values.train, values.test, values.seed)
+    with building.command(values.data_dir):
+        build(values.data_dir, recipe, values.workers)
+
+
+if __name__ == "__main__":
+    _define_flags()
+    errors.run(main)

@@ -1,0 +1,146 @@
+"""The data set of rendered scenes with exact depth, normals and masks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core import registered
+
+from mmgen_jax.data import building, tiles
+from mmgen_jax.data.shapes.primitives import KINDS
+from mmgen_jax.data.shapes.render import DEPTH_RANGE, depth_to_relative, relative_to_depth, render
+from mmgen_jax.data.shapes.scenes import FOCAL, FOV_DEGREES
+from mmgen_jax.data.tiles import read_metadata
+from mmgen_jax.modalities.registry import PALETTE, REGIONS, to_pixels
+from mmgen_jax.system.errors import UsageError
+
+__all__ = [
+    "DEPTH_RANGE",
+    "FOCAL",
+    "FOV_DEGREES",
+    "KINDS",
+    "Recipe",
+    "Shapes",
+    "build",
+    "depth_to_relative",
+    "read_metadata",
+    "relative_to_depth",
+    "render",
+    "scene_pixels",
+]
+
+_CHUNK = 256  # scenes per call of the renderer
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What determines the data set: tile size in pixels, scenes per split, seed.
+
+    Raises:
+      UsageError: a value out of range.
+    """
+
+    size: int = 32
+    train: int = 20_000
+    test: int = 2_000
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, low, high in (("size", 8, 2048), ("train", 1, 10**8), ("test", 1, 10**8), ("seed", 0, 2**31 - 1)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"{name} is {value}; allowed: {low} to {high}")
+
+
+def scene_pixels(seed: int, split: str, indices: np.ndarray, size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Renders scenes as stored pixels: ({modality: [N, H, W, C]}, class_id int32 [N])."""
+    scene = render(seed, split, indices, size)
+    pixels = {
+        "rgb": scene["rgb"],
+        "depth": to_pixels(2 * depth_to_relative(scene["depth"].astype(np.float64)) - 1, np.uint16)[..., None],
+        "normal": to_pixels(scene["normal"], np.uint8),
+        "mask": PALETTE[scene["mask"]],
+    }
+    return pixels, scene["class_id"]
+
+
+def _encode(job: tuple[Recipe, str, int, int]) -> list[tuple[str, dict]]:
+    """(key, example) of scenes first <= i < last."""
+    recipe, split, first, last = job
+    pixels, class_id = scene_pixels(recipe.seed, split, np.arange(first, last), recipe.size)
+    keys = [f"{split}-{i:08d}" for i in range(first, last)]
+    return [
+        (key, tiles.encode_tile({name: p[i] for name, p in pixels.items()}, class_id[i], key))
+        for i, key in enumerate(keys)
+    ]
+
+
+# Not in TFDS's process-wide registry: the module may then run as a script and be imported as well.
+with registered.skip_registration():
+
+    class Shapes(tfds.core.GeneratorBasedBuilder):
+        """Scenes of one main object of eight kinds, with up to two small distractors, before a wall."""
+
+        VERSION = tfds.core.Version("1.0.0")
+        name = "shapes"
+        code_path = epath.Path(__file__)  # TFDS would need importlib_resources to find out
+
+        def __init__(self, *, recipe: Recipe = Recipe(), workers: int = 1, **kwargs):
+            self.recipe, self.workers = recipe, workers
+            super().__init__(file_format="array_record", **kwargs)
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            metadata = dataclasses.asdict(self.recipe) | {
+                "palette": PALETTE.tolist(),
+                "regions": list(REGIONS),
+                "depth": "inverse z-depth, (1/z - 1/far) / (1/near - 1/far)",
+                "depth_range": list(DEPTH_RANGE),
+                "fov_degrees": FOV_DEGREES,
+                "focal": float(FOCAL),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=self.__doc__,
+                features=tiles.tile_features(self.recipe.size, KINDS),
+                metadata=tfds.core.MetadataDict(metadata),
+                disable_shuffling=True,  # record i is scene i, so that parts of a split are balanced
+            )
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(split) for split in ("train", "test")}
+
+        def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+            total = getattr(self.recipe, split)
+            jobs = [(self.recipe, split, i, min(i + _CHUNK, total)) for i in range(0, total, _CHUNK)]
+            progress = building.Progress(split, "scenes", total)
+            with building.Mapper(self.workers) as run:
+                for examples in run(_encode, jobs):
+                    progress(len(examples))
+                    yield from examples
+
+
+def build(data_dir: str, recipe: Recipe, workers: int = 1) -> str:
+    """Renders the data set under `data_dir` unless it is there already; returns its folder.
+
+    Raises:
+      UsageError: a data set with another recipe is there.
+    """
+    builder = Shapes(recipe=recipe, workers=workers, data_dir=data_dir)
+    path = str(builder.data_path)
+    if builder.data_path.exists():
+        there = read_metadata(path)
+        for name, value in dataclasses.asdict(recipe).items():
+            if there.get(name) != value:
+                raise UsageError(
+                    f"{name} is {value}, but the data set in {path} has {there.get(name)}; "
+                    "give the same value, another --data_dir, or remove it first"
+                )
+        print(f"already complete: {path}")
+        return path
+    building.prepare(builder)
+    print(f"written: {path}")
+    return path

@@ -1,0 +1,135 @@
+"""Groups of files -> a TFDS data set of tiles, with a report of what was left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import tensorflow_datasets as tfds
+from absl import flags
+from etils import epath
+
+from mmgen_jax.data import building, tiles
+from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.system import files
+from mmgen_jax.system.errors import UsageError
+
+_CHUNK = 16  # groups per job
+SKIPPED_FILE = "skipped.jsonl"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a data set is made of.
+
+    Attributes:
+      splits: name -> groups.
+      class_names: rows of class_id; may be empty.
+      modalities: that were asked for; others are absent everywhere.
+      reading: how files become pixels.
+      strict: stop at the first file that is missing or unsuitable, instead of leaving it out and reporting it.
+      source: what the metadata say of where the files come from.
+    """
+
+    splits: Mapping[str, Sequence[Group]]
+    class_names: tuple[str, ...]
+    modalities: tuple[str, ...]
+    reading: Reading
+    strict: bool
+    source: Mapping[str, object]
+
+
+# None are in TFDS's process-wide registry: modules may then run as scripts and be imported as well.
+class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Images with their labels, cropped to squares."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    code_path = epath.Path(__file__)  # TFDS would need importlib_resources to find out
+
+    def __init__(self, *, plan: Plan, workers: int = 1, **kwargs):
+        self.plan, self.workers = plan, workers
+        self.skipped: list[dict[str, str]] = []
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        plan = self.plan
+        metadata = dict(plan.source) | {
+            "size": plan.reading.size,
+            "modalities": list(plan.modalities),
+            "depth": "relative within each image, larger = nearer",
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=tiles.tile_features(plan.reading.size, plan.class_names),
+            metadata=tfds.core.MetadataDict(metadata),
+            disable_shuffling=True,  # groups come in an even order already
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in self.plan.splits}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+        groups = sorted(self.plan.splits[split], key=lambda group: group.order)
+        jobs = [(self.plan.reading, groups[i : i + _CHUNK]) for i in range(0, len(groups), _CHUNK)]
+        progress, written = building.Progress(split, "tiles", len(groups)), 0
+        with building.Mapper(self.workers) as run:
+            for results in run(trees.encode, jobs):
+                progress(len(results))
+                for key, example in results:
+                    if isinstance(example, dict):
+                        written += 1
+                        yield key, example
+                    elif self.plan.strict:
+                        raise UsageError(example)
+                    else:
+                        self.skipped.append({"split": split, "key": key, "reason": example})
+        if not written:
+            raise UsageError(f"split {split!r} has no tile left; the first reason: {self.skipped[-1]['reason']}")
+
+
+def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
+    """Writes the data set under `out`, tells what is absent and what was skipped, and returns its folder.
+
+    Raises UsageError if one is there already, if nothing is left of a split or, with `plan.strict`, for the first file
+    that is missing or unsuitable.
+    """
+    groups = [group for split in plan.splits.values() for group in split]
+    lacking = trees.absent(groups, plan.modalities)
+    for m, keys in lacking.items():
+        if plan.strict:
+            raise UsageError(f"{m} of {keys[0]!r} is missing, one of {len(keys)}; without --strict it would be absent")
+        print(f"{m} is absent from {len(keys)} of {len(groups)} tiles, the first {keys[0]!r}")
+    builder = kind(plan=plan, workers=workers, data_dir=out)
+    if builder.data_path.exists():
+        raise UsageError(f"{builder.data_path} exists already; remove it first or give another --out")
+    building.prepare(builder)
+    path = str(builder.data_path)
+    if builder.skipped:
+        lines = "".join(json.dumps(entry) + "\n" for entry in builder.skipped)
+        files.write(builder.data_path / SKIPPED_FILE, lines.encode())
+        print(f"skipped {len(builder.skipped)} of {len(groups)}, listed in {path}/{SKIPPED_FILE}; the first:")
+        print(f"  {builder.skipped[0]['reason']}")
+    counts = ", ".join(f"{builder.info.splits[name].num_examples} {name}" for name in plan.splits)
+    print(f"written: {path} ({counts})")
+    return path
+
+
+def define_flags() -> None:
+    """The flags that all commands over trees share."""
+    flags.DEFINE_string("out", None, "Folder that the data set is written under.", required=True)
+    flags.DEFINE_integer("size", 256, "Height and width of the tiles in pixels.")
+    flags.DEFINE_string("depth_is", trees.NEAR, "What the largest numbers of depth files are: near or far.")
+    flags.DEFINE_bool("strict", False, "Stop at the first file that is missing or unsuitable.")
+    flags.DEFINE_integer("workers", 1, "Processes that read.")
+
+
+def run(kind: type[TreeTiles], make_plan) -> None:
+    """The work of such a command; `make_plan` takes the `Reading` that the flags describe."""
+    values = flags.FLAGS
+    building.check_workers(values.workers)
+    reading = Reading(values.size, values.depth_is)
+    with building.command(values.out):
+        write(kind, values.out, make_plan(reading), values.workers)

@@ -1,0 +1,105 @@
+"""Any aligned folders of images and labels -> tiles.
+
+python -m mmgen_jax.data.trees.folders --rgb=photos --depth=labels/depth --out=data/mine
+
+Files that have the same path below their folders, whatever their suffixes, belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from absl import flags
+
+from mmgen_jax.data.trees import builder as tree_tiles
+from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.data.trees.builder import Plan, TreeTiles
+from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system import errors
+from mmgen_jax.system.errors import UsageError
+
+
+class FolderTiles(TreeTiles, skip_registration=True):
+    """Images of aligned folders, cropped to squares."""
+
+    name = "folder_tiles"
+
+
+def none(key: str) -> str | None:
+    return None
+
+
+def folders(key: str) -> str | None:
+    """The first level of folders."""
+    if "/" not in key:
+        raise UsageError(f"{key!r} is in no folder, which --classes=folders takes for its class")
+    return key.split("/")[0]
+
+
+CLASSES = {"none": none, "folders": folders}
+
+
+def split_of(group: Group, test_fraction: float) -> str:
+    """ "test" for a fixed share of keys: more files never move one to the other split."""
+    return "test" if int.from_bytes(group.order[-8:], "big") < test_fraction * 2**64 else "train"
+
+
+def make_plan(
+    directories: Mapping[str, str], classes: str, test_fraction: float, strict: bool, reading: Reading
+) -> Plan:
+    """The plan of folders by modality; the first of them says which tiles there are.
+
+    Raises UsageError for a folder without images, a split without tiles and, with `strict`, for files in other
+    folders that belong to no tile.
+    """
+    if not directories:
+        raise UsageError(f"no folder is given; allowed: --{', --'.join(NAMES)}")
+    if not 0 <= test_fraction < 1:
+        raise UsageError(f"test_fraction is {test_fraction}; allowed: at least 0 and below 1")
+    class_of = CLASSES[errors.choice("classes", classes, CLASSES)]
+    found = {m: trees.find(directory) for m, directory in directories.items()}
+    first, *others = found
+    for m in others:
+        stray = sorted(found[m].keys() - found[first].keys())
+        if stray:
+            text = f"{found[m][stray[0]]} has no {first} {stray[0]!r} in {directories[first]}, one of {len(stray)}"
+            if strict:
+                raise UsageError(text)
+            print(f"left out: {text}")
+    keys = found[first]
+    names = tuple(sorted({name for key in keys if (name := class_of(key)) is not None}))
+    rows = {name: i for i, name in enumerate(names)} | {None: -1}
+    groups = [Group(key, {m: found[m][key] for m in found if key in found[m]}, rows[class_of(key)]) for key in keys]
+    splits: dict[str, list[Group]] = {"train": []} | ({"test": []} if test_fraction else {})
+    for group in groups:
+        splits[split_of(group, test_fraction)].append(group)
+    for name, members in splits.items():
+        if not members:
+            raise UsageError(
+                f"split {name!r} gets none of {len(groups)} tiles with test_fraction = {test_fraction}; change it"
+            )
+    source = {"folders": dict(directories), "test_fraction": test_fraction, "depth_is": reading.depth_is}
+    return Plan(splits, names, tuple(found), reading, strict, source)
+
+
+def _define_flags() -> None:
+    for m in NAMES:
+        flags.DEFINE_string(m, None, f"Folder of {m} images.")
+    flags.DEFINE_string("classes", "none", "Where classes come from: none, or folders (the first level).")
+    flags.DEFINE_float("test_fraction", 0.01, "Share of the tiles that become the test split.")
+    tree_tiles.define_flags()
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    directories = {m: values[m].value for m in NAMES if values[m].value}
+    tree_tiles.run(
+        FolderTiles,
+        lambda reading: make_plan(directories, values.classes, values.test_fraction, values.strict, reading),
+    )
+
+
+if __name__ == "__main__":
+    _define_flags()
+    errors.run(main)

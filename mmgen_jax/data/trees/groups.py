@@ -1,0 +1,165 @@
+"""Trees of aligned image files -> tiles: which files belong together, and one tile of each group.
+
+Depth and normals are resampled as numbers, masks by nearest neighbour, all with the same centre crop. Depth keeps the
+scale of its image: it is not stretched again to the range of the crop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mmgen_jax.data import tiles
+from mmgen_jax.modalities import files as images
+from mmgen_jax.modalities.registry import MODALITIES, to_pixels
+from mmgen_jax.system.errors import UsageError, choice
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+NEAR, FAR = "near", "far"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files of one scene.
+
+    Attributes:
+      key: unique name in its split.
+      files: modality -> file; what is absent is left out.
+      class_id: row of the class names, -1 = no class.
+    """
+
+    key: str
+    files: Mapping[str, str]
+    class_id: int = -1
+
+    @property
+    def order(self) -> bytes:
+        """Where it stands in its split: spread evenly, so that any part of a split is a fair one."""
+        return hashlib.sha256(self.key.encode()).digest()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become pixels.
+
+    Attributes:
+      size: side of the tiles, in pixels.
+      depth_is: what the largest numbers of depth files are, "near" or "far".
+    """
+
+    size: int
+    depth_is: str = NEAR
+
+    def __post_init__(self):
+        if not 8 <= self.size <= 4096:
+            raise UsageError(f"size is {self.size}; allowed: 8 to 4096")
+        choice("depth_is", self.depth_is, (NEAR, FAR))
+
+    def tile(self, group: Group) -> dict[str, np.ndarray]:
+        """Stored pixels of a group. Raises UsageError for a file that cannot be read or has another size."""
+        arrays = {m: read(path, m) for m, path in group.files.items()}
+        first = next(iter(arrays))
+        height, width = arrays[first].shape[:2]
+        for m, array in arrays.items():
+            if array.shape[:2] != (height, width):
+                raise UsageError(
+                    f"{m} {group.files[m]} has {array.shape[1]}x{array.shape[0]} pixels; "
+                    f"{first} has {width}x{height}, and all must have the same"
+                )
+        if self.depth_is == FAR and "depth" in arrays:
+            arrays["depth"] = np.iinfo(arrays["depth"].dtype).max - arrays["depth"]
+        return {m: _square(array, m, self.size) for m, array in arrays.items()}
+
+
+def find(folder: str | Path) -> dict[str, str]:
+    """Key -> file of all images below a folder; keys are relative paths without suffix, sorted.
+
+    Raises UsageError if there are none, or two with the same key.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UsageError(f"folder {str(root)!r} {'is a file' if root.exists() else 'does not exist'}")
+    found: dict[str, str] = {}
+    for path in sorted(root.rglob("*"), key=str):
+        if path.suffix.lower() in SUFFIXES:
+            key = path.relative_to(root).with_suffix("").as_posix()
+            if key in found:
+                raise UsageError(f"{path} and {found[key]} have the same name; only one may stay")
+            found[key] = str(path)
+    if not found:
+        raise UsageError(f"folder {str(root)!r} has no images; allowed: {', '.join(SUFFIXES)}")
+    return found
+
+
+def read(path: str, modality: str) -> np.ndarray:
+    """A file as pixels of the modality, at its own size: rgb, normal, mask uint8 [H, W, 3], depth uint16 [H, W, 1].
+
+    rgb may be grey or CMYK and depth 8 or 16 bits, grey or grey in three channels; masks are RGB or indexed colours.
+    Raises UsageError naming the file if it cannot be read or cannot be that.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image = ImageOps.exif_transpose(image)
+            image.load()
+    except images.BROKEN as error:
+        raise UsageError(f"{modality} {path} cannot be read ({error})") from error
+    if image.mode in ("RGBA", "LA", "PA"):
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise UsageError(f"{modality} {path} is partly transparent; allowed: opaque images")
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+    if modality == "depth":
+        return _depth(image, path)
+    allowed = {"rgb": ("RGB", "L", "CMYK", "P"), "normal": ("RGB",), "mask": ("RGB", "P")}[modality]
+    if image.mode not in allowed:
+        raise UsageError(f"{modality} {path} has colour mode {image.mode}; allowed: {', '.join(allowed)}")
+    return np.array(image.convert("RGB"))
+
+
+def _depth(image: Image.Image, path: str) -> np.ndarray:
+    pixels = np.array(image.convert("RGB") if image.mode == "P" else image)
+    if pixels.ndim == 3:
+        if (pixels != pixels[..., :1]).any():
+            raise UsageError(f"depth {path} has colours; allowed: grey, of 8 or 16 bits")
+        pixels = pixels[..., 0]
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint16)[..., None] * 257
+    return pixels.astype(np.uint16)[..., None]
+
+
+def _square(pixels: np.ndarray, modality: str, size: int) -> np.ndarray:
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    if modality == "depth":
+        relative = images.center_crop(pixels.astype(np.float32) / 65535, size)
+        return to_pixels(np.clip(relative, 0, 1).astype(np.float64) * 2 - 1, np.uint16)
+    if modality == "normal":
+        vectors = images.center_crop(pixels.astype(np.float32) / 127.5 - 1, size)
+        return to_pixels(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6), np.uint8)
+    return images.center_crop(pixels, size, nearest=modality == "mask")
+
+
+def encode(job: tuple[Reading, Sequence[Group]]) -> list[tuple[str, dict | str]]:
+    """(key, example, or why there is none) of groups; for the processes of a builder."""
+    reading, groups = job
+    results: list[tuple[str, dict | str]] = []
+    for group in groups:
+        try:
+            pixels = reading.tile(group)
+            results.append((group.key, tiles.encode_tile(pixels, group.class_id, group.key)))
+        except UsageError as error:
+            results.append((group.key, str(error)))
+    return results
+
+
+def absent(groups: Sequence[Group], wanted: Sequence[str]) -> dict[str, list[str]]:
+    """Modality -> keys of the groups that lack it."""
+    return {m: keys for m in wanted if (keys := [g.key for g in groups if m not in g.files])}
+
+
+assert set(MODALITIES) == {"rgb", "depth", "normal", "mask"}  # `read` and `_square` know them

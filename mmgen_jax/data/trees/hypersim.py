@@ -1,0 +1,87 @@
+"""Hypersim as the official release processes it -> tiles without classes.
+
+python -m mmgen_jax.data.trees.hypersim --root=processed --train_split=train.txt --test_split=test.txt --out=data/mine
+
+The root holds `<scene>/cam_XX/rgb/frame.XXXX.png`, the same name in `mask`, and `frame.XXXX.vis.png` in `depth` and
+`normal`. Split files name one scene in each line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from mmgen_jax.data.trees import builder as tree_tiles
+from mmgen_jax.data.trees.builder import Plan, TreeTiles
+from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.system import errors
+from mmgen_jax.system.errors import UsageError
+
+# Endings of the files of one frame, of which the first that exists counts.
+ENDINGS = {"rgb": (".png",), "depth": (".vis.png", ".png"), "normal": (".vis.png", ".png"), "mask": (".png",)}
+
+
+class HypersimTiles(TreeTiles, skip_registration=True):
+    """Rendered rooms with depth, normals and masks, cropped to squares."""
+
+    name = "hypersim_tiles"
+
+
+def read_scenes(path: str) -> list[str]:
+    """Scenes of a split file."""
+    if not Path(path).is_file():
+        raise UsageError(f"split file {path!r} does not exist")
+    scenes = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
+    if not scenes:
+        raise UsageError(f"split file {path!r} names no scene")
+    return scenes
+
+
+def frames(root: Path, scene: str) -> list[Group]:
+    """All frames of all cameras of a scene."""
+    groups = []
+    for camera in sorted((root / scene).glob("cam_*"), key=str):
+        there = {m: {path.name for path in (camera / m).glob("*.png")} for m in ENDINGS}
+        for name in sorted(there["rgb"]):
+            stem = name.removesuffix(".png")
+            files = {}
+            for m, endings in ENDINGS.items():
+                ending = next((e for e in endings if stem + e in there[m]), None)
+                if ending:
+                    files[m] = str(camera / m / (stem + ending))
+            groups.append(Group(f"{scene}/{camera.name}/{stem}", files))
+    if not groups:
+        raise UsageError(f"scene {scene!r} has no frames in {root}: {scene}/cam_XX/rgb/*.png is missing")
+    return groups
+
+
+def make_plan(root: str, splits: dict[str, str], strict: bool, reading: Reading) -> Plan:
+    """The plan of the scenes that split files name; raises UsageError for a scene in two splits or without frames."""
+    scenes = {split: read_scenes(path) for split, path in splits.items()}
+    both = sorted(set(scenes["train"]) & set(scenes.get("test", ())))
+    if both:
+        raise UsageError(f"scene {both[0]!r} is in both split files, one of {len(both)}")
+    if not Path(root).is_dir():
+        raise UsageError(f"root {root!r} does not exist")
+    groups = {split: [g for s in found for g in frames(Path(root), s)] for split, found in scenes.items()}
+    source = {"root": str(root), "split_files": splits, "depth_is": reading.depth_is}
+    return Plan(groups, (), tuple(ENDINGS), reading, strict, source)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("root", None, "Folder of the processed scenes.", required=True)
+    flags.DEFINE_string("train_split", None, "File that names the scenes of the train split.", required=True)
+    flags.DEFINE_string("test_split", None, "File that names the scenes of the test split.")
+    tree_tiles.define_flags()
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    splits = {"train": values.train_split} | ({"test": values.test_split} if values.test_split else {})
+    tree_tiles.run(HypersimTiles, lambda reading: make_plan(values.root, splits, values.strict, reading))
+
+
+if __name__ == "__main__":
+    _define_flags()
+    errors.run(main)

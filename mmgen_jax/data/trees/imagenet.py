@@ -1,0 +1,98 @@
+"""ImageNet with pseudo-labels -> tiles: class folders, mirrored by trees of depth, normals and masks.
+
+python -m mmgen_jax.data.trees.imagenet --root=imagenet --out=data/imagenet256
+
+The root holds `rgb/train/<synset>/<image>.JPEG`, and likewise `depth`, `normal` and `mask` with .png; `val` beside
+`train` becomes the test split. Rows of the class table are the synsets in sorted order, as everywhere in the field.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from mmgen_jax.data.trees import builder as tree_tiles
+from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.data.trees.builder import Plan, TreeTiles
+from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system import errors
+from mmgen_jax.system.errors import UsageError
+
+SPLITS = {"train": "train", "val": "test"}  # of the folders, of the data set
+
+
+class ImagenetTiles(TreeTiles, skip_registration=True):
+    """ImageNet with depth, normals and masks of expert models, cropped to squares."""
+
+    name = "imagenet_tiles"
+
+
+def read_synsets(path: str | None) -> dict[str, str]:
+    """Synset -> name from lines such as "n01440764 tench, Tinca tinca"; empty without a file."""
+    if not path:
+        return {}
+    if not Path(path).is_file():
+        raise UsageError(f"synsets file {path!r} does not exist")
+    names: dict[str, str] = {}
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        synset, _, name = line.strip().partition(" ")
+        if synset:
+            if not name.strip():
+                raise UsageError(f"line {number} of {path} is {line!r}; allowed: a synset, a space and its names")
+            names[synset] = name.strip()
+    return names
+
+
+def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) -> Plan:
+    """The plan of an ImageNet tree; raises UsageError for one that is not like that."""
+    base = Path(root)
+    if not (base / "rgb" / "train").is_dir():
+        raise UsageError(f"{root!r} is no ImageNet tree; it needs rgb/train/<synset>/<image>")
+    modalities = tuple(m for m in NAMES if (base / m).is_dir())
+    folders = {m: {s: trees.find(base / m / s) for s in SPLITS if (base / m / s).is_dir()} for m in modalities}
+    classes = sorted({key.split("/")[0] for key in folders["rgb"]["train"]})
+    for split, found in folders["rgb"].items():
+        loose = [path for key, path in found.items() if key.count("/") != 1 or key.split("/")[0] not in classes]
+        if loose:
+            raise UsageError(f"{loose[0]} is in no class folder of rgb/train, one of {len(loose)} in rgb/{split}")
+    given = read_synsets(synsets)
+    unknown = [synset for synset in classes if given and synset not in given]
+    if unknown:
+        raise UsageError(f"class folder {unknown[0]} is not in {synsets}, one of {len(unknown)}")
+    splits = {
+        SPLITS[split]: [
+            Group(
+                key,
+                {m: folders[m][split][key] for m in modalities if key in folders[m].get(split, {})},
+                classes.index(key.split("/")[0]),
+            )
+            for key in found
+        ]
+        for split, found in folders["rgb"].items()
+    }
+    source = {"root": str(root), "synsets": classes, "depth_is": reading.depth_is}
+    return Plan(splits, _names(classes, given), modalities, reading, strict, source)
+
+
+def _names(classes: list[str], given: dict[str, str]) -> tuple[str, ...]:
+    """The first name of each synset; the synset itself where there is none, or where two share one ("crane")."""
+    first = [given.get(synset, synset).split(",")[0] for synset in classes]
+    return tuple(name if first.count(name) == 1 else f"{name} ({s})" for name, s in zip(first, classes, strict=True))
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("root", None, "Folder with rgb/, depth/, normal/ and mask/.", required=True)
+    flags.DEFINE_string("synsets", None, "File of lines 'n01440764 tench, Tinca tinca': names of the classes.")
+    tree_tiles.define_flags()
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    tree_tiles.run(ImagenetTiles, lambda reading: make_plan(values.root, values.synsets, values.strict, reading))
+
+
+if __name__ == "__main__":
+    _define_flags()
+    errors.run(main)

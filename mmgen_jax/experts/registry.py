@@ -1,0 +1,113 @@
+"""Experts by their description on the command line: "name", "name:path" or "name:path,option=number"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mmgen_jax.experts.protocol import Expert
+from mmgen_jax.system.errors import UsageError, choice
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How an expert is made.
+
+    Attributes:
+      make: (path, options) -> expert.
+      path: what its path must be, for messages; "" where it takes none.
+      options: name -> default.
+    """
+
+    make: Callable[[str, dict[str, float]], Expert]
+    path: str
+    options: dict[str, float] = field(default_factory=dict)
+
+
+# Each imports its libraries when it is chosen.
+def _depth_anything(path: str, options: dict[str, float]) -> Expert:
+    from mmgen_jax.experts.depth_anything import DepthAnything
+
+    return DepthAnything(path)
+
+
+def _marigold(path: str, options: dict[str, float]) -> Expert:
+    from mmgen_jax.experts.marigold import MarigoldNormals
+
+    return MarigoldNormals(path, int(options["steps"]))
+
+
+def _stable_normal(path: str, options: dict[str, float]) -> Expert:
+    from mmgen_jax.experts.stable_normal import StableNormal
+
+    return StableNormal(path)
+
+
+def _sam(path: str, options: dict[str, float]) -> Expert:
+    from mmgen_jax.experts.sam import Sam
+
+    return Sam(path, int(options["points"]), options["iou"], options["stability"], options["overlap"])
+
+
+def _precomputed(modality: str) -> Callable[[str, dict[str, float]], Expert]:
+    def make(path: str, options: dict[str, float]) -> Expert:
+        from mmgen_jax.experts.precomputed import Precomputed
+
+        return Precomputed(modality, path)
+
+    return make
+
+
+def _from_depth(path: str, options: dict[str, float]) -> Expert:
+    from mmgen_jax.experts.from_depth import Camera, FromDepth
+
+    return FromDepth(path, Camera(**options))
+
+
+_FILES = "a folder like that of the images"
+_MODEL = "a folder in its library's format, or a hub id"
+EXPERTS: dict[str, dict[str, Entry]] = {
+    "depth": {
+        "depth-anything": Entry(_depth_anything, "a folder, a file of weights, or a hub id"),
+        "precomputed": Entry(_precomputed("depth"), _FILES),
+    },
+    "normal": {
+        "stable-normal": Entry(_stable_normal, "a copy of its repository"),
+        "marigold": Entry(_marigold, _MODEL, {"steps": 4}),
+        "from-depth": Entry(_from_depth, "", {"fov": 60.0, "near": 1.0, "far": 10.0}),
+        "precomputed": Entry(_precomputed("normal"), _FILES),
+    },
+    "mask": {
+        "sam": Entry(_sam, _MODEL, {"points": 32, "iou": 0.88, "stability": 0.95, "overlap": 0.7}),
+        "precomputed": Entry(_precomputed("mask"), _FILES),
+    },
+}
+
+
+def make(modality: str, description: str, depth_folder: str) -> Expert:
+    """The expert of a description; `depth_folder` is where depth labels lie, for those that start from them.
+
+    Raises UsageError for an unknown name or option, a path that is missing or not wanted, or what the expert refuses.
+    """
+    name, _, rest = description.partition(":")
+    entry = EXPERTS[modality][choice(modality, name, EXPERTS[modality])]
+    parts = [part for part in rest.split(",") if part]
+    paths = [part for part in parts if "=" not in part]
+    if len(paths) != bool(entry.path):
+        wanted = f"{name}:PATH, {entry.path}" if entry.path else f"{name} without a path"
+        raise UsageError(f"{modality} is {description!r}; allowed: {wanted}")
+    options = dict(entry.options)
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if equals:
+            options[choice(f"option of {modality} {name}", key, entry.options)] = _number(
+                f"{modality} {name}", key, value
+            )
+    return entry.make(paths[0] if paths else depth_folder, options)
+
+
+def _number(owner: str, key: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise UsageError(f"option {key} of {owner} is {value!r}; allowed: a number") from error

@@ -1,0 +1,294 @@
+"""Stable Diffusion's autoencoder for every modality: one pretrained network, read from files in diffusers' format."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import nnx, traverse_util
+from jaxtyping import Array, Float
+
+from mmgen_jax.diffusion import keys
+from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
+from mmgen_jax.frozen.autoencoders.protocol import Arrays
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.tensor_files import hub
+from mmgen_jax.tensor_files import read as tensors
+
+Params = dict  # nested dict of arrays
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+OVERLAP = 0.25  # of neighbouring tiles
+ONLY = {  # what this network can be
+    "act_fn": {"silu"},
+    "down_block_types": {"DownEncoderBlock2D"},
+    "up_block_types": {"UpDecoderBlock2D"},
+    "latents_mean": {None},
+    "latents_std": {None},
+}
+# Names of the attention before diffusers 0.18, and now.
+OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD = re.compile(r"(?<=attentions\.0\.)(" + "|".join(OLD_NAMES) + r")(?=\.)")
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("params",),
+    meta_fields=("modalities", "config", "dtype", "chunk", "tile"),
+)
+@dataclass(frozen=True)
+class AutoencoderKL:
+    """Images of all modalities <-> latents, by the same weights; see `vae.Autoencoder`.
+
+    Images with one channel are repeated to the network's channels and averaged on the way back. Latents are
+    ``((mean + std * eps) - shift) * scale``.
+
+    Attributes:
+      modalities: that images and latents may have.
+      config: of the network.
+      params: its float32 weights; None where a converted checkpoint came without: then only `sample` works.
+      dtype: of products, "float32" or "bfloat16".
+      chunk: images that the network sees at once, on all devices together, which bounds its memory: decoding 256 x 256
+        pixels takes 0.24 GB for each in float32, encoding 0.11.
+      tile: side of tiles in latent positions, for images too large to be decoded whole; 0 = whole.
+    """
+
+    name: ClassVar[str] = "kl"
+    modalities: tuple[str, ...]
+    config: KLConfig
+    params: Params | None
+    dtype: str = "float32"
+    chunk: int = 16
+    tile: int = 0
+
+    @property
+    def factor(self) -> int:
+        return self.config.factor
+
+    @property
+    def channels(self) -> dict[str, int]:
+        return dict.fromkeys(self.modalities, self.config.latent_channels)
+
+    @property
+    def std(self) -> dict[str, np.ndarray]:
+        """The scaling factor is chosen to make it 1."""
+        return {m: np.ones(self.config.latent_channels, np.float32) for m in self.modalities}
+
+    @property
+    def spec(self) -> dict:
+        return {"name": self.name, "factor": self.factor, "config": dataclasses.asdict(self.config)}
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Named and laid out as diffusers does: the stored file is one of its format."""
+        return {} if self.params is None else to_names(self.params)
+
+    def moments(self, images: Arrays) -> dict[str, Array]:
+        wide = {m: jnp.broadcast_to(x, (*x.shape[:-1], self.config.in_channels)) for m, x in images.items()}
+        return self._each(wide, KLNetwork.moments, 1 / self.factor)
+
+    def sample(self, moments: Arrays, key: jax.Array | None) -> dict[str, Array]:
+        latents = {}
+        for m in self.modalities:
+            if m in moments:
+                z, std = jnp.split(moments[m], 2, -1)
+                if key is not None:
+                    z = z + std * jax.random.normal(keys.stream(key, m), std.shape, std.dtype)
+                latents[m] = (z - (self.config.shift_factor or 0.0)) * self.config.scaling_factor
+        return latents
+
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+        return self.sample(self.moments(images), key)
+
+    def decode(self, latents: Arrays) -> dict[str, Array]:
+        scale, shift = self.config.scaling_factor, self.config.shift_factor or 0.0
+        images = self._each({m: z / scale + shift for m, z in latents.items()}, KLNetwork.decode, self.factor)
+        narrow = {m: MODALITIES[m].channels == 1 for m in images}
+        images = {m: x.mean(-1, keepdims=True) if narrow[m] else x for m, x in images.items()}
+        return {m: jnp.clip(x, -1, 1) for m, x in images.items()}
+
+    def _each(self, arrays: Arrays, method: Callable[[KLNetwork, Array], Array], zoom: float) -> dict[str, Array]:
+        """`method` on all modalities in one pass."""
+        if not arrays:
+            return {}
+        if self.params is None:
+            raise UsageError(
+                "this model has no weights of its autoencoder; convert it with --vae, or set config.autoencoder.path"
+            )
+        network = nnx.merge(_graphdef(self.config, self.dtype), self.params)
+
+        def run(x: Array) -> Array:
+            return method(network, x)
+
+        side = self.tile if zoom > 1 else self.tile * self.factor
+        if side and max(next(iter(arrays.values())).shape[1:3]) > side:
+            run = functools.partial(_tiled, run, side=side, zoom=zoom)
+        # Side by side on the second axis, so that a batch that is split over devices stays so.
+        names = [m for m in self.modalities if m in arrays]
+        stacked = jnp.stack([arrays[m] for m in names], 1)
+        out = _chunked(run, stacked.reshape(-1, *stacked.shape[2:]), self.chunk)
+        out = out.reshape(*stacked.shape[:2], *out.shape[1:])
+        return {m: out[:, i] for i, m in enumerate(names)}
+
+
+@functools.cache
+def _graphdef(config: KLConfig, dtype: str) -> nnx.GraphDef:
+    return nnx.split(nnx.eval_shape(lambda: KLNetwork(config, dtype, rngs=nnx.Rngs(0))))[0]
+
+
+def abstract_params(config: KLConfig) -> Params:
+    """Shapes of the weights."""
+    return nnx.to_pure_dict(nnx.split(nnx.eval_shape(lambda: KLNetwork(config, "float32", rngs=nnx.Rngs(0))))[1])
+
+
+def _chunked(run: Callable[[Array], Array], x: Float[Array, "N ..."], chunk: int) -> Float[Array, "N ..."]:
+    """`run` on at most `chunk` rows at once; rows of one chunk are spread over the batch, and so over its devices."""
+    parts = math.ceil(len(x) / chunk)
+    if parts <= 1:
+        return run(x)
+    rows = math.ceil(len(x) / parts)
+    padded = jnp.pad(x, [(0, rows * parts - len(x))] + [(0, 0)] * (x.ndim - 1))
+    out = jax.lax.map(run, padded.reshape(rows, parts, *x.shape[1:]).swapaxes(0, 1))
+    return out.swapaxes(0, 1).reshape(rows * parts, *out.shape[2:])[: len(x)]
+
+
+def _tiled(run: Callable[[Array], Array], x: Float[Array, "N H W C"], side: int, zoom: float) -> Array:
+    """`run` on overlapping tiles whose borders are blended linearly; `zoom`: pixels of the result per pixel of x."""
+    step = int(side * (1 - OVERLAP))
+    whole, blend = int(side * zoom), int(side * zoom * OVERLAP)
+    rows: list[list[Array]] = []
+    for top in range(0, x.shape[1], step):
+        row: list[Array] = []
+        for left in range(0, x.shape[2], step):
+            tile = run(x[:, top : top + side, left : left + side])
+            if rows:
+                tile = _blended(rows[-1][len(row)], tile, blend, axis=1)
+            if row:
+                tile = _blended(row[-1], tile, blend, axis=2)
+            row.append(tile)
+        rows.append(row)
+    kept = whole - blend
+    return jnp.concatenate([jnp.concatenate([t[:, :kept, :kept] for t in row], 2) for row in rows], 1)
+
+
+def _blended(before: Array, tile: Array, count: int, axis: int) -> Array:
+    """`tile`, whose first `count` lines along an axis change linearly from the last ones of the tile before it."""
+    count = min(count, before.shape[axis], tile.shape[axis])
+    weight = jnp.arange(count) / count
+    weight = weight.reshape([-1 if i == axis else 1 for i in range(tile.ndim)])
+    old = jax.lax.slice_in_dim(before, before.shape[axis] - count, before.shape[axis], axis=axis)
+    new, rest = (jax.lax.slice_in_dim(tile, a, b, axis=axis) for a, b in ((0, count), (count, tile.shape[axis])))
+    return jnp.concatenate([old * (1 - weight) + new * weight, rest], axis)
+
+
+def _turned(value: np.ndarray, kind: str, back: bool) -> np.ndarray:
+    """Kernels between [out, in, h, w] or [out, in] and [h, w, in, out] or [in, out]."""
+    if kind != "kernel":
+        return value
+    if value.ndim == 2:
+        return value.T
+    return value.transpose((3, 2, 0, 1) if back else (2, 3, 1, 0))
+
+
+def _names(config: KLConfig) -> dict[str, tuple]:
+    """diffusers' name -> path of each weight."""
+    return {_name(path): path for path in traverse_util.flatten_dict(abstract_params(config))}
+
+
+def _name(path: tuple) -> str:
+    return ".".join(map(str, (*path[:-1], "bias" if path[-1] == "bias" else "weight")))
+
+
+def to_names(params: Params) -> dict[str, np.ndarray]:
+    """Weights -> arrays as diffusers names and lays them out."""
+    return {
+        _name(path): np.ascontiguousarray(_turned(np.asarray(value), path[-1], back=True))
+        for path, value in traverse_util.flatten_dict(params).items()
+    }
+
+
+def from_names(state: Mapping[str, np.ndarray], config: KLConfig, source: object) -> Params:
+    """Inverse of `to_names`, also from older names; raises UsageError naming the first weight that does not fit."""
+    state = {_OLD.sub(lambda match: OLD_NAMES[match[1]], name): value for name, value in state.items()}
+    shapes, names = traverse_util.flatten_dict(abstract_params(config)), _names(config)
+    for name in sorted(names.keys() ^ state.keys()):
+        raise UsageError(f"{source}: weight {name} is {'missing' if name in names else 'not in the autoencoder'}")
+    flat = {}
+    for name, path in names.items():
+        value = np.asarray(state[name], np.float32)
+        if path[-1] == "kernel" and len(shapes[path].shape) == 2 and value.ndim == 4:
+            value = value[:, :, 0, 0]  # older files have 1 x 1 convolutions in the attention
+        value = _turned(value, path[-1], back=False) if value.ndim == len(shapes[path].shape) else value
+        if value.shape != shapes[path].shape:
+            raise UsageError(f"{source}: weight {name} has shape {value.shape}; must be {shapes[path].shape}")
+        flat[path] = value
+    return traverse_util.unflatten_dict(flat)
+
+
+def parse_config(stored: Mapping, source: object) -> KLConfig:
+    """The entries of a diffusers `config.json`; raises UsageError for a network that this one cannot be."""
+    for key, allowed in ONLY.items():
+        value = stored.get(key, next(iter(allowed)))
+        found = set(value) if isinstance(value, list) else {value}
+        if not found <= allowed:
+            raise UsageError(f"{source}: {key} is {value!r}; allowed: {', '.join(map(str, allowed))}")
+    fields = {f.name: stored[f.name] for f in dataclasses.fields(KLConfig) if f.name in stored}
+    return KLConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def _guess_config(state: Mapping[str, np.ndarray]) -> KLConfig:
+    """What shapes tell, and Stable Diffusion's values for the rest."""
+    levels = {int(m[1]) for name in state if (m := re.match(r"encoder\.down_blocks\.(\d+)\.", name))}
+    layers = {int(m[1]) for name in state if (m := re.match(r"encoder\.down_blocks\.0\.resnets\.(\d+)\.", name))}
+    widths = [state[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in sorted(levels)]
+    return KLConfig(
+        in_channels=state["encoder.conv_in.weight"].shape[1],
+        out_channels=state["decoder.conv_out.weight"].shape[0],
+        latent_channels=state["decoder.conv_in.weight"].shape[1],
+        block_out_channels=tuple(widths),
+        layers_per_block=len(layers),
+        use_quant_conv="quant_conv.weight" in state,
+        use_post_quant_conv="post_quant_conv.weight" in state,
+        mid_block_add_attention=any("mid_block.attentions" in name for name in state),
+    )
+
+
+def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float32", chunk: int = 16) -> AutoencoderKL:
+    """Reads a diffusers folder (or a pipeline's, with `vae/`), a .safetensors or .bin file, or a hub id.
+
+    Beside a file, `config.json` is respected; without it, what shapes do not tell is Stable Diffusion's.
+    Raises UsageError if there is no such autoencoder, or naming the first weight or entry that does not fit.
+    """
+    found = hub.resolve(path, [CONFIG_FILE, *WEIGHTS_FILES, "vae/*"])
+    if found.is_dir():
+        folder = found / "vae" if (found / "vae").is_dir() else found
+        files = [folder / name for name in WEIGHTS_FILES if (folder / name).exists()]
+        if not files or not (folder / CONFIG_FILE).exists():
+            raise UsageError(f"{folder} holds no autoencoder; it needs {CONFIG_FILE} and {' or '.join(WEIGHTS_FILES)}")
+        found = files[0]
+    state = tensors.read(found)
+    described = found.parent / CONFIG_FILE
+    try:
+        stored = json.loads(described.read_text()) if described.exists() else None
+        config = _guess_config(state) if stored is None else parse_config(stored, described)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{found} is no autoencoder that can be read ({error!r})") from error
+    return AutoencoderKL(modalities, config, from_names(state, config, found), dtype, chunk)
+
+
+def from_arrays(stored: Mapping, arrays: Mapping[str, np.ndarray], modalities: tuple[str, ...]) -> AutoencoderKL:
+    """Rebuilds one from its `spec["config"]` and what its `arrays` returned."""
+    config = parse_config(stored, "model.json")
+    return AutoencoderKL(modalities, config, from_names(arrays, config, "autoencoder") if arrays else None)

@@ -1,0 +1,209 @@
+"""The network of the Stable Diffusion autoencoder (Rombach et al. 2022), channels last.
+
+Attributes are named as in the diffusers library, so that the path of a weight here is its name there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mmgen_jax.system.errors import UsageError
+
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class KLConfig:
+    """The entries of a diffusers `config.json` that matter; by default Stable Diffusion's.
+
+    Attributes:
+      in_channels, out_channels: of images.
+      latent_channels: K.
+      block_out_channels: width of each resolution, finest first; each but the last halves it.
+      layers_per_block: residual blocks of each resolution of the encoder; the decoder has one more.
+      norm_num_groups: of all GroupNorms; divides the widths.
+      scaling_factor, shift_factor: latents as the transformer sees them are (z - shift) * scaling.
+      use_quant_conv, use_post_quant_conv: 1 x 1 convolutions around the latents.
+      mid_block_add_attention: attention at the coarsest resolution.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers_per_block: int = 2
+    norm_num_groups: int = 32
+    scaling_factor: float = 0.18215
+    shift_factor: float | None = None
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+    mid_block_add_attention: bool = True
+
+    def __post_init__(self):
+        for width in self.block_out_channels:
+            if width % self.norm_num_groups:
+                raise UsageError(
+                    f"block_out_channels has {width}; allowed: multiples of norm_num_groups = {self.norm_num_groups}"
+                )
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent position, each way."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+
+class Blocks:
+    """Makes layers of one type of arithmetic; parameters are float32."""
+
+    def __init__(self, config: KLConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.config, self.dtype, self.rngs = config, dtype, rngs
+
+    def conv(self, inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nnx.Conv:
+        padding = ((0, 1), (0, 1)) if stride == 2 else ((size // 2,) * 2,) * 2
+        return nnx.Conv(
+            inputs, outputs, (size, size), strides=stride, padding=padding, dtype=self.dtype, rngs=self.rngs
+        )
+
+    def norm(self, width: int) -> nnx.GroupNorm:
+        groups = self.config.norm_num_groups
+        return nnx.GroupNorm(width, groups, epsilon=EPSILON, dtype=self.dtype, rngs=self.rngs)
+
+    def linear(self, width: int) -> nnx.Linear:
+        return nnx.Linear(width, width, dtype=self.dtype, rngs=self.rngs)
+
+
+class Resnet(nnx.Module):
+    def __init__(self, make: Blocks, inputs: int, outputs: int):
+        self.norm1, self.conv1 = make.norm(inputs), make.conv(inputs, outputs)
+        self.norm2, self.conv2 = make.norm(outputs), make.conv(outputs, outputs)
+        self.conv_shortcut = make.conv(inputs, outputs, 1) if inputs != outputs else None
+
+    def __call__(self, x: Array) -> Array:
+        h = self.conv1(jax.nn.silu(self.norm1(x)))
+        h = self.conv2(jax.nn.silu(self.norm2(h)))
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Attention(nnx.Module):
+    """One head over all positions; softmax in float32."""
+
+    def __init__(self, make: Blocks, width: int):
+        self.group_norm = make.norm(width)
+        self.to_q, self.to_k, self.to_v = (make.linear(width) for _ in range(3))
+        self.to_out = nnx.List([make.linear(width)])
+
+    def __call__(self, x: Array) -> Array:
+        b, h, w, c = x.shape
+        tokens = self.group_norm(x).reshape(b, 1, h * w, c)  # one head
+        q, k, v = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
+        scores = jnp.einsum("bnqc,bnkc->bnqk", q, k, preferred_element_type=jnp.float32) * c**-0.5
+        out = jnp.einsum("bnqk,bnkc->bnqc", jax.nn.softmax(scores).astype(v.dtype), v)
+        return x + self.to_out[0](out).reshape(b, h, w, c)
+
+
+class Resampler(nnx.Module):
+    """The convolution that goes with a change of resolution."""
+
+    def __init__(self, conv: nnx.Conv):
+        self.conv = conv
+
+
+class Level(nnx.Module):
+    """Residual blocks of one resolution."""
+
+    def __init__(self, make: Blocks, inputs: int, outputs: int, layers: int):
+        widths = [inputs] + [outputs] * (layers - 1)
+        self.resnets = nnx.List([Resnet(make, width, outputs) for width in widths])
+
+    def __call__(self, x: Array) -> Array:
+        for resnet in self.resnets:
+            x = resnet(x)
+        return x
+
+
+class Middle(nnx.Module):
+    def __init__(self, make: Blocks, width: int):
+        self.resnets = nnx.List([Resnet(make, width, width) for _ in range(2)])
+        self.attentions = nnx.List([Attention(make, width)] if make.config.mid_block_add_attention else [])
+
+    def __call__(self, x: Array) -> Array:
+        x = self.resnets[0](x)
+        for attention in self.attentions:
+            x = attention(x)
+        return self.resnets[1](x)
+
+
+class Encoder(nnx.Module):
+    def __init__(self, make: Blocks):
+        c = make.config
+        widths = c.block_out_channels
+        self.conv_in = make.conv(c.in_channels, widths[0])
+        levels = []
+        for inputs, outputs in zip((widths[0], *widths), widths, strict=False):
+            level = Level(make, inputs, outputs, c.layers_per_block)
+            if len(levels) < len(widths) - 1:
+                level.downsamplers = nnx.List([Resampler(make.conv(outputs, outputs, stride=2))])
+            levels.append(level)
+        self.down_blocks = nnx.List(levels)
+        self.mid_block = Middle(make, widths[-1])
+        self.conv_norm_out = make.norm(widths[-1])
+        self.conv_out = make.conv(widths[-1], 2 * c.latent_channels)
+
+    def __call__(self, x: Array) -> Array:
+        x = self.conv_in(x)
+        for level in self.down_blocks:
+            x = level(x)
+            if hasattr(level, "downsamplers"):
+                x = level.downsamplers[0].conv(x)
+        return self.conv_out(jax.nn.silu(self.conv_norm_out(self.mid_block(x))))
+
+
+class Decoder(nnx.Module):
+    def __init__(self, make: Blocks):
+        c = make.config
+        widths = c.block_out_channels[::-1]
+        self.conv_in = make.conv(c.latent_channels, widths[0])
+        self.mid_block = Middle(make, widths[0])
+        levels = []
+        for inputs, outputs in zip((widths[0], *widths), widths, strict=False):
+            level = Level(make, inputs, outputs, c.layers_per_block + 1)
+            if len(levels) < len(widths) - 1:
+                level.upsamplers = nnx.List([Resampler(make.conv(outputs, outputs))])
+            levels.append(level)
+        self.up_blocks = nnx.List(levels)
+        self.conv_norm_out = make.norm(widths[-1])
+        self.conv_out = make.conv(widths[-1], c.out_channels)
+
+    def __call__(self, z: Array) -> Array:
+        x = self.mid_block(self.conv_in(z))
+        for level in self.up_blocks:
+            x = level(x)
+            if hasattr(level, "upsamplers"):
+                x = level.upsamplers[0].conv(x.repeat(2, axis=1).repeat(2, axis=2))
+        return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+
+
+class KLNetwork(nnx.Module):
+    """Both halves. Images [B, H, W, C] with H and W divisible by the factor."""
+
+    def __init__(self, config: KLConfig, dtype: str, *, rngs: nnx.Rngs):
+        make, k = Blocks(config, jnp.dtype(dtype), rngs), config.latent_channels
+        self.encoder, self.decoder = Encoder(make), Decoder(make)
+        self.quant_conv = make.conv(2 * k, 2 * k, 1) if config.use_quant_conv else None
+        self.post_quant_conv = make.conv(k, k, 1) if config.use_post_quant_conv else None
+
+    def moments(self, images: Float[Array, "B H W C"]) -> Float[Array, "B h w 2*K"]:
+        """Mean and standard deviation of the posterior, float32, mean first."""
+        x = self.encoder(images)
+        x = (x if self.quant_conv is None else self.quant_conv(x)).astype(jnp.float32)
+        mean, log_variance = jnp.split(x, 2, -1)
+        return jnp.concatenate([mean, jnp.exp(0.5 * jnp.clip(log_variance, -30.0, 20.0))], -1)
+
+    def decode(self, z: Float[Array, "B h w K"]) -> Float[Array, "B H W C"]:
+        """Images, float32, not clipped."""
+        return self.decoder(z if self.post_quant_conv is None else self.post_quant_conv(z)).astype(jnp.float32)

@@ -1,0 +1,158 @@
+"""Weights of DINOv2 from files: facebookresearch's names, and those of the transformers library."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from etils import epath
+from flax import traverse_util
+
+from mmgen_jax.frozen.dino import DinoConfig, Params, abstract_params
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.tensor_files import hub
+from mmgen_jax.tensor_files import read as tensors
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+UNUSED = ("mask_token",)  # for pretraining only
+HEAD_WIDTH = 64  # in all released models
+
+# transformers' name -> facebookresearch's, part by part.
+PARTS = (
+    (r"^(dinov2|dinov2_with_registers)\.", ""),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^embeddings\.", ""),
+    (r"^layernorm\.", "norm."),
+    (r"^encoder\.layer\.", "blocks."),
+    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.mlp\.weights_in\.", ".mlp.w12."),
+    (r"\.mlp\.weights_out\.", ".mlp.w3."),
+    (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # chunked files of facebookresearch
+)
+# Within a block: our path -> facebookresearch's name.
+BLOCK = {
+    ("norm1", "scale"): "norm1.weight",
+    ("norm1", "bias"): "norm1.bias",
+    ("norm2", "scale"): "norm2.weight",
+    ("norm2", "bias"): "norm2.bias",
+    ("qkv", "kernel"): "attn.qkv.weight",
+    ("qkv", "bias"): "attn.qkv.bias",
+    ("proj", "kernel"): "attn.proj.weight",
+    ("proj", "bias"): "attn.proj.bias",
+    ("scale1",): "ls1.gamma",
+    ("scale2",): "ls2.gamma",
+}
+MLPS = {False: ("fc1", "fc2"), True: ("w12", "w3")}
+OUTSIDE = {
+    ("cls_token",): "cls_token",
+    ("pos_embed",): "pos_embed",
+    ("register_tokens",): "register_tokens",
+    ("patch_embed", "kernel"): "patch_embed.proj.weight",
+    ("patch_embed", "bias"): "patch_embed.proj.bias",
+    ("norm", "scale"): "norm.weight",
+    ("norm", "bias"): "norm.bias",
+}
+
+
+def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Any of the known names -> facebookresearch's, with query, key and value as one."""
+    renamed = {}
+    for name, value in state.items():
+        for pattern, replacement in PARTS:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    for name in [n for n in renamed if ".attn.query." in n]:
+        names = [name.replace("query", part) for part in ("query", "key", "value")]
+        if all(n in renamed for n in names):
+            joined = np.concatenate([np.asarray(renamed.pop(n)) for n in names])
+            renamed[name.replace("query", "qkv")] = joined
+    return renamed
+
+
+def guess_config(state: Mapping[str, np.ndarray], heads: int | None) -> DinoConfig:
+    """Shape of the network, read off the shapes of official weights; `heads` is width / 64 where it is not known."""
+    depth = 1 + max(int(m[1]) for name in state if (m := re.match(r"blocks\.(\d+)\.", name)))
+    width, _, patch, _ = state["patch_embed.proj.weight"].shape
+    gated = "blocks.0.mlp.w3.weight" in state
+    return DinoConfig(
+        width=width,
+        depth=depth,
+        heads=heads or width // HEAD_WIDTH,
+        patch=patch,
+        mlp_width=state[f"blocks.0.mlp.{MLPS[gated][1]}.weight"].shape[1],
+        grid=round((state["pos_embed"].shape[1] - 1) ** 0.5),
+        registers=state["register_tokens"].shape[1] if "register_tokens" in state else 0,
+        gated=gated,
+    )
+
+
+def _paths(config: DinoConfig) -> dict[tuple, str]:
+    """Our path -> official name, where "{}" stands for the number of a block."""
+    inner, outer = MLPS[config.gated]
+    block = dict(BLOCK)
+    for ours, theirs in (("fc1", inner), ("fc2", outer)):
+        block |= {(ours, "kernel"): f"mlp.{theirs}.weight", (ours, "bias"): f"mlp.{theirs}.bias"}
+    outside = {path: name for path, name in OUTSIDE.items() if config.registers or name != "register_tokens"}
+    return outside | {("blocks", *path): "blocks.{}." + name for path, name in block.items()}
+
+
+def to_params(state: Mapping[str, np.ndarray], config: DinoConfig, source: object) -> Params:
+    """Official weights -> our parameters, float32; raises UsageError naming the first that does not fit."""
+    shapes, paths = traverse_util.flatten_dict(abstract_params(config)), _paths(config)
+    wanted = {name.format(i) for name in paths.values() for i in range(config.depth)}
+    for name in sorted(wanted ^ (state.keys() - set(UNUSED))):
+        raise UsageError(f"{source}: weight {name} is {'missing' if name in wanted else 'not in the model'}")
+    flat = {}
+    for path, name in paths.items():
+        stacked = "{}" in name
+        names = [name.format(i) for i in range(config.depth if stacked else 1)]
+        shape = shapes[path].shape[1:] if stacked else shapes[path].shape
+        values = [_ours(np.asarray(state[n], np.float32), path) for n in names]
+        for n, value in zip(names, values, strict=True):
+            if value.shape != shape:
+                raise UsageError(f"{source}: weight {n} has shape {state[n].shape}; the model has {shape}")
+        flat[path] = np.stack(values) if stacked else values[0]
+    return traverse_util.unflatten_dict(flat)
+
+
+def _ours(value: np.ndarray, path: tuple) -> np.ndarray:
+    if path == ("patch_embed", "kernel"):
+        return value.transpose(2, 3, 1, 0).reshape(-1, value.shape[0])
+    if path[-1] == "kernel":
+        return value.T
+    return value[0] if path[0] in ("cls_token", "pos_embed", "register_tokens") else value
+
+
+def find(
+    path: epath.PathLike, files: Sequence[str] = WEIGHTS_FILES
+) -> tuple[Mapping[str, np.ndarray], dict, epath.Path]:
+    """(weights, config.json or {}, file) of a path or hub id; raises UsageError if there are none."""
+    found = hub.resolve(path, [CONFIG_FILE, *WEIGHTS_FILES])
+    if found.is_dir():
+        there = [found / name for name in WEIGHTS_FILES if (found / name).exists()]
+        if not there:
+            raise UsageError(f"{found} holds no weights; it needs {' or '.join(WEIGHTS_FILES)}")
+        found = there[0]
+    described = found.parent / CONFIG_FILE
+    try:
+        stored = json.loads(described.read_text()) if described.exists() else {}
+    except ValueError as error:
+        raise UsageError(f"{described} is damaged ({error})") from error
+    return tensors.read(found), stored, found
+
+
+def read(path: epath.PathLike) -> tuple[DinoConfig, Params]:
+    """Config and weights of a DINOv2; raises UsageError naming what is missing or does not fit."""
+    state, stored, file = find(path)
+    state = official(state)
+    try:
+        config = guess_config(state, stored.get("num_attention_heads"))
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"{file} holds no DINOv2: {error} is missing") from error
+    return config, to_params(state, config, file)

@@ -1,0 +1,61 @@
+"""What evaluation looks at: the rest from the rgb of many scenes, and all modalities from classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mmgen_jax.modalities.registry import MODALITIES, to_array
+from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.sampling.sampler import Arrays, Options, Sampler
+
+
+def to_values(arrays: Mapping[str, np.ndarray], palette: np.ndarray) -> Arrays:
+    """Arrays in [-1, 1] [N, H, W, C] of some modalities to values; see `modalities`."""
+    return {m: MODALITIES[m].value(np.asarray(x), palette) for m, x in arrays.items()}
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A model and how it is sampled; scene i depends on the seed and i, not on the size of the batches.
+
+    Attributes:
+      sampler: of the model.
+      params: its weights.
+      understanding: options for predictions from rgb; their seed and stream are not used.
+      generation: options for samples of classes, likewise.
+      draws: predictions averaged for each scene.
+    """
+
+    sampler: Sampler
+    params: Params
+    understanding: Options
+    generation: Options
+    draws: int = 1
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, architecture: Architecture, params: Params) -> Runner:
+        sampler, e = Sampler(architecture), config.evaluate
+        generation = dataclasses.replace(Options.from_config(config), batch=e.batch)
+        understanding = dataclasses.replace(generation, solver=e.solver, steps=e.steps)
+        return cls(sampler, sampler.place(params), understanding, generation, e.draws)
+
+    def rest_from_rgb(self, rgb: np.ndarray, seed: int, stream: str = "understanding") -> Arrays:
+        """Arrays [N, H, W, C] of all modalities except rgb, for rgb uint8 [N, H, W, 3], no class; draws averaged."""
+        classes, given = np.full(len(rgb), self.sampler.architecture.null_class), {"rgb": to_array(rgb)}
+        options, total = dataclasses.replace(self.understanding, seed=seed, stream=stream), {}
+        for draw in range(self.draws):
+            numbers = np.arange(len(rgb)) * self.draws + draw
+            label = "from rgb" if self.draws == 1 else f"from rgb, draw {draw + 1}/{self.draws},"
+            out = self.sampler(self.params, classes, given, options, numbers=numbers, label=label)
+            total = {m: total.get(m, 0) + x / self.draws for m, x in out.items()}
+        return total
+
+    def from_class(self, class_id: np.ndarray, seed: int) -> Arrays:
+        """Arrays [N, H, W, C] of all modalities, sampled jointly for class_id int [N]."""
+        options = dataclasses.replace(self.generation, seed=seed, stream="generation")
+        return self.sampler(self.params, class_id, {}, options)

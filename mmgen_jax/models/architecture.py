@@ -1,0 +1,194 @@
+"""All that is needed to rebuild a model around its weights, and its file `model.json` in a workdir."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import operator
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+from ml_collections import ConfigDict
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_safetensors
+from safetensors.numpy import save as dump_safetensors
+
+from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.frozen.autoencoders import registry as autoencoders
+from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
+from mmgen_jax.parallel.placement import Placement
+from mmgen_jax.system import files
+from mmgen_jax.system.errors import UsageError
+
+Params = dict  # nested dict of arrays, leaves named as in the NNX module
+
+FILE = "model.json"
+AUTOENCODER_FILE = "autoencoder.safetensors"
+# How, not what: weights fit whatever these are.
+COMPUTE = ("model.dtype", "model.remat", "model.attention", "model.unroll")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model without its weights.
+
+    Attributes:
+      model: the transformer.
+      autoencoder: images <-> latents.
+      path: name of the flow path that its velocities belong to; solvers that need the score want "linear".
+      image_size: height and width of images, in pixels.
+      class_names: names of the classes; the null class is not among them.
+      palette: uint8 [R, 3], colour of each region of a mask; no rows where masks have any colours.
+      regions: name of each palette row.
+    """
+
+    model: MMDiTConfig
+    autoencoder: vae.Autoencoder
+    path: str
+    image_size: int
+    class_names: tuple[str, ...]
+    palette: np.ndarray
+    regions: tuple[str, ...]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.model.modalities)
+
+    @property
+    def null_class(self) -> int:
+        return self.model.num_classes
+
+    @property
+    def latent_size(self) -> int:
+        return self.image_size // self.autoencoder.factor
+
+    def latent_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        return {m: (batch, self.latent_size, self.latent_size, c) for m, c in self.model.modalities}
+
+    def to_json(self) -> dict:
+        """What `model.json` holds; plain lists, numbers and strings."""
+        return {
+            "model": json.loads(json.dumps(dataclasses.asdict(self.model))),
+            "autoencoder": self.autoencoder.spec,
+            "path": self.path,
+            "image_size": self.image_size,
+            "class_names": list(self.class_names),
+            "palette": np.asarray(self.palette).tolist(),
+            "regions": list(self.regions),
+        }
+
+    def save(self, workdir: epath.PathLike) -> None:
+        """Writes `model.json` and, where the autoencoder has arrays, `autoencoder.safetensors`."""
+        workdir = epath.Path(workdir)
+        if self.autoencoder.arrays:
+            files.write(workdir / AUTOENCODER_FILE, dump_safetensors(self.autoencoder.arrays))
+        files.write(workdir / FILE, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+
+    @functools.cached_property
+    def graphdef(self) -> nnx.GraphDef:
+        return nnx.split(nnx.eval_shape(lambda: MMDiT(self.model, rngs=nnx.Rngs(0))))[0]
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters; may run under jit."""
+        return nnx.to_pure_dict(nnx.split(MMDiT(self.model, rngs=nnx.Rngs(key)))[1])
+
+    def apply(self, params: Params, x, t, class_id, task, placement: Placement | None = None):
+        """The network as a pure function; see `MMDiT.__call__`."""
+        return nnx.merge(self.graphdef, params)(x, t, class_id, task, placement)
+
+    def class_index(self, name: int | str | None) -> int:
+        """Index of a class given by index, name or None (the null class); raises UsageError."""
+        if name is None or name == "":
+            return self.null_class
+        if str(name) in self.class_names:
+            return self.class_names.index(str(name))
+        try:
+            index = int(name) if isinstance(name, str) else operator.index(name)
+        except (ValueError, TypeError):
+            index = -1
+        if not 0 <= index < len(self.class_names):
+            shown = ", ".join(self.class_names[:12]) + (", ..." if len(self.class_names) > 12 else "")
+            raise UsageError(
+                f"class is {name!r}; allowed: 0 to {len(self.class_names) - 1}, or a name ({shown}), "
+                "or nothing for no class"
+            )
+        return index
+
+
+def _freeze(value):
+    return tuple(_freeze(v) for v in value) if isinstance(value, list) else value
+
+
+def load(workdir: epath.PathLike) -> Architecture:
+    """Reads what `Architecture.save` wrote. Raises UsageError if the folder holds no model or a damaged one."""
+    workdir = epath.Path(workdir)
+    if not (workdir / FILE).exists():
+        raise UsageError(f"{workdir} holds no model: {FILE} is missing")
+    path = workdir / AUTOENCODER_FILE
+    try:
+        arrays = parse_safetensors(path.read_bytes()) if path.exists() else {}
+        return _from_json(json.loads((workdir / FILE).read_text()), arrays)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{workdir} holds no model: {FILE} or {AUTOENCODER_FILE} is damaged ({error!r})") from error
+
+
+def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
+    """Inverse of `Architecture.to_json`, with the autoencoder's arrays."""
+    model = MMDiTConfig(**{k: _freeze(v) for k, v in stored["model"].items()})
+    names = tuple(name for name, _ in model.modalities)
+    return Architecture(
+        model=model,
+        autoencoder=autoencoders.rebuild(stored["autoencoder"], names, arrays),
+        path=stored.get("path", "linear"),
+        image_size=stored["image_size"],
+        class_names=tuple(stored["class_names"]),
+        palette=np.asarray(stored["palette"], np.uint8).reshape(-1, 3),
+        regions=tuple(stored["regions"]),
+    )
+
+
+def from_config(
+    config: ConfigDict,
+    autoencoder: vae.Autoencoder,
+    class_names: tuple[str, ...],
+    palette: np.ndarray,
+    regions: tuple[str, ...],
+) -> Architecture:
+    """Validated config and facts of the data set -> Architecture; raises UsageError for sizes that do not fit."""
+    std = tuple(tuple(float(s) for s in autoencoder.std[m]) for m in config.data.modalities)
+    fields = config.model.to_dict()
+    precondition = fields.pop("precondition")
+    model = MMDiTConfig(
+        modalities=tuple((m, autoencoder.channels[m]) for m in config.data.modalities),
+        num_classes=len(class_names),
+        data_std=std if precondition else None,
+        **fields,
+    )
+    return Architecture(
+        model, autoencoder, config.objective.path, config.data.image_size, class_names, palette, regions
+    )
+
+
+def difference(wanted: Architecture, found: Architecture) -> str | None:
+    """First entry in which two architectures differ, as "name is A, the workdir has B"; None if they agree."""
+
+    def flat(value: dict, prefix: str = "") -> dict:
+        entries = {}
+        for key, item in value.items():
+            entries |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {prefix + key: item}
+        return entries
+
+    a, b = flat(wanted.to_json()), flat(found.to_json())
+    for key in a:
+        if key in COMPUTE:
+            continue
+        if key == "model.data_std":  # follows from the fitted autoencoder
+            if (a[key] is None) != (b.get(key) is None):
+                return f"model.precondition is {a[key] is not None}, the workdir has {b.get(key) is not None}"
+        elif a[key] != b.get(key):
+            return f"{key} is {a[key]!r}, the workdir has {b.get(key)!r}"
+    return None

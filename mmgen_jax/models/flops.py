@@ -1,0 +1,165 @@
+"""Floating-point operations of the model's products, and what devices can do at most.
+
+A multiplication and an addition count 2. Only products of matrices and convolutions count, as is usual for "model
+flops": element-wise arithmetic, recomputation in the backward pass and frozen networks do not, so that a share of the
+peak (MFU) can be compared between implementations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+from jax.extend import core
+
+from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
+from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.models.layers import TIME_FREQUENCIES
+from mmgen_jax.models.mmdit import MMDiTConfig
+from mmgen_jax.system.errors import choice
+
+BACKWARD = 2  # gradients of the inputs and of the weights: each product of the forward pass twice
+
+# Dense bfloat16 flop/s of one chip, by what `jax.Device.device_kind` starts with; longer names first.
+PEAKS = (
+    ("TPU v5 lite", 197e12),
+    ("TPU v5e", 197e12),
+    ("TPU v5p", 459e12),
+    ("TPU v5", 459e12),
+    ("TPU v6 lite", 918e12),
+    ("TPU v6e", 918e12),
+    ("TPU v4", 275e12),
+    ("TPU7x", 2307e12),
+    ("NVIDIA H100", 989e12),
+    ("NVIDIA H200", 989e12),
+    ("NVIDIA A100", 312e12),
+)
+
+# Evaluations of the network in `steps` steps of each solver.
+EVALUATIONS: dict[str, Callable[[int], int]] = {
+    "euler": lambda steps: steps,
+    "heun": lambda steps: 2 * steps - 1,
+    "euler_maruyama": lambda steps: steps,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Peak bfloat16 flop/s of one chip of this kind; None where it is not known, as for CPUs."""
+    kind = device_kind.lower().replace("nvidia ", "")
+    for name, peak in PEAKS:
+        if kind.startswith(name.lower().replace("nvidia ", "")):
+            return peak
+    return None
+
+
+def total_peak(devices: Sequence[jax.Device]) -> float | None:
+    """Peak bfloat16 flop/s of the chips of `devices`, all of one kind; None where it is not known.
+
+    Some TPU chips are two JAX devices, which then have the same coordinates.
+    """
+    peak = peak_flops(devices[0].device_kind)
+    chips = {(d.process_index, tuple(getattr(d, "coords", None) or (d.id,))) for d in devices}
+    return None if peak is None else peak * len(chips)
+
+
+def token_count(architecture: Architecture) -> int:
+    """Tokens of one sample."""
+    return (architecture.latent_size // architecture.model.patch) ** 2
+
+
+def _projector_flops(model: MMDiTConfig) -> float:
+    """Of one token."""
+    hidden = model.projector_width
+    return 2 * (model.width * hidden + hidden**2 + hidden * model.feature_width) if model.feature_width else 0
+
+
+def _sample_flops(model: MMDiTConfig, tokens: int) -> float:
+    """One sample through the network, without the projector."""
+    width, count = model.width, len(model.modalities)
+    outputs = model.patch**2 * sum(c for _, c in model.modalities)
+    products = 4 * width**2 + 2 * width * model.mlp_width  # qkv, projection, both layers of the MLP
+    attention = 2 * tokens * width  # scores and mixing
+    per_token = 2 * outputs * width + model.depth * (products + attention)
+    times = count * (2 * TIME_FREQUENCIES * width + width * width // 2) + count * width * width // 2 + width**2
+    adaln = (6 * model.depth + 2 * count) * width**2
+    return 2 * (tokens * per_token + times + adaln)
+
+
+def forward_flops(architecture: Architecture, batch: int) -> float:
+    """One evaluation of the network for `batch` samples, with the projector where it has one."""
+    tokens = token_count(architecture)
+    return batch * (_sample_flops(architecture.model, tokens) + tokens * _projector_flops(architecture.model))
+
+
+def train_step_flops(architecture: Architecture, batch: int) -> float:
+    """Forward and backward pass of one step over a global batch."""
+    return (1 + BACKWARD) * forward_flops(architecture, batch)
+
+
+def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, guided: bool) -> float:
+    """All evaluations for `batch` samples; guidance doubles them. The projector is not used."""
+    evaluations = EVALUATIONS[choice("solver", solver, EVALUATIONS)](steps)
+    tokens = token_count(architecture)
+    return batch * evaluations * (2 if guided else 1) * _sample_flops(architecture.model, tokens)
+
+
+def decoder_flops(architecture: Architecture, batch: int) -> float:
+    """Latents of all modalities of `batch` samples -> images."""
+    shapes = {m: jax.ShapeDtypeStruct(s, "float32") for m, s in architecture.latent_shapes(1).items()}
+    return batch * program_flops(_decode, architecture.autoencoder, shapes)
+
+
+def encoder_flops(architecture: Architecture, batch: int) -> float:
+    """Images of all modalities of `batch` samples -> moments."""
+    images = jax.eval_shape(
+        _decode,
+        architecture.autoencoder,
+        {m: jax.ShapeDtypeStruct(s, "float32") for m, s in architecture.latent_shapes(1).items()},
+    )
+    return batch * program_flops(_encode, architecture.autoencoder, images)
+
+
+def _decode(autoencoder: Autoencoder, latents):
+    return autoencoder.decode(latents)
+
+
+def _encode(autoencoder: Autoencoder, images):
+    return autoencoder.moments(images)
+
+
+def program_flops(function: Callable, *arguments) -> float:
+    """Flops of the products in the program of `function`; arguments may be shapes. Loops count every turn."""
+    return _jaxpr_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _jaxpr_flops(jaxpr: core.Jaxpr) -> float:
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+        elif name == "conv_general_dilated":
+            kernel, numbers = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
+            # The kernel's input axis is already divided by the groups.
+            reads = math.prod(kernel[i] for i in numbers[1:])
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * reads
+        else:
+            turns = params["length"] if name == "scan" else 1
+            total += turns * sum(_jaxpr_flops(inner) for inner in _inner(params))
+    return total
+
+
+def _inner(params: dict) -> list[core.Jaxpr]:
+    """Programs within an equation; of branches the first, since all compute alike."""
+    found = []
+    for key, value in params.items():
+        values = value[:1] if key == "branches" else (value if isinstance(value, tuple | list) else (value,))
+        for item in values:
+            if isinstance(item, core.ClosedJaxpr):
+                found.append(item.jaxpr)
+            elif isinstance(item, core.Jaxpr):
+                found.append(item)
+    return found

@@ -1,0 +1,177 @@
+"""Checkpoint files of the official PyTorch code as values: weights, Adam's averages, settings."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import runpy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from mmgen_jax.models.mmdit import SIZES, MMDiTConfig, parse_size
+from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.telemetry.writer import say
+from mmgen_jax.tensor_files import read as tensors
+from mmgen_jax.tensor_files import torch_file
+
+DIGESTS = {  # sha256 of the released files
+    "0600000.pt": "7ea94acea622134dc2f94b704b7d657f34861d6ac4450cb341e9c1bfb280877e",
+    "0620000.pt": "ab4c9423ed55ad0b845815dcf59d68d5e12265b846682065c858fc67f39be0ba",
+}
+BASE = epath.Path(__file__).parents[2] / "configs" / "base.py"
+CHUNK = 1 << 24
+REPORT_SECONDS = 5.0
+PATHS = {"linear": "linear", "cosine": "cosine", "Linear": "linear", "GVP": "cosine"}  # the latter two: SiT's names
+PREDICTIONS = ("v", "velocity")
+PREFIX = "SiT-"  # of the names of model sizes
+
+State = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of the official code, or weights alone.
+
+    Attributes:
+      path: the file.
+      weights: official name -> array, those that were asked for.
+      args: what it was trained with; empty where the file does not say.
+      step: finished optimizer steps.
+      entries: all entries of the file; empty where it holds weights alone.
+    """
+
+    path: str
+    weights: State
+    args: Mapping
+    step: int
+    entries: Mapping
+
+
+@dataclass(frozen=True)
+class Adam:
+    """AdamW's averages of gradients and of their squares, by official name, after `count` steps."""
+
+    mean: State
+    square: State
+    count: int
+
+
+def verify(path: epath.PathLike, digest: str) -> None:
+    """Raises UsageError unless the file's sha256 is `digest`, or for "auto" that of the released file of its name."""
+    path = epath.Path(path)
+    if digest == "auto":
+        digest = DIGESTS[choice("with --sha256=auto the name of the file", path.name, DIGESTS)]
+    if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
+        raise UsageError(f"--sha256 is {digest!r}; allowed: auto, or 64 hexadecimal digits")
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    total, done, last, found = path.stat().length, 0, time.monotonic(), hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            found.update(chunk)
+            done += len(chunk)
+            if time.monotonic() - last > REPORT_SECONDS:
+                say(f"sha256: {done / 1e9:.1f} of {total / 1e9:.1f} GB")
+                last = time.monotonic()
+    if found.hexdigest() != digest.lower():
+        raise UsageError(f"{path} has sha256 {found.hexdigest()}; it must be {digest.lower()}: fetch the file again")
+    say(f"sha256 of {path} is as it must be")
+
+
+def read(path: epath.PathLike, which: str = "ema") -> Checkpoint:
+    """A training checkpoint with its weights `which` ("ema" or "model"), or a file of weights alone.
+
+    Raises UsageError for a file that cannot be read or does not hold them.
+    """
+    value = torch_file.read(path) if epath.Path(path).suffix in tensors.TORCH else tensors.read(path)
+    if not isinstance(value, Mapping) or not value:
+        raise UsageError(f"{path} holds no weights")
+    if tensors.is_state(value) or not isinstance(value, dict):
+        return Checkpoint(str(path), value, {}, 0, {})
+    args, step = value.get("args", {}), value.get("steps", 0)
+    if not isinstance(args, dict):
+        raise UsageError(f"{path}: its entry args is no dict and no Namespace")
+    if type(step) is not int or not 0 <= step < 2**31:
+        raise UsageError(f"{path}: its entry steps is no integer from 0 on")
+    return Checkpoint(str(path), weights(path, value, which), args, step, value)
+
+
+def weights(path: object, entries: Mapping, which: str) -> State:
+    """The entry "ema" or "model" of a file; raises UsageError if it holds no such weights."""
+    found = [name for name in ("ema", "model") if tensors.is_state(entries.get(name))]
+    if which not in found:
+        raise UsageError(f"{path} has no weights {which!r}; it has: {', '.join(found) or 'none'}")
+    return entries[which]
+
+
+def base_config() -> ConfigDict:
+    """configs/base.py: what holds where a file does not tell."""
+    return runpy.run_path(os.fspath(BASE))["get_config"]()
+
+
+def argument(checkpoint: Checkpoint, name: str, kind: type, default=None):
+    """An entry of `args`; raises UsageError if it is of another kind."""
+    value = checkpoint.args.get(name, default)
+    if value is default or (isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    raise UsageError(f"{checkpoint.path}: args.{name} is no {kind.__name__}")
+
+
+def heads(checkpoint: Checkpoint, given: int) -> int:
+    """Number of attention heads: of the stored name of the size, or as `given` where there is none (0 = not)."""
+    name = argument(checkpoint, "model", str, "")
+    size = name.removeprefix(PREFIX)
+    stored = parse_size(size)["heads"] if size.partition("/")[0] in SIZES else 0
+    if stored and given and stored != given:
+        raise UsageError(f"--num_heads is {given}; {name} has {stored}")
+    if not stored and not given:
+        raise UsageError(f"{checkpoint.path} does not tell the number of attention heads; give it as --num_heads")
+    return stored or given
+
+
+def size_name(config: MMDiTConfig) -> str:
+    """ "SiT-XL/2" and the like, or "custom"."""
+    for size, fields in SIZES.items():
+        if all(getattr(config, key) == fields[key] for key in ("depth", "width", "heads")) and config.mlp_ratio == 4:
+            return f"{PREFIX}{size}/{config.patch}"
+    return "custom"
+
+
+def flow_path(checkpoint: Checkpoint) -> str:
+    """Name of the flow path here; raises UsageError for one, or for a prediction, that this package lacks."""
+    prediction = argument(checkpoint, "prediction", str, PREDICTIONS[0])
+    choice(f"{checkpoint.path}: args.prediction", prediction, PREDICTIONS)
+    return PATHS[choice(f"{checkpoint.path}: args.path_type", argument(checkpoint, "path_type", str, "linear"), PATHS)]
+
+
+def samples(checkpoint: Checkpoint, batch: int) -> int:
+    """How many samples the run has seen."""
+    parts = argument(checkpoint, "gradient_accumulation_steps", int, 1)
+    return checkpoint.step * argument(checkpoint, "batch_size", int, batch) * parts
+
+
+def adam(checkpoint: Checkpoint) -> Adam:
+    """The optimizer's state, which the file holds by the position of each weight in the model.
+
+    Raises UsageError if there is none, or none for some weight.
+    """
+    path, names = checkpoint.path, list(checkpoint.entries.get("model", {}))
+    stored = checkpoint.entries.get("opt")
+    states = stored.get("state") if isinstance(stored, dict) else None
+    if not isinstance(states, dict) or not states:
+        raise UsageError(f"{path} has no optimizer state (opt.state); convert it without --optimizer")
+    if not all(type(i) is int and 0 <= i < len(names) for i in states):
+        raise UsageError(f"{path}: opt.state has entries that are no positions of the {len(names)} weights of model")
+    mean, square, steps = {}, {}, []
+    for i, state in states.items():
+        if not isinstance(state, dict) or not tensors.is_state({k: state.get(k) for k in ("exp_avg", "exp_avg_sq")}):
+            raise UsageError(f"{path}: opt.state of {names[i]} is not AdamW's: exp_avg and exp_avg_sq")
+        mean[names[i]], square[names[i]] = state["exp_avg"], state["exp_avg_sq"]
+        steps.append(int(state.get("step", 0)))
+    # A head that no sample of some batch supervised has missed that step; it only matters to the first few hundred.
+    return Adam(mean, square, max(steps))

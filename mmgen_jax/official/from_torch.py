@@ -1,0 +1,244 @@
+"""Checkpoint files of the official PyTorch code -> model folders and workdirs of this package."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from etils import epath
+from ml_collections import ConfigDict
+from orbax.checkpoint import type_handlers
+
+from mmgen_jax import settings
+from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.models.mmdit import MMDiTConfig
+from mmgen_jax.official import checkpoint as official
+from mmgen_jax.official import names as weights_of
+from mmgen_jax.official.checkpoint import Checkpoint, State
+from mmgen_jax.official.widen import from_one_modality, has_one_modality, widen
+from mmgen_jax.system import files
+from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.tensor_files.torch_file import Streamed
+from mmgen_jax.training.state import TrainState, make_optimizer
+
+CONVENTIONS = ("auto", "repa", "sit")
+OPTIM = {  # config.optim <- args
+    "learning_rate": "learning_rate",
+    "b1": "adam_beta1",
+    "b2": "adam_beta2",
+    "eps": "adam_epsilon",
+    "weight_decay": "adam_weight_decay",
+    "clip_norm": "max_grad_norm",
+}
+
+
+def mmgen_state(found: Checkpoint, convention: str = "auto") -> State:
+    """Weights by MMGen's names: of a model with one modality, the MMGen model that computes the same.
+
+    `convention` of the latter: "sit" (t = 1 is data), "repa" (t = 1 is noise), or "auto": REPA's have a projector.
+    """
+    choice("--convention", convention, CONVENTIONS)
+    if not has_one_modality(found.weights):
+        return found.weights
+    projector = any(name.startswith("projectors.") for name in found.weights)
+    sit = convention == "sit" or (convention == "auto" and not projector)
+    return from_one_modality(found.weights, data_at_one=sit)
+
+
+def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig:
+    """The network's config, every weight's name and shape checked against it."""
+    depth = official.argument(found, "encoder_depth", int, 8)
+    config = weights_of.config_from_official(state, official.heads(found, num_heads), encoder_depth=depth)
+    if official.argument(found, "num_classes", int, config.num_classes) != config.num_classes:
+        rows = config.num_classes + 1
+        raise UsageError(
+            f"{found.path}: {weights_of.CLASSES} has {rows} rows; one per class and one for no class expected"
+        )
+    weights_of.check(state, config)
+    weights_of.check_position(state, config.width)
+    return config
+
+
+def recipe(model: Architecture, found: Checkpoint) -> ConfigDict:
+    """The config of the checkpoint's run, as far as the file tells; else configs/base.py."""
+    config = official.base_config()
+    m, names = model.model, model.modalities
+    keep = [config.data.modalities.index(name) for name in names]
+    for section, key in (("data", "modalities"), ("autoencoder", "components"), ("objective", "loss_weights")):
+        config[section][key] = tuple(config[section][key][i] for i in keep)
+    config.data.update({"image_size": model.image_size, "flip": False})
+    config.autoencoder.update({"name": model.autoencoder.name, "factor": model.autoencoder.factor})
+    fields = ("depth", "width", "heads", "patch", "mlp_ratio", "encoder_depth", "projector_width", "feature_width")
+    config.model.update({key: getattr(m, key) for key in fields})
+    config.objective.path = model.path
+    if len(names) == 1:
+        config.objective.mix = ((1.0, "none", 0.0, "all"),)  # nothing to be given, no pairs to be dropped
+    if model.path != "linear":
+        config.sample.solver = "heun"
+    for ours, theirs in OPTIM.items():
+        config.optim[ours] = float(official.argument(found, theirs, int | float, config.optim[ours]))
+    config.train.batch = official.argument(found, "batch_size", int, config.train.batch)
+    settings.validate(config)
+    return config
+
+
+def class_names(path: str, count: int) -> tuple[str, ...]:
+    """Names from a file, one per line, or "0", "1", ...; raises UsageError unless there are `count` different ones."""
+    if not path:
+        return tuple(map(str, range(count)))
+    if not epath.Path(path).is_file():
+        raise UsageError(f"--classes {path}: no such file")
+    names = tuple(line.strip() for line in epath.Path(path).read_text().splitlines() if line.strip())
+    if len(names) != count or len(set(names)) != count:
+        raise UsageError(
+            f"--classes {path} has {len(set(names))} different names on {len(names)} lines; needed: {count}"
+        )
+    return names
+
+
+def train_state(found: Checkpoint, model: Architecture, config: ConfigDict) -> TrainState:
+    """Parameters, EMA and Adam's averages of a checkpoint of MMGen, from which training goes on."""
+    adam = official.adam(found)
+    trees = {}
+    for name, state in (("params", "model"), ("ema", "ema")):
+        trees[name] = weights_of.from_official(
+            Streamed(official.weights(found.path, found.entries, state)), model.model
+        )
+    trees["mu"], trees["nu"] = (weights_of.to_params(Streamed(s), model.model) for s in (adam.mean, adam.square))
+    tx = make_optimizer(config.optim, config.train.steps)
+    abstract = jax.eval_shape(tx.init, trees["params"])
+    count = np.asarray(adam.count, np.int32)
+    opt_state = optax.tree_utils.tree_set(abstract, mu=trees["mu"], nu=trees["nu"], count=count)
+    return TrainState(np.asarray(found.step, np.int32), trees["params"], trees["ema"], opt_state)
+
+
+def _save(folder: epath.Path, step: int, state: object, meta: dict) -> None:
+    """A checkpoint as `checkpoint.save` makes it, of NumPy arrays and without holding any of them twice.
+
+    Orbax otherwise copies what it writes and keeps what it compressed, of which weights spare a tenth.
+    """
+    arrays = type_handlers.NumpyHandler(deepcopy_host_arrays=False)
+    registry = type_handlers.create_type_handler_registry(
+        (np.ndarray, arrays), (jax.Array, type_handlers.ArrayHandler())
+    )
+    handlers = {
+        "state": ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry),
+        "meta": ocp.JsonCheckpointHandler(),
+    }
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    place = folder / checkpoint.FOLDER
+    with ocp.CheckpointManager(place, item_names=tuple(handlers), item_handlers=handlers, options=options) as manager:
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
+        manager.save(step, args=args, force=True)
+    integrity.write_manifest(place / str(step))
+
+
+@contextlib.contextmanager
+def _new_folder(out: epath.PathLike) -> Iterator[epath.Path]:
+    """A folder beside `out` that becomes `out` when the block ends well, and is removed otherwise."""
+    out = epath.Path(os.path.abspath(out))
+    part = out.parent / f".{out.name}.{os.getpid()}.part"
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if out.exists():
+            out.rmdir()  # empty
+        part.rename(out)
+    finally:
+        if part.exists():
+            shutil.rmtree(part)
+
+
+def _check_new(out: epath.PathLike) -> None:
+    if not str(out):
+        raise UsageError("OUT is empty; it must be a new folder, or with --to_torch a new file")
+    if "://" in str(out):
+        raise UsageError(f"{out} is not on this machine; convert to a folder here and copy it")
+    path = epath.Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{out} exists; allowed: a new folder or an empty one, or with --to_torch a new file")
+
+
+def convert(
+    source: epath.PathLike,
+    out: epath.PathLike,
+    make_autoencoder: Callable[[tuple[str, ...]], vae.Autoencoder],
+    *,
+    weights: str = "ema",
+    num_heads: int = 0,
+    modalities: Sequence[str] = (),
+    convention: str = "auto",
+    classes: str = "",
+    optimizer: bool = False,
+) -> Architecture:
+    """File `source` -> folder `out` for `MMGen.load`, `sample` and `train.init_from`; returns what was written.
+
+    Args:
+      source: a training checkpoint, or weights with official names as .pt, .safetensors or .npz.
+      out: a new folder.
+      make_autoencoder: modalities -> the autoencoder to store with the model.
+      weights: "ema" or "model", where the file has both.
+      num_heads: attention heads, where the file does not tell.
+      modalities: of the new model; by default the first ones. More than the file has are added so that the outputs
+        of the old ones stay.
+      convention: of files with one modality; see `mmgen_state`.
+      classes: file with a name per line.
+      optimizer: also keep the weights as trained and Adam's state, so that training goes on.
+
+    Raises UsageError, and writes nothing then.
+    """
+    _check_new(out)
+    found = official.read(source, weights)
+    state = mmgen_state(found, convention)
+    network = model_config(state, found, num_heads)
+    names = tuple(modalities) or network.names
+    if list(names) != [name for name in NAMES if name in names]:
+        raise UsageError(f"--modalities is {','.join(names)}; allowed: some of {','.join(NAMES)}, in this order")
+    autoencoder = make_autoencoder(names)
+    if len(names) == len(network.names):
+        channels = (count for _, count in network.modalities)
+        network = dataclasses.replace(network, modalities=tuple(zip(names, channels, strict=True)))
+    if names != network.names:
+        state = widen(state, network.names, {name: autoencoder.channels[name] for name in names})
+        heads = network.heads
+        network = weights_of.config_from_official(state, heads, names, encoder_depth=network.encoder_depth)
+    if dict(network.modalities) != autoencoder.channels:
+        raise UsageError(
+            f"{source} has latents {dict(network.modalities)}; the autoencoder's are {autoencoder.channels}"
+        )
+    if optimizer and state is not found.weights:
+        raise UsageError("--optimizer needs a checkpoint of MMGen with the modalities it has")
+    if optimizer and weights != "ema":
+        raise UsageError("--optimizer keeps both ema and model; leave --weights out")
+    size = weights_of.latent_size_from_official(state) * autoencoder.factor
+    model = Architecture(
+        model=network,
+        autoencoder=autoencoder,
+        path=official.flow_path(found),
+        image_size=size,
+        class_names=class_names(classes, network.num_classes),
+        palette=np.zeros((0, 3), np.uint8),
+        regions=(),
+    )
+    config = recipe(model, found)
+    if optimizer:
+        stored = train_state(found, model, config)
+    else:
+        stored = {"ema": weights_of.from_official(Streamed(state), network)}
+    meta = {"step": found.step, "samples": official.samples(found, config.train.batch)}
+    with _new_folder(out) as part:
+        model.save(part)
+        files.write(part / "config.json", (config.to_json_best_effort(indent=1) + "\n").encode())
+        _save(part, found.step, stored, meta)
+    return model

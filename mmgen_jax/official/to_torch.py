@@ -1,0 +1,126 @@
+"""Models of this package -> checkpoint files that the official PyTorch code loads."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.models import architecture as architectures
+from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.official import names as convert
+from mmgen_jax.official.checkpoint import base_config, size_name
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.tensor_files import read as tensors
+from mmgen_jax.tensor_files import torch_write
+from mmgen_jax.training.state import TrainState, init_state, make_optimizer
+
+CHANNELS, VAE_FACTOR = 4, 8  # of latents in the official code, which knows no others
+
+# One group of torch.optim.AdamW with the published values; the official code sets the learning rate anew.
+GROUP = {
+    "lr": 1e-4,
+    "betas": (0.9, 0.999),
+    "eps": 1e-8,
+    "weight_decay": 0.0,
+    "amsgrad": False,
+    "maximize": False,
+    "foreach": None,
+    "capturable": False,
+    "differentiable": False,
+    "fused": None,
+}
+
+
+def arguments(model: Architecture) -> dict:
+    """What the official code reads of a checkpoint's `args`."""
+    count = len(model.modalities)
+    return {
+        "model": size_name(model.model),
+        "resolution": model.latent_size * VAE_FACTOR,
+        "num_classes": model.model.num_classes,
+        "cfg_prob": 0.1,
+        "encoder_depth": model.model.encoder_depth,
+        "num_tasks": count,
+        "is_mmcat_diff": count > 1,
+        "use_decouple_task": True,
+        "use_taskcond_emb": True,
+        "use_decouple_latent": False,
+        "qk_norm": False,
+        "fused_attn": True,
+        "path_type": model.path,
+        "prediction": "v",
+    }
+
+
+def _train_state(folder: epath.Path, model: Architecture) -> TrainState | None:
+    """The newest train state of a workdir; None where it has averaged weights alone."""
+    if not (folder / checkpoint.FOLDER).exists():
+        return None
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+    place = checkpoint.folder_of(folder)
+    with ocp.CheckpointManager(place, item_names=tuple(handlers), item_handlers=handlers) as manager:
+        step = manager.latest_step()
+        if step is None or "opt_state" not in manager.item_metadata(step)["state"].tree:
+            return None
+    # An optimizer's state has the same structure whatever its settings are.
+    base = base_config()
+    tx = make_optimizer(base.optim, base.train.steps)
+    shapes = jax.eval_shape(functools.partial(init_state, model, tx), jax.random.key(0))
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
+    return checkpoint.restore(folder, abstract)[0]
+
+
+def _official(params: Params, model: Architecture) -> dict[str, np.ndarray]:
+    """Weights by official name; a single modality has a single head there."""
+    state = convert.to_official(params, model.model, model.latent_size)
+    if len(model.modalities) > 1:
+        return state
+    return {name.replace("lis_final_layer.0.", "final_layer."): value for name, value in state.items()}
+
+
+def _adam(state: TrainState, model: Architecture) -> dict[int, dict[str, np.ndarray]]:
+    """Entries of `opt.state`, by the position of a weight; the position embedding has position 0 and no entry."""
+    adam = optax.tree_utils.tree_get(state.opt_state, "ScaleByAdamState")
+    mean, square = (convert.from_params(averages, model.model) for averages in (adam.mu, adam.nu))
+    count = np.asarray(adam.count, np.float32)
+    return {i + 1: {"step": count, "exp_avg": mean[name], "exp_avg_sq": square[name]} for i, name in enumerate(mean)}
+
+
+def write(source: epath.PathLike, out: epath.PathLike) -> None:
+    """Model `source` (a workdir, model folder or bundled name) -> file `out` that the official code loads.
+
+    It has the entries `model`, `ema`, `opt`, `args`, `steps`. Without a train state in `source`, `model` are the
+    averaged weights and `opt` is a fresh optimizer.
+    Raises UsageError for a model that the official code cannot express.
+    """
+    if epath.Path(out).exists():
+        raise UsageError(f"{out} exists; allowed: a new file")
+    if epath.Path(out).suffix not in tensors.TORCH:
+        raise UsageError(f"{out} has the suffix {epath.Path(out).suffix!r}; allowed: {', '.join(tensors.TORCH)}")
+    folder = bundles.locate(source)
+    model = architectures.load(folder)
+    for problem, there in (
+        ("is preconditioned (model.precondition)", model.model.data_std is not None),
+        ("has no projector (model.feature_width = 0)", not model.model.feature_width),
+        (f"has latents of {dict(model.model.modalities)}", {c for _, c in model.model.modalities} != {CHANNELS}),
+    ):
+        if there:
+            raise UsageError(f"the model in {source} {problem}, which the official code does not know")
+    state = _train_state(folder, model)
+    if state is None:
+        ema = _official(bundles.load(source)[1], model)
+        entries, adam, step = {"model": ema, "ema": ema}, {}, 0
+    else:
+        entries = {"model": _official(state.params, model), "ema": _official(state.ema, model)}
+        adam, step = _adam(state, model), int(state.step)
+    group = GROUP | {"params": list(range(len(entries["ema"])))}
+    opt = {"state": adam, "param_groups": [group]}
+    torch_write.write(out, entries | {"opt": opt, "args": arguments(model), "steps": step})

@@ -1,0 +1,95 @@
+"""Requests: what is given, which class, which key -> the arrays that a sampler takes.
+
+Sample i of a request is a function of its key and i alone: not of the batch it is computed in, nor of how many
+there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmgen_jax.diffusion import keys
+from mmgen_jax.diffusion.conditioning import task_row
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Arrays:
+    """One batch of a request.
+
+    Attributes:
+      noise: standard normal [B, H, W, C] per modality.
+      key: [B] typed keys, one per sample, for solvers that draw noise.
+      given: clean latents [B, H, W, C] of the modalities that are given.
+      class_id: int [B].
+      task: int [B], row of the task table.
+    """
+
+    noise: dict[str, jax.Array]
+    key: jax.Array
+    given: dict[str, jax.Array]
+    class_id: jax.Array
+    task: jax.Array
+
+
+def noise(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, jax.Array]:
+    """Standard normal noise of the samples `indices` [B]: shapes [H, W, C] -> [B, H, W, C] per modality.
+
+    The noise of a modality does not depend on which others there are.
+    """
+    sizes = {m: math.prod(shape) for m, shape in shapes.items()}
+    streams = jnp.array([keys.number(m) for m in shapes])
+
+    def one(index: jax.Array, stream: jax.Array) -> jax.Array:
+        sample_key = jax.random.fold_in(key, index)
+        return jax.random.normal(jax.random.fold_in(sample_key, stream), (max(sizes.values()),))
+
+    # One program for all modalities, which compiles four times as fast as one for each. Number k of a draw depends on
+    # the key and k alone, so that the length of the draw, and with it the other modalities, does not matter.
+    flat = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(indices, streams)
+    return {m: flat[:, i, : sizes[m]].reshape(-1, *shape) for i, (m, shape) in enumerate(shapes.items())}
+
+
+def step_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
+    """Keys [B] for the noise that a stochastic solver adds to the samples `indices` [B]."""
+    return jax.vmap(lambda i: keys.stream(jax.random.fold_in(key, i), "solver"))(indices)
+
+
+def request(
+    key: jax.Array,
+    indices: jax.Array,
+    class_id: jax.Array,
+    given: Mapping[str, jax.Array],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> Arrays:
+    """Arrays of the samples `indices` [B] of a request; works under jit.
+
+    Args:
+      key: the random key of the request.
+      indices: int [B], numbers of the samples.
+      class_id: int [B].
+      given: clean latents [B, H, W, C] of some modalities.
+      shapes: latent shape [H, W, C] of every modality of the model, in its order.
+    """
+    mask = jnp.broadcast_to(jnp.array([m in given for m in shapes]), (len(indices), len(shapes)))
+    return Arrays(noise(key, indices, shapes), step_keys(key, indices), dict(given), class_id, task_row(mask))
+
+
+def batch_size(count: int, limit: int) -> int:
+    """Size of the batches for `count` samples: `limit`, or the next power of two for fewer.
+
+    So few sizes are compiled, and one picture does not cost as much as `limit` of them.
+    """
+    return min(limit, 1 << (count - 1).bit_length())
+
+
+def batches(count: int, size: int) -> Iterator[np.ndarray]:
+    """Sample numbers 0 .. count - 1 in batches of exactly `size`; the last is filled up with the last sample."""
+    for first in range(0, count, size):
+        yield np.minimum(np.arange(first, first + size), count - 1)

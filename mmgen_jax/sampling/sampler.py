@@ -1,0 +1,202 @@
+"""Samples of a model for requests of any size: images in, images out, in batches of one shape.
+
+Everything that samples a model goes through here: the API and its commands, evaluation, previews of training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mmgen_jax.diffusion import keys
+from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.models.layout import Layout
+from mmgen_jax.parallel import compiler_options
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.sampling import bind, bind_task, classifier_free, sample
+from mmgen_jax.sampling import requests as tasks
+from mmgen_jax.telemetry.writer import duration, say
+
+Arrays = dict[str, np.ndarray]
+
+_REPORT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How samples are drawn; what `config.sample` and `MMGen.generate` have in common.
+
+    Attributes:
+      solver: a key of `sampling.SOLVERS`.
+      steps: of the solver.
+      guidance: classifier-free guidance on the class; 1 = none.
+      guidance_interval: times (low, high) at which guidance acts.
+      given_time: time at which given modalities are held; 0 shows them clean.
+      seed: the seed of the noise.
+      stream: name of the stream of random numbers within the seed, see `diffusion.keys`.
+      batch: samples computed at once.
+    """
+
+    solver: str = "heun"
+    steps: int = 25
+    guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    given_time: float = 0.005
+    seed: int = 0
+    batch: int = 32
+    stream: str = "sample"
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> Options:
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "stream"]
+        return cls(**{name: config.sample[name] for name in names})
+
+
+class Sampler:
+    """A model without its weights, compiled once for each kind of request and size of batch.
+
+    Weights and the autoencoder are arguments of the compiled programs, never constants of them. Batches are split over
+    the devices of a mesh, by default over all there are, each with all weights.
+    """
+
+    def __init__(self, architecture: Architecture, mesh: Mesh | None = None):
+        self.architecture = architecture
+        self._mesh = mesh or sharding.make_mesh()
+        self._everywhere, self._split = sharding.replicated(self._mesh), sharding.batched(self._mesh)
+        self._autoencoder = jax.device_put(architecture.autoencoder, self._everywhere)
+        self._encode = jax.jit(lambda autoencoder, images: autoencoder.encode(images))
+        # Whole on every device, so that each host can read it.
+        self._decode = jax.jit(lambda autoencoder, latents: autoencoder.decode(latents), out_shardings=self._everywhere)
+        self._layout = Layout(architecture, self._mesh)
+        self._draw = jit_draw(self._layout)
+
+    def place(self, params: Params) -> Params:
+        """Parameters where, and in the types in which, the programs want them; those that are there cost nothing."""
+        return jax.tree.map(jax.device_put, self._layout.in_types(params), sharding.state_shardings(self._mesh, params))
+
+    def encode(self, images: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Arrays in [-1, 1] [n, H, W, C] of some modalities to latents [n, h, w, K], in the model's order."""
+        return self._ordered(self._encode(self._autoencoder, dict(images)))
+
+    def decode(self, latents: Mapping[str, jax.Array]) -> Arrays:
+        """The inverse of `encode`."""
+        return {m: np.asarray(x) for m, x in self._ordered(self._decode(self._autoencoder, dict(latents))).items()}
+
+    def __call__(
+        self,
+        params: Params,
+        class_id: np.ndarray,
+        given: Mapping[str, np.ndarray],
+        options: Options,
+        *,
+        numbers: Sequence[int] | None = None,
+        finish: Callable[[Arrays], Arrays] = dict,
+        label: str = "sample",
+    ) -> Arrays:
+        """Arrays in [-1, 1] [n, H, W, C] of all modalities that are not given, in the model's order.
+
+        A sample depends on the seed and its number, not on how many there are or on the size of the batches.
+
+        Args:
+          params: of the network.
+          class_id: int [n]; the null class for none.
+          given: arrays in [-1, 1] [n, H, W, C] of some modalities.
+          options: how to draw them.
+          numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
+          finish: of the arrays of each batch, what is kept.
+          label: what progress is told of.
+        """
+        a, n = self.architecture, len(class_id)
+        params, class_id = self.place(params), np.asarray(class_id, np.int32)
+        numbers = np.arange(n) if numbers is None else np.asarray(numbers)
+        shares = sharding.parts(self._mesh)
+        size = -(-tasks.batch_size(n, options.batch) // shares) * shares
+        draw = functools.partial(
+            self._draw,
+            solver=options.solver,
+            steps=options.steps,
+            guided=options.guidance != 1 and bool((class_id != a.null_class).any()),
+            interval=options.guidance_interval,
+        )
+        values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, options.stream)
+        parts, done, start = [], 0, time.monotonic()
+        mark = start
+        for rows in tasks.batches(n, size):
+            inputs = jax.device_put(
+                (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split
+            )
+            latents = draw(params, *inputs[:2], self.encode(inputs[2]), *values)
+            parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given})))
+            done, now = min(done + size, n), time.monotonic()
+            if now - mark > _REPORT_SECONDS and done < n:
+                mark, rate = now, done / (now - start)
+                say(f"{label} {done}/{n}  {rate:.1f} samples/s  left {duration((n - done) / rate)}")
+        return _joined(parts, n)
+
+    def round_trip(self, images: Mapping[str, np.ndarray], batch: int) -> Arrays:
+        """Arrays in [-1, 1] [n, H, W, C] of some modalities, encoded and decoded again, `batch` at once."""
+        n = len(next(iter(images.values())))
+        rows = tasks.batches(n, tasks.batch_size(n, batch))
+        return _joined([self.decode(self.encode({m: x[r] for m, x in images.items()})) for r in rows], n)
+
+    def _ordered(self, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """In the model's order: JAX sorts the keys of every dict that passes through a jit."""
+        return {m: arrays[m] for m in self.architecture.modalities if m in arrays}
+
+
+def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
+    """The first n rows of all batches; what is beyond only filled up the last one."""
+    return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
+
+
+def choices(chosen: Options | ConfigDict) -> dict:
+    """What a program of `jit_draw` is chosen by, from options or the `sample` section of a config."""
+    return {
+        "solver": chosen.solver,
+        "steps": chosen.steps,
+        "guided": chosen.guidance != 1,
+        "interval": tuple(chosen.guidance_interval),
+    }
+
+
+def jit_draw(layout: Layout) -> jax.stages.Wrapped:
+    """`draw` of this layout as a program, which also takes `choices`."""
+    static = ("solver", "steps", "guided", "interval")
+    chosen = compiler_options.SAMPLING.on(layout.mesh)
+    return jax.jit(functools.partial(draw, layout), static_argnames=static, compiler_options=chosen)
+
+
+def draw(
+    layout: Layout,
+    params: Params,
+    numbers: jax.Array,
+    class_id: jax.Array,
+    given: dict[str, jax.Array],
+    guidance: jax.Array,
+    given_time: jax.Array,
+    key: jax.Array,
+    *,
+    solver: str,
+    steps: int,
+    guided: bool,
+    interval: tuple[float, float],
+) -> dict[str, jax.Array]:
+    """Latents of one batch."""
+    architecture = layout.architecture
+    shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
+    arrays = tasks.request(key, numbers, class_id, given, shapes)
+    network, names = functools.partial(layout.apply, params), architecture.modalities
+    if guided:
+        conditional = bind_task(network, arrays.task, names)
+        field = classifier_free(conditional, class_id, architecture.null_class, guidance, interval, tuple(given))
+    else:
+        field = bind(network, class_id, arrays.task, names)
+    return sample(field, arrays.noise, arrays.key, solver, steps, given=arrays.given, given_time=given_time)

@@ -1,0 +1,192 @@
+"""Galleries: one HTML file with all its pictures inside, for looking at samples in any browser."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from etils import epath
+
+from mmgen_jax.show import pictures
+from mmgen_jax.system import files
+
+
+@dataclass(frozen=True)
+class Section:
+    """One group of pictures under a heading.
+
+    Attributes:
+      title: heading.
+      columns: label -> uint8 [n, H, W, 3]. One column alone is shown as a grid, several as rows of samples.
+      caption: line under the heading: task, class, seed, steps.
+      given: labels of the columns that were conditions.
+      rows: a name for each sample; by default their numbers.
+      chapter: heading over neighbouring sections that have the same one; "" = none.
+    """
+
+    title: str
+    columns: Mapping[str, np.ndarray]
+    caption: str = ""
+    given: Sequence[str] = ()
+    rows: Sequence[str] = field(default=())
+    chapter: str = ""
+
+
+def store(path: epath.PathLike, sections: Sequence[Section]) -> None:
+    """Writes sections as one NPZ file, for a gallery that is made later."""
+    meta = [
+        {
+            "title": s.title,
+            "caption": s.caption,
+            "given": list(s.given),
+            "rows": list(s.rows),
+            "chapter": s.chapter,
+            "columns": list(s.columns),
+        }
+        for s in sections
+    ]
+    arrays = {f"{i}.{j}": x for i, s in enumerate(sections) for j, x in enumerate(s.columns.values())}
+    file = io.BytesIO()
+    np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
+    files.write(path, file.getvalue())
+
+
+def restore(path: epath.PathLike) -> list[Section]:
+    """The sections that `store` wrote."""
+    with epath.Path(path).open("rb") as file, np.load(file) as arrays:
+        return [
+            Section(**entry | {"columns": {label: arrays[f"{i}.{j}"] for j, label in enumerate(entry["columns"])}})
+            for i, entry in enumerate(json.loads(str(arrays["meta"])))
+        ]
+
+
+STYLE = """
+:root { color-scheme: light dark; --paper: #f6f7f9; --card: #ffffff; --ink: #1f242e; --muted: #6b7280;
+  --line: #e3e6eb; --given: #f59e0b; }
+@media (prefers-color-scheme: dark) { :root { --paper: #0f1218; --card: #181d26; --ink: #e8eaee; --muted: #98a1b0;
+  --line: #2a313d; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1200px; margin: 0 auto; padding: 40px 20px 64px; }
+h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -.02em; }
+h2, h3 { font-size: 18px; line-height: 1.3; margin: 0; }
+.chapter:has(h3) { margin-top: 48px; }
+.chapter:has(h3) h2 { font-size: 22px; letter-spacing: -.01em; }
+p { margin: 2px 0 0; color: var(--muted); }
+nav { margin-top: 14px; display: flex; flex-wrap: wrap; gap: 8px; }
+nav a { color: inherit; text-decoration: none; border: 1px solid var(--line); border-radius: 99px; padding: 2px 12px;
+  background: var(--card); font-size: 13px; }
+nav a:hover { border-color: var(--given); }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 20px; margin-top: 24px;
+  scroll-margin-top: 12px; }
+.scroll { overflow-x: auto; margin-top: 14px; padding: 4px; }
+table { border-collapse: separate; border-spacing: 6px; margin: 0 -6px; }
+th { font-weight: 500; font-size: 13px; white-space: nowrap; padding: 0 4px 2px; }
+tbody th { color: var(--muted); text-align: right; }
+.mark { color: var(--given); font-size: 12px; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(112px, 1fr)); gap: 8px; margin-top: 16px; }
+.grid figure { margin: 0; }
+.grid figcaption { font-size: 12px; color: var(--muted); text-align: center; }
+img { display: block; width: 100%; border-radius: 4px; cursor: zoom-in; transition: transform .12s ease; }
+td img { width: var(--side); }
+.pixels { image-rendering: pixelated; }
+img.given { outline: 3px solid var(--given); outline-offset: 0; }
+img:hover { transform: scale(1.06); position: relative; z-index: 1; box-shadow: 0 6px 24px #0006; }
+dialog { border: 0; padding: 0; background: transparent; max-width: none; max-height: none; text-align: center; }
+dialog::backdrop { background: #000c; }
+dialog img { width: min(86vw, 82vh); cursor: zoom-out; border-radius: 8px; }
+dialog img:hover { transform: none; }
+dialog p { color: #fff; margin-top: 10px; }
+@media (max-width: 640px) { main { padding: 24px 12px; } section { padding: 14px; } td img { width: 96px; } }
+"""
+
+SCRIPT = """
+const dialog = document.querySelector('dialog');
+document.querySelectorAll('section img').forEach(image => image.addEventListener('click', () => {
+  const big = dialog.querySelector('img');
+  big.src = image.src; big.className = image.className; big.alt = image.alt;
+  dialog.querySelector('p').textContent = image.alt;
+  dialog.showModal();
+}));
+dialog.addEventListener('click', () => dialog.close());
+"""
+
+
+def _image(picture: np.ndarray, label: str, given: bool) -> str:
+    small = max(picture.shape[:2]) <= pictures.SMALL
+    classes = " ".join(name for name, on in (("pixels", small), ("given", given)) if on)
+    data = base64.b64encode(pictures.png(picture)).decode()
+    return f'<img class="{classes}" alt="{html.escape(label)}" src="data:image/png;base64,{data}">'
+
+
+def _rows(section: Section) -> Sequence[str]:
+    count = len(next(iter(section.columns.values())))
+    return section.rows or [str(i) for i in range(count)]
+
+
+def _grid(section: Section) -> str:
+    ((label, images),) = section.columns.items()
+    cells = [
+        f"<figure>{_image(image, f'{label}, {row}', label in section.given)}<figcaption>{html.escape(row)}</figcaption>"
+        "</figure>"
+        for row, image in zip(_rows(section), images, strict=True)
+    ]
+    return f'<div class="grid">{"".join(cells)}</div>'
+
+
+def _table(section: Section) -> str:
+    mark = ' <span class="mark">given</span>'
+    heads = [f"<th>{html.escape(label)}{mark if label in section.given else ''}</th>" for label in section.columns]
+    body = []
+    for i, row in enumerate(_rows(section)):
+        cells = [
+            f"<td>{_image(images[i], f'{label}, {row}', label in section.given)}</td>"
+            for label, images in section.columns.items()
+        ]
+        body.append(f"<tr><th>{html.escape(row)}</th>{''.join(cells)}</tr>")
+    head = f"<thead><tr><th></th>{''.join(heads)}</tr></thead>"
+    # Multiples of 32, so that the pixels of small pictures are all of one size.
+    side = next((side for side, most in ((160, 5), (128, 7)) if len(section.columns) <= most), 96)
+    return f'<div class="scroll"><table style="--side: {side}px">{head}<tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _section(number: int, section: Section) -> str:
+    body = _grid(section) if len(section.columns) == 1 else _table(section)
+    caption = f"<p>{html.escape(section.caption)}</p>" if section.caption else ""
+    level = "h3" if section.chapter else "h2"
+    return f'<section id="s{number}"><{level}>{html.escape(section.title)}</{level}>{caption}{body}</section>'
+
+
+def _links(numbers: Sequence[int], sections: Sequence[Section]) -> str:
+    links = "".join(f'<a href="#s{i}">{html.escape(sections[i].title)}</a>' for i in numbers)
+    return f"<nav>{links}</nav>" if len(numbers) > 1 else ""
+
+
+def _chapter(name: str, numbers: Sequence[int], sections: Sequence[Section]) -> str:
+    """Sections of one chapter, with links to them where there are several."""
+    head = f"<h2>{html.escape(name)}</h2>" if name else ""
+    body = "".join(_section(i, sections[i]) for i in numbers)
+    return f'<div class="chapter">{head}{_links(numbers, sections)}{body}</div>'
+
+
+def write_gallery(
+    path: epath.PathLike, sections: Sequence[Section], title: str = "MMGen samples", caption: str = ""
+) -> None:
+    """Writes one HTML file that needs nothing else: pictures are inside, light or dark as the reader's system is."""
+    groups = itertools.groupby(range(len(sections)), lambda i: sections[i].chapter)
+    body = "".join(_chapter(name, list(numbers), sections) for name, numbers in groups)
+    below = f"<p>{html.escape(caption)}</p>" if caption else ""
+    text = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><main><header><h1>{html.escape(title)}</h1>{below}</header>{body}</main>"
+        f'<dialog><img alt=""><p></p></dialog><script>{SCRIPT}</script></body></html>\n'
+    )
+    files.write(path, text.encode())

@@ -1,0 +1,113 @@
+"""What a request returns: values of every modality, and the files that show them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from etils import epath
+
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.show import gallery, pictures
+from mmgen_jax.system import files
+
+
+class Outputs(dict[str, np.ndarray]):
+    """A dict modality -> values of all samples.
+
+    rgb uint8 [n, H, W, 3]; depth float32 [n, H, W] in [0, 1], 1 = nearest; normal float32 unit vectors [n, H, W, 3];
+    mask int32 region ids [n, H, W], or uint8 colours [n, H, W, 3] where the palette is empty.
+
+    Attributes:
+      given: names of the modalities that were given.
+      palette: uint8 [R, 3], colours of the regions.
+      caption: how the samples were made, in one line.
+      rows: a name of each sample.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, np.ndarray],
+        given: Sequence[str],
+        palette: np.ndarray,
+        caption: str = "",
+        rows: Sequence[str] = (),
+    ):
+        super().__init__(values)
+        self.given, self.palette, self.caption = tuple(given), palette, caption
+        self.rows = tuple(rows) or tuple(str(i) for i in range(len(next(iter(values.values())))))
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """uint8 [n, H, W, 3] of each modality, to look at."""
+        return {m: MODALITIES[m].picture(value, self.palette) for m, value in self.items()}
+
+    def sheet(self) -> np.ndarray:
+        """uint8 [height, width, 3]: one row per sample, given modalities framed."""
+        return pictures.sheet(self.pictures(), given=self.given)
+
+    def section(self, title: str = "Samples") -> gallery.Section:
+        """All samples as a section of a gallery."""
+        return gallery.Section(title, self.pictures(), self.caption, self.given, self.rows)
+
+    def comparison(
+        self, truth: Mapping[str, np.ndarray], title: str = "Against the truth", errors: bool = True
+    ) -> gallery.Section:
+        """Section with the given modalities, then prediction, truth and error of each other one that `truth` has.
+
+        Args:
+          truth: modality -> values as in here.
+          title: of the section.
+          errors: False leaves them out, where many answers are right. White is a depth error of 0.25, an rgb error
+            of 25%, an angle of 45 degrees between normals, or a wrong region.
+        """
+        shown = self.pictures()
+        columns = {m: shown[m] for m in self.given}
+        for m in self:
+            if m in truth and m not in self.given:
+                columns[m] = shown[m]
+                columns[f"{m} truth"] = MODALITIES[m].picture(truth[m], self.palette)
+                if errors:
+                    columns[f"{m} error"] = pictures.heat(MODALITIES[m].error(self[m], truth[m], self.palette))
+        return gallery.Section(title, columns, self.caption, self.given, self.rows)
+
+    def save(
+        self, folder: epath.PathLike, title: str = "MMGen samples", sections: Sequence[gallery.Section] = ()
+    ) -> list[str]:
+        """Writes every sample and the pictures of all; returns the names of the files.
+
+        rgb_000.png; depth_000.png with 16 bits; normal_000.png and, exactly, normal_000.npy; mask_000.png in the
+        palette's colours and, if there is one, mask_ids_000.png; sheet.png side by side; grid.png of rgb; gallery.html.
+        Each file is whole or not there, and the last one, the gallery, tells that all are. files.txt lists them.
+
+        Args:
+          folder: is made if it does not exist; files that were saved to it before are replaced or removed.
+          title: of the gallery.
+          sections: more sections of the gallery.
+        """
+        folder = epath.Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        made: dict[str, bytes] = {}
+        for i in range(len(self.rows)):
+            for m, value in self.items():
+                for name, array in MODALITIES[m].files(value[i], self.palette).items():
+                    path = epath.Path(name)
+                    made[f"{path.stem}_{i:03d}{path.suffix}"] = _ENCODERS[path.suffix](array)
+        made["sheet.png"] = pictures.png(self.sheet())
+        if "rgb" in self:
+            made["grid.png"] = pictures.png(pictures.grid(self["rgb"]))
+        names = [*made, "gallery.html"]
+        files.claim(folder, names)
+        for name, data in made.items():
+            files.write(folder / name, data)
+        gallery.write_gallery(folder / "gallery.html", [self.section(), *sections], title)
+        return names
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+_ENCODERS = {".png": pictures.png, ".npy": _npy}

@@ -1,0 +1,147 @@
+"""Pictures of samples: labelled sheets, grids and error maps, and their PNG files.
+
+Everything here takes and returns uint8 RGB arrays; `Modality.picture` of the table of modalities makes them.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from etils import epath
+from PIL import Image, ImageDraw, ImageFont
+
+from mmgen_jax.system import files
+
+SHOWN_SIZE = 128  # small images are enlarged to about this many pixels
+SMALL = 64  # images of at most this size are small
+
+PAPER = (255, 255, 255)
+INK = (38, 42, 51)
+MUTED = (150, 155, 165)
+GIVEN = (245, 158, 11)  # frame of what was given
+GAP = 8
+MARGIN = 16
+FRAME = 3
+FONT_SIZE = 15
+
+
+def shown_scale(size: int) -> int:
+    """Integer factor by which images of `size` pixels are shown: about 128 pixels for small ones, else 1."""
+    return max(1, SHOWN_SIZE // size) if size <= SMALL else 1
+
+
+def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
+    """[..., H, W, 3] -> [..., scale H, scale W, 3], each pixel a square."""
+    return image.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def _font(size: int = FONT_SIZE) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+def _centred(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, color: tuple, size: int = FONT_SIZE) -> None:
+    """`text` centred at x with its middle at height y."""
+    font = _font(size)
+    left, _, right, _ = draw.textbbox((0, 0), text, font=font)
+    _, line_top, _, line_bottom = draw.textbbox((0, 0), "Agp", font=font)  # one baseline for all labels
+    draw.text((x - (left + right) / 2, y - (line_top + line_bottom) / 2), text, fill=color, font=font)
+
+
+def _text_width(text: str, size: int = FONT_SIZE) -> int:
+    return math.ceil(_font(size).getlength(text))
+
+
+def sheet(
+    pictures: Mapping[str, np.ndarray],
+    given: Sequence[str] = (),
+    scale: int | None = None,
+    names: Sequence[str] = (),
+) -> np.ndarray:
+    """Side by side: one row per sample, one labelled column per entry; columns in `given` are framed.
+
+    Args:
+      pictures: label -> uint8 [n, H, W, 3], the same n everywhere.
+      given: labels of the columns that were conditions.
+      scale: integer enlargement; by default small images (<= 64 pixels) are shown at about 128 pixels.
+      names: of the rows; by default their numbers.
+
+    Returns:
+      uint8 [height, width, 3].
+
+    Raises:
+      ValueError: no pictures, or columns of different length.
+    """
+    counts = {len(images) for images in pictures.values()}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(f"columns have {sorted(counts)} pictures: must be one number of at least 1")
+    rows = counts.pop()
+    first = next(iter(pictures.values()))
+    scale = shown_scale(max(first.shape[1:3])) if scale is None else scale
+    columns = {label: enlarge(np.asarray(images, np.uint8), scale) for label, images in pictures.items()}
+    titles = {label: f"{label} (given)" if label in given else label for label in columns}
+    widths = {label: max(columns[label].shape[2], _text_width(titles[label])) for label in columns}
+    row_height = max(images.shape[1] for images in columns.values())
+    names = tuple(names) or (tuple(map(str, range(rows))) if rows > 1 else ())
+    side = max(_text_width(name, 12) for name in names) + GAP if names else 0
+    header = FONT_SIZE + 2 * GAP
+
+    width = 2 * MARGIN + side + sum(widths.values()) + GAP * (len(columns) - 1)
+    height = MARGIN + header + rows * row_height + GAP * (rows - 1) + MARGIN
+    canvas = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for row, name in enumerate(names):
+        y = MARGIN + header + row * (row_height + GAP) + row_height / 2
+        _centred(draw, MARGIN + (side - GAP) / 2, y, name, MUTED, 12)
+    x = MARGIN + side
+    for label, images in columns.items():
+        _centred(draw, x + widths[label] / 2, MARGIN + FONT_SIZE / 2, titles[label], INK)
+        left = x + (widths[label] - images.shape[2]) // 2
+        for row, image in enumerate(images):
+            _paste(canvas, draw, image, left, MARGIN + header + row * (row_height + GAP), label in given)
+        x += widths[label] + GAP
+    return np.asarray(canvas)
+
+
+def _paste(canvas: Image.Image, draw: ImageDraw.ImageDraw, image: np.ndarray, x: int, y: int, framed: bool) -> None:
+    """One picture with its upper left corner at (x, y); a frame lies around it, in the gap."""
+    if framed:
+        box = (x - FRAME, y - FRAME, x + image.shape[1] + FRAME - 1, y + image.shape[0] + FRAME - 1)
+        draw.rectangle(box, fill=GIVEN)
+    canvas.paste(Image.fromarray(image), (x, y))
+
+
+def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None) -> np.ndarray:
+    """uint8 [n, H, W, 3] in rows of `columns` (default: nearly square) -> uint8 [height, width, 3]."""
+    count, height, width = images.shape[:3]
+    scale = shown_scale(max(height, width)) if scale is None else scale
+    columns = min(count, columns or math.ceil(math.sqrt(count)))
+    rows = math.ceil(count / columns)
+    big = enlarge(np.asarray(images, np.uint8), scale)
+    gap = GAP // 2
+    high, wide = big.shape[1] + gap, big.shape[2] + gap
+    canvas = np.full((rows * high + gap, columns * wide + gap, 3), PAPER, np.uint8)
+    for i, image in enumerate(big):
+        y, x = gap + i // columns * high, gap + i % columns * wide
+        canvas[y : y + image.shape[0], x : x + image.shape[1]] = image
+    return canvas
+
+
+def heat(value: np.ndarray) -> np.ndarray:
+    """[0, 1] to uint8 RGB, black - red - yellow - white: for errors, so that none is black."""
+    x = np.clip(np.asarray(value, np.float32), 0, 1)[..., None]
+    return np.clip(np.rint(255 * (3 * x - np.arange(3, dtype=np.float32))), 0, 255).astype(np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """PNG file of uint8 [H, W, 3], or uint8 or uint16 [H, W] (greyscale, 8 or 16 bit)."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
+    return file.getvalue()
+
+
+def save_png(path: epath.PathLike, pixels: np.ndarray) -> None:
+    """`png(pixels)` at `path`, whole or not at all."""
+    files.write(path, png(pixels))

@@ -1,0 +1,84 @@
+"""Does bfloat16 training end where float32 does? Trains both on rendered scenes with several seeds and compares.
+
+python -m mmgen_jax.data.shapes --data_dir=data/quickstart --size=32 --train=4000 --test=512
+python -m mmgen_jax.studies.dtypes --config=configs/shapes_quick.py --steps=600 --seeds=3
+
+Prints the errors of predictions from rgb on held-out scenes; exits with 1 if means differ by more than the seeds do.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from mmgen_jax import evaluate, train
+from mmgen_jax.models.mmdit import DTYPES
+from mmgen_jax.system import errors
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry.writer import say
+
+METRICS = ("depth/absrel", "normal/mean", "mask/miou")
+LIMIT = 2.0  # standard errors of the difference of two means
+
+
+def errors_of(config: ConfigDict, dtype: str, seed: int, folder: Path) -> dict[str, float]:
+    """Held-out scores after a whole run."""
+    config = ConfigDict(config.to_dict())
+    config.model.dtype, config.seed = dtype, seed
+    workdir = folder / f"{dtype}_{seed}"
+    train.train(config, str(workdir))
+    return evaluate.run(config, str(workdir))["understanding"]["model"]
+
+
+def compared(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Metric -> means of both types, their difference, and its standard error as the spread over seeds tells it."""
+    found = {}
+    for metric in METRICS:
+        first, second = ([score[metric] for score in scores[dtype]] for dtype in DTYPES)
+        error = ((statistics.variance(first) + statistics.variance(second)) / len(first)) ** 0.5
+        means = statistics.mean(first), statistics.mean(second)
+        found[metric] = dict(zip(DTYPES, means, strict=True)) | {"difference": means[1] - means[0], "error": error}
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    del argv
+    config = flags.FLAGS.config
+    if flags.FLAGS.seeds < 2:
+        raise UsageError(f"--seeds is {flags.FLAGS.seeds}; it must be at least 2, to tell a spread")
+    steps = flags.FLAGS.steps or config.train.steps
+    config.train.update({"steps": steps, "save_every": steps, "sample_every": 0, "log_every": min(100, steps)})
+    config.evaluate.samples = 0
+    scores: dict[str, list] = {dtype: [] for dtype in DTYPES}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(flags.FLAGS.seeds):
+            for dtype in DTYPES:
+                say(f"\n{dtype}, seed {seed}")
+                scores[dtype].append(errors_of(config, dtype, seed, Path(folder)))
+    found = compared(scores)
+    say(f"\n{'':<16}{DTYPES[0]:>10}{DTYPES[1]:>10}{'difference':>12}{'its standard error':>20}")
+    for metric, row in found.items():
+        say(
+            f"{metric:<16}{row[DTYPES[0]]:>10.4f}{row[DTYPES[1]]:>10.4f}{row['difference']:>12.4f}{row['error']:>20.4f}"
+        )
+    if flags.FLAGS.json:
+        Path(flags.FLAGS.json).write_text(json.dumps({"scores": scores, "compared": found}, indent=1) + "\n")
+    apart = [metric for metric, row in found.items() if abs(row["difference"]) > LIMIT * row["error"]]
+    if apart:
+        print(f"error: {', '.join(apart)}: the types differ by more than the seeds do", file=sys.stderr)
+    return 1 if apart else 0
+
+
+if __name__ == "__main__":
+    errors.define_config()
+    flags.DEFINE_integer("steps", 0, "Of each run; 0 = train.steps.", lower_bound=0)
+    flags.DEFINE_integer("seeds", 3, "Runs of each type.")
+    flags.DEFINE_string("json", "", "File for all that was found.")
+    errors.run(main)

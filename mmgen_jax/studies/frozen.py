@@ -1,0 +1,177 @@
+"""What do the frozen networks cost? Real sizes, random weights.
+
+python -m mmgen_jax.studies.frozen
+
+Stable Diffusion's autoencoder and DINOv2 ViT-B/14 against diffusers and transformers on the same weights, interleaved
+in one run; then a training step of B/2 from stored latents and features, with features online, and with both online.
+Needs ./launch/setup.sh --experts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from transformers import Dinov2Config, Dinov2Model
+
+from configs import imagenet256_b2
+from mmgen_jax.frozen import dino
+from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.models import architecture as architectures
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.training import setup as recipe
+from mmgen_jax.training.inputs import LatentInputs, TileInputs
+from mmgen_jax.training.state import init_state, make_optimizer
+from mmgen_jax.training.step import make_train_step
+
+REPEATS, BATCH, SIZE = 5, 8, 256
+
+
+def interleaved(functions: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each, called in turns after one call that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for repeat in range(REPEATS + 1):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            if repeat:
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def difference(ours: jax.Array, theirs: torch.Tensor) -> float:
+    return float(np.abs(np.asarray(ours) - theirs.numpy()).max())
+
+
+def autoencoder(image: np.ndarray) -> autoencoder_kl.AutoencoderKL:
+    """Prints parity and speed of encoding and decoding one image; returns the autoencoder."""
+    torch.manual_seed(0)
+    theirs = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+    ).eval()
+    config = autoencoder_kl.KLConfig()
+    state = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    ours = autoencoder_kl.AutoencoderKL(NAMES, config, autoencoder_kl.from_names(state, config, "diffusers"))
+    x = torch.from_numpy(image).permute(0, 3, 1, 2)
+
+    def their_moments() -> torch.Tensor:
+        posterior = theirs.encode(x).latent_dist
+        return torch.cat([posterior.mean, posterior.std], 1).permute(0, 2, 3, 1)
+
+    moments = jax.jit(lambda a, x: a.moments({"rgb": x})["rgb"])
+    decode = jax.jit(lambda a, z: a.decode({"rgb": z})["rgb"])
+    with torch.no_grad():
+        mean = their_moments()[..., : config.latent_channels]
+        z = mean.numpy() * config.scaling_factor
+        decoded = theirs.decode(mean.permute(0, 3, 1, 2)).sample.permute(0, 2, 3, 1).clip(-1, 1)
+        print(f"autoencoder, {SIZE} pixels, largest difference to diffusers: ", end="")
+        print(f"moments {difference(moments(ours, image), their_moments()):.1e}, ", end="")
+        print(f"images {difference(decode(ours, z), decoded):.1e}")
+        times = interleaved(
+            {
+                "encode ours": lambda: moments(ours, image).block_until_ready(),
+                "encode theirs": their_moments,
+                "decode ours": lambda: decode(ours, z).block_until_ready(),
+                "decode theirs": lambda: theirs.decode(mean.permute(0, 3, 1, 2)),
+            }
+        )
+    for kind in ("encode", "decode"):
+        print(f"  {kind}: {times[f'{kind} ours'] / times[f'{kind} theirs']:.2f} of diffusers' time")
+    return ours
+
+
+def features(image: np.ndarray) -> dino.Dino:
+    """Prints parity and speed of DINOv2 ViT-B/14 at 224 pixels; returns it."""
+    torch.manual_seed(0)
+    theirs = Dinov2Model(Dinov2Config(image_size=224, patch_size=14)).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        ours = dino.load(folder)
+    pixels = image[:, :224, :224]
+    x = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2)
+    run = jax.jit(lambda model, pixels: model.tokens(pixels))
+    with torch.no_grad():
+        expected = theirs(x).last_hidden_state[:, 1:]
+        print(f"DINOv2 ViT-B/14, largest difference to transformers: {difference(run(ours, pixels), expected):.1e}")
+        times = interleaved({"ours": lambda: run(ours, pixels).block_until_ready(), "theirs": lambda: theirs(x)})
+    print(f"  {times['ours'] / times['theirs']:.2f} of transformers' time")
+    return ours
+
+
+def macs(function: Callable, *arguments: object) -> float:
+    """Billions of multiply-adds, as XLA counts them for this machine; loops must be unrolled."""
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"] / 2e9
+
+
+def training(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
+    """Prints what a step of B/2 costs with features, and with latents too, computed in it."""
+    config = imagenet256_b2.get_config()
+    config.model.dtype, config.model.remat = "float32", "none"
+    architecture = architectures.from_config(config, kl, tuple("ab"), np.zeros((0, 3), np.uint8), ())
+    mesh, tx = sharding.make_mesh(jax.devices()[:1]), make_optimizer(config.optim, 100)
+    step = make_train_step(
+        architecture, recipe.make_objective(config), tx, mesh, seed=0, accumulate=1, ema_decay=0.9999, ema_ramp=1.0
+    )
+    rng = np.random.default_rng(0)
+    shared = {"class_id": np.zeros(BATCH, np.int32), "present": np.ones((BATCH, len(NAMES)), bool)}
+    pixels = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3)).astype(np.uint8)
+    stored = shared | {m: rng.normal(size=(BATCH, 32, 32, 8)).astype(np.float16) for m in NAMES}
+    tile = shared | dict.fromkeys(NAMES, pixels) | {"depth": pixels[..., :1].astype(np.uint16)}
+    token_features = rng.normal(size=(BATCH, 256, 768)).astype(np.float16)
+    cases = {
+        "latents and features stored": (LatentInputs(kl), stored | {"features": token_features}),
+        "features online": (LatentInputs(kl, vit), stored | {"rgb_pixels": pixels}),
+        "latents and features online": (TileInputs(kl, vit), tile),
+    }
+    states = {name: jax.jit(lambda: init_state(architecture, tx, jax.random.key(0)))() for name in cases}
+
+    def advance(name: str) -> Callable[[], None]:
+        inputs, batch = cases[name]
+
+        def run() -> None:
+            states[name], metrics = step(states[name], inputs, batch)
+            metrics["loss"].block_until_ready()
+
+        return run
+
+    times = interleaved({name: advance(name) for name in cases})
+    base = times["latents and features stored"]
+    print(f"a step of B/2, batch {BATCH}, float32, against {next(iter(cases))}:")
+    for name, value in times.items():
+        print(f"  {value / base:.2f}  {name}")
+
+
+def counts(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
+    """Prints the arithmetic of one sample."""
+    image = {m: jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32) for m in NAMES}
+    config = dataclasses.replace(vit.config, depth=1)
+    one = dataclasses.replace(vit, config=config, params=dino.abstract_params(config))
+    pixels = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    first = macs(lambda model, x: model.tokens(x), one, pixels)
+    print(f"autoencoder, four images of {SIZE} pixels: {macs(lambda a, x: a.moments(x), kl, image):.0f} GMAC")
+    print(f"DINOv2 ViT-B/14, one image of 224: about {first * vit.config.depth:.0f} GMAC")
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
+    kl, vit = autoencoder(image), features(image)
+    counts(kl, vit)
+    training(kl, vit)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""What each choice of the TPU training step gains: the step compiled without it, for the same topology.
+
+python -m mmgen_jax.studies.layouts --config=configs/imagenet256_xl2.py --topology=v5e:4x4 [--only=attention,loop]
+
+Each line takes minutes. Nothing is run: these are the compiler's figures, as python -m mmgen_jax.compile prints them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from unittest import mock
+
+import jax.numpy as jnp
+from absl import flags
+from ml_collections import ConfigDict
+
+from mmgen_jax import compile as compiling
+from mmgen_jax import settings
+from mmgen_jax.compiler import topology as chips
+from mmgen_jax.models import layers, layout
+from mmgen_jax.parallel import compiler_options
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.system import errors, files
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry.writer import say
+
+Change = Callable[[ConfigDict], contextlib.AbstractContextManager]
+
+
+def _set(**values) -> Change:
+    """Other values in the config, with __ between section and key."""
+
+    def change(config: ConfigDict) -> contextlib.AbstractContextManager:
+        for name, value in values.items():
+            section, _, key = name.partition("__")
+            config[section][key] = value
+        return contextlib.nullcontext()
+
+    return change
+
+
+def _plain_layer_norm(x):
+    """LayerNorm as written in textbooks, differentiated automatically."""
+    y = x.astype(jnp.float32)
+    y = y - y.mean(-1, keepdims=True)
+    return (y / jnp.sqrt(jnp.square(y).mean(-1, keepdims=True) + layers.LN_EPS)).astype(x.dtype)
+
+
+def _training(flags: dict[str, str]) -> contextlib.AbstractContextManager:
+    """Other compiler options, and fast memory as it is by default."""
+    return mock.patch.object(compiler_options, "TRAINING", compiler_options.Options(flags, {}))
+
+
+# name -> the choice undone
+CHANGES: dict[str, Change] = {
+    "as configured": _set(),
+    "attention by XLA": _set(model__attention="xla"),
+    "loop over blocks": _set(model__unroll=1),
+    "loop, products kept": _set(model__unroll=1, model__remat="names"),
+    "products kept": _set(model__remat="names"),
+    "automatic LayerNorm": lambda _: mock.patch.object(layers, "normalise", _plain_layer_norm),
+    "reduce-scatter": lambda _: mock.patch.object(layout, "_sum_and_cut", layout._reduce_scatter),
+    "kernels kept whole": lambda _: mock.patch.object(layout, "_gathered_again", lambda product, x, w: product(x, w)),
+    "default tiles": lambda _: _training(compiler_options.TRAINING.flags),
+    "default options": lambda _: _training({}),
+    "data-parallel": _set(mesh__data=-1, mesh__fsdp=1),
+    "bfloat16 moments": _set(optim__moment_dtype="bfloat16"),
+}
+
+
+def measure(name: str, config: ConfigDict, topology: str) -> dict:
+    """Report of one line."""
+    config = config.copy_and_resolve_references()
+    with CHANGES[name](config):
+        settings.validate(config)
+        sizes = dict(sharding.make_mesh(chips.devices(topology), **config.mesh).shape)
+        return compiling.examined(config, "train", topology, sizes, exact=False)
+
+
+def line(name: str, found: dict) -> str:
+    """`| name | GiB | ms computing | ms exposed | ms | share of peak |`."""
+    seconds = found["seconds"]
+    times = " | ".join(f"{1e3 * seconds[part]:.1f}" for part in ("compute", "exposed_collectives", "total"))
+    return f"| {name} | {found['memory']['peak'] / compiling.GIB:.2f} | {times} | {found['share_of_peak']:.3f} |"
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    names = [name for name in CHANGES if not values.only or any(part in name for part in values.only)]
+    if not names:
+        raise UsageError(f"--only is {','.join(values.only)!r}; allowed: parts of {', '.join(CHANGES)}")
+    if values.json:
+        files.check_place(values.json, "--json", folder=False)
+    found = {}
+    for name in names:
+        try:
+            found[name] = measure(name, values.config, values.topology)
+        except errors.RunError as error:
+            say(f"| {name} | {error} |")
+            continue
+        say(line(name, found[name]))
+        if values.json:
+            files.write(values.json, (json.dumps(found, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    errors.define_config()
+    flags.DEFINE_string("topology", "v5e:4x4", "Kind and shape of TPU.")
+    flags.DEFINE_list("only", [], "Parts of the names of the lines to compile; empty = all.")
+    flags.DEFINE_string("json", "", "File that everything is written to as well.")
+    errors.run(main)

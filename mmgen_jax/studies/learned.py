@@ -1,0 +1,64 @@
+"""Did training help? Compares two reports of `python -m mmgen_jax.evaluate`; exits with 1 if not clearly.
+
+python mmgen_jax/studies/learned.py before.json after.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# metric -> (label, whether less is better, change that is clear: a factor on errors, a difference of shares)
+METRICS = {
+    "depth/absrel": ("depth AbsRel", True, 0.6),
+    "normal/mean": ("normals, mean degrees", True, 0.6),
+    "mask/miou": ("regions, mIoU", False, 0.2),
+}
+
+
+def improved(before: float, after: float, guess: float, less: bool, change: float) -> bool:
+    """Clearly better than before training, and better than the guess that never looks at the picture."""
+    if less:
+        return after < change * before and after < guess
+    return after > before + change and after > guess
+
+
+def compare(before: dict, after: dict) -> tuple[str, list[str]]:
+    """A table, and the labels of the metrics that did not improve clearly."""
+    old, new, guess = before["model"], after["model"], after["mean_image"]
+    lines = [f"{'rgb -> the rest, held-out scenes':<42}{'before':>9}{'after':>9}{'mean image':>12}"]
+    failed = []
+    for key, (label, less, change) in METRICS.items():
+        values = [nan_if_none(scores.get(key)) for scores in (old, new, guess)]
+        good = improved(*values, less, change)
+        arrow = f"{label} ({'less' if less else 'more'} is better)"
+        lines.append(f"{arrow:<42}{values[0]:>9.3f}{values[1]:>9.3f}{values[2]:>12.3f}{'' if good else '  <-'}")
+        failed += [] if good else [label]
+    return "\n".join(lines), failed
+
+
+def nan_if_none(value: float | None) -> float:
+    """NaN, which no comparison lets pass, where there is no number."""
+    return float("nan") if value is None else value
+
+
+def main(paths: Sequence[str]) -> int:
+    if len(paths) != 2:
+        print("error: two files are needed: mmgen_jax/studies/learned.py before.json after.json", file=sys.stderr)
+        return 2
+    try:
+        reports = [json.loads(Path(path).read_text())["understanding"] for path in paths]
+        text, failed = compare(*reports)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"error: {' or '.join(paths)} is no report of mmgen_jax.evaluate: {error!r}", file=sys.stderr)
+        return 2
+    print(text)
+    if failed:
+        print(f"error: training did not clearly improve {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""How fast are training and sampling against the official PyTorch code, in turns on this machine's CPU?
+
+git clone https://github.com/jiepengwang/MMGen ../MMGen && pip install torch torchvision timm
+python -m mmgen_jax.studies.official --official=../MMGen
+
+Same model (four modalities, 32 x 32 latents, random weights), batch, float32 and work in a step: posterior samples,
+noise, masks, velocity and alignment losses, backward pass, clipping, AdamW, averaged weights; and guided
+Euler-Maruyama steps of the averaged network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from configs import imagenet256_xl2
+from mmgen_jax import settings
+from mmgen_jax.benchmark import cases, measure
+from mmgen_jax.models.mmdit import parse_size
+from mmgen_jax.system import errors
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry.writer import say
+from mmgen_jax.training import standins
+
+LOSS_WEIGHTS = (1.0, 0.2, 0.1, 0.1)
+GUIDANCE = 1.8
+SCALE = 0.18215  # of Stable Diffusion's latents
+
+
+def our_config(size: str, batch: int, steps: int, unroll: int) -> ConfigDict:
+    """The published recipe in float32 at another size."""
+    config = imagenet256_xl2.get_config()
+    config.model.update(parse_size(size))
+    config.model.update({"dtype": "float32", "remat": "none", "unroll": unroll or config.model.unroll})
+    config.train.batch = batch
+    config.sample.update({"batch": batch, "steps": steps, "guidance": GUIDANCE, "solver": "euler_maruyama"})
+    settings.validate(config)
+    return config
+
+
+class Official:
+    """A training step and a sampler made of the clone's parts, put together as its train.py does."""
+
+    def __init__(self, folder: Path, size: str, batch: dict[str, np.ndarray], steps: int, encoder_depth: int):
+        for name in ("models/sit.py", "loss.py", "samplers.py", "utils/latents.py"):
+            if not (folder / name).is_file():
+                raise UsageError(f"--official is {str(folder)!r}; it must be a clone of MMGen, which has {name}")
+        sys.path.insert(0, str(folder))
+        try:
+            import torch
+            from loss import SILoss
+            from models.sit import SiT_models
+            from samplers import euler_maruyama_sampler
+            from utils.latents import sample_posterior
+        except ImportError as error:
+            raise UsageError(
+                f"the official code cannot be loaded: {error}; pip install torch torchvision timm"
+            ) from error
+        self._torch, self._posterior, self._steps = torch, sample_posterior, steps
+        torch.manual_seed(0)
+        tasks = {"num_tasks": 4, "use_decouple_task": True}
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._model = SiT_models[f"SiT-{size}"](
+                input_size=32,
+                num_classes=1000,
+                class_dropout_prob=0.1,
+                z_dims=[768],
+                encoder_depth=encoder_depth,
+                is_mmcat_diff=True,
+                use_taskcond_emb=True,
+                fused_attn=True,
+                qk_norm=False,
+                **tasks,
+            )
+            self._loss = SILoss(ratio_train_onlyrgb=0.5, use_quater_mixing=True, use_decouple_rand1=True, **tasks)
+        self._ema = copy.deepcopy(self._model).requires_grad_(False).eval()
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=0.0)
+        self._sampler = functools.partial(euler_maruyama_sampler, self._ema, num_steps=steps, cfg_scale=GUIDANCE)
+        # [B, h, w, 2K] of each modality -> [B, M K, h, w, 2], as the official files are laid out.
+        halves = [
+            np.stack(np.split(batch[m].astype(np.float32), 2, -1), -1) for m in ("rgb", "depth", "normal", "mask")
+        ]
+        self._moments = torch.from_numpy(np.concatenate(halves, 3)).permute(0, 3, 1, 2, 4).contiguous()
+        self._features = torch.from_numpy(batch["features"].astype(np.float32))
+        self._labels = torch.from_numpy(batch["class_id"].astype(np.int64))
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that are trained."""
+        return sum(p.numel() for p in self._model.parameters() if p.requires_grad)
+
+    def step(self) -> None:
+        """One step, with the numbers that the official loop reads in each."""
+        torch, model = self._torch, self._model
+        x = self._posterior(self._moments, latents_scale=SCALE, is_mmcat_diff=True, num_tasks=4)
+        errors_, alignment, valid = self._loss(model, x, {"y": self._labels}, zs=[self._features])
+        loss = 0.0
+        for weight, error, mask in zip(
+            LOSS_WEIGHTS, errors_.chunk(4, 1), valid[..., 0, 0].bool().chunk(4, 1), strict=True
+        ):
+            error = error.mean((1, 2, 3))[mask[:, 0]]
+            if len(error):
+                loss = loss + weight * error.mean()
+                error.mean().item()
+        (loss + 0.5 * alignment.mean()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for average, parameter in zip(self._ema.parameters(), model.parameters(), strict=True):
+                if parameter.requires_grad:
+                    average.mul_(0.9999).add_(parameter, alpha=1e-4)
+
+    def sample(self) -> None:
+        """Guided samples of a whole batch."""
+        noise = self._torch.randn(len(self._labels), 16, 32, 32)
+        self._sampler(noise, self._labels)
+
+
+def timed(call: Callable[[], None], count: int) -> float:
+    """Seconds that so many calls take."""
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return time.perf_counter() - start
+
+
+def compare(official: Path, size: str, batch: int, steps: int, unroll: int, repeats: int, seconds: float) -> dict:
+    """Times of both for a training step and a batch of samples, and their ratios."""
+    config = our_config(size, batch, steps, unroll)
+    architecture = standins.architecture(config)
+    theirs = Official(official, size, standins.batch(config, architecture), steps, config.model.encoder_depth)
+    found: dict[str, dict] = {}
+    for name, make, call in (("train", cases.train, theirs.step), ("sample", cases.sampling, theirs.sample)):
+        runs = {"ours": make(config).run, "official": functools.partial(timed, call)}
+        times = measure.interleaved(runs, repeats, seconds)
+        found[name] = {side: measure.spread(values) for side, values in times.items()}
+        found[name]["speedup"] = measure.ratios(times["official"], times["ours"])
+        shown = "  ".join(f"{side} {1e3 * found[name][side]['median']:.1f} ms" for side in runs)
+        ratio = found[name]["speedup"]
+        say(f"{name:<8}{shown}  ours is {ratio['median']:.3f} times as fast ({ratio['min']:.3f} to {ratio['max']:.3f})")
+    return found | {"official_parameters": theirs.parameters, "size": size, "batch": batch, "steps": steps}
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    given = flags.FLAGS
+    found = compare(
+        Path(given.official), given.size, given.batch, given.steps, given.unroll, given.repeats, given.seconds
+    )
+    if given.json:
+        Path(given.json).write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("official", None, "A clone of the official repository.", required=True)
+    flags.DEFINE_string("size", "S/2", "Of the model, as published.")
+    flags.DEFINE_integer("batch", 8, "Samples of a step and of sampling.", lower_bound=1)
+    flags.DEFINE_integer("steps", 4, "Of the sampler.", lower_bound=2)
+    flags.DEFINE_integer("unroll", 0, "config.model.unroll; 0 = the default.", lower_bound=0)
+    flags.DEFINE_integer("repeats", 5, "Times that each is measured.", lower_bound=1)
+    flags.DEFINE_float("seconds", 5.0, "That each measurement takes, at least one call.", lower_bound=0.0)
+    flags.DEFINE_string("json", "", "File for all that was found.")
+    errors.run(main)

@@ -1,0 +1,150 @@
+"""How fast are stored latents read? This package's files against HDF5 files of the official code's layout.
+
+python -m mmgen_jax.studies.reading [folder for 2.8 GB of files]
+
+Both hold the same 2,000 random latents of the shapes of XL/2 with features and are read through the same Grain
+pipeline in the same random order, in batches of 256. HDF5 holds float32, one file per modality, one data set per key.
+Tiles of rendered scenes at 256 pixels are read for comparison: what training without latents has to decode.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import grain.python as grain
+import h5py
+import numpy as np
+from absl import flags
+
+from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data.latents import folder as latents
+from mmgen_jax.data.latents import hdf5
+from mmgen_jax.data.latents.record import FEATURES
+from mmgen_jax.data.shapes import builder as shapes
+from mmgen_jax.modalities.registry import NAMES
+
+SAMPLES, BATCH = 2000, 256
+SHAPES = {m: (4, 32, 32, 2) for m in NAMES} | {FEATURES: (256, 768)}
+FIRST, COUNT = 8, 24  # batches that are timed once reading is under way
+WORKERS = (0, 2)
+
+
+class Official(Sequence):
+    """The official layout at random access; files are opened where they are read, one look-up per key and file."""
+
+    def __init__(self, folder: Path):
+        self._paths = {name: str(folder / f"{name}.h5") for name in SHAPES}
+        self._keys = [json.loads(line)["path_rel_rgb"] for line in (folder / "train.jsonl").read_text().splitlines()]
+        self._files = None
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_files": None}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if self._files is None:
+            self._files = {name: h5py.File(path, "r") for name, path in self._paths.items()}
+        return {name: file[self._keys[index]][...] for name, file in self._files.items()}
+
+
+def write_official(folder: Path) -> None:
+    """Random numbers in the official layout: HDF5 files and their index."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    keys = [f"n{i % 100:08d}/image_{i:05d}.png" for i in range(SAMPLES)]
+    for name, shape in SHAPES.items():
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            for key in keys:
+                file.create_dataset(key, data=rng.normal(size=shape).astype(np.float32))
+    lines = ({"cat": key[:9], "idx_cat": int(key[1:9]), "path_rel_rgb": key} for key in keys)
+    (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def forget(folder: Path) -> None:
+    """Drops files from the page cache, so that the next reading comes from the disk."""
+    os.sync()
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def batches(source: Sequence, transforms: Sequence[grain.MapTransform], workers: int) -> Iterator[dict]:
+    return pipeline.batches(source, transforms, BATCH, seed=0, workers=workers)
+
+
+def steady(
+    source: Sequence, transforms: Sequence[grain.MapTransform], workers: int, first: int = FIRST, count: int = COUNT
+) -> float:
+    """Samples/s once reading is under way, files in memory."""
+    stream = batches(source, transforms, workers)
+    for _ in itertools.islice(stream, first):
+        pass
+    began = time.perf_counter()
+    for _ in itertools.islice(stream, count):
+        pass
+    return count * BATCH / (time.perf_counter() - began)
+
+
+def cold(source: Sequence, transforms: Sequence[grain.MapTransform], folder: Path) -> float:
+    """Samples/s of a first epoch from the disk."""
+    forget(folder)
+    began, count = time.perf_counter(), SAMPLES // BATCH
+    for _ in itertools.islice(batches(source, transforms, 0), count):
+        pass
+    return count * BATCH / (time.perf_counter() - began)
+
+
+def compare(folder: Path) -> None:
+    official, ours = folder / "official", folder / "latents"
+    write_official(official)
+    began = time.perf_counter()
+    paths = {name: str(official / f"{name}.h5") for name in SHAPES}
+    hdf5.convert(str(official / "train.jsonl"), paths, str(ours), shard=512)
+    print(f"imported at {SAMPLES / (time.perf_counter() - began):.0f} samples/s\n")
+    layout = latents.read_info(ours).layout
+    kinds = {
+        "latents, float16": (latents.read(ours, "train"), (latents.Select(layout, NAMES, (FEATURES,)),), ours, 2),
+        "HDF5, float32": (Official(official), (), official, 4),
+    }
+    numbers = sum(int(np.prod(shape)) for shape in SHAPES.values())
+    print(f"{'':<18}{'workers':<18}{'samples/s':>10}{'MB/s':>8}{f'steps/s of {BATCH}':>17}")
+    rates = {}
+    for name, (source, transforms, where, itemsize) in kinds.items():
+        cases = {"0, from disk": cold(source, transforms, where)}
+        cases |= {f"{n}, from memory": steady(source, transforms, n) for n in WORKERS}
+        for case, rate in cases.items():
+            print(f"{name:<18}{case:<18}{rate:>10.0f}{rate * numbers * itemsize / 1e6:>8.0f}{rate / BATCH:>17.2f}")
+        rates[name] = cases
+    new, old = rates.values()
+    directory = shapes.build(str(folder / "tiles"), shapes.Recipe(size=256, train=BATCH, test=1))
+    source, transforms = tiles.read_tiles(directory, "train"), (pipeline.Select(NAMES, 256),)
+    print("\ntiles of 256 pixels, four PNG each:", end="")
+    print(", ".join(f" {steady(source, transforms, n, 2, 4):.0f} samples/s with {n} workers" for n in WORKERS))
+    print("\nsamples/s, latents over HDF5: " + ", ".join(f"{case} {new[case] / old[case]:.2f}" for case in new))
+
+
+def main(arguments: Sequence[str]) -> int:
+    if len(arguments) > 1:
+        print("error: at most one argument, a folder: mmgen_jax.studies.reading [folder]", file=sys.stderr)
+        return 2
+    flags.FLAGS(sys.argv[:1])  # Grain's workers want them parsed
+    place = Path(tempfile.mkdtemp(dir=arguments[0] if arguments else None))
+    try:
+        compare(place)
+    finally:
+        shutil.rmtree(place)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

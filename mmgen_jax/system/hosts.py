@@ -1,0 +1,183 @@
+"""Several processes, one for each host: how they find each other, who writes, and what they agree on."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import re
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.system.errors import HostLost, UsageError
+
+_ADDRESS = re.compile(r"[^:/\s]+:(\d{1,5})")
+_TEXT_BYTES = 400
+_START_SECONDS = 300  # that processes wait for each other at the start
+_QUIET_SECONDS = 10  # of these without a word
+_HEARTBEAT_SECONDS = 100  # after which a process that is not heard of ends the others
+_LEAVE_SECONDS = 30  # that a process which is done waits for the others
+_LAST_SECONDS = 3  # that the first process outlives others after an error that all have
+# How libraries of collectives, JAX's coordination service and Orbax's barriers say that a process does not answer.
+_NO_ANSWER = re.compile(r"Gloo \S+ failed|UNAVAILABLE|DEADLINE_EXCEEDED|heartbeat|CoordinationService|Barrier", re.I)
+T = TypeVar("T")
+
+
+def _on_tpu_host() -> bool:
+    """Whether JAX will run on the TPU chips of this machine. Importing JAX sets the variable where there are any."""
+    platforms = jax.config.jax_platforms or ""
+    return "TPU_ML_PLATFORM" in os.environ and (not platforms or "tpu" in platforms.split(","))
+
+
+def start(chosen: ConfigDict) -> None:
+    """Connects the processes as the config's `distributed` section says; before anything else uses JAX.
+
+    On TPU hosts JAX finds out who there is. Raises UsageError for an address or numbers that cannot be.
+    """
+    if jax.distributed.is_initialized() or chosen.coordinator == "none":
+        return
+    options = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS, "shutdown_timeout_seconds": _LEAVE_SECONDS}
+    if chosen.coordinator in ("", "auto"):
+        if chosen.coordinator == "auto" or _on_tpu_host():
+            try:
+                _connect(**options)
+            except ValueError as error:  # nothing found
+                raise UsageError(
+                    f"config key distributed.coordinator is {chosen.coordinator!r}, but JAX finds no cluster here "
+                    f'({error}); allowed: host:port with distributed.processes and .process, or "none" for one process'
+                ) from error
+        return
+    address = _ADDRESS.fullmatch(chosen.coordinator)
+    if not address or not 1 <= int(address[1]) < 2**16:
+        raise UsageError(
+            f"config key distributed.coordinator is {chosen.coordinator!r}; allowed: host:port of the first process, "
+            '"" (TPU hosts find each other), "auto" (also SLURM, MPI, Kubernetes) or "none" (one process)'
+        )
+    if not 0 <= chosen.process < chosen.processes:
+        raise UsageError(
+            f"config key distributed.process is {chosen.process}; "
+            f"allowed: 0 to {chosen.processes - 1}, as distributed.processes is {chosen.processes}"
+        )
+    _connect(
+        coordinator_address=chosen.coordinator,
+        num_processes=chosen.processes,
+        process_id=chosen.process,
+        **options,
+    )
+
+
+def _connect(**options) -> None:
+    where = "the other hosts"
+    if address := options.get("coordinator_address"):
+        where = f"all {options['num_processes']} processes at {address}; this is process {options['process_id']}"
+    text = f"waiting for {where} (gives up after {_START_SECONDS} s)"
+    waiting = threading.Timer(_QUIET_SECONDS, lambda: print(text, file=sys.stderr, flush=True))
+    waiting.start()
+    try:
+        jax.distributed.initialize(initialization_timeout=_START_SECONDS, **options)
+    finally:
+        waiting.cancel()
+    sys.excepthook = _unexpected
+
+
+def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
+    """Which parts of a global batch, of how many equal ones, the devices of this process compute.
+
+    Several processes have the same ones where an axis that does not split the batch goes across them. On TPUs the
+    devices of a host need not be neighbours in the mesh.
+    """
+    rows = mesh.devices.reshape(sharding.parts(mesh), -1)
+    mine = [i for i, row in enumerate(rows) if any(d.process_index == jax.process_index() for d in row)]
+    first, size = mine[0], len(mine)
+    if mine == list(range(first, first + size)) and first % size == len(rows) % size == 0:
+        return (first // size,), len(rows) // size  # one larger part
+    return tuple(mine), len(rows)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes what is written once. Asks no device."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+    """Returns once all processes have called it."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def total(values: np.ndarray) -> np.ndarray:
+    """Sum over all processes of small integers; each must call it."""
+    values = np.asarray(values, np.int32)
+    if jax.process_count() == 1:
+        return values
+    return np.asarray(multihost_utils.process_allgather(values)).sum(0)
+
+
+def first_text(text: str) -> str:
+    """The first text, in the order of processes, that is not empty; "" if all are. Each process must call it."""
+    if jax.process_count() == 1:
+        return text
+    mine = np.zeros(_TEXT_BYTES, np.uint8)
+    data = np.frombuffer(text.encode()[:_TEXT_BYTES], np.uint8)
+    mine[: len(data)] = data
+    found = np.asarray(multihost_utils.process_allgather(mine))
+    texts = (bytes(row).rstrip(b"\0").decode(errors="replace") for row in found)
+    return next(filter(None, texts), "")
+
+
+def lost(error: BaseException) -> HostLost | None:
+    """What to raise instead of this error, if it says that another process does not answer."""
+    if jax.process_count() == 1 or not _NO_ANSWER.search(str(error)):
+        return None
+    cause = " ".join(str(error).split())[:200]
+    return HostLost(f"another host has ended, or cannot be reached ({cause}); the same command on all hosts continues")
+
+
+@contextlib.contextmanager
+def losing_hosts() -> Iterator[None]:
+    """Within the block what JAX raises because of another process becomes HostLost."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if instead := lost(error):
+            raise instead from error
+        raise
+
+
+def leave(code: int) -> None:
+    """Ends the process after an error, at once: libraries may wait at exit for other processes, or fail again."""
+    if jax.distributed.is_initialized() and jax.process_count() > 1 and jax.process_index() == 0:
+        time.sleep(_LAST_SECONDS)  # the others are cut off when this one ends
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _unexpected(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    sys.__excepthook__(kind, error, trace)
+    leave(1)
+
+
+def only_first(make: Callable[..., T], *args) -> T | Silent:
+    """`make(*args)` on the first process, something that does nothing on the others."""
+    return make(*args) if is_first() else Silent()
+
+
+class Silent:
+    """In place of what only the first process has: every method takes anything and does nothing."""
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: None

@@ -1,0 +1,49 @@
+"""Requests to stop: SIGTERM, which machines send before they are taken away, and Ctrl-C.
+
+With several processes all stop at the same step: JAX's preemption service tells everybody of a SIGTERM that one of them
+got. It has its own handler of this signal, which any handler in Python would replace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.experimental import multihost_utils
+
+from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RESTART
+
+EXIT_CODES = {signal.SIGTERM: EXIT_RESTART, signal.SIGINT: EXIT_INTERRUPTED}
+
+
+@contextlib.contextmanager
+def requests() -> Iterator[Callable[[], int]]:
+    """Within the block signals only make the yielded function return their number (else 0).
+
+    It must be called after every step by every process.
+    """
+    shared, received = jax.distributed.is_initialized(), [0]
+    calls = itertools.count(1)  # the service chooses a call, and the first is 1 for a signal that came before it
+
+    def note(number: int, _frame) -> None:
+        received[0] = number
+        if shared:
+            os.kill(os.getpid(), signal.SIGTERM)  # the service knows only this one
+
+    def requested() -> int:
+        if shared:
+            reached = multihost_utils.reached_preemption_sync_point(next(calls))
+            return (received[0] or signal.SIGTERM) if reached else 0
+        return received[0]
+
+    handled = (signal.SIGINT,) if shared else (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, note) for number in handled}
+    try:
+        yield requested
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,103 @@
+"""Whether training is well: steps that are not finite, and losses that jump."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from mmgen_jax.diffusion.losses import TIME_RANGES
+from mmgen_jax.system.errors import RunError
+
+HISTORY = 100  # steps whose median a loss is compared with
+ENOUGH = 20  # values that a median needs
+RENEW = 10  # steps between medians: they change slowly and cost the host some time
+
+Tell = Callable[[int, str, Mapping[str, object]], None]  # (step, kind of event, what is known of it)
+
+
+def range_name(index: int) -> str:
+    """Of a range of t: "0.25-0.50"."""
+    return f"{index / TIME_RANGES:.2f}-{(index + 1) / TIME_RANGES:.2f}"
+
+
+def losses_by_time(metrics: Mapping[str, np.ndarray], modalities: Sequence[str]) -> dict[str, float]:
+    """Sums and counts of `losses.by_time` -> mean errors by modality and range of t, where anything counted."""
+    error, count = metrics["by_time/error"], metrics["by_time/count"]
+    return {
+        f"by_time/{m}/{range_name(r)}": float(error[i, r] / count[i, r])
+        for i, m in enumerate(modalities)
+        for r in range(TIME_RANGES)
+        if count[i, r]
+    }
+
+
+class Spikes:
+    """Finds values above `factor` times the median of the last steps; told once until they are below it again."""
+
+    def __init__(self, factor: float):
+        self._factor = factor
+        self._history: dict[str, deque[float]] = {}
+        self._medians: dict[str, float] = {}
+        self._high: set[str] = set()
+        self._steps = 0
+
+    def __call__(self, values: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+        """New spikes among this step's values: name -> (value, median)."""
+        if self._steps % RENEW == 0:
+            self._medians = {k: statistics.median(v) for k, v in self._history.items() if len(v) >= ENOUGH}
+        self._steps += 1
+        found = {}
+        for name, value in values.items():
+            median = self._medians.get(name)
+            # Minus a cosine is below zero, where a multiple of the median means nothing.
+            if median is not None and median > 0 and value > self._factor * median:
+                if name not in self._high:
+                    found[name] = (value, median)
+                self._high.add(name)
+            else:
+                self._high.discard(name)
+            self._history.setdefault(name, deque(maxlen=HISTORY)).append(value)
+        return found
+
+
+class Health:
+    """Checks the metrics of each step, in order.
+
+    Attributes:
+      skipped: steps so far whose update was not applied.
+    """
+
+    def __init__(self, modalities: Sequence[str], max_skipped: int, spike_factor: float, tell: Tell):
+        """`max_skipped`: steps in all, since this process began, that may be skipped before the run stops."""
+        self._modalities, self._max, self._tell = modalities, max_skipped, tell
+        self._spikes = Spikes(spike_factor)
+        self.skipped = 0
+
+    def check(self, step: int, metrics: Mapping[str, np.ndarray]) -> bool:
+        """Whether the update of `step` was applied; raises RunError if it was not and no more may be skipped."""
+        if metrics["finite"] == 1:
+            values = {k: float(v) for k, v in metrics.items() if k.startswith("loss") or k == "grad_norm"}
+            for name, (value, median) in self._spikes(values | losses_by_time(metrics, self._modalities)).items():
+                self._tell(step, "spike", {"name": name, "value": value, "median": median})
+            return True
+        self.skipped += 1
+        values = {k: float(v) for k, v in sorted(metrics.items()) if k.startswith("loss") or k == "grad_norm"}
+        if self.skipped > self._max:
+            shown = ", ".join(f"{k} {v:g}" for k, v in values.items())
+            before = f", as those of {self.skipped - 1} steps before" if self._max else ""
+            raise RunError(
+                f"step {step}: loss or gradient is not finite ({shown}){self._where(metrics)}; "
+                f"its update was not applied{before}"
+            )
+        self._tell(step, "skipped", {"count": self.skipped, "allowed": self._max, **values})
+        return False
+
+    def _where(self, metrics: Mapping[str, np.ndarray]) -> str:
+        """Modalities and ranges of t whose error is not finite, where that is only a part of them."""
+        bad = ~np.isfinite(metrics["by_time/error"])
+        if not bad.any() or bad.sum() == (metrics["by_time/count"] > 0).sum():
+            return ""
+        return " in " + ", ".join(f"{self._modalities[m]} at t {range_name(r)}" for m, r in np.argwhere(bad))

@@ -1,0 +1,60 @@
+"""A file that lines are added to, also where files cannot be added to."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from etils import epath
+
+from mmgen_jax.system import files
+
+_SECONDS = 60.0
+
+
+def _cut_rest(path: epath.Path) -> None:
+    """Removes the beginning of a line that a crash or a full disk has left at the end of a file."""
+    if path.exists():
+        data = path.read_bytes()
+        if not data.endswith(b"\n"):
+            os.truncate(path, data.rfind(b"\n") + 1)
+
+
+class Lines:
+    """Adds lines to a file that may exist, after its last whole one; each is in the file at once.
+
+    Objects of a bucket (gs://) cannot be added to, and opening one to append empties it. There the lines are kept, and
+    the whole file is written anew at most once a minute and at the end: a killed run loses the last minute's lines.
+    """
+
+    def __init__(self, path: epath.PathLike, seconds: float = _SECONDS):
+        self._path, self._seconds = epath.Path(path), seconds
+        self._remote = files.is_remote(path)
+        if self._remote:
+            self._text = self._path.read_text() if self._path.exists() else ""
+            self._written, self._mark = len(self._text), time.monotonic()
+        else:
+            _cut_rest(self._path)
+            self._file = self._path.open("a")
+
+    def write(self, line: str) -> None:
+        """`line` without its end."""
+        if not self._remote:
+            self._file.write(line + "\n")
+            self._file.flush()
+            return
+        self._text += line + "\n"
+        if time.monotonic() - self._mark >= self._seconds:
+            self._store()
+
+    def close(self) -> None:
+        if self._remote:
+            self._store()
+        else:
+            self._file.close()
+
+    def _store(self) -> None:
+        if len(self._text) > self._written:
+            self._path.write_text(self._text)
+            self._written = len(self._text)
+        self._mark = time.monotonic()

@@ -1,0 +1,73 @@
+"""All that a run says: rows of numbers, events, and how it went; to the user, to files, to TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+from ml_collections import ConfigDict
+
+from mmgen_jax.data.damage import Tally
+from mmgen_jax.telemetry import memory
+from mmgen_jax.telemetry.clock import Clock, per_step
+from mmgen_jax.telemetry.health import Health
+from mmgen_jax.telemetry.window import Monitor, RunSummary, summary_lines
+from mmgen_jax.telemetry.writer import Progress, Writer, say
+
+
+class Report:
+    """Of one run; all processes make the same calls.
+
+    Attributes:
+      clock: for the loop to tell where its time goes.
+    """
+
+    def __init__(self, config: ConfigDict, step: int, samples: int, writer: Writer, progress: Progress, tally: Tally):
+        """`step`, `samples`: steps that were made and samples that were seen before this run."""
+        self.clock = Clock()
+        self._first, self._samples, self._batch = step, samples, config.train.batch
+        self._writer, self._progress, self._tally = writer, progress, tally
+        self._summary = RunSummary(step, config.train.batch)
+        self._health = Health(config.data.modalities, config.train.max_skipped, config.train.spike_factor, self._event)
+        self._monitor = Monitor(config.data.modalities, self._health, self.clock)
+        self._reported, self._damaged = step, 0
+
+    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes metrics that are being computed, and checks those of the step before. Raises RunError."""
+        self._summary.step = step
+        self._monitor.add(step, metrics)
+
+    def settle(self) -> None:
+        """Waits until the last step is finished, and checks its metrics. Raises RunError."""
+        self._monitor.settle()
+
+    def row(self, step: int) -> dict[str, float]:
+        """Says and writes the means since the row before and returns them. Raises RunError."""
+        self.settle()
+        with self.clock("metrics"):
+            means = self._monitor.means()
+            self._summary.note(step, means)
+            self._damaged = self._tally.settle()
+            seconds = self.clock.lap()
+            text, rates = self._progress.line(step, means, seconds.get("compile", 0.0))
+            say(text)
+            times = per_step(seconds, step - self._reported)
+            self._writer.scalars(step, means | {"damaged": self._damaged} | rates | times | memory.usage())
+            self._reported = step
+        return means
+
+    def position(self, step: int) -> dict[str, int]:
+        """For a checkpoint of the step of the last row: what the run has seen of the data."""
+        seen = self._samples + (step - self._first) * self._batch
+        return {"step": step, "samples": seen, "damaged": self._damaged}
+
+    def close(self) -> None:
+        """Says how the run went."""
+        values = self._summary.values(self.clock.total(), self._health.skipped)
+        for line in summary_lines(values):
+            say(line)
+        self._writer.event(self._summary.step, "summary", values)
+
+    def _event(self, step: int, kind: str, values: Mapping[str, object]) -> None:
+        say(f"{kind} at step {step}: " + ", ".join(f"{k} {v:g}" if k != "name" else v for k, v in values.items()))
+        self._writer.event(step, kind, values)

@@ -1,0 +1,38 @@
+"""Pretrained parts by path or by hub id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from etils import epath
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from mmgen_jax.system.errors import UsageError
+
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def resolve(name: str, files: Sequence[str]) -> epath.Path:
+    """Folder or file of a local path, or of a hub id "org/name" that is no local path.
+
+    Args:
+      name: path or id.
+      files: patterns of the files that are wanted of a hub id; they are downloaded unless the cache has them.
+
+    Raises:
+      UsageError: neither a path nor an id that can be had.
+    """
+    path = epath.Path(name)
+    if path.exists():
+        return path
+    if not _ID.fullmatch(str(name)):
+        raise UsageError(f"{str(name)!r} does not exist; allowed: a folder, a file, or a hub id such as org/name")
+    try:
+        return epath.Path(snapshot_download(str(name), allow_patterns=list(files)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"{str(name)!r} is no local path and cannot be had from the hub ({type(error).__name__}: {reason})"
+        ) from error

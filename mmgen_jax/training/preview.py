@@ -1,0 +1,62 @@
+"""Pictures of what a model in training can do: joint samples and predictions from held-out rgb."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.modalities.registry import MODALITIES, to_array
+from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.show import pictures
+from mmgen_jax.system import hosts as distributed
+
+COUNT = 8  # samples of each kind
+
+
+class Preview:
+    """Samples from EMA parameters; always the same noise, classes and held-out tiles, so that steps compare.
+
+    Calling it with (params, step) writes `workdir/samples/<step>.png` and returns that picture, uint8 [H, W, 3]:
+    above, one joint sample of each of the first classes; below, predictions from held-out images of the first modality.
+    How they are sampled stands in the config's `sample` section. Without tiles (`data.dir` empty) only the upper row.
+    """
+
+    def __init__(
+        self, architecture: Architecture, config: ConfigDict, workdir: epath.PathLike, mesh: Mesh | None = None
+    ):
+        self._sampler = Sampler(architecture, mesh)
+        self._options = Options.from_config(config)
+        self._folder = epath.Path(workdir) / "samples"
+        self._given = _held_out(architecture, config) if config.data.dir and len(architecture.modalities) > 1 else {}
+
+    def __call__(self, params: Params, step: int) -> np.ndarray:
+        a = self._sampler.architecture
+        rows = [self._sheet(params, np.arange(COUNT) % max(len(a.class_names), 1), {}, "preview: joint")]
+        if self._given:
+            count = len(next(iter(self._given.values())))
+            rows.append(self._sheet(params, np.full(count, a.null_class), self._given, "preview: given"))
+        picture = np.concatenate(rows)
+        if distributed.is_first():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            pictures.save_png(self._folder / f"{step:08d}.png", picture)
+        return picture
+
+    def _sheet(self, params: Params, class_id: np.ndarray, given: dict[str, np.ndarray], stream: str) -> np.ndarray:
+        a, options = self._sampler.architecture, dataclasses.replace(self._options, stream=stream)
+        arrays = self._sampler(params, class_id, given, options, label="preview") | given
+        shown = {m: MODALITIES[m].picture(MODALITIES[m].value(arrays[m], a.palette), a.palette) for m in a.modalities}
+        return pictures.sheet(shown, given=tuple(given))
+
+
+def _held_out(architecture: Architecture, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Arrays of the first modality of the first held-out tiles."""
+    first, data = architecture.modalities[:1], config.data
+    count = min(COUNT, len(tiles.read_tiles(data.dir, data.test_split)))
+    batch = pipeline.load(data.dir, data.test_split, first, data.image_size, range(count))
+    return {m: to_array(batch[m]) for m in first}

@@ -1,0 +1,170 @@
+"""A validated config -> the values that training, and what comes with it, are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import optax
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from safetensors.numpy import load as parse_safetensors
+
+from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data.damage import Tally
+from mmgen_jax.data.latents import folder as latents
+from mmgen_jax.data.train_data import TrainData
+from mmgen_jax.diffusion import flow
+from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS, parse_mix
+from mmgen_jax.frozen import dino
+from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
+from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.frozen.autoencoders import registry as autoencoders
+from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.models import architecture as architectures
+from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry.writer import say
+from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
+from mmgen_jax.training.step import Objective, make_train_step
+
+FIT_TILES = 4096  # that the patch_pca autoencoder is fitted on
+
+
+def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") -> vae.Autoencoder:
+    """The config's autoencoder: read from a file, or fitted on tiles spread over the train split.
+
+    One that was fitted for the latents in a folder is kept there, and is taken from there.
+    """
+    names, chosen = config.data.modalities, config.autoencoder
+    if chosen.name == "identity":
+        return vae.Identity(names, chosen.factor)
+    if chosen.name == "kl":
+        if not chosen.path:
+            raise UsageError('config key autoencoder.name is "kl"; it needs autoencoder.path, which is empty')
+        found = autoencoder_kl.load(chosen.path, names, chosen.dtype, chosen.chunk)
+        if found.factor != chosen.factor:
+            raise UsageError(f"config key autoencoder.factor is {chosen.factor}; {chosen.path} has {found.factor}")
+        return found
+    fitted = epath.Path(latents_folder) / latents.AUTOENCODER_FILE
+    if latents_folder and fitted.exists():
+        spec = {"name": chosen.name, "factor": chosen.factor}
+        return autoencoders.rebuild(spec, names, parse_safetensors(fitted.read_bytes()))
+    total = len(tiles.read_tiles(config.data.dir, config.data.train_split))
+    spread = np.linspace(0, total - 1, min(FIT_TILES, total)).round().astype(int)
+    tally = Tally(config.data.max_damaged, total, say)
+    batch = pipeline.load(config.data.dir, config.data.train_split, names, config.data.image_size, spread, tally)
+    images = {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
+    components = dict(zip(names, chosen.components, strict=True))
+    return vae.fit_patch_pca(images, chosen.factor, components, chosen.whitening)
+
+
+def _stored_autoencoder(config: ConfigDict, stored: Architecture) -> vae.Autoencoder:
+    """The one that came with a model; weights that a converted model left out are read as the config says."""
+    if config.autoencoder.name != "kl":
+        return stored.autoencoder
+    if stored.autoencoder.params is None:
+        return make_autoencoder(config) if config.autoencoder.path else stored.autoencoder
+    return dataclasses.replace(stored.autoencoder, dtype=config.autoencoder.dtype, chunk=config.autoencoder.chunk)
+
+
+def make_architecture(config: ConfigDict, workdir: epath.Path, data: TrainData) -> Architecture:
+    """The architecture that the config asks for.
+
+    The autoencoder, and what the data do not say (classes, palette), are those of the model in the workdir or, before
+    there is one, of `train.init_from`. Raises UsageError if that model has another architecture.
+    """
+    if (workdir / architectures.FILE).exists():
+        stored, where = architectures.load(workdir), workdir
+    elif config.train.init_from:
+        stored, where = architectures.load(bundles.locate(config.train.init_from)), config.train.init_from
+    else:
+        empty = np.zeros((0, 3), np.uint8)
+        palette = data.palette if data.palette is not None else empty
+        autoencoder = make_autoencoder(config, config.data.latents)
+        return architectures.from_config(config, autoencoder, data.class_names, palette, data.regions)
+    bundles.check_latents(config, stored, where)
+    stored = _with_facts(stored, data)
+    wanted = architectures.from_config(
+        config,
+        _stored_autoencoder(config, stored),
+        data.class_names or stored.class_names,
+        stored.palette if data.palette is None else data.palette,
+        stored.regions if data.palette is None else data.regions,
+    )
+    conflict = architectures.difference(wanted, stored)
+    if conflict:
+        raise UsageError(f"{where} holds another architecture: the config's {conflict}")
+    return wanted
+
+
+def _with_facts(stored: Architecture, data: TrainData) -> Architecture:
+    """A stored architecture with what the data tell and it does not: converted ones number their classes."""
+    count = len(stored.class_names)
+    if data.class_names and len(data.class_names) == count and stored.class_names == tuple(map(str, range(count))):
+        stored = dataclasses.replace(stored, class_names=data.class_names)
+    if data.palette is not None and not len(stored.palette):
+        stored = dataclasses.replace(stored, palette=data.palette, regions=data.regions)
+    return stored
+
+
+def make_objective(config: ConfigDict) -> Objective:
+    """The config's objective section as a value."""
+    chosen = config.objective
+    return Objective(
+        path=flow.PATHS[chosen.path],
+        mix=parse_mix(chosen.mix, config.data.modalities),
+        time_sampler=TIME_SAMPLERS[chosen.time],
+        loss_weights=chosen.loss_weights,
+        alignment_weight=chosen.alignment_weight,
+        label_dropout=chosen.label_dropout,
+    )
+
+
+def make_step(
+    config: ConfigDict, architecture: Architecture, tx: optax.GradientTransformationExtraArgs, mesh: Mesh
+) -> jax.stages.Wrapped:
+    """The training step that a config asks for, see `make_train_step`."""
+    return make_train_step(
+        architecture,
+        make_objective(config),
+        tx,
+        mesh,
+        seed=config.seed,
+        accumulate=config.train.accumulate,
+        ema_decay=config.optim.ema_decay,
+        ema_ramp=config.optim.ema_ramp,
+    )
+
+
+def make_inputs(config: ConfigDict, autoencoder: vae.Autoencoder) -> Inputs:
+    """How batches become latents and features."""
+    kind = LatentInputs if config.data.latents else TileInputs
+    return kind(autoencoder, load_dino(config) if config.features.source == "online" else None)
+
+
+def check_latents(config: ConfigDict, autoencoder: vae.Autoencoder) -> None:
+    """Raises UsageError unless the stored latents are those of this autoencoder, as far as they tell."""
+    info = latents.read_info(config.data.latents)
+    known = json.loads(json.dumps(autoencoder.spec))
+    for key, found in info.autoencoder.items():
+        if known.get(key) != found:
+            raise UsageError(
+                f"{config.data.latents} has latents of an autoencoder whose {key} is {found!r}; "
+                f"the model's is {known.get(key)!r}"
+            )
+    for m, channels in info.layout.modalities:
+        if m in autoencoder.channels and autoencoder.channels[m] != channels:
+            raise UsageError(
+                f"{config.data.latents} has {channels} channels of {m}; the model has {autoencoder.channels[m]}"
+            )
+
+
+def load_dino(config: ConfigDict) -> dino.Dino:
+    """DINOv2 with one patch for each of the model's tokens."""
+    grid = config.data.image_size // (config.autoencoder.factor * config.model.patch)
+    return dino.load(config.features.path, dtype=config.features.dtype, grid=grid)

@@ -1,0 +1,235 @@
+"""Checkpoints: what was saved comes back, and what is damaged is told, and skipped where there is an older one."""
+
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mmgen_jax import verify
+from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.checkpoints.saver import Saver, to_keep
+from mmgen_jax.system.errors import RunError, UsageError
+from mmgen_jax.training.state import TrainState
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """Steps 1 and 2 of a state with arrays too large for the index."""
+    folder = tmp_path_factory.mktemp("run")
+    save(folder, (1, 2))
+    return folder
+
+
+def save(folder, steps, keep=5, keep_best=0, losses=None):
+    with Saver(folder, keep, keep_best, max(checkpoint.steps_in(checkpoint.folder_of(folder)), default=0)) as saver:
+        for step in steps:
+            saver.save(step, make_state(step), {"samples": step}, losses and losses[step])
+        saver.finish()
+
+
+def make_state(step: int) -> TrainState:
+    params = {"large": jax.random.normal(jax.random.key(step), (300, 100)), "small": jnp.ones(3)}
+    return TrainState(jnp.int32(step), params, jax.tree.map(jnp.copy, params), optax.adam(1e-3).init(params))
+
+
+def restore(folder, step=None, make=make_state, where=None):
+    where = where or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.eval_shape(lambda: make(0))
+    abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
+    return checkpoint.restore(folder, abstract, step)
+
+
+def test_what_was_saved_comes_back(workdir, capsys):
+    for step in (1, 2):
+        state, meta = restore(workdir, step)
+        jax.tree.map(np.testing.assert_array_equal, state, make_state(step))
+        assert meta == {"samples": step}
+        ema, found = checkpoint.restore_ema(workdir, step)
+        np.testing.assert_array_equal(ema["large"], state.ema["large"])
+        assert found == step
+    assert capsys.readouterr().out == ""
+
+
+def test_other_meshes_can_read_it(workdir):
+    mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    spec = {2: jax.P("data", "fsdp")}
+    shapes = jax.eval_shape(lambda: make_state(0))
+    abstract = jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(
+            s.shape, s.dtype, sharding=jax.NamedSharding(mesh, spec.get(len(s.shape), jax.P()))
+        ),
+        shapes,
+    )
+    state, _ = checkpoint.restore(workdir, abstract)
+    assert state.params["large"].addressable_shards[0].data.shape == (75, 50)
+    jax.tree.map(np.testing.assert_array_equal, state, make_state(2))
+
+
+def large_files(folder):
+    """Those of arrays; into how many files they are put differs from run to run."""
+    found = [p for p in folder.rglob("*") if p.is_file() and p.stat().st_size > 10_000]
+    assert found
+    return found
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "one bit of the arrays": (lambda folder: [flip(p) for p in large_files(folder)], "has another checksum"),
+    "arrays cut off": (lambda folder: [p.write_bytes(p.read_bytes()[:1000]) for p in large_files(folder)], "1000 byte"),
+    "arrays missing": (lambda folder: [p.unlink() for p in large_files(folder)], "is missing"),
+    "index cut off": (lambda folder: (folder / "state" / "manifest.ocdbt").write_bytes(b"\f\xdb"), "has 2 bytes inst"),
+    "index missing": (lambda folder: (folder / "state" / "manifest.ocdbt").unlink(), "manifest.ocdbt is missing"),
+    "tree missing": (lambda folder: (folder / "state" / "_METADATA").unlink(), "_METADATA is missing"),
+    "state missing": (lambda folder: shutil.rmtree(folder / "state"), "is missing"),
+    "meta damaged": (lambda folder: flip(folder / "meta" / "metadata"), "meta/metadata has another checksum"),
+    "manifest cut off": (lambda folder: manifest(folder).write_bytes(b'{"loss": nu'), "cannot be read"),
+}
+
+
+def manifest(folder):
+    (path,) = folder.glob("sha256-*.json")
+    return path
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_ones_are_skipped_with_the_reason(workdir, tmp_path, damage, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    hurt, reason = DAMAGES[damage]
+    hurt(copy / checkpoint.FOLDER / "2")
+    state, meta = restore(copy)
+    jax.tree.map(np.testing.assert_array_equal, state, make_state(1))
+    assert meta == {"samples": 1} and checkpoint.restore_ema(copy)[1] == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[0] == lines[1]
+    assert lines[0].startswith("checkpoint of step 2 skipped, it is damaged: ") and reason in lines[0]
+    with pytest.raises(UsageError, match=r"^checkpoint of step 2 in .* is damaged or of something else \(") as caught:
+        restore(copy, 2)
+    assert "\n" not in str(caught.value)
+    hurt(copy / checkpoint.FOLDER / "1")
+    with pytest.raises(UsageError, match=r"^no checkpoint in .* can be read; all are .* else: 2, 1 \(2: .*anew$"):
+        restore(copy)
+
+
+def test_verify_tells_of_each_one(workdir, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    verify.verify(copy)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(re.fullmatch(r"step [12]: sound, 0.\d MB in \d+ files", line) for line in lines)
+    manifest(copy / checkpoint.FOLDER / "1").unlink()
+    flip(large_files(copy / checkpoint.FOLDER / "2")[0])
+    with pytest.raises(RunError, match=f"^1 of 2 checkpoints in {copy}/checkpoints damaged; "):
+        verify.verify(copy)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("step 1: no checksums (") and second.startswith("step 2: damaged: state/")
+    with pytest.raises(UsageError, match="no checkpoint in"):
+        verify.verify(tmp_path)
+
+
+UNSEEN = ("one bit of the arrays", "meta damaged", "manifest cut off")  # only checksums tell
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of reads that Orbax gave up
+@pytest.mark.parametrize("damage", [name for name in DAMAGES if name not in UNSEEN])
+def test_without_checksums_what_cannot_be_read_is_skipped(workdir, tmp_path, damage, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    manifest(copy / checkpoint.FOLDER / "2").unlink()
+    DAMAGES[damage][0](copy / checkpoint.FOLDER / "2")
+    assert restore(copy)[1] == {"samples": 1}
+    line = capsys.readouterr().out
+    assert line.startswith("checkpoint of step 2 skipped, it is damaged: ") and line.count("\n") == 1
+
+
+def test_one_without_checksums_is_used_and_it_is_said(workdir, tmp_path, capsys):
+    shutil.copytree(workdir, tmp_path / "copy")
+    manifest(tmp_path / "copy" / checkpoint.FOLDER / "2").unlink()
+    assert restore(tmp_path / "copy")[1] == {"samples": 2}
+    assert capsys.readouterr().out.startswith("checkpoint of step 2 has no checksums (")
+
+
+def test_a_sound_one_of_another_model_is_not_skipped(workdir):
+    def other(step):
+        return TrainState(jnp.int32(step), {"wide": jnp.ones(7)}, {"wide": jnp.ones(7)}, ())
+
+    with pytest.raises(UsageError, match="checkpoint of step 2 in .* is sound, but not of what the config says"):
+        restore(workdir, make=other)
+
+
+def test_the_newest_and_the_best_stay():
+    losses = {1: 0.5, 2: 0.1, 3: 0.3, 4: 0.4, 5: None, 6: float("nan")}
+    assert to_keep(losses, 2, 0) == {5, 6}
+    assert to_keep(losses, 2, 1) == {2, 5, 6}
+    assert to_keep(losses, 4, 2) == {2, 3, 4, 5, 6}
+    assert to_keep({}, 2, 1) == set()
+
+
+def test_old_ones_are_deleted_after_the_new_one_is_sealed(tmp_path, monkeypatch):
+    folder = checkpoint.folder_of(tmp_path)
+    removed = []
+
+    def remove(where, step, _remove=checkpoint.remove):
+        sealed = [s for s in checkpoint.steps_in(where) if integrity.is_sealed(where / str(s))]
+        removed.append((step, max(sealed)))
+        _remove(where, step)
+
+    monkeypatch.setattr(checkpoint, "remove", remove)
+    save(tmp_path, (1, 2, 3, 4), keep=2, keep_best=1, losses={1: 0.1, 2: 0.4, 3: 0.3, 4: 0.2})
+    assert checkpoint.steps_in(folder) == [1, 3, 4] and removed == [(2, 4)]
+    assert sorted(p.name for p in folder.iterdir() if not p.name.isdigit()) == []
+
+
+def test_an_unsealed_one_never_pushes_out_a_sealed_one(tmp_path):
+    save(tmp_path, (1, 2), keep=2)
+    manifest(tmp_path / checkpoint.FOLDER / "2").unlink()
+    save(tmp_path, (3,), keep=2)
+    assert checkpoint.steps_in(checkpoint.folder_of(tmp_path)) == [1, 3]
+
+
+def test_damaged_ones_are_set_aside_and_their_steps_saved_again(tmp_path, capsys):
+    save(tmp_path, (1, 2))
+    folder = tmp_path / checkpoint.FOLDER
+    for _ in range(2):
+        for path in large_files(folder / "2"):
+            flip(path)
+        assert int(restore(tmp_path)[0].step) == 1
+        with Saver(tmp_path, 5, 0, 1) as saver:
+            saver.save(2, make_state(2), {"samples": 2})
+            saver.finish()
+        assert int(restore(tmp_path)[0].step) == 2
+    assert "checkpoint of step 2 set aside: moved to " in capsys.readouterr().out
+    assert sorted(p.name for p in (folder / "damaged").iterdir()) == ["2", "2-2"]
+
+
+def test_a_run_that_fails_still_seals_what_it_saved(tmp_path):
+    with pytest.raises(RunError, match="of something else"):
+        with Saver(tmp_path, 5, 0, 0) as saver:
+            saver.save(1, make_state(1), {"samples": 1})
+            raise RunError("of something else")
+    assert integrity.is_sealed(tmp_path / checkpoint.FOLDER / "1")
+
+
+def test_a_failed_write_is_one_line_and_older_ones_stay(tmp_path, monkeypatch):
+    save(tmp_path, (1,))
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match="step 2 could not be written to .*: No space left.*; the newest .* of step 1$"):
+        with Saver(tmp_path, 5, 0, 1) as saver:
+            monkeypatch.setattr(integrity, "write_manifest", full)
+            saver.save(2, make_state(2), {"samples": 2})
+            saver.finish()
+    monkeypatch.undo()
+    assert int(restore(tmp_path, 1)[0].step) == 1

@@ -1,0 +1,73 @@
+"""Losses against the official model's arrays, and masks that mean what they say."""
+
+import golden_arrays
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmgen_jax.diffusion import flow, losses
+
+
+def test_golden_losses():
+    golden = golden_arrays.arrays()
+    x0, noise = golden_arrays.split(golden["loss/x0"]), golden_arrays.split(golden["loss/noise"])
+    t = jnp.asarray(golden["forward/t"])
+    x, target = {}, {}
+    for i, m in enumerate(x0):
+        x[m], target[m] = flow.interpolate(flow.LINEAR, x0[m], noise[m], t[:, i])
+    with jax.default_matmul_precision("highest"):
+        velocity, features = golden_arrays.model()(x, t, golden["forward/class"], golden["forward/task"])
+    np.testing.assert_allclose(
+        losses.squared_error(velocity, target, tuple(x0)), golden["loss/sq_per_modality"], atol=1e-4
+    )
+    alignment = losses.negative_cosine(features, golden["loss/z"]).mean()
+    np.testing.assert_allclose(alignment, golden["loss/proj"], atol=1e-6)
+
+
+def test_mean_weights_average_each_modality_over_its_supervised_samples():
+    supervised = jnp.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [1, 0, 0]], bool)
+    values = jnp.arange(12.0).reshape(4, 3)
+    weighted = (losses.mean_weights(supervised) * values).sum(0)
+    np.testing.assert_allclose(weighted, [(0 + 3 + 9) / 3, (4 + 7) / 2, 0])
+
+
+def test_nobody_supervised_gives_zero_loss_and_gradient_not_nan():
+    supervised = jnp.zeros((4, 2), bool)
+    target = {"rgb": jnp.ones((4, 2, 2, 3)), "depth": jnp.ones((4, 2, 2, 1))}
+
+    def loss(scale):
+        prediction = {m: scale * x for m, x in target.items()}
+        return (losses.mean_weights(supervised) * losses.squared_error(prediction, target, tuple(target))).sum()
+
+    value, gradient = jax.value_and_grad(loss)(0.5)
+    assert value == 0 and gradient == 0
+
+
+def test_negative_cosine_is_safe_at_zero_and_in_bfloat16(rng):
+    features = jnp.asarray(rng.normal(size=(2, 5, 8)), jnp.bfloat16)
+    np.testing.assert_allclose(losses.negative_cosine(features, 2 * features), -1, atol=1e-6)
+    gradient = jax.grad(lambda f: losses.negative_cosine(f, features).sum())(jnp.zeros((2, 5, 8)))
+    assert np.isfinite(gradient).all()
+
+
+def test_errors_by_time_are_told_apart_and_add_up(rng):
+    error, t = rng.random((64, 3)), rng.random((64, 3))
+    supervised = rng.random((64, 3)) < 0.6
+    t[0], t[1] = 1.0, 0.0
+    found = losses.by_time(jnp.asarray(error), jnp.asarray(supervised), jnp.asarray(t))
+    for m in range(3):
+        # numpy's histogram has the same convention: the last range includes its end.
+        chosen = supervised[:, m]
+        bins = {"bins": losses.TIME_RANGES, "range": (0, 1)}
+        count = np.histogram(t[chosen, m], **bins)[0]
+        total = np.histogram(t[chosen, m], weights=error[chosen, m], **bins)[0]
+        np.testing.assert_array_equal(found["by_time/count"][m], count)
+        np.testing.assert_allclose(found["by_time/error"][m], total, rtol=1e-5)
+
+
+def test_an_error_that_is_not_finite_shows_in_its_own_range_only():
+    error = jnp.array([[1.0, jnp.nan], [2.0, 3.0], [jnp.inf, 4.0]])
+    supervised = jnp.array([[True, True], [True, True], [False, True]])
+    t = jnp.array([[0.1, 0.1], [0.6, 0.6], [0.9, 0.9]])
+    found = np.asarray(losses.by_time(error, supervised, t)["by_time/error"])
+    assert np.isnan(found[1, 0]) and np.isfinite(np.delete(found.ravel(), 4)).all()

@@ -1,0 +1,215 @@
+"""Experts: exact geometry, the painting rule, and the real libraries on tiny random models."""
+
+import dataclasses
+import math
+import sys
+
+import image_trees
+import numpy as np
+import pytest
+
+from mmgen_jax.data.shapes.render import DEPTH_RANGE
+from mmgen_jax.data.shapes.scenes import FOV_DEGREES
+from mmgen_jax.experts import registry as choosing
+from mmgen_jax.experts.depth_anything import stretch
+from mmgen_jax.experts.from_depth import Camera, normals
+from mmgen_jax.experts.painting import paint, seed_of
+from mmgen_jax.experts.sam import suppress
+from mmgen_jax.system.errors import UsageError
+
+GOLDEN = "tests/golden"
+
+
+def angles(a, b):
+    return np.degrees(np.arccos(np.clip((a * b).sum(-1), -1, 1)))
+
+
+def rays(size, fov):
+    """Directions of the pixels of a square image, z = -1 forward."""
+    focal = size / 2 / math.tan(math.radians(fov) / 2)
+    x = (np.arange(size) + 0.5 - size / 2) / focal
+    return np.stack(np.broadcast_arrays(x, -x[:, None], -1.0), -1)
+
+
+def relative(z, camera):
+    return (1 / z - 1 / camera.far) / (1 / camera.near - 1 / camera.far)
+
+
+@pytest.mark.parametrize("normal", [(0, 0, 1), (0.6, 0, 0.8), (-0.2, 0.3, 0.9)])
+@pytest.mark.parametrize("fov", [40, 90])
+def test_normals_of_planes_are_exact(normal, fov):
+    camera, n = Camera(fov, 0.5, 50), np.array(normal) / np.linalg.norm(normal)
+    d = rays(24, fov)
+    z = (-3.0 * n[2]) / (d @ n)  # through (0, 0, -3)
+    assert (z > 0).all()
+    np.testing.assert_allclose(normals(relative(z, camera), camera), np.broadcast_to(n, d.shape), atol=1e-9)
+
+
+def test_normals_of_a_sphere():
+    camera, size = Camera(50, 1, 10), 128
+    d = rays(size, 50)
+    centre, radius = np.array([0.2, 0.1, -4.0]), 1.0
+    a, b = (d * d).sum(-1), d @ centre
+    root = b**2 - a * (centre @ centre - radius**2)
+    inside = root > 0
+    s = (b - np.sqrt(np.where(inside, root, 0))) / a
+    truth = (s[..., None] * d - centre) / radius
+    z = np.where(inside, s, 9.0)
+    found = normals(relative(z, camera), camera)
+    facing = inside & (truth[..., 2] > 0.3)
+    assert angles(found, truth)[facing].mean() < 1.5
+    assert np.median(angles(found, np.array([0, 0, 1.0]))[~inside]) < 1e-6  # the wall, up to the sphere's edge
+
+
+def test_normals_of_rendered_scenes(tmp_path):
+    """Independent truth: the renderer's normals, from its depth as stored with 16 bits."""
+    scenes = image_trees.pixels(4, 96)
+    near, far = DEPTH_RANGE
+    camera = Camera(FOV_DEGREES, near, far)
+    found = np.stack([normals(d[..., 0] / 65535.0, camera) for d in scenes["depth"]])
+    truth = scenes["normal"] / 127.5 - 1
+    truth /= np.linalg.norm(truth, axis=-1, keepdims=True)
+    error = angles(found, truth)
+    assert np.median(error) < 2 and error.mean() < 6
+
+
+def test_regions_are_painted_large_to_small_with_colours_of_the_path():
+    large, small = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
+    large[:6], small[2:4, 2:4] = True, True
+    picture = paint([small, large], "a/b.png")
+    assert len({tuple(c) for c in picture.reshape(-1, 3)}) == 3
+    assert (picture[2:4, 2:4] == picture[2, 2]).all() and (picture[0] == picture[5]).all()
+    np.testing.assert_array_equal(picture, paint([large, small], "a/b.png"))
+    assert (picture != paint([large, small], "a/c.png")).any()
+    # The published rule, spelled out: a generator seeded by a digest of the path, one draw for each region.
+    rng = np.random.default_rng(seed_of("a/b.png"))
+    colours = [rng.integers(0, 256, size=3, dtype=np.uint8) for _ in range(3)]
+    np.testing.assert_array_equal(picture[[0, 2, 7], [0, 2, 0]], colours)
+
+
+def test_suppression_keeps_the_best_of_overlapping_boxes():
+    boxes = np.array([[0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30], [0, 0, 30, 30]], np.float32)
+    assert suppress(boxes, np.array([0.8, 0.9, 0.7, 0.6]), 0.7) == [1, 2, 3]
+    assert suppress(boxes[:0], np.zeros(0), 0.7) == []
+
+
+def test_depth_is_stretched_to_the_whole_range():
+    label = stretch(np.array([[1.0, 3.0], [2.0, 1.5]]))
+    np.testing.assert_array_equal(label[..., 0], [[0, 65535], [32768, 16384]])
+    assert (stretch(np.full((2, 2), 7.0)) == 0).all()
+
+
+def test_depth_anything_labels_images_of_several_sizes(rng):
+    expert = choosing.make("depth", f"depth-anything:{GOLDEN}/tiny_depth_anything", "unused")
+    expert._network = dataclasses.replace(expert._network, short_side=56)  # faster than 518
+    images = [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in ((30, 40), (28, 28), (30, 40))]
+    labels = expert.label(images, ["a.png", "b.png", "c.png"])
+    assert [x.shape for x in labels] == [(30, 40, 1), (28, 28, 1), (30, 40, 1)]
+    assert all(x.dtype == np.uint16 and x.min() == 0 and x.max() == 65535 for x in labels)
+    np.testing.assert_array_equal(expert.label(images[2:], ["c.png"])[0], labels[2])
+
+
+def test_sam_of_transformers(tmp_path, rng):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    vision = transformers.SamVisionConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=64, patch_size=16, output_channels=32,
+        window_size=2, global_attn_indexes=[0], mlp_dim=32, num_pos_feats=16,
+    )  # fmt: skip
+    prompt = transformers.SamPromptEncoderConfig(hidden_size=32, image_size=64, patch_size=16)
+    decoder = transformers.SamMaskDecoderConfig(
+        hidden_size=32, num_attention_heads=2, mlp_dim=32, iou_head_hidden_dim=32
+    )
+    torch.manual_seed(0)
+    config = transformers.SamConfig(
+        vision_config=vision.to_dict(), prompt_encoder_config=prompt.to_dict(), mask_decoder_config=decoder.to_dict()
+    )
+    transformers.SamModel(config).save_pretrained(tmp_path)
+    sizes = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}}
+    transformers.SamImageProcessorPil(**sizes).save_pretrained(tmp_path)
+    image = rng.integers(0, 256, (40, 48, 3)).astype(np.uint8)
+    description = f"sam:{tmp_path},points=3,iou=-10,stability=0"
+    label = choosing.make("mask", description, "unused").label([image], ["x.png"])[0]
+    assert label.shape == (40, 48, 3) and label.dtype == np.uint8
+    assert 1 <= len({tuple(c) for c in label.reshape(-1, 3)}) <= 28
+    with pytest.raises(UsageError, match="sam found no region in 'x.png'"):
+        choosing.make("mask", f"sam:{tmp_path},points=2,iou=10", "unused").label([image], ["x.png"])
+
+
+def test_stable_normal_of_a_hub_folder(tmp_path):
+    pytest.importorskip("torch")
+    with pytest.raises(UsageError, match="has no hubconf.py"):
+        choosing.make("normal", f"stable-normal:{tmp_path}", "unused")
+    (tmp_path / "hubconf.py").write_text("")
+    with pytest.raises(UsageError, match="cannot be loaded .*StableNormal"):
+        choosing.make("normal", f"stable-normal:{tmp_path}", "unused")
+    (tmp_path / "hubconf.py").write_text(
+        "from PIL import Image\n"
+        "def StableNormal(**kwargs):\n"
+        "    return lambda image: Image.new('RGB', (image.width, image.height), (127, 127, 255))\n"
+    )
+    label = choosing.make("normal", f"stable-normal:{tmp_path}", "unused").label([np.zeros((5, 7, 3), np.uint8)], ["a"])
+    np.testing.assert_array_equal(label[0], np.broadcast_to(np.uint8([127, 127, 255]), (5, 7, 3)))
+
+
+def test_marigold_of_diffusers(tmp_path, rng):
+    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    unet = diffusers.UNet2DConditionModel(
+        block_out_channels=(8, 16), layers_per_block=1, in_channels=8, out_channels=4, norm_num_groups=4,
+        cross_attention_dim=8, attention_head_dim=2, sample_size=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKL.from_pretrained(f"{GOLDEN}/tiny_vae")
+    text = transformers.CLIPTextConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=99,
+        max_position_embeddings=8, bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2}')
+    (tmp_path / "words" / "merges.txt").write_text("#version: 0.2\n")
+    diffusers.MarigoldNormalsPipeline(
+        unet=unet,
+        vae=vae,
+        scheduler=diffusers.DDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
+        text_encoder=transformers.CLIPTextModel(text),
+        tokenizer=transformers.CLIPTokenizer(
+            str(tmp_path / "words" / "vocab.json"), str(tmp_path / "words" / "merges.txt"), model_max_length=8
+        ),
+        prediction_type="normals",
+        default_denoising_steps=1,
+        default_processing_resolution=32,
+    ).save_pretrained(tmp_path / "model")
+    expert = choosing.make("normal", f"marigold:{tmp_path}/model,steps=1", "unused")
+    image = rng.integers(0, 256, (24, 40, 3)).astype(np.uint8)
+    label = expert.label([image], ["a.png"])[0]
+    assert label.shape == (24, 40, 3) and label.dtype == np.uint8 and label.std() > 0
+    np.testing.assert_allclose(np.linalg.norm(label / 127.5 - 1, axis=-1), 1, atol=0.02)
+    np.testing.assert_array_equal(expert.label([image], ["b.png"])[0], label)
+    with pytest.raises(UsageError, match="marigold 'nowhere' cannot be loaded"):
+        choosing.make("normal", "marigold:nowhere", "unused")
+
+
+@pytest.mark.parametrize(
+    "modality, description, message",
+    [
+        ("depth", "midas:x", "depth is 'midas'; allowed: depth-anything, precomputed"),
+        ("depth", "depth-anything", "depth is 'depth-anything'; allowed: depth-anything:PATH, a folder, a file"),
+        ("normal", "from-depth:x", "normal is 'from-depth:x'; allowed: from-depth without a path"),
+        ("normal", "from-depth:zoom=2", "option of normal from-depth is 'zoom'; allowed: fov, near, far"),
+        ("normal", "from-depth:fov=wide", "option fov of normal from-depth is 'wide'; allowed: a number"),
+        ("normal", "from-depth:fov=500", "fov is 500; allowed: 1 to 170 degrees"),
+        ("normal", "from-depth:near=5,far=2", "near, far are 5, 2; allowed: 0 < near < far"),
+        ("mask", "precomputed:nowhere", "folder 'nowhere' does not exist"),
+        ("depth", "depth-anything:nowhere", "'nowhere' does not exist; allowed: a folder, a file, or a hub id"),
+    ],
+)
+def test_descriptions_that_do_not_fit(modality, description, message):
+    with pytest.raises(UsageError, match=message):
+        choosing.make(modality, description, "unused")
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UsageError, match="sam needs the package torch, .*; ./launch/setup.sh --experts installs it"):
+        choosing.make("mask", f"sam:{tmp_path}", "unused")

@@ -1,0 +1,44 @@
+"""Resizing against PyTorch's and Pillow's."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmgen_jax.frozen import resample
+
+SIZES = [((5, 7), (11, 14)), ((16, 16), (16, 16)), ((37, 37), (16, 16)), ((9, 4), (3, 9)), ((4, 5), (1, 2))]
+
+
+@pytest.mark.parametrize(
+    "matrix, options",
+    [
+        (resample.bicubic, {"mode": "bicubic", "align_corners": False}),
+        (resample.smooth_bicubic, {"mode": "bicubic", "align_corners": False, "antialias": True}),
+        (resample.bilinear, {"mode": "bilinear", "align_corners": False}),
+        (resample.corner_bilinear, {"mode": "bilinear", "align_corners": True}),
+    ],
+)
+@pytest.mark.parametrize("old, new", SIZES)
+def test_as_pytorch_does_it(matrix, options, old, new, rng):
+    torch = pytest.importorskip("torch")
+    x = rng.normal(size=(2, *old, 3)).astype(np.float32)
+    expected = torch.nn.functional.interpolate(torch.from_numpy(x).permute(0, 3, 1, 2), new, **options)
+    found = resample.resize(x, *new, matrix)
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize("new", [(16, 12), (40, 60)])
+def test_smooth_bicubic_is_that_of_pillow(new, rng):
+    x = rng.normal(size=(25, 31)).astype(np.float32)
+    expected = np.array(Image.fromarray(x).resize(new[::-1], Image.Resampling.BICUBIC))
+    np.testing.assert_allclose(
+        resample.resize(x[..., None], *new, resample.smooth_bicubic)[..., 0], expected, atol=2e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "matrix", [resample.bicubic, resample.smooth_bicubic, resample.bilinear, resample.corner_bilinear]
+)
+def test_constants_stay(matrix):
+    for old, new in ((3, 8), (8, 3), (1, 4), (4, 1)):
+        np.testing.assert_allclose(matrix(old, new).sum(1), 1, atol=1e-12)

@@ -1,0 +1,132 @@
+"""Counted flops agree with the compiler's and with a published figure."""
+
+import dataclasses
+import types
+
+import jax
+import numpy as np
+import pytest
+import tiny_model
+
+from configs import imagenet256_xl2
+from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
+from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
+from mmgen_jax.models import architecture as architectures
+from mmgen_jax.models import flops
+from mmgen_jax.models.mmdit import MMDiTConfig
+from mmgen_jax.system.errors import UsageError
+
+SMALL_KL = KLConfig(block_out_channels=(32, 64), norm_num_groups=8)
+
+
+def architecture(model: MMDiTConfig, autoencoder, image_size: int) -> architectures.Architecture:
+    return architectures.Architecture(model, autoencoder, "linear", image_size, ("a",), np.zeros((0, 3), np.uint8), ())
+
+
+@pytest.fixture(scope="module")
+def unrolled():
+    """Large enough that products are nearly all there is."""
+    names = ("rgb", "depth")
+    identity = vae.Identity(names, 4)
+    model = MMDiTConfig(
+        tuple((m, identity.channels[m]) for m in names),
+        depth=3,
+        width=256,
+        heads=4,
+        patch=1,
+        num_classes=1,
+        encoder_depth=2,
+        projector_width=192,
+        feature_width=96,
+        unroll=True,
+    )
+    return architecture(model, identity, 64)
+
+
+def network(a: architectures.Architecture, batch: int):
+    """The forward pass, and shapes of what it takes."""
+    x = {m: jax.ShapeDtypeStruct(s, "float32") for m, s in a.latent_shapes(batch).items()}
+    t = jax.ShapeDtypeStruct((batch, len(a.modalities)), "float32")
+    label = jax.ShapeDtypeStruct((batch,), "int32")
+    return a.apply, (jax.eval_shape(a.init, jax.random.key(0)), x, t, label, label)
+
+
+def compiled_flops(function, arguments) -> float:
+    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+
+def test_forward_agrees_with_the_compiler(unrolled):
+    function, arguments = network(unrolled, 4)
+    counted = flops.forward_flops(unrolled, 4)
+    # The compiler also counts element-wise arithmetic: never less, and little more.
+    assert counted < compiled_flops(function, arguments) < 1.02 * counted
+
+
+def test_forward_is_every_product_of_the_program(unrolled):
+    function, arguments = network(unrolled, 4)
+    assert flops.program_flops(function, *arguments) == flops.forward_flops(unrolled, 4)
+    scanned = dataclasses.replace(unrolled, model=dataclasses.replace(unrolled.model, unroll=1))
+    function, arguments = network(scanned, 4)
+    assert flops.program_flops(function, *arguments) == flops.forward_flops(scanned, 4)
+
+
+def test_the_published_model():
+    config = imagenet256_xl2.get_config()
+    autoencoder = autoencoder_kl.AutoencoderKL(config.data.modalities, KLConfig(), None)
+    names = tuple(map(str, range(1000)))
+    a = architectures.from_config(config, autoencoder, names, np.zeros((0, 3), np.uint8), ())
+    assert flops.train_step_flops(a, 256) == pytest.approx(185.5e12, rel=0.002)
+
+
+@pytest.mark.parametrize("solver, steps, guided, evaluations", [("heun", 5, False, 9), ("euler", 5, True, 10)])
+def test_a_sampler_evaluates_the_network_as_often_as_counted(solver, steps, guided, evaluations):
+    a, _ = tiny_model.build()
+    assert flops.sampler_flops(a, 3, steps, solver, guided) == evaluations * flops.forward_flops(a, 3)
+
+
+def test_a_sampler_has_no_use_for_the_projector(unrolled):
+    plain = dataclasses.replace(unrolled, model=dataclasses.replace(unrolled.model, feature_width=0))
+    assert flops.sampler_flops(unrolled, 2, 1, "euler", False) == flops.forward_flops(plain, 2)
+
+
+def test_unknown_solvers_are_named(unrolled):
+    with pytest.raises(UsageError, match="solver is 'rk9'; allowed: euler, heun"):
+        flops.sampler_flops(unrolled, 2, 1, "rk9", False)
+
+
+def test_autoencoder_agrees_with_the_compiler(unrolled):
+    params = jax.eval_shape(lambda: autoencoder_kl.abstract_params(SMALL_KL))
+    params = jax.tree.map(lambda p: jax.numpy.zeros(p.shape), params)
+    kl = autoencoder_kl.AutoencoderKL(("rgb", "depth"), SMALL_KL, params)
+    a = dataclasses.replace(unrolled, autoencoder=kl, image_size=64)
+    a = dataclasses.replace(a, model=dataclasses.replace(a.model, modalities=(("rgb", 4), ("depth", 4))))
+    latents = {m: jax.ShapeDtypeStruct(s, "float32") for m, s in a.latent_shapes(2).items()}
+    counted = flops.decoder_flops(a, 2)
+    # Padding makes the compiler's count of a convolution a little smaller, normalisation makes it larger.
+    assert compiled_flops(lambda z: kl.decode(z), (latents,)) == pytest.approx(counted, rel=0.04)
+    images = {m: jax.ShapeDtypeStruct((2, 64, 64, c), "float32") for m, c in (("rgb", 3), ("depth", 1))}
+    assert compiled_flops(lambda x: kl.moments(x), (images,)) == pytest.approx(flops.encoder_flops(a, 2), rel=0.04)
+
+
+@pytest.mark.parametrize(
+    "kind, peak",
+    [
+        ("TPU v4", 275e12),
+        ("TPU v5 lite", 197e12),
+        ("TPU v5", 459e12),
+        ("TPU v6 lite", 918e12),
+        ("TPU7x", 2307e12),
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("cpu", None),
+    ],
+)
+def test_peaks_by_the_kinds_that_jax_reports(kind, peak):
+    assert flops.peak_flops(kind) == peak
+
+
+def test_two_devices_of_one_chip_count_once():
+    devices = [types.SimpleNamespace(device_kind="TPU7x", process_index=0, coords=(i // 2, 0, 0)) for i in range(8)]
+    assert flops.total_peak(devices) == 4 * 2307e12
+    assert flops.total_peak(jax.devices()) is None

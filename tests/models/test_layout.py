@@ -1,0 +1,142 @@
+"""However the network lies on the mesh, it is the network of one device: outputs, losses, every gradient."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_model
+
+from mmgen_jax.models.layout import Layout
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training import setup as recipe
+from mmgen_jax.training.inputs import TileInputs
+from mmgen_jax.training.state import init_state, make_optimizer
+from mmgen_jax.training.step import accumulated_gradients, example_loss, make_example, make_train_step
+
+MESHES = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (1, 1, 4), (2, 2, 2), (1, 4, 2)]
+ROWS = 16
+
+
+def mesh_of(sizes):
+    return sharding.make_mesh(jax.devices()[: int(np.prod(sizes))], *sizes)
+
+
+@pytest.fixture(scope="module")
+def case():
+    """(architecture with a projector, its random parameters, objective, noised example with features)."""
+    architecture, _ = tiny_model.build()
+    model = dataclasses.replace(
+        architecture.model, width=32, heads=4, feature_width=6, projector_width=8, encoder_depth=1, depth=2
+    )
+    architecture = dataclasses.replace(architecture, model=model)
+    shapes = jax.eval_shape(architecture.init, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: jnp.float32(0.2 * rng.normal(size=leaf.shape)), shapes)
+    objective = recipe.make_objective(tiny_model.config())
+    pixels = tiny_model.pixels(ROWS, "train")
+    batch = pixels | {"class_id": np.arange(ROWS, dtype=np.int32) % 3, "present": np.ones((ROWS, 4), bool)}
+    make = jax.jit(functools.partial(make_example, architecture, objective))
+    example = make(TileInputs(architecture.autoencoder), batch, jax.random.key(1))
+    features = jnp.float32(rng.normal(size=(ROWS, 16, 6)))
+    return architecture, params, objective, dataclasses.replace(example, features=features), batch
+
+
+def local_gradients(architecture, objective, accumulate, apply, params, example):
+    loss = functools.partial(example_loss, apply, architecture.modalities, objective)
+    return accumulated_gradients(loss, params, example, accumulate)
+
+
+@pytest.fixture(scope="module")
+def wanted(case):
+    architecture, params, objective, example, _ = case
+    local = functools.partial(local_gradients, architecture, objective, 1, architecture.apply)
+    return jax.jit(local)(params, example)
+
+
+def assert_close(found, wanted, tolerance=2e-5):
+    """Every leaf, relative to its largest entry."""
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
+        error = float(np.abs(np.asarray(a) - np.asarray(b)).max() / (np.abs(np.asarray(b)).max() + 1e-12))
+        assert error < tolerance, (sharding.path_name(path), error)
+
+
+@pytest.mark.parametrize(("sizes", "accumulate"), [*((sizes, 1) for sizes in MESHES), ((2, 2, 2), 4)])
+def test_losses_and_all_gradients_are_those_of_one_device(case, wanted, sizes, accumulate):
+    architecture, params, objective, example, _ = case
+    layout = Layout(architecture, mesh_of(sizes))
+    params = jax.device_put(params, sharding.state_shardings(layout.mesh, params))
+    local = functools.partial(local_gradients, architecture, objective, accumulate)
+    example = jax.device_put(example, sharding.batched(layout.mesh))
+    grads, metrics = jax.jit(functools.partial(layout.gradients, local))(params, example)
+    assert_close(grads, wanted[0])
+    assert_close(metrics, wanted[1])
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (1, 4, 2)])
+def test_what_is_arranged_for_tpus_gives_the_same(case, wanted, monkeypatch, sizes):
+    """Sums that are cut instead of reduce-scatters, kernels gathered a second time for their gradients."""
+    monkeypatch.setattr(Layout, "platform", "tpu")
+    test_losses_and_all_gradients_are_those_of_one_device(case, wanted, sizes, 1)
+
+
+@pytest.mark.parametrize("sizes", MESHES)
+def test_velocities_are_those_of_one_device(case, sizes):
+    architecture, params, _, example, _ = case
+    layout = Layout(architecture, mesh_of(sizes))
+    inputs = (example.x, example.t, example.class_id, example.task)
+    expected = jax.jit(architecture.apply)(params, *inputs)
+    placed = jax.device_put(params, sharding.state_shardings(layout.mesh, params))
+    assert_close(jax.jit(layout.apply)(placed, *jax.device_put(inputs, sharding.batched(layout.mesh))), expected)
+
+
+@pytest.mark.parametrize("remat", ["names", "full"])
+def test_recomputing_does_not_change_gradients(case, wanted, remat):
+    architecture, params, objective, example, _ = case
+    model = dataclasses.replace(architecture.model, remat=remat, unroll=2)
+    layout = Layout(dataclasses.replace(architecture, model=model), mesh_of((2, 4, 1)))
+    local = functools.partial(local_gradients, architecture, objective, 1)
+    grads, _ = jax.jit(functools.partial(layout.gradients, local))(params, example)
+    assert_close(grads, wanted[0])
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
+def test_training_is_that_of_one_device(case, sizes):
+    architecture, _, objective, _, batch = case
+    config = tiny_model.config()
+    config.optim.warmup_steps = config.optim.decay_steps = 0
+    tx = make_optimizer(config.optim, 100)
+
+    def train(sizes):
+        mesh = mesh_of(sizes)
+        make = functools.partial(init_state, architecture, tx, jax.random.key(0))
+        shardings = sharding.state_shardings(mesh, jax.eval_shape(make))
+        state = jax.jit(make, out_shardings=shardings)()
+        step = make_train_step(architecture, objective, tx, mesh, seed=0, accumulate=1, ema_decay=0.9, ema_ramp=1.0)
+        history = []
+        for _ in range(4):
+            state, metrics = step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
+            history.append({k: np.asarray(metrics[k]) for k in ("loss", "grad_norm", "update_norm", "param_norm")})
+        return state, history
+
+    state, history = train(sizes)
+    for found, expected in zip(history, train((1, 1, 1))[1], strict=True):
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, rtol=5e-4, err_msg=key)
+    if sizes[1] == 8:  # weights, moments and averages are split, none is whole
+        for tree in (state.params, state.ema, state.opt_state[1][0].mu, state.opt_state[1][0].nu):
+            kernel = tree["blocks"]["fc1"]["kernel"]
+            assert kernel.addressable_shards[0].data.shape == (2, 4, 128)
+
+
+def test_sizes_that_do_not_fit_are_named():
+    with pytest.raises(UsageError, match="data=3, fsdp=1, tensor=1; the product must be the number of devices, 8"):
+        sharding.make_mesh(None, 3)
+    with pytest.raises(UsageError, match="at most one may be -1"):
+        sharding.make_mesh(None, -1, -1)
+    architecture, _ = tiny_model.build()
+    with pytest.raises(UsageError, match="config key mesh.tensor is 4; it must divide the heads, 2"):
+        Layout(architecture, mesh_of((2, 1, 4)))

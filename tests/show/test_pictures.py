@@ -1,0 +1,116 @@
+"""Sheets, grids, galleries and files."""
+
+import re
+
+import numpy as np
+import pytest
+
+from mmgen_jax.modalities.registry import MODALITIES, PALETTE, Modality
+from mmgen_jax.show import gallery, pictures
+from mmgen_jax.show.outputs import Outputs
+
+
+def columns(rng, n=3, size=16):
+    return {m: rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8) for m in ("rgb", "depth")}
+
+
+def test_sheet_holds_every_picture_and_frames_what_was_given(rng):
+    shown = columns(rng)
+    plain, framed = pictures.sheet(shown, scale=1), pictures.sheet(shown, given=("depth",), scale=1)
+    assert plain.dtype == np.uint8 and plain.ndim == 3
+    assert not (plain == pictures.GIVEN).all(-1).any() and (framed == pictures.GIVEN).all(-1).any()
+    for images in shown.values():
+        for image in images:
+            rows, cols = np.where((framed[..., :] == image[0, 0]).all(-1))
+            assert any(np.array_equal(framed[y : y + 16, x : x + 16], image) for y, x in zip(rows, cols, strict=True))
+
+
+def test_sheet_rejects_columns_of_different_length(rng):
+    with pytest.raises(ValueError, match=r"columns have \[2, 3\] pictures"):
+        pictures.sheet(columns(rng) | {"mask": np.zeros((2, 16, 16, 3), np.uint8)})
+
+
+def test_small_images_are_enlarged():
+    assert [pictures.shown_scale(s) for s in (16, 32, 64, 65, 256)] == [8, 4, 2, 1, 1]
+
+
+def test_grid(rng):
+    images = rng.integers(0, 200, (5, 8, 8, 3), dtype=np.uint8)
+    picture = pictures.grid(images, scale=1)
+    assert picture.shape == (2 * 12 + 4, 3 * 12 + 4, 3)
+    np.testing.assert_array_equal(picture[16:24, 16:24], images[4])
+
+
+def test_error_maps_are_black_where_there_is_no_error(rng):
+    normal = np.zeros((1, 4, 4, 3), np.float32)
+    normal[..., 2] = 1
+    truth = {
+        "rgb": rng.integers(0, 256, (1, 4, 4, 3), dtype=np.uint8),
+        "depth": rng.random((1, 4, 4)),
+        "normal": normal,
+        "mask": rng.integers(0, 4, (1, 4, 4)),
+    }
+
+    def error_map(name, value, other, palette=PALETTE):
+        return pictures.heat(MODALITIES[name].error(value, other, palette))
+
+    for name, value in truth.items():
+        assert error_map(name, value, value).shape == (1, 4, 4, 3) and error_map(name, value, value).max() == 0
+    assert (error_map("mask", truth["mask"], truth["mask"] + 1) == 255).all()
+    assert (error_map("normal", normal, -normal) == 255).all()
+    np.testing.assert_array_equal(error_map("depth", np.float32([[0.25]]), np.float32([[0]])), [[[255] * 3]])
+    colours, other = truth["rgb"], truth["rgb"][:, ::-1]  # of a mask without a palette
+    np.testing.assert_array_equal(
+        error_map("mask", colours, other, PALETTE[:0])[..., 0], 255 * (colours != other).any(-1)
+    )
+
+
+def test_interrupted_writing_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    pictures.save_png(path, np.zeros((4, 4, 3), np.uint8))
+    before = path.read_bytes()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(pictures.epath.Path(path)), "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pictures.save_png(path, np.ones((4, 4, 3), np.uint8))
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_gallery_is_self_contained(rng, tmp_path):
+    shown = columns(rng)
+    sections = [
+        gallery.Section("A & <b>", shown, 'class "x"', given=("depth",), rows=("one", "two", "three")),
+        gallery.Section("Grid", {"rgb": shown["rgb"]}),
+    ]
+    gallery.write_gallery(tmp_path / "g.html", sections, title="T")
+    text = (tmp_path / "g.html").read_text()
+    assert len(re.findall(r'<img [^>]*src="data:image/png;base64,', text)) == 9
+    assert not re.findall(r'(?:src|href)="(?!data:image/png;base64,|#)[^"]+"', text)
+    assert "http" not in text and "url(" not in text and "@import" not in text
+    assert "A &amp; &lt;b&gt;" in text and "<b>" not in text
+    assert text.count('class="pixels given"') == 3
+
+
+def test_a_new_modality_is_saved_and_compared_by_its_row(rng, tmp_path, monkeypatch):
+    heat = Modality(
+        "heat",
+        channels=1,
+        dtype=np.uint8,
+        loss_weight=1.0,
+        mirror=None,
+        value=None,
+        array=None,
+        picture=lambda value, palette: pictures.heat(value),
+        files=lambda value, palette: {"heat.png": np.uint8(255 * value), "heat_exact.npy": value},
+        error=lambda value, truth, palette: np.abs(value - truth),
+    )
+    monkeypatch.setitem(MODALITIES, "heat", heat)
+    value = rng.random((2, 8, 8))
+    out = Outputs({"heat": value}, (), PALETTE)
+    names = out.save(tmp_path, sections=[out.comparison({"heat": value[::-1]})])
+    assert names[:4] == ["heat_000.png", "heat_exact_000.npy", "heat_001.png", "heat_exact_001.npy"]
+    np.testing.assert_array_equal(np.load(tmp_path / "heat_exact_001.npy"), value[1])
+    assert "heat error, 1" in (tmp_path / "gallery.html").read_text()

@@ -1,0 +1,72 @@
+"""Which part of a batch a process reads, by where its devices are in the mesh."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from mmgen_jax.system import hosts as distributed
+from mmgen_jax.system.errors import HostLost
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    process_index: int
+
+
+class Mesh:
+    """What is asked of a mesh: its devices, given by the numbers of their processes, and its shape."""
+
+    def __init__(self, processes):
+        self.devices = np.vectorize(Device)(np.array(processes))
+        self.shape = dict(zip(("data", "fsdp", "tensor"), self.devices.shape, strict=True))
+
+
+@pytest.mark.parametrize(
+    "processes, process, expected",
+    [
+        ([[[0]], [[0]], [[1]], [[1]]], 1, ((1,), 2)),  # neighbours are one part
+        ([[[0]], [[0]], [[1]], [[1]]], 0, ((0,), 2)),
+        ([[[0]], [[1]], [[0]], [[1]]], 1, ((1, 3), 4)),  # as two by two chips of a host on a torus
+        ([[[0], [0]], [[1], [1]], [[2], [2]]], 2, ((2,), 3)),
+        ([[[0, 1]], [[0, 1]]], 1, ((0,), 1)),  # tensor parallel across hosts: both need everything
+        ([[[0, 0], [0, 0]]], 0, ((0,), 1)),
+        ([[[0]], [[1]], [[1]], [[0]]], 1, ((1, 2), 4)),
+    ],
+)
+def test_parts_of_the_batch_follow_the_devices(monkeypatch, processes, process, expected):
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    assert distributed.batch_parts(Mesh(processes)) == expected
+
+
+def test_one_process_agrees_with_itself():
+    assert (
+        distributed.is_first() and distributed.first_text("x") == "x" and distributed.total(np.array([3, 4])).sum() == 7
+    )
+    distributed.meet("alone")
+    assert distributed.only_first(dict, [(1, 2)]) == {1: 2}
+
+
+def test_silent_takes_anything():
+    assert distributed.Silent().scalars(1, {"a": 2}) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UNKNOWN: Gloo AllGather failed: [external/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer",
+        "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats):\n1",
+        "DEADLINE_EXCEEDED: Barrier timed out. Id: [Init]Wait_for_all_tasks_to_register",
+    ],
+)
+def test_hosts_that_do_not_answer_are_told_apart_from_other_errors(text, monkeypatch):
+    """Messages of JAX 0.10 when a process of two was killed; a run of one process cannot lose a host."""
+    with pytest.raises(jax.errors.JaxRuntimeError), distributed.losing_hosts():
+        raise jax.errors.JaxRuntimeError(text)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(HostLost, match="another host has ended.*the same command"), distributed.losing_hosts():
+        raise jax.errors.JaxRuntimeError(text)
+    assert distributed.lost(OSError(28, "No space left on device")) is None
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE"), distributed.losing_hosts():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")

@@ -1,0 +1,170 @@
+"""One step: what is masked has no gradient, and neither devices nor accumulation change the result."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mmgen_jax.data import pipeline
+from mmgen_jax.data.train_data import open_data
+from mmgen_jax.diffusion.conditioning import parse_mix
+from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.training import setup as recipe
+from mmgen_jax.training.inputs import LatentInputs, TileInputs
+from mmgen_jax.training.state import ema_update, init_state, learning_rate, make_optimizer
+from mmgen_jax.training.step import example_loss, make_example, make_train_step
+
+
+@pytest.fixture(scope="module")
+def parts(small_config, tmp_path_factory):
+    """(config, architecture, objective, one batch of pixels)."""
+    config = small_config()
+    architecture = recipe.make_architecture(config, tmp_path_factory.mktemp("run"), open_data(config))
+    batch = pipeline.load(config.data.dir, "train", config.data.modalities, config.data.image_size, range(16))
+    return config, architecture, recipe.make_objective(config), batch
+
+
+def take_steps(parts, devices, accumulate):
+    """Metrics of two steps."""
+    config, architecture, objective, batch = parts
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    tx = make_optimizer(config.optim, 100)
+    where = sharding.replicated(mesh)
+    state = jax.jit(lambda: init_state(architecture, tx, jax.random.key(0)), out_shardings=where)()
+    step = make_train_step(
+        architecture, objective, tx, mesh, seed=0, accumulate=accumulate, ema_decay=0.9, ema_ramp=1.0
+    )
+    history = []
+    for _ in range(2):
+        state, metrics = step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
+        history.append({k: np.asarray(v) for k, v in metrics.items()})
+    return history
+
+
+@pytest.fixture(scope="module")
+def reference(parts):
+    return take_steps(parts, devices=1, accumulate=1)
+
+
+@pytest.mark.parametrize("devices, accumulate", [(8, 1), (4, 4)])
+def test_devices_and_accumulation_do_not_change_the_losses(parts, reference, devices, accumulate):
+    for found, expected in zip(take_steps(parts, devices, accumulate), reference, strict=True):
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, rtol=2e-5, err_msg=key)
+
+
+def test_unsupervised_modalities_have_exactly_zero_gradient(parts):
+    config, architecture, objective, batch = parts
+    rows = parse_mix(((1.0, "none", 0.0, "rgb+mask"),), architecture.modalities)
+    objective = dataclasses.replace(objective, mix=rows)
+    # Fresh heads are zero, and then even supervised parameters below them have no gradient.
+    params = jax.tree.map(lambda p: p + 0.01, jax.jit(architecture.init)(jax.random.key(0)))
+
+    @jax.jit
+    def gradients(params):
+        example = make_example(architecture, objective, TileInputs(architecture.autoencoder), batch, jax.random.key(1))
+        loss = functools.partial(example_loss, architecture.apply, architecture.modalities, objective)
+        return jax.grad(lambda p: loss(p, example)[0])(params)
+
+    heads = gradients(params)["heads"]
+    largest = {m: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(heads[m])) for m in heads}
+    assert largest["depth"] == 0 and largest["normal"] == 0
+    assert largest["rgb"] > 0 and largest["mask"] > 0
+
+
+def test_given_modalities_enter_clean_and_targets_are_velocities(parts):
+    config, architecture, objective, batch = parts
+    rows = parse_mix(((1.0, "rgb", 0.0, "all"),), architecture.modalities)
+    objective, inputs = dataclasses.replace(objective, mix=rows), TileInputs(architecture.autoencoder)
+    example = make_example(architecture, objective, inputs, batch, jax.random.key(1))
+    clean = architecture.autoencoder.encode({"rgb": batch["rgb"].astype(np.float32) / np.float32(127.5) - 1})["rgb"]
+    np.testing.assert_allclose(example.x["rgb"], clean, atol=1e-6)
+    assert (np.asarray(example.weights)[:, 0] == 0).all()
+    # x_t - t v = x0 on the linear path, whatever the noise.
+    t = example.t[:, 1][:, None, None, None]
+    depth = architecture.autoencoder.encode({"depth": batch["depth"].astype(np.float32) / np.float32(32767.5) - 1})
+    np.testing.assert_allclose(example.x["depth"] - t * example.target["depth"], depth["depth"], atol=1e-5)
+
+
+def test_alignment_counts_where_there_are_features_and_only_there(parts):
+    config, architecture, objective, batch = parts
+    model = dataclasses.replace(architecture.model, feature_width=6, projector_width=8, encoder_depth=1)
+    aligned = dataclasses.replace(architecture, model=model)
+    params = jax.jit(aligned.init)(jax.random.key(0))
+    features = np.random.default_rng(0).normal(size=(16, 16, 6)).astype(np.float32)
+
+    @jax.jit
+    def losses_of(inputs, batch):
+        example = make_example(aligned, objective, inputs, batch, jax.random.key(1))
+        return example_loss(aligned.apply, aligned.modalities, objective, params, example)[1]
+
+    moments = architecture.autoencoder.moments({m: to_array(batch[m]) for m in architecture.modalities})
+    stored = batch | {m: np.asarray(x) for m, x in moments.items()} | {"features": features}
+    plain = losses_of(TileInputs(architecture.autoencoder), batch)
+    extra = losses_of(LatentInputs(architecture.autoencoder), stored)
+    assert "loss/alignment" not in plain
+    np.testing.assert_allclose(extra["loss/rgb"], plain["loss/rgb"], rtol=1e-5)
+    assert -1 < float(extra["loss/alignment"]) < 1
+    expected = plain["loss"] + objective.alignment_weight * extra["loss/alignment"]
+    np.testing.assert_allclose(extra["loss"], expected, rtol=1e-5)
+
+
+def test_label_dropout_and_its_absence(parts):
+    config, architecture, objective, batch = parts
+    for rate, expected in ((0.0, batch["class_id"]), (1.0, np.full(16, architecture.null_class))):
+        chosen = dataclasses.replace(objective, label_dropout=rate)
+        example = make_example(architecture, chosen, TileInputs(architecture.autoencoder), batch, jax.random.key(0))
+        np.testing.assert_array_equal(example.class_id, expected)
+
+
+def test_samples_without_a_class_have_the_null_class_and_without_rgb_no_alignment(parts):
+    config, architecture, objective, batch = parts
+    objective = dataclasses.replace(objective, label_dropout=0.0)
+    batch = batch | {"class_id": batch["class_id"].copy(), "present": batch["present"].copy()}
+    batch["class_id"][3], batch["present"][5, 0] = -1, False
+    example = make_example(architecture, objective, TileInputs(architecture.autoencoder), batch, jax.random.key(0))
+    assert example.class_id[3] == architecture.null_class and example.class_id[4] == batch["class_id"][4]
+    weight = np.asarray(example.feature_weight)
+    assert weight[5] == 0 and weight[4] == pytest.approx(1 / 15)
+
+
+def test_a_step_that_is_not_finite_leaves_the_state_alone(parts):
+    config, architecture, objective, batch = parts
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    tx = make_optimizer(config.optim, 100)
+    state = jax.jit(lambda: init_state(architecture, tx, jax.random.key(0)))()
+    poisoned = jax.tree.map(jnp.array, state.params)
+    poisoned["blocks"]["qkv"]["kernel"] = poisoned["blocks"]["qkv"]["kernel"].at[0, 0, 0].set(jnp.nan)
+    state = dataclasses.replace(state, params=poisoned)
+    before = jax.tree.map(np.array, (state.params, state.ema, state.opt_state))
+    step = make_train_step(architecture, objective, tx, mesh, seed=0, accumulate=1, ema_decay=0.9, ema_ramp=1.0)
+    state, metrics = step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
+    assert float(metrics["finite"]) == 0
+    jax.tree.map(np.testing.assert_array_equal, before, (state.params, state.ema, state.opt_state))
+
+
+def test_learning_rate_warms_up_holds_and_decays(tiny_config):
+    tiny_config.optim.update({"learning_rate": 1.0, "warmup_steps": 10, "decay_steps": 20})
+    rate = [float(learning_rate(tiny_config.optim, 100)(jnp.asarray(s))) for s in (0, 4, 9, 50, 80, 90, 99)]
+    np.testing.assert_allclose(rate, [0.1, 0.5, 1, 1, 1, 0.5, 0.05], rtol=1e-6)
+
+
+def test_ema_ramp_starts_with_the_parameters_and_ends_at_the_decay():
+    ema, params = {"w": jnp.zeros(())}, {"w": jnp.ones(())}
+    assert float(ema_update(ema, params, jnp.asarray(0), 0.999, 10.0)["w"]) == pytest.approx(0.9)
+    assert float(ema_update(ema, params, jnp.asarray(10**6), 0.999, 10.0)["w"]) == pytest.approx(0.001, rel=1e-3)
+    assert float(ema_update(ema, params, jnp.asarray(0), 0.999, 1.0)["w"]) == pytest.approx(0.001, rel=1e-3)
+
+
+def test_optimizer_is_clipped_adamw(tiny_config):
+    tiny_config.optim.update({"learning_rate": 0.1, "b2": 0.999, "clip_norm": 1.0})
+    ours, reference = make_optimizer(tiny_config.optim, 10), optax.adamw(0.1, 0.9, 0.999, 1e-8, weight_decay=0.0)
+    params, gradient = {"w": jnp.ones(3)}, {"w": jnp.array([3.0, 4.0, 0.0])}
+    update, _ = ours.update(gradient, ours.init(params), params, norm=5.0)
+    expected, _ = reference.update({"w": gradient["w"] / 5}, reference.init(params), params)
+    np.testing.assert_allclose(update["w"], expected["w"], rtol=1e-6)
