@@ -28,9 +28,9 @@ from mmgen_jax.compiler.hlo import Program
 from mmgen_jax.compiler.prediction import Prediction
 from mmgen_jax.models import flops
 from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.system import errors, files
+from mmgen_jax.system import command, files
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError, choice
-from mmgen_jax.telemetry.writer import say
 from mmgen_jax.training import standins
 
 DEPTHS = (2, 4)  # compiled in place of a whole model without a loop
@@ -201,10 +201,10 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.define_config()
+    command.define_config()
     flags.DEFINE_string("topology", None, "Kind and shape of TPU, as v5e:4x4.", required=True)
     flags.DEFINE_string("what", "train", f"One of {', '.join(programs.LOWER)}.")
     flags.DEFINE_string("json", "", "File that everything is written to as well.")
     flags.DEFINE_bool("exact", False, "Compile all blocks even where there is no loop over them.")
     flags.DEFINE_bool("search", False, "Try several meshes and recommend one.")
-    errors.run(main)
+    command.run(main)

@@ -21,8 +21,8 @@ from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
 from mmgen_jax.official import checkpoint as official
 from mmgen_jax.official import to_torch
 from mmgen_jax.official.from_torch import CONVENTIONS, convert
-from mmgen_jax.system import errors
-from mmgen_jax.telemetry.writer import say
+from mmgen_jax.system import command
+from mmgen_jax.system.console import say
 
 
 def stable_diffusion(path: str) -> Callable[[tuple[str, ...]], vae.Autoencoder]:
@@ -84,4 +84,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool("optimizer", False, "Also keep the weights as trained and Adam's averages, to train on.")
     flags.DEFINE_bool("to_torch", False, "The other way: a model folder or workdir -> a file for the official code.")
     sys.argv = arguments(sys.argv)
-    errors.run(main)
+    command.run(main)

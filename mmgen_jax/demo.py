@@ -24,9 +24,9 @@ from mmgen_jax.sampling.sampler import Options
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.show.gallery import Section
 from mmgen_jax.show.outputs import Outputs
-from mmgen_jax.system import errors, files
+from mmgen_jax.system import command, files
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import say
 
 CLASSES = 8  # at most
 PER_CLASS = 2  # samples
@@ -133,8 +133,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.define_flags()
+    command.define_flags()
     flags.DEFINE_string("out", "quickstart", "Folder of the gallery.")
     flags.DEFINE_string("name", "model", "Folder in --out for the sheets of this model.")
     flags.DEFINE_string("title", "", "Heading of this model in the gallery; default: its name.")
-    errors.run(main)
+    command.run(main)

@@ -32,9 +32,9 @@ from mmgen_jax.data.latents.record import Layout
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.system import errors, files
+from mmgen_jax.system import command, files
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.telemetry.writer import say
 from mmgen_jax.training import setup as recipe
 
 # Settings that the latents depend on, besides those that come as digests.
@@ -158,7 +158,7 @@ def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int
 
 
 def _define_flags() -> None:
-    errors.define_config()
+    command.define_config()
     flags.DEFINE_string("out", None, "Folder that the latents are written to.", required=True)
     flags.DEFINE_list("splits", [], "Splits of the tiles to encode; default: all.")
     flags.DEFINE_integer("worker", 0, "Number of this process, from 0.")
@@ -172,4 +172,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    errors.run(main)
+    command.run(main)

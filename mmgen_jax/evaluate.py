@@ -24,9 +24,9 @@ from mmgen_jax.modalities.registry import to_array
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.sampling.sampler import Arrays
-from mmgen_jax.system import errors, files
+from mmgen_jax.system import command, files
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import say
 
 FILE = "metrics.json"
 _BASELINE = 2000  # train tiles in the mean image
@@ -225,6 +225,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.define_flags()
+    command.define_flags()
     flags.DEFINE_string("out", "", "File of the report; default: metrics.json in the workdir.")
-    errors.run(main)
+    command.run(main)

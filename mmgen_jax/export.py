@@ -19,9 +19,8 @@ from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.checkpoints import restore as checkpoint
 from mmgen_jax.checkpoints import weights
 from mmgen_jax.models import architecture
-from mmgen_jax.system import errors
+from mmgen_jax.system import command, console
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry import writer as telemetry
 
 
 def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, dtype: DTypeLike = np.float32) -> str:
@@ -63,11 +62,11 @@ def run(config: ConfigDict, workdir: str, out: str, dtype: DTypeLike = np.float3
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    telemetry.say(run(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.out, flags.FLAGS.dtype))
+    console.say(run(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.out, flags.FLAGS.dtype))
 
 
 if __name__ == "__main__":
-    errors.define_flags()
+    command.define_flags()
     flags.DEFINE_string("out", "", "Folder to write the model to.")
     flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored weights; float16 halves the file.")
-    errors.run(main)
+    command.run(main)

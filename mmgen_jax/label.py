@@ -25,9 +25,9 @@ from mmgen_jax.experts.protocol import Expert
 from mmgen_jax.modalities import files as images
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import pictures
-from mmgen_jax.system import errors, files
+from mmgen_jax.system import command, files
+from mmgen_jax.system.console import duration, say
 from mmgen_jax.system.errors import RunError, UsageError
-from mmgen_jax.telemetry.writer import duration, say
 
 _PROGRESS_SECONDS = (0.5, 10.0)  # between progress lines: on a terminal, in a log
 FAILURES_FILE = "failures.jsonl"
@@ -199,4 +199,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    errors.run(main)
+    command.run(main)

@@ -27,9 +27,8 @@ from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.sampling.sampler import Options
 from mmgen_jax.show.outputs import Outputs
-from mmgen_jax.system import errors, files
+from mmgen_jax.system import command, console, files
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry import writer as telemetry
 
 JOINT = "category"
 
@@ -110,10 +109,10 @@ def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath
 def main(argv: Sequence[str]) -> None:
     del argv
     outputs, folder = run(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.out)
-    telemetry.say(f"{len(outputs.rows)} samples ({outputs.caption}) in {folder}; look at {folder / 'gallery.html'}")
+    console.say(f"{len(outputs.rows)} samples ({outputs.caption}) in {folder}; look at {folder / 'gallery.html'}")
 
 
 if __name__ == "__main__":
-    errors.define_flags()
+    command.define_flags()
     flags.DEFINE_string("out", "", "Folder for the files; empty = WORKDIR/samples/TASK.")
-    errors.run(main)
+    command.run(main)

@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from mmgen_jax.system import errors
+from mmgen_jax.system import command
 from mmgen_jax.system.errors import UsageError
 
 Entries = list[dict[str, float]]
@@ -62,4 +62,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("log", None, "The metrics.jsonl of a run.")
     flags.DEFINE_integer("rows", 10, "Rows of the table, at most.", lower_bound=1)
     flags.mark_flag_as_required("log")
-    errors.run(main)
+    command.run(main)

@@ -32,15 +32,17 @@ from mmgen_jax.data.train_data import TrainData, open_data
 from mmgen_jax.diffusion import keys
 from mmgen_jax.models import flops, overview
 from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.parallel import chips
 from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.system import errors, files, preemption
+from mmgen_jax.system import command, console, files, preemption
 from mmgen_jax.system import hosts as distributed
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.telemetry import profiler as profiling
 from mmgen_jax.telemetry import writer as telemetry
 from mmgen_jax.telemetry.profiler import Profiler
+from mmgen_jax.telemetry.progress import Progress
 from mmgen_jax.telemetry.report import Report
-from mmgen_jax.telemetry.writer import say
 from mmgen_jax.training import preview as previews
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.state import TrainState, init_state, make_optimizer
@@ -81,12 +83,12 @@ def open_batches(
     tally = Tally(
         config.data.max_damaged,
         len(data.source),
-        telemetry.say_here,
+        console.say_here,
         distributed.total,
         found=meta.get("damaged", 0),
         read=meta["samples"],
     )
-    parts, of = distributed.batch_parts(mesh)
+    parts, of = mesh.batch_parts(mesh)
     batches = pipeline.batches(
         data.source,
         data.transforms,
@@ -184,8 +186,8 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     inputs = jax.device_put(inputs, sharding.replicated(mesh))
     distributed.meet("all have read what there is in the workdir")
     start, steps, size = int(state.step), config.train.steps, config.train.batch
-    peak = flops.total_peak(mesh.devices.flatten())
-    progress = telemetry.Progress(start, steps, size, flops.train_step_flops(architecture, size), peak)
+    peak = chips.total_peak(mesh.devices.flatten())
+    progress = Progress(start, steps, size, flops.train_step_flops(architecture, size), peak)
     with (
         files.alone(workdir) if distributed.is_first() else contextlib.nullcontext(),
         Saver(workdir, config.train.keep, config.train.keep_best, start) as saver,
@@ -217,6 +219,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.define_flags()
+    command.define_flags()
     flags.DEFINE_string("profile", "", "FIRST:LAST, steps to trace into workdir/profile.")
-    errors.run(main, distributed.leave)
+    command.run(main, distributed.leave)

@@ -12,9 +12,9 @@ from etils import epath
 
 from mmgen_jax.checkpoints import restore as checkpoint
 from mmgen_jax.checkpoints import seal as integrity
-from mmgen_jax.system import errors
+from mmgen_jax.system import command
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError
-from mmgen_jax.telemetry.writer import say
 
 
 def state_of(path: epath.Path) -> str:
@@ -51,4 +51,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Folder of one run.", required=True)
-    errors.run(main)
+    command.run(main)

@@ -19,9 +19,9 @@ from mmgen_jax import settings
 from mmgen_jax.benchmark import measure
 from mmgen_jax.benchmark.cases import CASES
 from mmgen_jax.benchmark.worker import Contestant, Local, Remote, serve
-from mmgen_jax.system import errors, files
+from mmgen_jax.system import command, files
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.telemetry.writer import say
 
 FIRST, SECOND = "first", "second"
 
@@ -113,12 +113,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.define_config()
-    errors.define_config("compare", "Another config to take turns with.", required=False)
+    command.define_config()
+    command.define_config("compare", "Another config to take turns with.", required=False)
     flags.DEFINE_list("what", "train,sample,decode", f"Some of {','.join(CASES)}.")
     flags.DEFINE_integer("repeats", 5, "Times that each is measured.", lower_bound=1)
     flags.DEFINE_float("seconds", 1.0, "That each measurement takes, at least one call.", lower_bound=0.0)
     flags.DEFINE_string("checkout", "", "Another checkout of this repository to take turns with.")
     flags.DEFINE_string("json", "", "File for all that was found.")
     flags.DEFINE_bool("serve", False, "Answer another benchmark's questions on standard input.")
-    errors.run(main)
+    command.run(main)

@@ -17,7 +17,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mmgen_jax.benchmark.cases import CASES, Case
-from mmgen_jax.models import flops
+from mmgen_jax.parallel import chips
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.telemetry import memory
 
@@ -37,7 +37,7 @@ class Contestant(Protocol):
 
 def facts(case: Case) -> dict:
     """Samples, flops, peak flop/s of the devices (None if unknown), dispatch time and memory."""
-    found = {"samples": case.samples, "flops": case.flops, "peak": flops.total_peak(jax.devices())}
+    found = {"samples": case.samples, "flops": case.flops, "peak": chips.total_peak(jax.devices())}
     if case.dispatch:
         found["dispatch_ms"] = 1e3 * min(case.dispatch() for _ in range(3))
     if case.program_bytes:

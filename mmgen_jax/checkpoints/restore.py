@@ -14,8 +14,8 @@ from mmgen_jax.checkpoints import quiet
 from mmgen_jax.checkpoints import seal as integrity
 from mmgen_jax.system import files
 from mmgen_jax.system import hosts as distributed
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import say
 from mmgen_jax.training.state import TrainState
 
 FOLDER = "checkpoints"

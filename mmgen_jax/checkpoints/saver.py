@@ -12,8 +12,8 @@ from mmgen_jax.checkpoints import quiet
 from mmgen_jax.checkpoints import restore as checkpoint
 from mmgen_jax.checkpoints import seal as integrity
 from mmgen_jax.system import hosts as distributed
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import HostLost, RunError
-from mmgen_jax.telemetry.writer import say
 from mmgen_jax.training.state import TrainState
 
 _POLL_SECONDS = 0.05

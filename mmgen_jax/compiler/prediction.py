@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import jax
 
 from mmgen_jax.compiler.hlo import Collective, Program
-from mmgen_jax.compiler.topology import Chip
+from mmgen_jax.parallel.chips import Chip
 
 
 @dataclass(frozen=True)

@@ -6,41 +6,13 @@ import os
 import pathlib
 import re
 import sys
-from dataclasses import dataclass
 
 import jax
 from jax.experimental import topologies
 
+from mmgen_jax.parallel.chips import CHIPS
 from mmgen_jax.system.errors import UsageError
 
-
-@dataclass(frozen=True)
-class Chip:
-    """What a kind of TPU has; from cloud.google.com/tpu/docs and the scaling book (jax-ml.github.io/scaling-book).
-
-    Attributes:
-      memory: bytes of HBM of one JAX device.
-      clock: cycles per second of the tensor core, which the compiler's cycles are of.
-      peak: bfloat16 flop/s of one JAX device.
-      link: bytes/s of one link between neighbours, one way.
-      wraps: axes of this many chips (or multiples of it) are rings, shorter ones lines.
-    """
-
-    memory: float
-    clock: float
-    peak: float
-    link: float
-    wraps: int
-
-
-GB = 1e9
-CHIPS = {
-    "v4": Chip(32 * 2**30, 1.05e9, 275e12, 45 * GB, 4),
-    "v5e": Chip(16 * 2**30, 1.5e9, 197e12, 45 * GB, 16),
-    "v5p": Chip(95 * 2**30, 1.75e9, 459e12, 90 * GB, 4),
-    "v6e": Chip(32 * 2**30, 1.75e9, 918e12, 90 * GB, 16),
-    "tpu7x": Chip(96 * 2**30, 2.2e9, 2307e12 / 2, 90 * GB, 4),  # two devices a chip
-}
 # Apart from the other packages: where JAX finds it by itself, it looks for a TPU in every process.
 LIBRARY = pathlib.Path(sys.prefix) / "compiler" / "libtpu" / "libtpu.so"
 _TOPOLOGY = re.compile(r"(\w+):(\d+)x(\d+)(?:x(\d+))?$")

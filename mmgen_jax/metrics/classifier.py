@@ -26,9 +26,9 @@ from safetensors.numpy import save as dump_safetensors
 
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.modalities.registry import to_array
-from mmgen_jax.system import errors, files
+from mmgen_jax.system import command, files
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import say
 
 BUNDLED = epath.Path(__file__).parents[1] / "assets" / "shapes-classifier.safetensors"
 WIDTHS = (24, 32, 48, 64)  # channels of the convolutions
@@ -227,4 +227,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("steps", 1_500, "Optimizer steps.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Of the weights, the order and the augmentation.", lower_bound=0)
     flags.mark_flags_as_required(["data_dir", "out"])
-    errors.run(main)
+    command.run(main)

@@ -8,7 +8,7 @@ peak (MFU) can be compared between implementations.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 from jax.extend import core
@@ -21,20 +21,6 @@ from mmgen_jax.system.errors import choice
 
 BACKWARD = 2  # gradients of the inputs and of the weights: each product of the forward pass twice
 
-# Dense bfloat16 flop/s of one chip, by what `jax.Device.device_kind` starts with; longer names first.
-PEAKS = (
-    ("TPU v5 lite", 197e12),
-    ("TPU v5e", 197e12),
-    ("TPU v5p", 459e12),
-    ("TPU v5", 459e12),
-    ("TPU v6 lite", 918e12),
-    ("TPU v6e", 918e12),
-    ("TPU v4", 275e12),
-    ("TPU7x", 2307e12),
-    ("NVIDIA H100", 989e12),
-    ("NVIDIA H200", 989e12),
-    ("NVIDIA A100", 312e12),
-)
 
 # Evaluations of the network in `steps` steps of each solver.
 EVALUATIONS: dict[str, Callable[[int], int]] = {
@@ -42,25 +28,6 @@ EVALUATIONS: dict[str, Callable[[int], int]] = {
     "heun": lambda steps: 2 * steps - 1,
     "euler_maruyama": lambda steps: steps,
 }
-
-
-def peak_flops(device_kind: str) -> float | None:
-    """Peak bfloat16 flop/s of one chip of this kind; None where it is not known, as for CPUs."""
-    kind = device_kind.lower().replace("nvidia ", "")
-    for name, peak in PEAKS:
-        if kind.startswith(name.lower().replace("nvidia ", "")):
-            return peak
-    return None
-
-
-def total_peak(devices: Sequence[jax.Device]) -> float | None:
-    """Peak bfloat16 flop/s of the chips of `devices`, all of one kind; None where it is not known.
-
-    Some TPU chips are two JAX devices, which then have the same coordinates.
-    """
-    peak = peak_flops(devices[0].device_kind)
-    chips = {(d.process_index, tuple(getattr(d, "coords", None) or (d.id,))) for d in devices}
-    return None if peak is None else peak * len(chips)
 
 
 def token_count(architecture: Architecture) -> int:

@@ -14,8 +14,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax.models.mmdit import SIZES, MMDiTConfig, parse_size
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.telemetry.writer import say
 from mmgen_jax.tensor_files import read as tensors
 from mmgen_jax.tensor_files import torch_file
 

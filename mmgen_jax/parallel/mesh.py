@@ -140,3 +140,17 @@ def check_batch(batch: int, mesh: Mesh, name: str = "train.batch") -> None:
 def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This host's part of a batch -> global arrays, split over the devices."""
     return {k: jax.make_array_from_process_local_data(batched(mesh), v) for k, v in batch.items()}
+
+
+def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
+    """Which parts of a global batch, of how many equal ones, the devices of this process compute.
+
+    Several processes have the same ones where an axis that does not split the batch goes across them. On TPUs the
+    devices of a host need not be neighbours in the mesh.
+    """
+    rows = mesh.devices.reshape(parts(mesh), -1)
+    mine = [i for i, row in enumerate(rows) if any(d.process_index == jax.process_index() for d in row)]
+    first, size = mine[0], len(mine)
+    if mine == list(range(first, first + size)) and first % size == len(rows) % size == 0:
+        return (first // size,), len(rows) // size  # one larger part
+    return tuple(mine), len(rows)

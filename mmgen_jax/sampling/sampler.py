@@ -23,7 +23,7 @@ from mmgen_jax.parallel import compiler_options
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import bind, bind_task, classifier_free, sample
 from mmgen_jax.sampling import requests as tasks
-from mmgen_jax.telemetry.writer import duration, say
+from mmgen_jax.system.console import duration, say
 
 Arrays = dict[str, np.ndarray]
 

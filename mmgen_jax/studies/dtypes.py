@@ -20,9 +20,9 @@ from ml_collections import ConfigDict
 
 from mmgen_jax import evaluate, train
 from mmgen_jax.models.mmdit import DTYPES
-from mmgen_jax.system import errors
+from mmgen_jax.system import command
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import say
 
 METRICS = ("depth/absrel", "normal/mean", "mask/miou")
 LIMIT = 2.0  # standard errors of the difference of two means
@@ -77,8 +77,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    errors.define_config()
+    command.define_config()
     flags.DEFINE_integer("steps", 0, "Of each run; 0 = train.steps.", lower_bound=0)
     flags.DEFINE_integer("seeds", 3, "Runs of each type.")
     flags.DEFINE_string("json", "", "File for all that was found.")
-    errors.run(main)
+    command.run(main)

@@ -22,9 +22,9 @@ from mmgen_jax.compiler import topology as chips
 from mmgen_jax.models import layers, layout
 from mmgen_jax.parallel import compiler_options
 from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.system import errors, files
+from mmgen_jax.system import command, errors, files
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import say
 
 Change = Callable[[ConfigDict], contextlib.AbstractContextManager]
 
@@ -106,8 +106,8 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    errors.define_config()
+    command.define_config()
     flags.DEFINE_string("topology", "v5e:4x4", "Kind and shape of TPU.")
     flags.DEFINE_list("only", [], "Parts of the names of the lines to compile; empty = all.")
     flags.DEFINE_string("json", "", "File that everything is written to as well.")
-    errors.run(main)
+    command.run(main)

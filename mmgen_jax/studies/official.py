@@ -28,9 +28,9 @@ from configs import imagenet256_xl2
 from mmgen_jax import settings
 from mmgen_jax.benchmark import cases, measure
 from mmgen_jax.models.mmdit import parse_size
-from mmgen_jax.system import errors
+from mmgen_jax.system import command
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import say
 from mmgen_jax.training import standins
 
 LOSS_WEIGHTS = (1.0, 0.2, 0.1, 0.1)
@@ -172,4 +172,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("repeats", 5, "Times that each is measured.", lower_bound=1)
     flags.DEFINE_float("seconds", 5.0, "That each measurement takes, at least one call.", lower_bound=0.0)
     flags.DEFINE_string("json", "", "File for all that was found.")
-    errors.run(main)
+    command.run(main)

@@ -16,10 +16,8 @@ from typing import TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system.errors import HostLost, UsageError
 
 _ADDRESS = re.compile(r"[^:/\s]+:(\d{1,5})")
@@ -89,20 +87,6 @@ def _connect(**options) -> None:
     finally:
         waiting.cancel()
     sys.excepthook = _unexpected
-
-
-def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
-    """Which parts of a global batch, of how many equal ones, the devices of this process compute.
-
-    Several processes have the same ones where an axis that does not split the batch goes across them. On TPUs the
-    devices of a host need not be neighbours in the mesh.
-    """
-    rows = mesh.devices.reshape(sharding.parts(mesh), -1)
-    mine = [i for i, row in enumerate(rows) if any(d.process_index == jax.process_index() for d in row)]
-    first, size = mine[0], len(mine)
-    if mine == list(range(first, first + size)) and first % size == len(rows) % size == 0:
-        return (first // size,), len(rows) // size  # one larger part
-    return tuple(mine), len(rows)
 
 
 def is_first() -> bool:

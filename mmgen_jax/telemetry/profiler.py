@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 from etils import epath
 
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import say
 
 FOLDER = "profile"
 REQUEST = "PROFILE"  # a file of this name in the workdir asks for a trace

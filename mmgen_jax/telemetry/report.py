@@ -8,11 +8,13 @@ import jax
 from ml_collections import ConfigDict
 
 from mmgen_jax.data.damage import Tally
+from mmgen_jax.system.console import say
 from mmgen_jax.telemetry import memory
 from mmgen_jax.telemetry.clock import Clock, per_step
 from mmgen_jax.telemetry.health import Health
+from mmgen_jax.telemetry.progress import Progress
 from mmgen_jax.telemetry.window import Monitor, RunSummary, summary_lines
-from mmgen_jax.telemetry.writer import Progress, Writer, say
+from mmgen_jax.telemetry.writer import Writer
 
 
 class Report:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import jax
 import numpy as np
 
+from mmgen_jax.system.console import duration
 from mmgen_jax.telemetry.clock import Clock
 from mmgen_jax.telemetry.health import Health, losses_by_time
-from mmgen_jax.telemetry.writer import duration
 
 
 class Monitor:

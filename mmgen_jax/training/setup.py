@@ -27,8 +27,8 @@ from mmgen_jax.frozen.autoencoders import registry as autoencoders
 from mmgen_jax.modalities.registry import to_array
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import say
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.training.step import Objective, make_train_step
 

@@ -15,6 +15,7 @@ from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models import flops
 from mmgen_jax.models.mmdit import MMDiTConfig
+from mmgen_jax.parallel import chips
 from mmgen_jax.system.errors import UsageError
 
 SMALL_KL = KLConfig(block_out_channels=(32, 64), norm_num_groups=8)
@@ -123,10 +124,10 @@ def test_autoencoder_agrees_with_the_compiler(unrolled):
     ],
 )
 def test_peaks_by_the_kinds_that_jax_reports(kind, peak):
-    assert flops.peak_flops(kind) == peak
+    assert chips.peak_flops(kind) == peak
 
 
 def test_two_devices_of_one_chip_count_once():
     devices = [types.SimpleNamespace(device_kind="TPU7x", process_index=0, coords=(i // 2, 0, 0)) for i in range(8)]
-    assert flops.total_peak(devices) == 4 * 2307e12
-    assert flops.total_peak(jax.devices()) is None
+    assert chips.total_peak(devices) == 4 * 2307e12
+    assert chips.total_peak(jax.devices()) is None

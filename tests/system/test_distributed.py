@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from mmgen_jax.parallel import mesh
 from mmgen_jax.system import hosts as distributed
 from mmgen_jax.system.errors import HostLost
 
@@ -37,7 +38,7 @@ class Mesh:
 )
 def test_parts_of_the_batch_follow_the_devices(monkeypatch, processes, process, expected):
     monkeypatch.setattr(jax, "process_index", lambda: process)
-    assert distributed.batch_parts(Mesh(processes)) == expected
+    assert mesh.batch_parts(Mesh(processes)) == expected
 
 
 def test_one_process_agrees_with_itself():

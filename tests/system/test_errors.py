@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from mmgen_jax.system import errors
+from mmgen_jax.system import command, errors
 from mmgen_jax.system.errors import RunError, UsageError
 
 
@@ -28,7 +28,7 @@ def test_expected_errors_are_one_line(monkeypatch, capsys, raised, code, line):
 
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(SystemExit) as stopped:
-        errors.run(main)
+        command.run(main)
     assert stopped.value.code == code
     assert capsys.readouterr().err.splitlines() == [line]
 
@@ -42,7 +42,7 @@ def test_what_failed_first_is_told_when_closing_files_fails_too(monkeypatch, cap
 
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(SystemExit) as stopped:
-        errors.run(main)
+        command.run(main)
     assert stopped.value.code == 3
     assert capsys.readouterr().err == "error: no checkpoint could be written\n"
 
@@ -53,7 +53,7 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch):
 
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(KeyError):
-        errors.run(main)
+        command.run(main)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_files_that_are_no_configs_are_told_in_one_line(monkeypatch, tmp_path, t
     path, values = tmp_path / "config.py", flags.FlagValues()
     path.mkdir() if text is None else path.write_text(text)
     config_flags.DEFINE_config_file("config", flag_values=values)
-    values["config"].parser = errors._ConfigFile(values["config"].parser)
+    values["config"].parser = command._ConfigFile(values["config"].parser)
     with pytest.raises(flags.IllegalFlagValueError) as caught:
         values(["command", f"--config={path}", "--config.seed=1"])
     assert str(caught.value).startswith(f"flag --config={path}: no config file that can be loaded: ")

@@ -24,9 +24,9 @@ from mmgen_jax.data.latents import shards as latent_shards
 from mmgen_jax.data.latents.folder import Info
 from mmgen_jax.data.latents.record import DTYPES, FEATURES, Layout, check_range
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.system import errors
+from mmgen_jax.system import command
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.telemetry.writer import say
 
 FACTOR = 8  # pixels per latent position of the autoencoder that the official code uses
 
@@ -242,4 +242,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    errors.run(main)
+    command.run(main)

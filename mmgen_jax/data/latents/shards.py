@@ -18,8 +18,8 @@ from etils import epath
 from mmgen_jax.data.latents import folder as latents
 from mmgen_jax.data.latents.folder import Info, Shard
 from mmgen_jax.system import files
+from mmgen_jax.system.console import duration, say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry.writer import duration, say
 
 # One record in a group: random access. Compression would save 8% and cost three quarters of the reading speed.
 _OPTIONS = "group_size:1,uncompressed"

@@ -9,7 +9,7 @@ from absl import flags
 
 from mmgen_jax.data import building
 from mmgen_jax.data.shapes.builder import Recipe, build
-from mmgen_jax.system import errors
+from mmgen_jax.system import command
 
 
 def _define_flags() -> None:
@@ -32,4 +32,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    errors.run(main)
+    command.run(main)

@@ -16,7 +16,7 @@ from mmgen_jax.data.trees import groups as trees
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.system import errors
+from mmgen_jax.system import command, errors
 from mmgen_jax.system.errors import UsageError
 
 
@@ -102,4 +102,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    errors.run(main)
+    command.run(main)

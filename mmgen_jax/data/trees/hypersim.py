@@ -15,7 +15,7 @@ from absl import flags
 from mmgen_jax.data.trees import builder as tree_tiles
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
-from mmgen_jax.system import errors
+from mmgen_jax.system import command
 from mmgen_jax.system.errors import UsageError
 
 # Endings of the files of one frame, of which the first that exists counts.
@@ -84,4 +84,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    errors.run(main)
+    command.run(main)

@@ -17,7 +17,7 @@ from mmgen_jax.data.trees import groups as trees
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.system import errors
+from mmgen_jax.system import command
 from mmgen_jax.system.errors import UsageError
 
 SPLITS = {"train": "train", "val": "test"}  # of the folders, of the data set
@@ -95,4 +95,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    errors.run(main)
+    command.run(main)

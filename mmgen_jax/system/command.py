@@ -1,0 +1,113 @@
+"""What every command shares: flags, and endings of one line with an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RESTART, EXIT_RUN, EXIT_USAGE, HostLost, RunError, UsageError
+
+
+class _ConfigFile(flags.ArgumentParser):
+    """Loads a config file as `load` does. It is code and may raise anything; absl names the file of a ValueError."""
+
+    def __init__(self, load: flags.ArgumentParser):
+        self._load = load
+
+    def parse(self, path: str) -> ConfigDict:
+        try:
+            config = self._load.parse(path)
+            getattr(config, "keys", None)  # raises now what ml_collections keeps until a value is asked for
+            if not isinstance(config, ConfigDict):
+                raise TypeError(f"get_config() returned a value of type {type(config).__name__}, not ConfigDict")
+        except Exception as error:
+            lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(f"no config file that can be loaded: {lines[-1].strip()}") from error
+        return config
+
+
+def define_config(name: str = "config", what: str = "Recipe, a file in configs/.", required: bool = True) -> None:
+    """Defines --config, or another flag of its kind."""
+    config_flags.DEFINE_config_file(name, None, what, lock_config=True)
+    flags.FLAGS[name].parser = _ConfigFile(flags.FLAGS[name].parser)
+    if required:
+        flags.mark_flag_as_required(name)
+
+
+def define_flags() -> None:
+    """Defines --config and --workdir, which most entry points share."""
+    define_config()
+    flags.DEFINE_string("workdir", None, "Folder of one run, or the name of a bundled model.", required=True)
+    flags.register_validator("workdir", lambda name: name != "", "it must name a folder or a bundled model")
+
+
+def _fail(message: object, code: int = EXIT_USAGE, leave: Callable[[int], object] = sys.exit) -> None:
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    leave(code)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(list(argv))
+    # ml_collections reports an unknown key as AttributeError, a wrong type as one of the others.
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        _fail(error)
+    if len(rest) > 1:
+        _fail(f"unexpected argument {rest[1]!r}; options are written --name=value")
+    return rest
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _first_told(error: BaseException | None) -> RunError | None:
+    """The RunError that led to this one: closing files fails again after what has been met first."""
+    while error and not isinstance(error, RunError):
+        error = error.__context__
+    return error
+
+
+def _in_thread(failure: threading.ExceptHookArgs) -> None:
+    """Threads that write logs need not tell of a full disk: the main thread writes there too."""
+    if not _is_full(failure.exc_value):
+        threading.__excepthook__(failure)
+
+
+def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] = sys.exit) -> None:
+    """`absl.app.run`, but what a user can do something about ends in one line.
+
+    Bad flags, UsageErrors and file errors with exit code 2, RunErrors and a full disk with 3, a lost host with 75,
+    Ctrl-C with 130.
+    `leave` ends the process with a code.
+    """
+
+    def guarded(argv: Sequence[str]) -> object:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries tell of every file they touch
+        threading.excepthook = _in_thread
+        try:
+            return main(argv)
+        except UsageError as error:
+            _fail(error, EXIT_USAGE, leave)
+        except HostLost as error:
+            _fail(error, EXIT_RESTART, leave)
+        except RunError as error:
+            _fail(error, EXIT_RUN, leave)
+        except OSError as error:
+            if _is_full(error):
+                where = error.filename or "a file that is being written"  # the name is gone once it is open
+                _fail(_first_told(error) or f"{where}: {error.strerror}", EXIT_RUN, leave)
+            if error.filename is None:
+                raise
+            _fail(f"{error.filename}: {error.strerror}", EXIT_USAGE, leave)  # no permission, not a folder
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr, flush=True)
+            leave(EXIT_INTERRUPTED)
+
+    app.run(guarded, flags_parser=_parse)
