@@ -11,172 +11,18 @@ whole, which takes minutes. --search tries meshes and recommends one. How time i
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-import time
-from collections.abc import Mapping
 
-import jax
 from absl import flags
-from ml_collections import ConfigDict
 
 from mmgen_jax import settings
-from mmgen_jax.compiler import kernel_cycles, prediction, programs
+from mmgen_jax.compiler import programs
 from mmgen_jax.compiler import topology as chips
-from mmgen_jax.compiler.hlo import Program
-from mmgen_jax.compiler.prediction import Prediction
-from mmgen_jax.models import flops
+from mmgen_jax.compiler.examine import examined, lines, search
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system import command, files
 from mmgen_jax.system.console import say
-from mmgen_jax.system.errors import RunError, UsageError, choice
-from mmgen_jax.training import standins
-
-DEPTHS = (2, 4)  # compiled in place of a whole model without a loop
-GIB = 2**30
-
-
-def model_flops(config: ConfigDict, what: str) -> float:
-    """Of one call of the program, on all devices together."""
-    a = standins.architecture(config)
-    if what == "train":
-        return flops.train_step_flops(a, config.train.batch)
-    if what == "encode":
-        return flops.encoder_flops(a, config.encode.batch)
-    chosen = config.sample
-    return flops.sampler_flops(a, chosen.batch, chosen.steps, chosen.solver, chosen.guidance != 1)
-
-
-def with_depth(config: ConfigDict, depth: int) -> ConfigDict:
-    """The same model with fewer blocks, still without a loop over them."""
-    config = config.copy_and_resolve_references()
-    config.model.depth = config.model.unroll = depth
-    config.model.encoder_depth = min(config.model.encoder_depth, depth // 2)
-    return config
-
-
-def compiled(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, int]) -> Prediction:
-    """Figures of one program. Raises RunError if the compiler finds that it does not fit into memory."""
-    devices = chips.devices(topology)
-    chip = chips.CHIPS[chips.parse(topology)[0]]
-    mesh = sharding.make_mesh(devices, **sizes)
-    start = time.monotonic()
-    try:
-        executable = programs.LOWER[what](config, mesh).compile()
-    except jax.errors.JaxRuntimeError as error:
-        cause = str(error).splitlines()[0]
-        if "RESOURCE_EXHAUSTED" not in cause:
-            raise
-        raise RunError(f"does not fit into the memory of a device: {cause[:300]}") from error
-    kernels = Program.parse(executable.as_text()).kernels()
-    cycles = {}
-    if kernels:
-        model = config.model
-        tokens = (config.data.image_size // config.autoencoder.factor // model.patch) ** 2
-        cycles = kernel_cycles.measure(topology, tokens, model.heads, model.width // model.heads, model.dtype)
-    blocks = "" if what == "encode" else f" of {config.model.depth} blocks"
-    say(f"compiled {what}{blocks} for {topology} in {time.monotonic() - start:.0f} s")
-    return prediction.predict(executable, chip, list(mesh.devices.flat), cycles)
-
-
-def examine(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> Prediction:
-    """`compiled`, by way of two small depths where that is the same and faster."""
-    unrolled = config.model.unroll >= config.model.depth > DEPTHS[1]
-    if exact or not unrolled or what == "encode":
-        return compiled(config, what, topology, sizes)
-    few, more = (compiled(with_depth(config, depth), what, topology, sizes) for depth in DEPTHS)
-    return prediction.extrapolate(few, more, DEPTHS, config.model.depth)
-
-
-def report(found: Prediction, model: float, topology: str, sizes: Mapping[str, int]) -> dict:
-    """Everything that is known, as plain numbers; bytes and seconds are of one device and one call."""
-    kind, shape = chips.parse(topology)
-    chip, devices = chips.CHIPS[kind], math.prod(sizes.values())
-    return {
-        "topology": topology,
-        "mesh": dict(sizes),
-        "devices": devices,
-        "memory": {
-            "available": chip.memory,
-            "peak": found.peak,
-            "arguments": found.arguments,
-            "temporaries": found.temporaries,
-        },
-        "fits": found.peak <= chip.memory,
-        "model_flops": model,
-        "compiled_flops": found.flops * devices,
-        "bytes_accessed": found.traffic_bytes,
-        "loops_counted_once": found.loops,
-        "seconds": {
-            "compute": found.compute,
-            "kernels": found.kernels,
-            "exposed_collectives": found.exposed,
-            "hidden_collectives": found.hidden,
-            "total": found.seconds,
-        },
-        "share_of_peak": prediction.share_of_peak(model, found, chip, devices),
-        "share_of_peak_computing": model / (found.compute * chip.peak * devices),
-        "collectives": [dataclasses.asdict(c) for c in found.collectives],
-    }
-
-
-def examined(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> dict:
-    """`report` of what `examine` finds."""
-    found = examine(config, what, topology, sizes, exact)
-    return report(found, model_flops(config, what), topology, sizes)
-
-
-def lines(found: dict, what: str) -> list[str]:
-    """`report` for people."""
-    memory, seconds = found["memory"], found["seconds"]
-    mesh = " ".join(f"{axis}={size}" for axis, size in found["mesh"].items())
-    spare = (memory["available"] - memory["peak"]) / GIB
-    verdict = f"fits, {spare:.2f} GiB to spare" if found["fits"] else f"does not fit, {-spare:.2f} GiB too much"
-    loops = ", loop bodies counted once" if found["loops_counted_once"] else ""
-    shown = [
-        f"{what} on {found['topology']}, {found['devices']} devices, mesh {mesh}; nothing was run, the compiler says:",
-        f"  memory      {memory['peak'] / GIB:.2f} of {memory['available'] / GIB:.0f} GiB a device "
-        f"({memory['arguments'] / GIB:.2f} arguments, {memory['temporaries'] / GIB:.2f} temporaries): {verdict}",
-        f"  flops       model {found['model_flops'] / 1e12:.1f} TFLOP; compiled "
-        f"{found['compiled_flops'] / 1e12:.1f} TFLOP outside kernels{loops}",
-        f"  bytes       {found['bytes_accessed'] / 1e9:.1f} GB a device{loops}",
-        f"  compute     {1e3 * seconds['compute']:.2f} ms of cycles, "
-        f"{1e3 * seconds['kernels']:.2f} of them in kernels: {found['share_of_peak_computing']:.1%} of peak",
-    ]
-    for c in found["collectives"]:
-        how = "hidden" if c["overlapped"] else "exposed"
-        shown.append(
-            f"  {c['kind']:<18} {c['count']:6.0f} x over {c['group']:3d} devices {c['bytes'] / 1e9:8.3f} GB "
-            f"{1e3 * c['seconds']:7.2f} ms {how}"
-        )
-    shown.append(
-        f"  predicted   {1e3 * seconds['total']:.2f} ms ({1e3 * seconds['exposed_collectives']:.2f} of them exposed "
-        f"collectives): {found['share_of_peak']:.1%} of peak"
-    )
-    return shown
-
-
-def meshes(devices: int) -> list[dict[str, int]]:
-    """Layouts worth trying."""
-    tried = [(1, devices, 1), (devices, 1, 1)]
-    if devices >= 4:
-        tried += [(2, devices // 2, 1), (1, devices // 2, 2)]
-    return [dict(zip(sharding.AXES, sizes, strict=True)) for sizes in dict.fromkeys(tried)]
-
-
-def search(config: ConfigDict, what: str, topology: str, exact: bool) -> list[dict]:
-    """Reports of several meshes, the best first: those that fit, then by time."""
-    found = []
-    for sizes in meshes(len(chips.devices(topology))):
-        shown = " ".join(f"{axis}={size}" for axis, size in sizes.items())
-        try:
-            found.append(examined(config, what, topology, sizes, exact))
-        except (RunError, UsageError) as error:
-            say(f"mesh {shown}: {error}")
-    if not found:
-        raise RunError(f"no mesh of {topology} takes this config")
-    return sorted(found, key=lambda one: (not one["fits"], one["seconds"]["total"]))
+from mmgen_jax.system.errors import choice
 
 
 def main(argv: list[str]) -> None:

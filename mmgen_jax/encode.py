@@ -9,13 +9,10 @@ over machines that share the folder.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 from etils import epath
@@ -27,38 +24,13 @@ from mmgen_jax.data import tiles
 from mmgen_jax.data.latents import encoding
 from mmgen_jax.data.latents import folder as latents
 from mmgen_jax.data.latents import shards as latent_shards
-from mmgen_jax.data.latents.folder import Info
-from mmgen_jax.data.latents.record import Layout
-from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
+from mmgen_jax.data.latents.plan import _copies, make_info
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.system import command, files
+from mmgen_jax.system import command, console, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.training import setup as recipe
-
-# Settings that the latents depend on, besides those that come as digests.
-_KEYS = (
-    "data.modalities",
-    "data.image_size",
-    "autoencoder.name",
-    "autoencoder.dtype",
-    "encode.dtype",
-    "encode.features",
-    "encode.rgb",
-    "encode.mirror",
-    "encode.shard",
-)
-_FITTED_KEYS = ("autoencoder.factor", "autoencoder.components", "autoencoder.whitening")
-
-
-def digest(tree: object) -> str:
-    """A short name of a network's weights: its arrays and where they are in it."""
-    sha = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        array = np.asarray(leaf)
-        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode() + array.tobytes())
-    return sha.hexdigest()[:16]
 
 
 def load_features(config: ConfigDict) -> Dino | None:
@@ -71,52 +43,6 @@ def load_features(config: ConfigDict) -> Dino | None:
     if not config.features.path:
         raise UsageError("config key encode.features is True; it needs features.path, which is empty")
     return recipe.load_dino(config)
-
-
-def make_info(config: ConfigDict, splits: Sequence[str], autoencoder: Autoencoder, dino: Dino | None) -> Info:
-    """What the latents are going to be."""
-    size = config.data.image_size
-    if size % autoencoder.factor:
-        raise UsageError(
-            f"config key data.image_size is {size}; the autoencoder needs a multiple of {autoencoder.factor}"
-        )
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    layout = Layout(
-        modalities=tuple((m, autoencoder.channels[m]) for m in config.data.modalities),
-        size=size // autoencoder.factor,
-        dtype=config.encode.dtype,
-        features=jax.eval_shape(lambda x: dino(x), image).shape[1:] if dino else None,
-        pixels=size if config.encode.rgb else 0,
-    )
-    directory = tiles.find_dataset(config.data.dir)
-    fitted = _FITTED_KEYS if config.autoencoder.name == "patch_pca" else ()
-    depends = {key: _value(config, key) for key in _KEYS + fitted}
-    depends["tiles"] = hashlib.sha256((directory / "dataset_info.json").read_bytes()).hexdigest()[:16]
-    depends["weights of the autoencoder"] = digest(autoencoder)
-    if dino:
-        depends |= {"features.dtype": config.features.dtype, "weights of DINOv2": digest(dino)}
-    copies = _copies(config)
-    counts = {split: len(tiles.read_tiles(config.data.dir, split)) for split in splits}
-    return Info(
-        layout=layout,
-        image_size=size,
-        class_names=tiles.class_names(config.data.dir),
-        metadata=tiles.read_metadata(config.data.dir),
-        autoencoder=autoencoder.spec,
-        settings=depends,
-        shards={s: latent_shards.plan(s, copies * n, copies * config.encode.shard) for s, n in counts.items()},
-    )
-
-
-def _copies(config: ConfigDict) -> int:
-    """Samples that are made of one tile."""
-    return 2 if config.encode.mirror else 1
-
-
-def _value(config: ConfigDict, key: str) -> object:
-    section, name = key.split(".")
-    value = config[section][name]
-    return list(value) if isinstance(value, tuple) else value
 
 
 def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int = 0, workers: int = 1) -> None:
@@ -135,7 +61,7 @@ def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int
         files.write(folder / latents.AUTOENCODER_FILE, dump_safetensors(autoencoder.arrays))
     say(latent_shards.describe(info))
     todo = latent_shards.remaining(folder, info, worker, workers)
-    progress = latent_shards.Progress(sum(shard.count for shard in todo))
+    progress = console.Progress("encode", sum(shard.count for shard in todo), "samples")
     say(f"{len(todo)} shard(s) to do on {mesh.size} {jax.devices()[0].platform} device(s)")
     autoencoder, dino = jax.device_put((autoencoder, dino), sharding.replicated(mesh))
     for split, group in itertools.groupby(todo, key=lambda shard: shard.split):

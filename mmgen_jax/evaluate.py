@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 
-import numpy as np
 from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
@@ -18,152 +16,16 @@ from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.checkpoints import restore as checkpoint
 from mmgen_jax.data import pipeline, tiles
-from mmgen_jax.metrics import classifier, consistency, dense
-from mmgen_jax.metrics.runner import Runner, to_values
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.metrics.report import evaluate, mean_image, table
+from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
-from mmgen_jax.sampling.sampler import Arrays
 from mmgen_jax.system import command, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
 FILE = "metrics.json"
 _BASELINE = 2000  # train tiles in the mean image
-
-Scores = dict[str, dict[str, float]]  # column -> metric -> value
-
-
-def mean_image(batch: pipeline.Batch, architecture: Architecture) -> Arrays:
-    """Mean array [1, H, W, C] of each modality over the tiles that have it; a prediction that sees nothing."""
-    present = _present(batch, architecture)
-    return {m: to_array(batch[m][present[m]]).mean(0, keepdims=True) for m in present if present[m].any()}
-
-
-def understanding(
-    runner: Runner,
-    batch: pipeline.Batch,
-    predicted: Arrays,
-    depth_range: tuple[float, float] | None = None,
-    average: Arrays | None = None,
-) -> Scores:
-    """Scores of predictions from rgb, next to the autoencoder's round trip (their ceiling) and the mean image.
-
-    Args:
-      runner: the model and how it is sampled.
-      batch: pixels of each modality [N, H, W, C] and present [N, M].
-      predicted: arrays in [-1, 1] of the modalities but rgb, as `Runner.rest_from_rgb` returns them.
-      depth_range: metres of relative depth 1 and 0, if known.
-      average: what `mean_image` returns.
-    """
-    architecture = runner.sampler.architecture
-    arrays = {m: to_array(batch[m]) for m in architecture.modalities}
-    truth = to_values(arrays, architecture.palette)
-    decoded = runner.sampler.round_trip(arrays, runner.generation.batch)
-    columns = {"model": predicted, "round_trip": decoded}
-    if average:
-        columns["mean_image"] = {m: np.broadcast_to(average[m], arrays[m].shape) for m in predicted if m in average}
-    present = _present(batch, architecture)
-    return {
-        name: dense.summary(to_values(x, architecture.palette), truth, architecture.regions, depth_range, present)
-        for name, x in columns.items()
-    }
-
-
-def generation(architecture: Architecture, rgb: Mapping[str, np.ndarray], class_id: Mapping[str, np.ndarray]) -> Scores:
-    """Accuracy of the bundled classifier, over all and per class, of "generated" and "real" rgb uint8 [N, H, W, 3].
-
-    Empty where the classifier knows other classes.
-    """
-    judge = classifier.for_classes(architecture.class_names)
-    if judge is None:
-        return {}
-    scores: Scores = {}
-    for name in rgb:
-        probabilities = judge.predict(rgb[name])
-        parts = classifier.per_class(probabilities, class_id[name], architecture.class_names)
-        scores[name] = {"accuracy": classifier.accuracy(probabilities, class_id[name])}
-        scores[name] |= {f"accuracy/{key}": value for key, value in parts.items()}
-    return scores
-
-
-def agreement(architecture: Architecture, samples: Mapping[str, tuple[Arrays, Arrays]], metadata: Mapping) -> Scores:
-    """`consistency.summary` of each entry of `samples` (arrays, arrays predicted from their rgb), also shuffled."""
-    camera = consistency.Camera.from_metadata(metadata)
-    scores: Scores = {}
-    for name, (arrays, predicted) in samples.items():
-        pair = to_values(arrays, architecture.palette), to_values(predicted, architecture.palette)
-        scores[name] = consistency.summary(*pair, architecture.regions, camera)
-        if len(next(iter(arrays.values()))) > len(arrays):
-            scores[f"{name}_shuffled"] = consistency.summary(*consistency.shuffled(*pair), architecture.regions, camera)
-    return scores
-
-
-def evaluate(
-    runner: Runner,
-    batch: pipeline.Batch,
-    *,
-    samples: int,
-    metadata: Mapping,
-    average: Arrays | None = None,
-    seed: int = 0,
-) -> dict[str, Scores]:
-    """All sections, {section: {column: {metric: value}}}, of a model on one batch of held-out scenes.
-
-    Args:
-      runner: the model and how it is sampled.
-      batch: pixels [N, H, W, C] of each modality, class_id [N] and present [N, M], as `pipeline.load` returns them.
-      samples: number of generated scenes, balanced over the classes; 0 leaves generation out.
-      metadata: what the data set says about itself (depth_range, fov_degrees), may be empty.
-      average: what `mean_image` returns, or None.
-      seed: the seed of all noise.
-
-    Raises:
-      UsageError: the model has no rgb or nothing else, or no scene has rgb.
-    """
-    a = runner.sampler.architecture
-    if "rgb" not in a.modalities or len(a.modalities) < 2:
-        raise UsageError(f"the model's modalities are {', '.join(a.modalities)}; evaluation needs rgb and another one")
-    batch = _rows(batch, _present(batch, a)["rgb"])
-    if not len(batch["rgb"]):
-        raise UsageError("no held-out scene has rgb; evaluation needs at least one")
-    depth_range = metadata.get("depth_range")
-    predicted = runner.rest_from_rgb(batch["rgb"], seed)
-    report = {"understanding": understanding(runner, batch, predicted, depth_range, average)}
-
-    whole = np.all(list(_present(batch, a).values()), axis=0)
-    real = {m: to_array(batch[m][whole]) for m in a.modalities}
-    pairs = {"real": (real, {m: x[whole] for m, x in predicted.items()})} if whole.any() else {}
-    rgb, classes = {"real": batch["rgb"]}, {"real": batch["class_id"]}
-    if samples:
-        # A model without classes has only the null class, 0.
-        classes["generated"] = np.arange(samples) % max(len(a.class_names), 1)
-        arrays = runner.from_class(classes["generated"], seed)
-        rgb["generated"] = to_values({"rgb": arrays["rgb"]}, a.palette)["rgb"]
-        reading = runner.rest_from_rgb(rgb["generated"], seed, "understanding of generated scenes")
-        pairs = {"generated": (arrays, reading)} | pairs
-    return report | {"generation": generation(a, rgb, classes), "consistency": agreement(a, pairs, metadata)}
-
-
-def _present(batch: pipeline.Batch, architecture: Architecture) -> dict[str, np.ndarray]:
-    return {m: batch["present"][:, i] for i, m in enumerate(architecture.modalities)}
-
-
-def _rows(batch: pipeline.Batch, rows: np.ndarray) -> pipeline.Batch:
-    return {key: value[rows] for key, value in batch.items()}
-
-
-def table(scores: Scores) -> str:
-    """Metrics as rows, columns as given; a dash where there is no number."""
-    metrics = list(dict.fromkeys(metric for column in scores.values() for metric in column))
-    width = max(map(len, metrics), default=0)
-    widths = {name: max(len(name), 9) for name in scores}
-    lines = [" " * width + "".join(f"  {name:>{w}}" for name, w in widths.items())]
-    for metric in metrics:
-        cells = {name: scores[name].get(metric, math.nan) for name in widths}
-        row = "".join(f"  {'-' if math.isnan(c) else f'{c:.4f}':>{widths[name]}}" for name, c in cells.items())
-        lines.append(f"{metric:<{width}}{row}")
-    return "\n".join(lines)
 
 
 def _load(config: ConfigDict, architecture: Architecture, split: str, limit: int) -> pipeline.Batch:

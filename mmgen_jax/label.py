@@ -9,130 +9,20 @@ cropped first and written to OUT/rgb, and the labels belong to those.
 from __future__ import annotations
 
 import json
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
-from mmgen_jax.data.trees import groups as trees
 from mmgen_jax.experts import contact_sheet
 from mmgen_jax.experts import registry as choosing
-from mmgen_jax.experts.protocol import Expert
-from mmgen_jax.modalities import files as images
+from mmgen_jax.experts.labelling import Tree, find_jobs, run_expert
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.show import pictures
 from mmgen_jax.system import command, files
-from mmgen_jax.system.console import duration, say
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError
 
-_PROGRESS_SECONDS = (0.5, 10.0)  # between progress lines: on a terminal, in a log
 FAILURES_FILE = "failures.jsonl"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image: its key (relative path without suffix), its relative path, and its file."""
-
-    key: str
-    name: str
-    path: str
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Where labels go: OUT/<modality>/<key>.png."""
-
-    out: Path
-    size: int = 0
-
-    def file(self, modality: str, key: str) -> Path:
-        return self.out / modality / f"{key}.png"
-
-    def read(self, job: Job) -> np.ndarray:
-        """The image as experts see it, uint8 [H, W, 3]; cropped ones are kept in the tree."""
-        rgb = trees.read(job.path, "rgb")
-        if not self.size:
-            return rgb
-        rgb = images.center_crop(rgb, self.size)
-        if not self.file("rgb", job.key).exists():
-            self.write("rgb", job.key, rgb)
-        return rgb
-
-    def write(self, modality: str, key: str, label: np.ndarray) -> None:
-        path = self.file(modality, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pictures.save_png(path, label[..., 0] if label.shape[-1] == 1 else label)
-
-
-class Progress:
-    """How far a modality is, now and then."""
-
-    def __init__(self, modality: str, total: int):
-        self._modality, self._total, self._done = modality, total, 0
-        self._start = self._said = time.monotonic()
-
-    def __call__(self, count: int) -> None:
-        self._done += count
-        now = time.monotonic()
-        if self._done < self._total and now - self._said < _PROGRESS_SECONDS[not sys.stdout.isatty()]:
-            return
-        self._said, rate = now, self._done / max(now - self._start, 1e-6)
-        left = duration((self._total - self._done) / rate)
-        say(f"{self._modality} {self._done}/{self._total}  {rate:.2f} images/s  left {left}")
-
-
-def find_jobs(folder: str, worker: int, workers: int) -> list[Job]:
-    """This worker's images, every `workers`-th one; sorted. Raises UsageError if there are none."""
-    found = trees.find(folder)
-    jobs = [Job(key, Path(path).relative_to(folder).as_posix(), path) for key, path in found.items()]
-    return jobs[worker::workers]
-
-
-def run_expert(modality: str, expert: Expert, jobs: Sequence[Job], tree: Tree, batch: int) -> list[dict[str, str]]:
-    """Labels what has no label yet; returns what failed and why.
-
-    Whatever an expert raises for one image concerns that image alone: it is recorded, and the others go on.
-    """
-    todo = [job for job in jobs if not tree.file(modality, job.key).exists()]
-    if len(todo) < len(jobs):
-        say(f"{modality}: {len(jobs) - len(todo)} of {len(jobs)} are there already")
-    progress, failures = Progress(modality, len(todo)), []
-    for first in range(0, len(todo), batch):
-        part, shown = todo[first : first + batch], []
-        for job in part:
-            try:
-                shown.append((job, tree.read(job)))
-            except UsageError as error:
-                failures.append(_failure(modality, job, error))
-        for job, label in _labels(expert, shown, modality, failures):
-            tree.write(modality, job.key, label)
-        progress(len(part))
-    return failures
-
-
-def _labels(
-    expert: Expert, shown: Sequence[tuple[Job, np.ndarray]], modality: str, failures: list[dict[str, str]]
-) -> list[tuple[Job, np.ndarray]]:
-    """Labels of a batch; image by image where the batch as a whole fails."""
-    if not shown:
-        return []
-    try:
-        labels = expert.label([rgb for _, rgb in shown], [job.name for job, _ in shown])
-    except Exception as error:  # experts are other people's code and fail in their own ways
-        if len(shown) == 1:
-            failures.append(_failure(modality, shown[0][0], error))
-            return []
-        return [pair for one in shown for pair in _labels(expert, [one], modality, failures)]
-    return [(job, label) for (job, _), label in zip(shown, labels, strict=True)]
-
-
-def _failure(modality: str, job: Job, error: Exception) -> dict[str, str]:
-    reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-    return {"modality": modality, "image": job.name, "reason": " ".join(reason.split())}
 
 
 def label(

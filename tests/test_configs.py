@@ -10,14 +10,15 @@ from ml_collections import ConfigDict
 
 from configs import base
 from mmgen_jax import settings
+from mmgen_jax.frozen.autoencoders import identity, patch_pca
 from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
-from mmgen_jax.frozen.autoencoders import protocol as vae
 from mmgen_jax.modalities.registry import MODALITIES, PALETTE, REGIONS
 from mmgen_jax.models import architecture
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup as recipe
-from mmgen_jax.training.state import init_state, make_optimizer
+from mmgen_jax.training.optimizer import make_optimizer
+from mmgen_jax.training.state import init_state
 from mmgen_jax.training.step import make_train_step
 
 RECIPES = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "__init__")
@@ -27,12 +28,14 @@ def stand_in_autoencoder(config, rng):
     """An autoencoder of the config's shapes without its data set."""
     names, chosen = config.data.modalities, config.autoencoder
     if chosen.name == "identity":
-        return vae.Identity(names, chosen.factor)
+        return identity.Identity(names, chosen.factor)
     if chosen.name == "kl":
         return autoencoder_kl.AutoencoderKL(names, autoencoder_kl.KLConfig(), None)
     side = 2 * chosen.factor
     images = {m: rng.uniform(-1, 1, (64, side, side, MODALITIES[m].channels)) for m in names}
-    return vae.fit_patch_pca(images, chosen.factor, dict(zip(names, chosen.components, strict=True)), chosen.whitening)
+    return patch_pca.fit_patch_pca(
+        images, chosen.factor, dict(zip(names, chosen.components, strict=True)), chosen.whitening
+    )
 
 
 @pytest.mark.parametrize("name", RECIPES)

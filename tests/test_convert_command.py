@@ -18,9 +18,9 @@ import optax
 import pytest
 from safetensors.numpy import save_file
 
-from mmgen_jax import MMGen, convert, train
+from mmgen_jax import MMGen, convert
 from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.frozen.autoencoders import identity
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.mmdit import MMDiTConfig
 from mmgen_jax.official import checkpoint as official
@@ -31,7 +31,8 @@ from mmgen_jax.sampling import bind_task, classifier_free, sample
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import torch_write
 from mmgen_jax.tensor_files.torch_pickle import Namespace
-from mmgen_jax.training.state import make_optimizer
+from mmgen_jax.training import setup
+from mmgen_jax.training.optimizer import make_optimizer
 
 GOLDEN = Path(__file__).parent / "golden" / "mmgen_tiny.pt"
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,7 @@ OWN = MMDiTConfig(  # pixels of 2 x 2 as latents
 
 
 def pixels(names):
-    return vae.Identity(names, 2)
+    return identity.Identity(names, 2)
 
 
 @functools.cache
@@ -218,7 +219,7 @@ def resumed(workdir, **optim):
     config = official.base_config()
     config.optim.update(optim)
     tx = make_optimizer(config.optim, config.train.steps)
-    state, meta = train.restore_or_init(config, architectures.load(workdir), tx, sharding.make_mesh(), workdir)
+    state, meta = setup.restore_or_init(config, architectures.load(workdir), tx, sharding.make_mesh(), workdir)
     return tx, state, meta["samples"]
 
 

@@ -15,7 +15,7 @@ from tensorflow_datasets.core import registered
 
 from mmgen_jax import encode
 from mmgen_jax.data import pipeline, tiles
-from mmgen_jax.data.latents import encoding
+from mmgen_jax.data.latents import encoding, plan
 from mmgen_jax.data.latents import folder as latents
 from mmgen_jax.frozen.autoencoders import protocol as vae
 from mmgen_jax.modalities.registry import MODALITIES, NAMES, to_array
@@ -143,7 +143,7 @@ def test_a_fitted_autoencoder_is_kept_with_its_latents(config, tmp_path):
     source = latents.read(folder, "test")
     for m in NAMES:
         np.testing.assert_allclose(np.stack([x[m] for x in source]), made[m], rtol=2e-3, atol=2e-3)
-    assert encode.digest(stored) == encode.digest(recipe.make_autoencoder(config))
+    assert plan.digest(stored) == plan.digest(recipe.make_autoencoder(config))
 
 
 def test_mirrored_copies_are_those_of_mirrored_tiles(kl, tmp_path):

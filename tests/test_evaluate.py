@@ -10,6 +10,7 @@ import tiny_model
 
 from mmgen_jax import evaluate
 from mmgen_jax.data import pipeline
+from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.system.errors import UsageError
@@ -59,7 +60,7 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
 
 def test_perfect_predictions_score_perfectly(runner, batch):
     arrays = {m: evaluate.to_array(batch[m]) for m in ("depth", "normal", "mask")}
-    scores = evaluate.understanding(runner, batch, arrays, (3.5, 11.0))["model"]
+    scores = report.understanding(runner, batch, arrays, (3.5, 11.0))["model"]
     assert scores["depth/absrel"] == pytest.approx(0, abs=1e-6) and scores["mask/miou"] == 1
     assert scores["normal/mean"] == pytest.approx(0, abs=1e-3)
 
@@ -68,11 +69,11 @@ def test_absent_modalities_and_metadata_are_left_out(runner, batch):
     batch["present"][:, 1] = False  # no depth anywhere
     batch["present"][:3, 3] = False
     batch["normal"][0, 0, 0] = 0
-    report = evaluate.evaluate(runner, batch, samples=0, metadata={})
-    scores = report["understanding"]["model"]
+    found = report.evaluate(runner, batch, samples=0, metadata={})
+    scores = found["understanding"]["model"]
     assert math.isnan(scores["depth/l1"]) and np.isfinite(scores["normal/mean"]) and np.isfinite(scores["mask/miou"])
-    assert "mean_image" not in report["understanding"] and report["consistency"] == {}
-    assert "generated" not in report["generation"]
+    assert "mean_image" not in found["understanding"] and found["consistency"] == {}
+    assert "generated" not in found["generation"]
 
 
 def test_predictions_and_samples_do_not_depend_on_batches_and_draws_are_averaged(runner, batch):
@@ -91,13 +92,13 @@ def test_predictions_and_samples_do_not_depend_on_batches_and_draws_are_averaged
 def test_mean_image_ignores_absent_tiles(model, batch):
     architecture, _ = model
     batch["present"][2:, 1] = False
-    average = evaluate.mean_image(batch, architecture)
+    average = report.mean_image(batch, architecture)
     expected = evaluate.to_array(batch["depth"][:2]).mean(0)
     np.testing.assert_allclose(average["depth"][0], expected, atol=1e-6)
 
 
 def test_table_shows_missing_numbers_as_dashes():
-    text = evaluate.table({"a": {"x": 0.5}, "long name": {"x": math.nan, "y": 12.0}})
+    text = report.table({"a": {"x": 0.5}, "long name": {"x": math.nan, "y": 12.0}})
     assert [line.split() for line in text.splitlines()] == [
         ["a", "long", "name"],
         ["x", "0.5000", "-"],
@@ -131,4 +132,4 @@ def test_error_messages(config, model_dir, runner, batch):
         evaluate.run(config, str(model_dir))
     batch["present"][:, 0] = False
     with pytest.raises(UsageError, match="no held-out scene has rgb"):
-        evaluate.evaluate(runner, batch, samples=0, metadata={})
+        report.evaluate(runner, batch, samples=0, metadata={})

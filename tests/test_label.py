@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmgen_jax import label
 from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.experts import labelling
 from mmgen_jax.system.errors import RunError, UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -43,25 +44,25 @@ def scenes(tmp_path):
 
 
 def jobs(tmp_path, **kwargs):
-    return label.find_jobs(str(tmp_path / "in" / "rgb"), **({"worker": 0, "workers": 1} | kwargs))
+    return labelling.find_jobs(str(tmp_path / "in" / "rgb"), **({"worker": 0, "workers": 1} | kwargs))
 
 
 def test_labels_mirror_the_images_and_are_made_once(scenes, tmp_path):
-    tree, expert = label.Tree(tmp_path / "out"), Counting()
-    assert label.run_expert("depth", expert, jobs(tmp_path), tree, batch=3) == []
+    tree, expert = labelling.Tree(tmp_path / "out"), Counting()
+    assert labelling.run_expert("depth", expert, jobs(tmp_path), tree, batch=3) == []
     assert expert.sizes == [3, 3, 1]
     for i in range(7):
         assert (trees.read(str(tmp_path / "out" / "depth" / f"{i % 2}" / f"{i:03d}.png"), "depth") == i + 1).all()
     (tmp_path / "out" / "depth" / "0" / "004.png").unlink()
     again = Counting()
-    label.run_expert("depth", again, jobs(tmp_path), tree, batch=3)
+    labelling.run_expert("depth", again, jobs(tmp_path), tree, batch=3)
     assert again.seen == ["0/004.png"]
 
 
 def test_what_fails_is_listed_and_the_rest_is_done(scenes, tmp_path):
     (tmp_path / "in" / "rgb" / "1" / "003.png").write_bytes(b"no image")
-    tree, expert = label.Tree(tmp_path / "out"), Counting(bad={"002"})
-    failures = label.run_expert("depth", expert, jobs(tmp_path), tree, batch=4)
+    tree, expert = labelling.Tree(tmp_path / "out"), Counting(bad={"002"})
+    failures = labelling.run_expert("depth", expert, jobs(tmp_path), tree, batch=4)
     assert {f["image"]: f["reason"][:40] for f in failures} == {
         "0/002.png": "RuntimeError: cannot see 0/002.png",
         "1/003.png": f"rgb {tmp_path}/in/rgb/1/003.png"[:40],
@@ -81,8 +82,8 @@ def test_images_are_cropped_first_and_kept(scenes, tmp_path):
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 200
     image_trees.save(tmp_path / "in" / "rgb" / "0" / "100.png", wide)
-    tree, expert = label.Tree(tmp_path / "out", size=16), Counting()
-    label.run_expert("depth", expert, jobs(tmp_path), tree, batch=2)
+    tree, expert = labelling.Tree(tmp_path / "out", size=16), Counting()
+    labelling.run_expert("depth", expert, jobs(tmp_path), tree, batch=2)
     assert Image.open(tree.file("depth", "0/100")).size == (16, 16)
     assert (np.array(Image.open(tree.file("rgb", "0/100"))) > 150).all()
 

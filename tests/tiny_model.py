@@ -10,7 +10,7 @@ from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.checkpoints import weights
 from mmgen_jax.data.shapes import builder as shapes
 from mmgen_jax.data.shapes.primitives import KINDS
-from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.frozen.autoencoders import patch_pca
 from mmgen_jax.modalities.registry import MODALITIES, PALETTE, REGIONS, to_array
 from mmgen_jax.models import architecture as architectures
 
@@ -45,7 +45,7 @@ def build():
     c = config()
     arrays = {m: to_array(p) for m, p in pixels(8, "train").items()}
     components = dict(zip(arrays, c.autoencoder.components, strict=True))
-    autoencoder = vae.fit_patch_pca(arrays, c.autoencoder.factor, components, c.autoencoder.whitening)
+    autoencoder = patch_pca.fit_patch_pca(arrays, c.autoencoder.factor, components, c.autoencoder.whitening)
     architecture = architectures.from_config(c, autoencoder, tuple(KINDS), PALETTE, tuple(REGIONS))
     rng = np.random.default_rng(0)
     shapes_ = jax.eval_shape(architecture.init, jax.random.key(0))

@@ -17,10 +17,12 @@ from mmgen_jax.diffusion import keys
 from mmgen_jax.models import flops
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.sampling import sampler
 from mmgen_jax.sampling.sampler import Sampler, choices, jit_draw
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training import standins
-from mmgen_jax.training.state import init_state, make_optimizer
+from mmgen_jax.training.optimizer import make_optimizer
+from mmgen_jax.training.state import init_state
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def sampling(config: ConfigDict) -> Case:
     return Case(
         run=functools.partial(_timed, call),
         samples=rows,
-        flops=flops.sampler_flops(a, rows, chosen.steps, chosen.solver, options["guided"]),
+        flops=sampler.sampler_flops(a, rows, chosen.steps, chosen.solver, options["guided"]),
         dispatch=functools.partial(_first_return, call),
         program_bytes=lambda: _peak_bytes(program.lower(*arguments, **options)),
     )

@@ -15,7 +15,8 @@ from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import sampler
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training import standins
-from mmgen_jax.training.state import init_state, make_optimizer
+from mmgen_jax.training.optimizer import make_optimizer
+from mmgen_jax.training.state import init_state
 
 
 def _placed(tree, where):

@@ -1,4 +1,4 @@
-"""What builders of tiles share: several processes, a progress line, a data set that is whole or not there."""
+"""What builders of tiles share: several processes, a data set that is whole or not there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import multiprocessing
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 
 import tensorflow_datasets as tfds
@@ -16,7 +15,6 @@ from absl import logging
 
 from mmgen_jax.system.errors import UsageError
 
-_PROGRESS_SECONDS = (0.5, 10.0)  # between progress lines: on a terminal, in a log
 MOST_WORKERS = 256
 
 
@@ -33,26 +31,6 @@ class Mapper:
     def __exit__(self, *_):
         if self._pool:
             self._pool.terminate()
-
-
-class Progress:
-    """Prints the rate and the time left, now and then."""
-
-    def __init__(self, label: str, unit: str, total: int):
-        self._label, self._unit, self._total, self._done = label, unit, total, 0
-        self._start = self._last = time.monotonic()
-        self._terminal = sys.stderr.isatty()
-
-    def __call__(self, count: int) -> None:
-        self._done += count
-        now, finished = time.monotonic(), self._done == self._total
-        if not finished and now - self._last < _PROGRESS_SECONDS[not self._terminal]:
-            return
-        self._last = now
-        rate = self._done / max(now - self._start, 1e-6)
-        left = (self._total - self._done) / rate
-        line = f"{self._label} {self._done}/{self._total}  {rate:.0f} {self._unit}/s  {left:.0f} s left"
-        print(line.ljust(60), end="\r" if self._terminal and not finished else "\n", file=sys.stderr, flush=True)
 
 
 def check_workers(workers: int) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -174,11 +173,3 @@ def graphdef(config: DinoConfig, dtype: str) -> nnx.GraphDef:
 def abstract_params(config: DinoConfig) -> Params:
     """Shapes of the weights."""
     return nnx.to_pure_dict(nnx.split(nnx.eval_shape(lambda: DinoNetwork(config, "float32", rngs=nnx.Rngs(0))))[1])
-
-
-def load(path: epath.PathLike, dtype: str = "float32", grid: int = GRID) -> Dino:
-    """Reads facebookresearch's .pth, a folder in transformers' format, or a hub id; see `dino_names.read`."""
-    from mmgen_jax.frozen import dino_files as dino_names
-
-    config, params = dino_names.read(path)
-    return Dino(config, params, dtype, grid)

@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
-from mmgen_jax.frozen.dino import DinoConfig, Params, abstract_params
+from mmgen_jax.frozen.dino import GRID, Dino, DinoConfig, Params, abstract_params
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import hub
 from mmgen_jax.tensor_files import read as tensors
@@ -129,9 +129,7 @@ def _ours(value: np.ndarray, path: tuple) -> np.ndarray:
     return value[0] if path[0] in ("cls_token", "pos_embed", "register_tokens") else value
 
 
-def find(
-    path: epath.PathLike, files: Sequence[str] = WEIGHTS_FILES
-) -> tuple[Mapping[str, np.ndarray], dict, epath.Path]:
+def find(path: epath.PathLike) -> tuple[Mapping[str, np.ndarray], dict, epath.Path]:
     """(weights, config.json or {}, file) of a path or hub id; raises UsageError if there are none."""
     found = hub.resolve(path, [CONFIG_FILE, *WEIGHTS_FILES])
     if found.is_dir():
@@ -156,3 +154,9 @@ def read(path: epath.PathLike) -> tuple[DinoConfig, Params]:
     except (ValueError, KeyError) as error:
         raise UsageError(f"{file} holds no DINOv2: {error} is missing") from error
     return config, to_params(state, config, file)
+
+
+def load(path: epath.PathLike, dtype: str = "float32", grid: int = GRID) -> Dino:
+    """Reads facebookresearch's .pth, a folder in transformers' format, or a hub id; see `read`."""
+    config, params = read(path)
+    return Dino(config, params, dtype, grid)

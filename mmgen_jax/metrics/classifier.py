@@ -2,39 +2,31 @@
 
 Trained on the rendered scenes with flips, blur, noise and colour changes, so that a slightly blurred sample is judged
 by its shape. It comes with the package and is used only for data sets with the very class names it was trained on.
-
-python -m mmgen_jax.metrics.classifier --data_dir=data/shapes32 --out=mmgen_jax/assets/shapes-classifier.safetensors
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from absl import flags
 from etils import epath
 from flax import nnx, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as dump_safetensors
 
-from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.modalities.registry import to_array
-from mmgen_jax.system import command, files
-from mmgen_jax.system.console import say
+from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 
 BUNDLED = epath.Path(__file__).parents[1] / "assets" / "shapes-classifier.safetensors"
 WIDTHS = (24, 32, 48, 64)  # channels of the convolutions
 STRIDES = (2, 1, 2, 1)
 _CHUNK = 256  # images at once
-_KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
 
 
 class ConvNet(nnx.Module):
@@ -142,89 +134,3 @@ def per_class(probabilities: np.ndarray, class_id: np.ndarray, class_names: Sequ
     """`accuracy` of each class; NaN for one without samples."""
     rows = {name: class_id == i for i, name in enumerate(class_names)}
     return {name: accuracy(probabilities[r], class_id[r]) if r.any() else float("nan") for name, r in rows.items()}
-
-
-def augment(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Random flip, blur, gain and offset per channel, and noise of images [B, H, W, 3] in [-1, 1]."""
-    keys = jax.random.split(key, 6)
-    count = len(x)
-    x = jnp.where(jax.random.bernoulli(keys[0], 0.5, (count, 1, 1, 1)), x[:, :, ::-1], x)
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
-    blurred = sum(w * padded[:, i : i + x.shape[1]] for i, w in enumerate(_KERNEL))
-    blurred = sum(w * blurred[:, :, i : i + x.shape[2]] for i, w in enumerate(_KERNEL))
-    strength = jax.random.uniform(keys[1], (count, 1, 1, 1))
-    x = x + jnp.where(strength > 0.3, strength, 0) * (blurred - x)
-    gain = jax.random.uniform(keys[2], (count, 1, 1, 3), minval=0.9, maxval=1.1)
-    offset = jax.random.uniform(keys[3], (count, 1, 1, 3), minval=-0.08, maxval=0.08)
-    spread = jax.random.uniform(keys[4], (count, 1, 1, 1), maxval=0.12)
-    return jnp.clip(x * gain + offset + spread * jax.random.normal(keys[5], x.shape), -1, 1)
-
-
-def train(
-    rgb: np.ndarray,
-    class_id: np.ndarray,
-    class_names: Sequence[str],
-    *,
-    steps: int = 1500,
-    batch: int = 128,
-    learning_rate: float = 3e-3,
-    seed: int = 0,
-) -> Classifier:
-    """Trains on rgb uint8 [N, H, W, 3] (square) and class_id int [N]; deterministic on one machine."""
-    classes = len(class_names)
-    params = nnx.to_pure_dict(nnx.split(ConvNet(classes, nnx.Rngs(seed)))[1])
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(200, steps // 10), steps)
-    tx = optax.adamw(schedule, weight_decay=1e-3)
-
-    def loss_fn(params: dict, x: jax.Array, labels: jax.Array) -> jax.Array:
-        loss = optax.softmax_cross_entropy_with_integer_labels(_logits(params, x, classes), labels)
-        return loss.mean()
-
-    @jax.jit
-    def step(params, state, key, pixels, labels):
-        loss, gradient = jax.value_and_grad(loss_fn)(params, augment(key, to_array(pixels)), labels)
-        updates, state = tx.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, loss
-
-    state, key, rng = tx.init(params), jax.random.key(seed), np.random.default_rng(seed)
-    start = time.monotonic()
-    for i in range(steps):
-        rows = rng.integers(0, len(rgb), batch)
-        params, state, loss = step(params, state, jax.random.fold_in(key, i), rgb[rows], class_id[rows])
-        if (i + 1) % 250 == 0 or i + 1 == steps:
-            spent = time.monotonic() - start
-            left = spent / (i + 1) * (steps - i - 1)
-            say(f"step {i + 1}/{steps}  loss {float(loss):.4f}  {(i + 1) / spent:.1f} steps/s  left {left:.0f} s")
-    return Classifier(jax.tree.map(np.asarray, params), tuple(class_names), int(rgb.shape[1]))
-
-
-def run(data_dir: str, out: str, scenes: int, steps: int, seed: int) -> float:
-    """What the command does; returns the accuracy on the test split. Checks all that it needs before training."""
-    names, size = tiles.class_names(data_dir), tiles.image_size(data_dir)[0]
-    counts = {split: len(tiles.read_tiles(data_dir, split)) for split in ("train", "test")}
-    files.check_place(out, "--out", folder=False)
-    say(f"reading at most {scenes} scenes")
-    data = pipeline.load(data_dir, "train", ("rgb",), size, range(min(scenes, counts["train"])))
-    train(data["rgb"], data["class_id"], names, steps=steps, seed=seed).save(out)
-    test = pipeline.load(data_dir, "test", ("rgb",), size, None)
-    probabilities = load(out).predict(test["rgb"])  # as stored, in half precision
-    parts = per_class(probabilities, test["class_id"], names)
-    say("  ".join(f"{name} {value:.4f}" for name, value in parts.items()))
-    share = accuracy(probabilities, test["class_id"])
-    say(f"accuracy on {counts['test']} test scenes {share:.4f}")
-    return share
-
-
-def main(argv: list[str]) -> None:
-    values = flags.FLAGS
-    run(values.data_dir, values.out, values.scenes, values.steps, values.seed)
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "Folder of a data set of tiles with the splits train and test.")
-    flags.DEFINE_string("out", None, "File that the weights are written to, .safetensors.")
-    flags.DEFINE_integer("scenes", 20_000, "At most so many train scenes are used.", lower_bound=1)
-    flags.DEFINE_integer("steps", 1_500, "Optimizer steps.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of the weights, the order and the augmentation.", lower_bound=0)
-    flags.mark_flags_as_required(["data_dir", "out"])
-    command.run(main)

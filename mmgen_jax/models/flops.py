@@ -17,17 +17,8 @@ from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.models.layers import TIME_FREQUENCIES
 from mmgen_jax.models.mmdit import MMDiTConfig
-from mmgen_jax.system.errors import choice
 
 BACKWARD = 2  # gradients of the inputs and of the weights: each product of the forward pass twice
-
-
-# Evaluations of the network in `steps` steps of each solver.
-EVALUATIONS: dict[str, Callable[[int], int]] = {
-    "euler": lambda steps: steps,
-    "heun": lambda steps: 2 * steps - 1,
-    "euler_maruyama": lambda steps: steps,
-}
 
 
 def token_count(architecture: Architecture) -> int:
@@ -41,7 +32,7 @@ def _projector_flops(model: MMDiTConfig) -> float:
     return 2 * (model.width * hidden + hidden**2 + hidden * model.feature_width) if model.feature_width else 0
 
 
-def _sample_flops(model: MMDiTConfig, tokens: int) -> float:
+def network_flops(model: MMDiTConfig, tokens: int) -> float:
     """One sample through the network, without the projector."""
     width, count = model.width, len(model.modalities)
     outputs = model.patch**2 * sum(c for _, c in model.modalities)
@@ -56,19 +47,12 @@ def _sample_flops(model: MMDiTConfig, tokens: int) -> float:
 def forward_flops(architecture: Architecture, batch: int) -> float:
     """One evaluation of the network for `batch` samples, with the projector where it has one."""
     tokens = token_count(architecture)
-    return batch * (_sample_flops(architecture.model, tokens) + tokens * _projector_flops(architecture.model))
+    return batch * (network_flops(architecture.model, tokens) + tokens * _projector_flops(architecture.model))
 
 
 def train_step_flops(architecture: Architecture, batch: int) -> float:
     """Forward and backward pass of one step over a global batch."""
     return (1 + BACKWARD) * forward_flops(architecture, batch)
-
-
-def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, guided: bool) -> float:
-    """All evaluations for `batch` samples; guidance doubles them. The projector is not used."""
-    evaluations = EVALUATIONS[choice("solver", solver, EVALUATIONS)](steps)
-    tokens = token_count(architecture)
-    return batch * evaluations * (2 if guided else 1) * _sample_flops(architecture.model, tokens)
 
 
 def decoder_flops(architecture: Architecture, batch: int) -> float:

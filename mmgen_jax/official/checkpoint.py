@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import runpy
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax.models.mmdit import SIZES, MMDiTConfig, parse_size
-from mmgen_jax.system.console import say
+from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.tensor_files import read as tensors
 from mmgen_jax.tensor_files import torch_file
@@ -25,7 +24,6 @@ DIGESTS = {  # sha256 of the released files
 }
 BASE = epath.Path(__file__).parents[2] / "configs" / "base.py"
 CHUNK = 1 << 24
-REPORT_SECONDS = 5.0
 PATHS = {"linear": "linear", "cosine": "cosine", "Linear": "linear", "GVP": "cosine"}  # the latter two: SiT's names
 PREDICTIONS = ("v", "velocity")
 PREFIX = "SiT-"  # of the names of model sizes
@@ -70,14 +68,11 @@ def verify(path: epath.PathLike, digest: str) -> None:
         raise UsageError(f"--sha256 is {digest!r}; allowed: auto, or 64 hexadecimal digits")
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
-    total, done, last, found = path.stat().length, 0, time.monotonic(), hashlib.sha256()
+    found, progress = hashlib.sha256(), Progress(f"sha256 of {path.name}", path.stat().length / 1e9, "GB")
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             found.update(chunk)
-            done += len(chunk)
-            if time.monotonic() - last > REPORT_SECONDS:
-                say(f"sha256: {done / 1e9:.1f} of {total / 1e9:.1f} GB")
-                last = time.monotonic()
+            progress(len(chunk) / 1e9)
     if found.hexdigest() != digest.lower():
         raise UsageError(f"{path} has sha256 {found.hexdigest()}; it must be {digest.lower()}: fetch the file again")
     say(f"sha256 of {path} is as it must be")

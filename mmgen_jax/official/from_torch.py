@@ -30,7 +30,8 @@ from mmgen_jax.official.widen import from_one_modality, has_one_modality, widen
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.tensor_files.torch_file import Streamed
-from mmgen_jax.training.state import TrainState, make_optimizer
+from mmgen_jax.training.optimizer import make_optimizer
+from mmgen_jax.training.state import TrainState
 
 CONVENTIONS = ("auto", "repa", "sit")
 OPTIM = {  # config.optim <- args

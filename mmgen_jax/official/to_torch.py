@@ -19,7 +19,8 @@ from mmgen_jax.official.checkpoint import base_config, size_name
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import read as tensors
 from mmgen_jax.tensor_files import torch_write
-from mmgen_jax.training.state import TrainState, init_state, make_optimizer
+from mmgen_jax.training.optimizer import make_optimizer
+from mmgen_jax.training.state import TrainState, init_state
 
 CHANNELS, VAE_FACTOR = 4, 8  # of latents in the official code, which knows no others
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,16 +17,17 @@ from ml_collections import ConfigDict
 
 from mmgen_jax.diffusion import keys
 from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import bind, bind_task, classifier_free, sample
 from mmgen_jax.sampling import requests as tasks
-from mmgen_jax.system.console import duration, say
+from mmgen_jax.sampling.solvers import EVALUATIONS
+from mmgen_jax.system.console import Progress
+from mmgen_jax.system.errors import choice
 
 Arrays = dict[str, np.ndarray]
-
-_REPORT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -127,18 +127,14 @@ class Sampler:
             interval=options.guidance_interval,
         )
         values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, options.stream)
-        parts, done, start = [], 0, time.monotonic()
-        mark = start
+        parts, progress = [], Progress(label, n, "samples")
         for rows in tasks.batches(n, size):
             inputs = jax.device_put(
                 (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split
             )
             latents = draw(params, *inputs[:2], self.encode(inputs[2]), *values)
             parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given})))
-            done, now = min(done + size, n), time.monotonic()
-            if now - mark > _REPORT_SECONDS and done < n:
-                mark, rate = now, done / (now - start)
-                say(f"{label} {done}/{n}  {rate:.1f} samples/s  left {duration((n - done) / rate)}")
+            progress(min(size, n - len(parts[:-1]) * size))
         return _joined(parts, n)
 
     def round_trip(self, images: Mapping[str, np.ndarray], batch: int) -> Arrays:
@@ -200,3 +196,10 @@ def draw(
     else:
         field = bind(network, class_id, arrays.task, names)
     return sample(field, arrays.noise, arrays.key, solver, steps, given=arrays.given, given_time=given_time)
+
+
+def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, guided: bool) -> float:
+    """All evaluations for `batch` samples; guidance doubles them. The projector is not used."""
+    evaluations = EVALUATIONS[choice("solver", solver, EVALUATIONS)](steps)
+    tokens = token_count(architecture)
+    return batch * evaluations * (2 if guided else 1) * network_flops(architecture.model, tokens)

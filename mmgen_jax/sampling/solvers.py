@@ -211,3 +211,11 @@ def sample(
     noise_at = _step_noise(start, key, step_noise, len(grid) - 1)
     out = run(_field(velocity_fn, names, held, given_time), start, grid, noise_at)
     return _ordered(out | given, names)
+
+
+# Evaluations of the network in `steps` steps of each solver.
+EVALUATIONS: dict[str, Callable[[int], int]] = {
+    "euler": lambda steps: steps,
+    "heun": lambda steps: 2 * steps - 1,
+    "euler_maruyama": lambda steps: steps,
+}

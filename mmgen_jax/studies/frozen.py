@@ -24,14 +24,16 @@ from diffusers import AutoencoderKL
 from transformers import Dinov2Config, Dinov2Model
 
 from configs import imagenet256_b2
-from mmgen_jax.frozen import dino
+from mmgen_jax.frozen import dino, dino_files
 from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
+from mmgen_jax.frozen.autoencoders import kl_names
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.inputs import LatentInputs, TileInputs
-from mmgen_jax.training.state import init_state, make_optimizer
+from mmgen_jax.training.optimizer import make_optimizer
+from mmgen_jax.training.state import init_state
 from mmgen_jax.training.step import make_train_step
 
 REPEATS, BATCH, SIZE = 5, 8, 256
@@ -64,7 +66,7 @@ def autoencoder(image: np.ndarray) -> autoencoder_kl.AutoencoderKL:
     ).eval()
     config = autoencoder_kl.KLConfig()
     state = {name: value.numpy() for name, value in theirs.state_dict().items()}
-    ours = autoencoder_kl.AutoencoderKL(NAMES, config, autoencoder_kl.from_names(state, config, "diffusers"))
+    ours = autoencoder_kl.AutoencoderKL(NAMES, config, kl_names.from_names(state, config, "diffusers"))
     x = torch.from_numpy(image).permute(0, 3, 1, 2)
 
     def their_moments() -> torch.Tensor:
@@ -99,7 +101,7 @@ def features(image: np.ndarray) -> dino.Dino:
     theirs = Dinov2Model(Dinov2Config(image_size=224, patch_size=14)).eval()
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)
-        ours = dino.load(folder)
+        ours = dino_files.load(folder)
     pixels = image[:, :224, :224]
     x = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2)
     run = jax.jit(lambda model, pixels: model.tokens(pixels))

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
-from mmgen_jax import compile as compiling
 from mmgen_jax import settings
+from mmgen_jax.compiler import examine
 from mmgen_jax.compiler import topology as chips
 from mmgen_jax.models import layers, layout
 from mmgen_jax.parallel import compiler_options
@@ -76,14 +76,14 @@ def measure(name: str, config: ConfigDict, topology: str) -> dict:
     with CHANGES[name](config):
         settings.validate(config)
         sizes = dict(sharding.make_mesh(chips.devices(topology), **config.mesh).shape)
-        return compiling.examined(config, "train", topology, sizes, exact=False)
+        return examine.examined(config, "train", topology, sizes, exact=False)
 
 
 def line(name: str, found: dict) -> str:
     """`| name | GiB | ms computing | ms exposed | ms | share of peak |`."""
     seconds = found["seconds"]
     times = " | ".join(f"{1e3 * seconds[part]:.1f}" for part in ("compute", "exposed_collectives", "total"))
-    return f"| {name} | {found['memory']['peak'] / compiling.GIB:.2f} | {times} | {found['share_of_peak']:.3f} |"
+    return f"| {name} | {found['memory']['peak'] / examine.GIB:.2f} | {times} | {found['share_of_peak']:.3f} |"
 
 
 def main(argv: list[str]) -> None:

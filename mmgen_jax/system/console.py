@@ -1,10 +1,15 @@
-"""What a user reads while something runs."""
+"""What a user reads while something runs: lines, and the one progress meter. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
-from mmgen_jax.system import hosts as distributed
+T = TypeVar("T")
+
+_SECONDS = {True: 0.5, False: 10.0}  # between the lines of a meter, by whether they go to a terminal
 
 
 def duration(seconds: float) -> str:
@@ -14,12 +19,47 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+def _speaks() -> bool:
+    """True for the first of several processes; asks no device. A program that has not imported JAX has no others."""
+    jax = sys.modules.get("jax")
+    return jax is None or not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
 def say(text: str) -> None:
     """One line to the user, at once; of several processes the first one speaks."""
-    if distributed.is_first():
+    if _speaks():
         say_here(text)
 
 
 def say_here(text: str) -> None:
     """One line to the user that only this process can know, whichever it is."""
     print(text, file=sys.stdout, flush=True)
+
+
+class Progress:
+    """Tells now and then how much is done, how fast, and how long the rest will take, on stderr."""
+
+    def __init__(self, label: str, total: float, unit: str):
+        """`total` and what is added are numbers of `unit`, for instance "samples"."""
+        self._label, self._total, self._unit, self._done = label, total, unit, 0.0
+        self._start = self._said = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def watch(self, items: Iterable[T]) -> Iterator[T]:
+        """Passes items on and counts each as one once it has been taken."""
+        for item in items:
+            yield item
+            self()
+
+    def __call__(self, count: float = 1) -> None:
+        """`count` more are done."""
+        self._done += count
+        now, finished = time.monotonic(), self._done >= self._total
+        if not finished and now - self._said < _SECONDS[self._terminal]:
+            return
+        self._said, rate = now, self._done / max(now - self._start, 1e-9)
+        left = duration(max(self._total - self._done, 0) / rate)
+        speed = f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
+        line = f"{self._label} {self._done:.10g}/{self._total:.10g}  {speed} {self._unit}/s  left {left}"
+        if _speaks():
+            print(line.ljust(60), end="\r" if self._terminal and not finished else "\n", file=sys.stderr, flush=True)

@@ -8,12 +8,12 @@ import jax
 from ml_collections import ConfigDict
 
 from mmgen_jax.data.damage import Tally
-from mmgen_jax.system.console import say
+from mmgen_jax.system.console import duration, say
 from mmgen_jax.telemetry import memory
 from mmgen_jax.telemetry.clock import Clock, per_step
 from mmgen_jax.telemetry.health import Health
 from mmgen_jax.telemetry.progress import Progress
-from mmgen_jax.telemetry.window import Monitor, RunSummary, summary_lines
+from mmgen_jax.telemetry.window import Monitor
 from mmgen_jax.telemetry.writer import Writer
 
 
@@ -73,3 +73,49 @@ class Report:
     def _event(self, step: int, kind: str, values: Mapping[str, object]) -> None:
         say(f"{kind} at step {step}: " + ", ".join(f"{k} {v:g}" if k != "name" else v for k, v in values.items()))
         self._writer.event(step, kind, values)
+
+
+class RunSummary:
+    """What is said at the end of a run, however it ends."""
+
+    def __init__(self, first: int, batch: int):
+        """`first`: steps that were made before."""
+        self._first, self._batch = first, batch
+        self.step = first  # the last one that was handed to the devices
+        self._losses: dict[str, list[float]] = {}  # name -> best, its step, last
+
+    def note(self, step: int, means: Mapping[str, float]) -> None:
+        """Takes the means of a window that ends with `step`."""
+        for name, value in means.items():
+            if name.startswith("loss"):
+                best, at, _ = self._losses.get(name, (value, step, value))
+                self._losses[name] = [value, step, value] if value < best else [best, at, value]
+
+    def values(self, seconds: Mapping[str, float], skipped: int) -> dict[str, float | dict]:
+        """All of it. `seconds`: of each phase and "whole", see `Clock.total`."""
+        whole, steps = seconds["whole"], self.step - self._first
+        return {
+            "steps": steps,
+            "samples": steps * self._batch,
+            "seconds": whole,
+            "steps_per_second": steps / whole,
+            "samples_per_second": steps * self._batch / whole,
+            "skipped": skipped,
+            "shares": {phase: value / whole for phase, value in sorted(seconds.items()) if phase != "whole"},
+            "losses": {name: {"best": b, "best_step": at, "last": c} for name, (b, at, c) in self._losses.items()},
+        }
+
+
+def summary_lines(values: Mapping) -> list[str]:
+    """`RunSummary.values` for people."""
+    shares = sorted(values["shares"].items(), key=lambda item: -item[1])
+    lines = [
+        f"run: {values['steps']} steps, {values['samples']} samples in {duration(values['seconds'])}, "
+        f"{values['samples_per_second']:.1f} samples/s, {values['skipped']} skipped",
+        "time: " + ", ".join(f"{phase} {share:.1%}" for phase, share in shares if share >= 0.0005),
+    ]
+    if values["losses"]:
+        lines.append(f"  {'':<10}{'last':>9}{'best':>9}  at step")
+        for name, v in values["losses"].items():
+            lines.append(f"  {name.removeprefix('loss/'):<10}{v['last']:>9.4f}{v['best']:>9.4f}  {v['best_step']}")
+    return lines

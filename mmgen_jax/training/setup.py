@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -14,23 +16,30 @@ from ml_collections import ConfigDict
 from safetensors.numpy import load as parse_safetensors
 
 from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import restore as checkpoint
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.damage import Tally
 from mmgen_jax.data.latents import folder as latents
 from mmgen_jax.data.train_data import TrainData
-from mmgen_jax.diffusion import flow
+from mmgen_jax.diffusion import flow, keys
 from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS, parse_mix
-from mmgen_jax.frozen import dino
+from mmgen_jax.frozen import dino, dino_files
+from mmgen_jax.frozen.autoencoders import identity, patch_pca
 from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
 from mmgen_jax.frozen.autoencoders import protocol as vae
 from mmgen_jax.frozen.autoencoders import registry as autoencoders
 from mmgen_jax.modalities.registry import to_array
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.system import console
+from mmgen_jax.system import hosts as distributed
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
-from mmgen_jax.training.step import Objective, make_train_step
+from mmgen_jax.training.objective import Objective
+from mmgen_jax.training.state import TrainState, init_state
+from mmgen_jax.training.step import make_train_step
 
 FIT_TILES = 4096  # that the patch_pca autoencoder is fitted on
 
@@ -42,7 +51,7 @@ def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") ->
     """
     names, chosen = config.data.modalities, config.autoencoder
     if chosen.name == "identity":
-        return vae.Identity(names, chosen.factor)
+        return identity.Identity(names, chosen.factor)
     if chosen.name == "kl":
         if not chosen.path:
             raise UsageError('config key autoencoder.name is "kl"; it needs autoencoder.path, which is empty')
@@ -60,7 +69,7 @@ def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") ->
     batch = pipeline.load(config.data.dir, config.data.train_split, names, config.data.image_size, spread, tally)
     images = {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
     components = dict(zip(names, chosen.components, strict=True))
-    return vae.fit_patch_pca(images, chosen.factor, components, chosen.whitening)
+    return patch_pca.fit_patch_pca(images, chosen.factor, components, chosen.whitening)
 
 
 def _stored_autoencoder(config: ConfigDict, stored: Architecture) -> vae.Autoencoder:
@@ -167,4 +176,58 @@ def check_latents(config: ConfigDict, autoencoder: vae.Autoencoder) -> None:
 def load_dino(config: ConfigDict) -> dino.Dino:
     """DINOv2 with one patch for each of the model's tokens."""
     grid = config.data.image_size // (config.autoencoder.factor * config.model.patch)
-    return dino.load(config.features.path, dtype=config.features.dtype, grid=grid)
+    return dino_files.load(config.features.path, dtype=config.features.dtype, grid=grid)
+
+
+def restore_or_init(
+    config: ConfigDict, architecture: Architecture, tx: optax.GradientTransformation, mesh: Mesh, workdir: epath.Path
+) -> tuple[TrainState, dict]:
+    """The state to start from and what its checkpoint says of the data it has seen; writes nothing.
+
+    Order of sources: the newest checkpoint of the workdir, `train.init_from`, fresh parameters.
+    """
+    make = functools.partial(init_state, architecture, tx)
+    key = keys.of_seed(config.seed, "init")
+    shapes = jax.eval_shape(make, key)
+    where = sharding.state_shardings(mesh, shapes)
+    folder = checkpoint.folder_of(workdir)
+    if checkpoint.steps_in(folder):
+        abstract = jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), shapes, where)
+        state, meta = checkpoint.restore(workdir, abstract)
+        say(f"resuming from step {int(state.step)} in {folder}")
+        return state, meta
+    state = jax.jit(make, out_shardings=where)(key)
+    if config.train.init_from:
+        _, params = bundles.load(config.train.init_from)
+        # Twice, since donated buffers may not be aliased.
+        params, ema = (jax.device_put(jax.tree.map(np.array, params), where.params) for _ in range(2))
+        state = TrainState(state.step, params, ema, state.opt_state)
+        say(f"starting from the weights of {config.train.init_from}")
+    return state, {"samples": 0}
+
+
+def open_batches(
+    config: ConfigDict, data: TrainData, mesh: Mesh, meta: Mapping[str, int]
+) -> tuple[Iterator[pipeline.Batch], Tally]:
+    """What this process reads of each global batch, from where the checkpoint's `meta` says; counts damaged records."""
+    tally = Tally(
+        config.data.max_damaged,
+        len(data.source),
+        console.say_here,
+        distributed.total,
+        found=meta.get("damaged", 0),
+        read=meta["samples"],
+    )
+    parts, of = mesh.batch_parts(mesh)
+    batches = pipeline.batches(
+        data.source,
+        data.transforms,
+        config.train.batch,
+        seed=config.seed,
+        step=meta["samples"] // config.train.batch,
+        parts=parts,
+        of=of,
+        workers=config.data.workers,
+        tally=tally,
+    )
+    return batches, tally

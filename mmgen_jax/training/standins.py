@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from mmgen_jax.data.latents.record import FEATURES, PIXELS
 from mmgen_jax.frozen import dino
+from mmgen_jax.frozen.autoencoders import identity, patch_pca
 from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
 from mmgen_jax.frozen.autoencoders import protocol as vae
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
@@ -32,7 +33,7 @@ def autoencoder(config: ConfigDict) -> vae.Autoencoder:
     """Of the config's kind and shapes; raises UsageError for a factor that Stable Diffusion's does not have."""
     names, chosen = tuple(config.data.modalities), config.autoencoder
     if chosen.name == "identity":
-        return vae.Identity(names, chosen.factor)
+        return identity.Identity(names, chosen.factor)
     if chosen.name == "kl":
         shape = KLConfig()
         if chosen.factor != shape.factor:
@@ -43,7 +44,9 @@ def autoencoder(config: ConfigDict) -> vae.Autoencoder:
         return autoencoder_kl.AutoencoderKL(names, shape, params, chosen.dtype, chosen.chunk)
     rng, side = np.random.default_rng(0), 4 * chosen.factor
     images = {m: rng.uniform(-1, 1, (64, side, side, MODALITIES[m].channels)).astype(np.float32) for m in names}
-    return vae.fit_patch_pca(images, chosen.factor, dict(zip(names, chosen.components, strict=True)), chosen.whitening)
+    return patch_pca.fit_patch_pca(
+        images, chosen.factor, dict(zip(names, chosen.components, strict=True)), chosen.whitening
+    )
 
 
 def architecture(config: ConfigDict) -> Architecture:

@@ -10,10 +10,10 @@ import pytest
 import tiny_model
 
 from configs import base
-from mmgen_jax import evaluate
 from mmgen_jax.data import pipeline
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.conditioning import parse_mix
+from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.modalities.registry import to_array
 from mmgen_jax.parallel import mesh as sharding
@@ -21,7 +21,7 @@ from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.training import preview as previews
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.inputs import LatentInputs
-from mmgen_jax.training.step import make_example
+from mmgen_jax.training.objective import make_example
 
 DRAWS = ("normal", "uniform", "bernoulli", "randint", "permutation")
 
@@ -79,7 +79,7 @@ def test_every_key_of_two_steps_a_preview_and_an_evaluation_differs(model_config
 
     options = Options("euler_maruyama", 3, batch=8)
     runner = Runner(Sampler(architecture, mesh), params, options, options, draws=2)
-    evaluate.evaluate(runner, batch, samples=8, metadata={}, seed=config.seed)
+    report.evaluate(runner, batch, samples=8, metadata={}, seed=config.seed)
     jax.effects_barrier()
     twice = len(drawn) - len(set(drawn))
     assert twice == 0, f"{twice} of {len(drawn)} keys are used again"

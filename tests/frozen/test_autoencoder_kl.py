@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.frozen.autoencoders import kl
+from mmgen_jax.frozen.autoencoders import kl, kl_names
 from mmgen_jax.frozen.autoencoders import registry as autoencoders
 from mmgen_jax.system.errors import UsageError
 
@@ -113,7 +113,7 @@ def test_tiled_decoding_is_that_of_diffusers(tmp_path, rng):
 
 
 def test_older_names_and_shapes_of_the_attention(tiny, tmp_path):
-    back = {new: old for old, new in kl.OLD_NAMES.items()}
+    back = {new: old for old, new in kl_names.OLD_NAMES.items()}
     state = {}
     for name, value in tiny.arrays.items():
         part = next((new for new in back if f"attentions.0.{new}." in name), None)
@@ -132,14 +132,14 @@ def test_a_file_without_a_config_is_understood_from_its_shapes(tmp_path):
     with pytest.raises(UsageError, match="block_out_channels has 8; allowed: multiples of norm_num_groups = 32"):
         kl.load(tmp_path / "vae.safetensors", MODALITIES)  # the number of groups leaves no trace
     full = kl.KLConfig()
-    shapes = kl.to_names(
-        jax.tree.map(lambda s: np.broadcast_to(np.float32(0), s.shape), kl.abstract_params(full))
+    shapes = kl_names.to_names(
+        jax.tree.map(lambda s: np.broadcast_to(np.float32(0), s.shape), kl_names.abstract_params(full))
     )  # no memory is used
-    assert kl._guess_config(shapes) == full
+    assert kl_names._guess_config(shapes) == full
 
 
 def test_stable_diffusion_has_its_number_of_parameters():
-    assert sum(np.prod(s.shape) for s in jax.tree.leaves(kl.abstract_params(kl.KLConfig()))) == 83_653_863
+    assert sum(np.prod(s.shape) for s in jax.tree.leaves(kl_names.abstract_params(kl.KLConfig()))) == 83_653_863
 
 
 def test_depth_is_repeated_and_averaged(tiny, rng):
@@ -204,13 +204,13 @@ def test_without_weights_stored_moments_can_still_be_sampled(tiny):
 def test_what_does_not_fit_is_named(tiny, tmp_path):
     stored = json.loads((TINY / "config.json").read_text())
     with pytest.raises(UsageError, match="down_block_types is .*; allowed: DownEncoderBlock2D"):
-        kl.parse_config(stored | {"down_block_types": ["Other"]}, "x")
+        kl_names.parse_config(stored | {"down_block_types": ["Other"]}, "x")
     with pytest.raises(UsageError, match="x: weight decoder.conv_in.bias is missing"):
-        kl.from_names({k: v for k, v in tiny.arrays.items() if k != "decoder.conv_in.bias"}, tiny.config, "x")
+        kl_names.from_names({k: v for k, v in tiny.arrays.items() if k != "decoder.conv_in.bias"}, tiny.config, "x")
     with pytest.raises(UsageError, match="x: weight extra is not in the autoencoder"):
-        kl.from_names(tiny.arrays | {"extra": np.zeros(1)}, tiny.config, "x")
+        kl_names.from_names(tiny.arrays | {"extra": np.zeros(1)}, tiny.config, "x")
     with pytest.raises(UsageError, match=r"x: weight quant_conv.bias has shape \(3,\); must be \(8,\)"):
-        kl.from_names(tiny.arrays | {"quant_conv.bias": np.zeros(3)}, tiny.config, "x")
+        kl_names.from_names(tiny.arrays | {"quant_conv.bias": np.zeros(3)}, tiny.config, "x")
     with pytest.raises(UsageError, match="holds no autoencoder; it needs config.json and diffusion_pytorch_model"):
         kl.load(tmp_path, MODALITIES)
     (tmp_path / "config.json").write_text("{")

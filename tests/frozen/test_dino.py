@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.frozen import dino
+from mmgen_jax.frozen import dino, dino_files
 from mmgen_jax.frozen import dino_files as dino_names
 from mmgen_jax.frozen.dino import DinoConfig
 from mmgen_jax.frozen.resample import bicubic, resize, smooth_bicubic
@@ -28,7 +28,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def tiny():
-    return dino.load(GOLDEN / "tiny_dino")
+    return dino_files.load(GOLDEN / "tiny_dino")
 
 
 def test_stored_outputs_of_transformers(tiny, golden):
@@ -56,7 +56,7 @@ def reference(registers: int, gated: bool, folder):
 def test_parity_with_transformers(registers, gated, grid, tmp_path, rng):
     torch, theirs = reference(registers, gated, tmp_path)
     # With registers transformers resizes the position embedding with antialiasing, as its original does.
-    ours = dataclasses.replace(dino.load(tmp_path), resample=smooth_bicubic if registers else bicubic)
+    ours = dataclasses.replace(dino_files.load(tmp_path), resample=smooth_bicubic if registers else bicubic)
     assert ours.config.registers == registers and ours.config.gated == gated
     pixels = rng.normal(size=(2, 14 * grid[0], 14 * grid[1], 3)).astype(np.float32)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_facebookresearch_names(tiny, tmp_path, chunked):
     flat["mask_token"] = np.zeros((1, 24), np.float32)
     np.savez(tmp_path / "dino.npz", **flat)
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 2}))
-    found = dino.load(tmp_path / "dino.npz")
+    found = dino_files.load(tmp_path / "dino.npz")
     assert found.config == tiny.config
     jax.tree.map(np.testing.assert_array_equal, found.params, tiny.params)
 
@@ -125,10 +125,10 @@ def test_bfloat16_is_close(tiny, golden):
 def test_what_does_not_fit_is_named(tiny, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no weights; it needs model.safetensors or pytorch_model.bin"):
-        dino.load(tmp_path / "empty")
+        dino_files.load(tmp_path / "empty")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(UsageError, match="other.npz holds no DINOv2: .* is missing"):
-        dino.load(tmp_path / "other.npz")
+        dino_files.load(tmp_path / "other.npz")
     state = dino_names.official(dino_names.find(GOLDEN / "tiny_dino")[0])
     with pytest.raises(UsageError, match="x: weight blocks.1.attn.proj.bias is missing"):
         dino_names.to_params({k: v for k, v in state.items() if k != "blocks.1.attn.proj.bias"}, tiny.config, "x")

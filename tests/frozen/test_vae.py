@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax.data.shapes.builder import scene_pixels
+from mmgen_jax.frozen.autoencoders import identity, patch_pca
 from mmgen_jax.frozen.autoencoders import protocol as vae
 from mmgen_jax.frozen.autoencoders import registry as autoencoders
 from mmgen_jax.modalities.registry import NAMES, to_array
@@ -25,16 +26,16 @@ def test_space_to_depth_keeps_patches_together():
 
 
 def test_identity_is_exact(images):
-    autoencoder = vae.Identity(NAMES, 4)
+    autoencoder = identity.Identity(NAMES, 4)
     for m, x in autoencoder.decode(autoencoder.encode(images)).items():
         np.testing.assert_array_equal(x, images[m])
 
 
 def test_patch_pca_with_all_components_is_exact_and_with_few_the_best_projection(images):
-    whole = vae.fit_patch_pca(images, 2, {"rgb": 12, "depth": 4, "normal": 12, "mask": 12}, 0.5)
+    whole = patch_pca.fit_patch_pca(images, 2, {"rgb": 12, "depth": 4, "normal": 12, "mask": 12}, 0.5)
     for m, x in whole.decode(whole.encode(images)).items():
         np.testing.assert_allclose(x, images[m], atol=2e-4)
-    few = vae.fit_patch_pca({"rgb": images["rgb"]}, 2, {"rgb": 3}, 1.0)
+    few = patch_pca.fit_patch_pca({"rgb": images["rgb"]}, 2, {"rgb": 3}, 1.0)
     patches = np.asarray(vae.space_to_depth(images["rgb"], 2)).reshape(-1, 12)
     singular = np.linalg.svd(patches - patches.mean(0), compute_uv=False)
     latents = few.encode({"rgb": images["rgb"]})["rgb"]
@@ -45,7 +46,7 @@ def test_patch_pca_with_all_components_is_exact_and_with_few_the_best_projection
 
 @pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
 def test_std_is_that_of_the_latents(images, whitening):
-    autoencoder = vae.fit_patch_pca(images, 4, {"rgb": 8, "depth": 4, "normal": 8, "mask": 8}, whitening)
+    autoencoder = patch_pca.fit_patch_pca(images, 4, {"rgb": 8, "depth": 4, "normal": 8, "mask": 8}, whitening)
     for m, z in autoencoder.encode(images).items():
         np.testing.assert_allclose(np.asarray(z).std((0, 1, 2)), autoencoder.std[m], rtol=0.02)
         np.testing.assert_allclose(np.mean(autoencoder.std[m] ** 2), 1, rtol=1e-4)
@@ -53,11 +54,11 @@ def test_std_is_that_of_the_latents(images, whitening):
 
 def test_a_modality_that_no_tile_has_is_named(images):
     with pytest.raises(UsageError, match="no tile has depth"):
-        vae.fit_patch_pca(images | {"depth": images["depth"][:0]}, 2, {m: 2 for m in images}, 0.5)
+        patch_pca.fit_patch_pca(images | {"depth": images["depth"][:0]}, 2, {m: 2 for m in images}, 0.5)
 
 
 def test_arrays_rebuild_the_autoencoder(images):
-    fitted = vae.fit_patch_pca(images, 4, {"rgb": 8, "depth": 4, "normal": 8, "mask": 8}, 0.5)
+    fitted = patch_pca.fit_patch_pca(images, 4, {"rgb": 8, "depth": 4, "normal": 8, "mask": 8}, 0.5)
     again = autoencoders.rebuild(fitted.spec, NAMES, fitted.arrays)
     for m, z in fitted.encode(images).items():
         np.testing.assert_array_equal(z, again.encode(images)[m])

@@ -9,7 +9,7 @@ import pytest
 
 from mmgen_jax.data.shapes.primitives import KINDS
 from mmgen_jax.data.shapes.render import render
-from mmgen_jax.metrics import classifier
+from mmgen_jax.metrics import classifier, train_classifier
 from mmgen_jax.system.errors import UsageError
 
 NAMES = ("dark", "bright")
@@ -20,7 +20,7 @@ def trained():
     class_id = np.arange(64) % 2
     rgb = np.random.default_rng(0).integers(0, 60, (64, 8, 8, 3), np.uint8) + (150 * class_id[:, None, None, None])
     rgb = rgb.astype(np.uint8)
-    return classifier.train(rgb, class_id, NAMES, steps=30, batch=16), rgb, class_id
+    return train_classifier.train(rgb, class_id, NAMES, steps=30, batch=16), rgb, class_id
 
 
 def test_it_learns_and_is_small(trained):
@@ -54,7 +54,7 @@ def test_per_class_accuracy_by_hand():
 
 def test_augmentation_keeps_range_and_shape():
     x = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 3)).astype(np.float32)
-    y = classifier.augment(jax.random.key(0), x)
+    y = train_classifier.augment(jax.random.key(0), x)
     assert y.shape == x.shape and np.abs(y).max() <= 1 and not np.allclose(x, y)
 
 
@@ -67,19 +67,19 @@ def test_bundled_one_knows_rendered_scenes():
 
 
 def test_what_is_needed_is_checked_before_training(tiles_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "train", None)
+    monkeypatch.setattr(train_classifier, "train", None)
     with pytest.raises(UsageError, match="--out .* is a folder"):
-        classifier.run(tiles_dir, str(tmp_path), 8, 1, 0)
+        train_classifier.run(tiles_dir, str(tmp_path), 8, 1, 0)
     (info,) = shutil.copytree(tiles_dir, tmp_path / "data").rglob("dataset_info.json")
     stored = json.loads(info.read_text())
     stored["splits"] = [split for split in stored["splits"] if split["name"] == "train"]
     info.write_text(json.dumps(stored))
     with pytest.raises(UsageError, match="split 'test' is not in"):
-        classifier.run(str(tmp_path / "data"), str(tmp_path / "c.safetensors"), 8, 1, 0)
+        train_classifier.run(str(tmp_path / "data"), str(tmp_path / "c.safetensors"), 8, 1, 0)
 
 
 def test_command_trains_and_writes(tiles_dir, tmp_path, capsys):
-    share = classifier.run(tiles_dir, str(tmp_path / "new" / "c.safetensors"), 32, 2, 0)
+    share = train_classifier.run(tiles_dir, str(tmp_path / "new" / "c.safetensors"), 32, 2, 0)
     assert 0 <= share <= 1 and "accuracy on 24 test scenes" in capsys.readouterr().out
     assert classifier.load(tmp_path / "new" / "c.safetensors").class_names == KINDS
 

@@ -9,13 +9,14 @@ import pytest
 import tiny_model
 
 from configs import imagenet256_xl2
+from mmgen_jax.frozen.autoencoders import identity, kl_names
 from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
-from mmgen_jax.frozen.autoencoders import protocol as vae
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models import flops
 from mmgen_jax.models.mmdit import MMDiTConfig
 from mmgen_jax.parallel import chips
+from mmgen_jax.sampling import sampler
 from mmgen_jax.system.errors import UsageError
 
 SMALL_KL = KLConfig(block_out_channels=(32, 64), norm_num_groups=8)
@@ -29,9 +30,9 @@ def architecture(model: MMDiTConfig, autoencoder, image_size: int) -> architectu
 def unrolled():
     """Large enough that products are nearly all there is."""
     names = ("rgb", "depth")
-    identity = vae.Identity(names, 4)
+    pixels = identity.Identity(names, 4)
     model = MMDiTConfig(
-        tuple((m, identity.channels[m]) for m in names),
+        tuple((m, pixels.channels[m]) for m in names),
         depth=3,
         width=256,
         heads=4,
@@ -42,7 +43,7 @@ def unrolled():
         feature_width=96,
         unroll=True,
     )
-    return architecture(model, identity, 64)
+    return architecture(model, pixels, 64)
 
 
 def network(a: architectures.Architecture, batch: int):
@@ -83,21 +84,21 @@ def test_the_published_model():
 @pytest.mark.parametrize("solver, steps, guided, evaluations", [("heun", 5, False, 9), ("euler", 5, True, 10)])
 def test_a_sampler_evaluates_the_network_as_often_as_counted(solver, steps, guided, evaluations):
     a, _ = tiny_model.build()
-    assert flops.sampler_flops(a, 3, steps, solver, guided) == evaluations * flops.forward_flops(a, 3)
+    assert sampler.sampler_flops(a, 3, steps, solver, guided) == evaluations * flops.forward_flops(a, 3)
 
 
 def test_a_sampler_has_no_use_for_the_projector(unrolled):
     plain = dataclasses.replace(unrolled, model=dataclasses.replace(unrolled.model, feature_width=0))
-    assert flops.sampler_flops(unrolled, 2, 1, "euler", False) == flops.forward_flops(plain, 2)
+    assert sampler.sampler_flops(unrolled, 2, 1, "euler", False) == flops.forward_flops(plain, 2)
 
 
 def test_unknown_solvers_are_named(unrolled):
     with pytest.raises(UsageError, match="solver is 'rk9'; allowed: euler, heun"):
-        flops.sampler_flops(unrolled, 2, 1, "rk9", False)
+        sampler.sampler_flops(unrolled, 2, 1, "rk9", False)
 
 
 def test_autoencoder_agrees_with_the_compiler(unrolled):
-    params = jax.eval_shape(lambda: autoencoder_kl.abstract_params(SMALL_KL))
+    params = jax.eval_shape(lambda: kl_names.abstract_params(SMALL_KL))
     params = jax.tree.map(lambda p: jax.numpy.zeros(p.shape), params)
     kl = autoencoder_kl.AutoencoderKL(("rgb", "depth"), SMALL_KL, params)
     a = dataclasses.replace(unrolled, autoencoder=kl, image_size=64)

@@ -11,7 +11,7 @@ from mmgen_jax.models import overview
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.telemetry import clock as timing
 from mmgen_jax.telemetry import profiler as profiling
-from mmgen_jax.telemetry import window as monitor
+from mmgen_jax.telemetry import report
 
 
 def entries(workdir):
@@ -81,7 +81,7 @@ def test_the_summary_of_a_run_is_an_event(run):
     losses = {entry["step"]: entry["loss"] for entry in entries(workdir)}
     found = summary["losses"]["loss"]
     assert found == {"best": min(losses.values()), "best_step": min(losses, key=losses.get), "last": losses[12]}
-    rows = [line.split() for line in monitor.summary_lines(summary)]
+    rows = [line.split() for line in report.summary_lines(summary)]
     names = ["loss", *config.data.modalities]
     assert [row[0] for row in rows[-len(names) :]] == names
     assert ["loss", f"{losses[12]:.4f}", f"{found['best']:.4f}", str(found["best_step"])] in rows

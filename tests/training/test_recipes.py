@@ -20,7 +20,8 @@ from mmgen_jax.data.trees.groups import Reading
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup as recipe
-from mmgen_jax.training.state import init_state, make_optimizer
+from mmgen_jax.training.optimizer import make_optimizer
+from mmgen_jax.training.state import init_state
 from mmgen_jax.training.step import make_train_step
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -16,8 +16,10 @@ from mmgen_jax.modalities.registry import to_array
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.inputs import LatentInputs, TileInputs
-from mmgen_jax.training.state import ema_update, init_state, learning_rate, make_optimizer
-from mmgen_jax.training.step import example_loss, make_example, make_train_step
+from mmgen_jax.training.objective import example_loss, make_example
+from mmgen_jax.training.optimizer import learning_rate, make_optimizer
+from mmgen_jax.training.state import ema_update, init_state
+from mmgen_jax.training.step import make_train_step
 
 
 @pytest.fixture(scope="module")

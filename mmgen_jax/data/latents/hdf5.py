@@ -24,7 +24,7 @@ from mmgen_jax.data.latents import shards as latent_shards
 from mmgen_jax.data.latents.folder import Info
 from mmgen_jax.data.latents.record import DTYPES, FEATURES, Layout, check_range
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.system import command
+from mmgen_jax.system import command, console
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 
@@ -203,7 +203,7 @@ def convert(
         latent_shards.begin(out, info)
         say(latent_shards.describe(info))
         todo = latent_shards.remaining(out, info)
-        progress = latent_shards.Progress(sum(s.count for s in todo))
+        progress = console.Progress("import", sum(s.count for s in todo), "samples")
         starts = dict(zip(shards, itertools.accumulate((s.count for s in shards), initial=0), strict=False))
         for part in todo:
             made = _records(opened, entries, there, layout, starts[part], part.count)

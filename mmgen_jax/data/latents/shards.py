@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
@@ -18,13 +17,11 @@ from etils import epath
 from mmgen_jax.data.latents import folder as latents
 from mmgen_jax.data.latents.folder import Info, Shard
 from mmgen_jax.system import files
-from mmgen_jax.system.console import duration, say
 from mmgen_jax.system.errors import UsageError
 
 # One record in a group: random access. Compression would save 8% and cost three quarters of the reading speed.
 _OPTIONS = "group_size:1,uncompressed"
 _CHUNK = 2**24
-_REPORT_SECONDS = 10.0
 
 
 def plan(split: str, samples: int, per_shard: int) -> tuple[Shard, ...]:
@@ -168,21 +165,3 @@ def finish(directory: epath.PathLike, info: Info) -> int:
         files.write(folder / latents.FILE, done.to_json())
         (folder / latents.UNFINISHED).unlink(missing_ok=True)
     return missing
-
-
-class Progress:
-    """Passes records on and tells now and then how many, how fast and how long it will take."""
-
-    def __init__(self, total: int):
-        self._done, self._total = 0, total
-        self._began = self._told = time.monotonic()
-
-    def watch(self, records: Iterable[bytes]) -> Iterator[bytes]:
-        for record in records:
-            yield record
-            self._done += 1
-            now = time.monotonic()
-            if now - self._told > _REPORT_SECONDS or self._done == self._total:
-                self._told, rate = now, self._done / max(now - self._began, 1e-9)
-                left = duration((self._total - self._done) / rate)
-                say(f"{self._done}/{self._total} samples  {rate:.1f} samples/s  left {left}")

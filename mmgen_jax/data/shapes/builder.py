@@ -16,6 +16,7 @@ from mmgen_jax.data.shapes.render import DEPTH_RANGE, depth_to_relative, relativ
 from mmgen_jax.data.shapes.scenes import FOCAL, FOV_DEGREES
 from mmgen_jax.data.tiles import read_metadata
 from mmgen_jax.modalities.registry import PALETTE, REGIONS, to_pixels
+from mmgen_jax.system import console
 from mmgen_jax.system.errors import UsageError
 
 __all__ = [
@@ -116,7 +117,7 @@ with registered.skip_registration():
         def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
             total = getattr(self.recipe, split)
             jobs = [(self.recipe, split, i, min(i + _CHUNK, total)) for i in range(0, total, _CHUNK)]
-            progress = building.Progress(split, "scenes", total)
+            progress = console.Progress(split, total, "scenes")
             with building.Mapper(self.workers) as run:
                 for examples in run(_encode, jobs):
                     progress(len(examples))

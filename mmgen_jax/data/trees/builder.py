@@ -13,7 +13,7 @@ from etils import epath
 from mmgen_jax.data import building, tiles
 from mmgen_jax.data.trees import groups as trees
 from mmgen_jax.data.trees.groups import Group, Reading
-from mmgen_jax.system import files
+from mmgen_jax.system import console, files
 from mmgen_jax.system.errors import UsageError
 
 _CHUNK = 16  # groups per job
@@ -74,7 +74,7 @@ class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
         groups = sorted(self.plan.splits[split], key=lambda group: group.order)
         jobs = [(self.plan.reading, groups[i : i + _CHUNK]) for i in range(0, len(groups), _CHUNK)]
-        progress, written = building.Progress(split, "tiles", len(groups)), 0
+        progress, written = console.Progress(split, len(groups), "tiles"), 0
         with building.Mapper(self.workers) as run:
             for results in run(trees.encode, jobs):
                 progress(len(results))

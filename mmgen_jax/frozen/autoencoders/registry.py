@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mmgen_jax.frozen.autoencoders import identity, patch_pca
 from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
 from mmgen_jax.frozen.autoencoders import protocol as vae
 from mmgen_jax.system.errors import choice
@@ -22,6 +23,6 @@ def rebuild(spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.
     if name == "kl":
         return autoencoder_kl.from_arrays(spec["config"], arrays, modalities)
     if name == "identity":
-        return vae.Identity(modalities, spec["factor"])
+        return identity.Identity(modalities, spec["factor"])
     parts = ({m: arrays[f"{m}/{part}"] for m in modalities} for part in ("mean", "basis", "scale", "sigma"))
-    return vae.PatchPCA(spec["factor"], *parts)
+    return patch_pca.PatchPCA(spec["factor"], *parts)

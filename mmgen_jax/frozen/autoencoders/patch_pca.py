@@ -1,0 +1,108 @@
+"""Principal components of patches: an autoencoder that is fitted in seconds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, depth_to_space, space_to_depth
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system.errors import UsageError
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=("mean", "basis", "scale", "sigma"), meta_fields=("factor",)
+)
+@dataclass(frozen=True)
+class PatchPCA(Deterministic):
+    """Each f x f patch of a modality in its leading principal components.
+
+    latent_k = ((patch - mean) . basis_k) / scale_k, with scale_k = sigma_k^whitening * c, sigma_k the
+    standard deviation of component k: whitening 1 gives every channel unit variance, 0 keeps the
+    distances of pixel space, and c makes the mean variance of a modality's latents 1.
+
+    Attributes:
+      factor: patch side f.
+      mean: [f*f*C] of each modality.
+      basis: [f*f*C, K] orthonormal columns of each modality.
+      scale: [K] of each modality.
+      sigma: [K] of each modality.
+    """
+
+    name: ClassVar[str] = "patch_pca"
+    factor: int
+    mean: Mapping[str, np.ndarray]
+    basis: Mapping[str, np.ndarray]
+    scale: Mapping[str, np.ndarray]
+    sigma: Mapping[str, np.ndarray]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(m for m in MODALITIES if m in self.basis)
+
+    @property
+    def channels(self) -> dict[str, int]:
+        return {m: self.basis[m].shape[1] for m in self.modalities}
+
+    @property
+    def std(self) -> dict[str, np.ndarray]:
+        return {m: self.sigma[m] / self.scale[m] for m in self.modalities}
+
+    @property
+    def spec(self) -> dict:
+        return {"name": self.name, "factor": self.factor}
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        parts = {"mean": self.mean, "basis": self.basis, "scale": self.scale, "sigma": self.sigma}
+        return {f"{m}/{part}": np.asarray(value[m]) for part, value in parts.items() for m in self.modalities}
+
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+        centred = {m: space_to_depth(x, self.factor) - self.mean[m] for m, x in images.items()}
+        return {m: _product(x, self.basis[m]) / self.scale[m] for m, x in centred.items()}
+
+    def decode(self, latents: Arrays) -> dict[str, Array]:
+        images = {
+            m: depth_to_space(_product(z * self.scale[m], self.basis[m].T) + self.mean[m], self.factor)
+            for m, z in latents.items()
+        }
+        return {m: jnp.clip(x, -1, 1) for m, x in images.items()}
+
+
+def _product(x: Array, matrix: Array) -> Array:
+    """In full float32 also where products are bfloat16 by default: latents are the ground truth of training."""
+    return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)
+
+
+def fit_patch_pca(
+    images: Mapping[str, np.ndarray], factor: int, components: Mapping[str, int], whitening: float
+) -> PatchPCA:
+    """Fits `PatchPCA` to arrays in [-1, 1] ``[N, H, W, C]`` of each modality; deterministic.
+
+    Raises UsageError if a modality has no images, or more components are asked for than a patch has numbers.
+    """
+    mean, basis, scale, sigma = {}, {}, {}, {}
+    for m, x in images.items():
+        if not len(x):
+            raise UsageError(f"no tile has {m} to fit the autoencoder on; data.modalities must name what is there")
+        patches = np.asarray(space_to_depth(np.asarray(x, np.float32), factor))
+        patches = patches.reshape(-1, patches.shape[-1]).astype(np.float64)
+        count = components[m]
+        if not 1 <= count <= patches.shape[1]:
+            raise UsageError(f"autoencoder.components.{m} is {count}; allowed: 1 to {patches.shape[1]}")
+        mean[m] = patches.mean(0).astype(np.float32)
+        values, vectors = np.linalg.eigh(np.cov(patches, rowvar=False))
+        values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
+        vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(count)])
+        sigma[m] = np.sqrt(np.maximum(values, 1e-12)).astype(np.float32)
+        raw = sigma[m] ** whitening
+        scale[m] = (raw * np.sqrt(np.mean((sigma[m] / raw) ** 2))).astype(np.float32)
+        basis[m] = vectors.astype(np.float32)
+    return PatchPCA(factor, mean, basis, scale, sigma)

@@ -1,0 +1,68 @@
+"""The loop and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+from ml_collections import ConfigDict
+
+from mmgen_jax.checkpoints.saver import Saver
+from mmgen_jax.data import pipeline
+from mmgen_jax.models.architecture import Params
+from mmgen_jax.system import preemption
+from mmgen_jax.system.console import say
+from mmgen_jax.telemetry.profiler import Profiler
+from mmgen_jax.telemetry.report import Report
+from mmgen_jax.training.objective import Metrics
+from mmgen_jax.training.state import TrainState
+
+
+def run_loop(
+    train: ConfigDict,
+    state: TrainState,
+    batches: Iterator[pipeline.Batch],
+    advance: Callable[[TrainState, pipeline.Batch], tuple[TrainState, Metrics]],
+    report: Report,
+    saver: Saver,
+    profiler: Profiler,
+    preview: Callable[[Params, int], object] | None,
+) -> None:
+    """Steps until `train.steps`; metrics are read one step late, so that dispatch never waits.
+
+    `advance` makes one step; `preview` draws from averaged parameters.
+    """
+    clock, first = report.clock, int(state.step)
+    with preemption.requests() as requested:
+        for step in range(first + 1, train.steps + 1):
+            with clock("profile"):
+                profiler.before(step)
+            with clock("data"):
+                batch = next(batches)
+            with clock("compile" if step == first + 1 else "dispatch"):
+                state, metrics = advance(state, batch)
+            report.add(step, metrics)  # reads those of the step before: this one is still being computed
+            last, stop = step == train.steps, requested()
+            saver.check()
+            due = last or stop or step % train.save_every == 0
+            if profiler.ends(step):
+                report.settle()
+                with clock("profile"):
+                    profiler.close()
+            if due or step % train.log_every == 0:
+                means = report.row(step)
+                profiler.look(step)
+            if due:
+                loss = None if stop else means.get("loss")  # a mean over a few steps is no reason to keep it
+                with clock("checkpoint"):
+                    saver.save(step, state, report.position(step), loss)
+            if stop:  # there may be seconds left: nothing but saving
+                saver.finish()
+                say(f"stopped at step {step} by {signal.Signals(stop).name}; the same command continues from here")
+                sys.exit(preemption.EXIT_CODES[stop])
+            if preview and (last or step % train.sample_every == 0):
+                with clock("preview"):
+                    preview(state.ema, step)
+        with clock("checkpoint"):
+            saver.finish()
