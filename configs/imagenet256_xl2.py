@@ -1,6 +1,6 @@
 """The published model: XL/2 on ImageNet at 256 x 256, 600k steps, from latents and features made once.
 
-Make the data first: docs/own-images.md (tiles) and python -m mmgen_jax.encode --config=configs/imagenet256_xl2.py
+Make the data first: docs/use/own-images.md (tiles) and python -m mmgen_jax.encode --config=configs/imagenet256_xl2.py
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     config.data.dir = "data/imagenet256"  # tiles of python -m mmgen_jax.data.trees.imagenet
     config.data.latents = "data/imagenet256_latents"  # of python -m mmgen_jax.encode
     config.data.flip = False  # latents cannot be mirrored, and the published run does not
-    config.data.workers = 8  # reading processes; see docs/latents.md for how many samples/s they give
+    config.data.workers = 8  # reading processes; see docs/train/latents.md for how many samples/s they give
 
     config.autoencoder.name = "kl"  # 32 x 32 x 4 latents of each modality
     config.autoencoder.path = "stabilityai/sd-vae-ft-mse"  # hub id, folder or file
@@ -26,5 +26,5 @@ def get_config() -> ConfigDict:
     config.model.dtype = "bfloat16"  # products on the matrix units; parameters and losses stay float32
     config.model.unroll = 28  # no loop over the blocks: faster steps, minutes of compilation
     config.mesh.data = 1  # all devices split samples, weights, averages and moments;
-    config.mesh.fsdp = -1  # docs/tpu-performance.md has what that gives on which TPU
+    config.mesh.fsdp = -1  # docs/tpu/performance.md has what that gives on which TPU
     return config

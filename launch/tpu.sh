@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Training on Cloud TPU VMs, one host or a pod, by queued resources. docs/tpu.md tells the whole story.
+# Training on Cloud TPU VMs, one host or a pod, by queued resources. docs/tpu/tpu.md tells the whole story.
 set -euo pipefail
 
 usage() {

@@ -6,7 +6,7 @@ python -m mmgen_jax.compile --config=configs/imagenet256_xl2.py --topology=v6e:2
 
 Prints memory of a device against its HBM, flops, collectives, predicted time and share of peak. A model without a loop
 over its blocks is compiled with 2 and with 4 of them, and every figure is continued to its depth; --exact compiles it
-whole, which takes minutes. --search tries meshes and recommends one. How time is predicted: docs/tpu-performance.md
+whole, which takes minutes. --search tries meshes and recommends one. How time is predicted: docs/tpu/performance.md
 """
 
 from __future__ import annotations

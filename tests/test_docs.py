@@ -17,8 +17,10 @@ from mmgen_jax.compiler import topology as chips
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
-GUIDES = sorted((ROOT / "docs").glob("*.md"), key=lambda page: (page.stem != "official-checkpoints", page.stem))
-PAGES = [ROOT / "README.md", *GUIDES]  # other guides start from the model that this one converts
+# Other guides start from the model that the first one converts.
+GUIDES = sorted((ROOT / "docs").rglob("*.md"), key=lambda page: (page.stem != "official-checkpoints", page))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDES]
+LOG = Path("docs/inside/data/shapes-tiny.jsonl")
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.M | re.S)
 
 # Added to each command, so that the page's own options are parsed but the work is small.
@@ -108,8 +110,8 @@ def folder(tmp_path_factory) -> Path:
     """An empty folder with configs/, where data/ and runs/ of all pages go."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "configs").symlink_to(ROOT / "configs")
-    (folder / "docs").mkdir()  # pages read their log there and write pictures beside it
-    (folder / "docs" / "shapes-tiny.jsonl").symlink_to(ROOT / "docs" / "shapes-tiny.jsonl")
+    (folder / LOG).parent.mkdir(parents=True)  # a page reads this log, and writes pictures into docs/images
+    (folder / LOG).symlink_to(ROOT / LOG)
     official_standins.write(folder)
     image_trees.folders(folder / "own", count=12, size=64, key="{i}")
     (folder / "own" / "rgb").rename(folder / "photos")
@@ -137,7 +139,33 @@ def test_every_block_of_a_page_runs(page, folder):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_pictures_exist(page):
-    for target in re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", page.read_text()):
-        path = next(filter(None, target))
-        assert (page.parent / path).exists(), f"{page.name} links to {path}"
+def test_relative_links_resolve(page):
+    """To a file or folder of this repository and, after a #, to a heading of that page."""
+    for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", page.read_text()):
+        path, _, heading = next(filter(None, target)).partition("#")
+        if path.startswith(("http://", "https://")):
+            continue
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.is_relative_to(ROOT) and linked.exists(), f"{page.name} links to {path}"
+        assert not heading or heading in anchors(linked), f"{page.name} links to {path}#{heading}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_linked_from_the_readme():
+    text = (ROOT / "README.md").read_text()
+    for page in PAGES[1:]:
+        assert f"]({page.relative_to(ROOT)})" in text, f"README.md does not link to {page.relative_to(ROOT)}"
+
+
+def test_code_names_only_pages_that_exist():
+    """Docstrings, comments and scripts that point to a page point to one that is there."""
+    sources = [path for folder in ("mmgen_jax", "configs", "launch") for path in (ROOT / folder).rglob("*.[ps][yh]")]
+    assert sources
+    for source in sources:
+        for page in re.findall(r"\bdocs/[\w/-]+\.(?:md|jsonl)", source.read_text()):
+            assert (ROOT / page).exists(), f"{source.relative_to(ROOT)} names {page}"

@@ -1,4 +1,4 @@
-"""What the TPU compiler is asked for, beyond its defaults. The gains are in docs/tpu-performance.md."""
+"""What the TPU compiler is asked for, beyond its defaults. The gains are in docs/tpu/performance.md."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 python tests/gcloud/record.py "$(gcloud info --format='value(installation.sdk_root)')" >tests/gcloud/recorded.json
 
-The SDK carries a table of all its commands and flags, for completion in shells. What launch/ and docs/tpu.md use is
+The SDK carries a table of all its commands and flags, for completion in shells. What launch/ and docs/tpu/tpu.md use is
 kept here, so that tests need no SDK: command -> flag -> "bool", "value", "dynamic" (a value too) or the allowed values.
 """
 

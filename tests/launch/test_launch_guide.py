@@ -1,4 +1,4 @@
-"""docs/tpu.md, and the stand-in that its commands and launch/tpu.sh are checked with."""
+"""docs/tpu/tpu.md, and the stand-in that its commands and launch/tpu.sh are checked with."""
 
 import re
 import shlex
@@ -17,7 +17,7 @@ def test_commands_of_the_guide_are_right(tmp_path):
 def check_guide(cloud):
     cloud.tpu("create", "mmgen", "--zone=us-west4-a", "--accelerator=v5litepod-16", "--spot")
     (cloud.repo / ".tpu" / "mmgen" / "command").write_text("--config=a\n")
-    text = "".join(re.findall(r"^```bash\n(.*?)^```$", (ROOT / "docs" / "tpu.md").read_text(), re.M | re.S))
+    text = "".join(re.findall(r"^```bash\n(.*?)^```$", (ROOT / "docs" / "tpu" / "tpu.md").read_text(), re.M | re.S))
     commands = [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
     assert {words[1] for words in commands if words[0] == "./launch/tpu.sh"} == {
         *("create", "setup", "run", "logs", "status", "watch", "stop", "delete")
