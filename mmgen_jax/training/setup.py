@@ -218,7 +218,7 @@ def open_batches(
         found=meta.get("damaged", 0),
         read=meta["samples"],
     )
-    parts, of = mesh.batch_parts(mesh)
+    parts, of = sharding.batch_parts(mesh)
     batches = pipeline.batches(
         data.source,
         data.transforms,
