@@ -117,7 +117,7 @@ def get_config() -> ConfigDict:
     config.sample.class_id = ""  # index or name; empty = no class
     config.sample.n = 8  # samples
     config.sample.batch = 32  # samples computed at once
-    config.sample.solver = "euler_maruyama"  # "euler", "heun" or "euler_maruyama"
+    config.sample.solver = "euler_maruyama"  # a name of mmgen_jax.sampling.SOLVERS
     config.sample.steps = 250
     config.sample.guidance = 1.0  # classifier-free guidance; 1 = none
     config.sample.guidance_interval = (0.0, 1.0)  # times t at which guidance acts

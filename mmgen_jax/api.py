@@ -21,7 +21,7 @@ from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.modalities import files as images
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architecture import Architecture, Params
-from mmgen_jax.sampling import SCORE_SOLVERS, SOLVERS
+from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system.errors import UsageError, choice
@@ -90,7 +90,7 @@ class MMGen:
           n: number of samples.
           given: modality -> a file or array (see `data.images`), one for all samples or one for each.
           steps: of the solver.
-          solver: "euler", "heun" or "euler_maruyama".
+          solver: a name of `mmgen_jax.sampling.SOLVERS`.
           guidance: classifier-free guidance on the class; 1 = none.
           guidance_interval: times (low, high) at which guidance acts.
           given_time: time at which given modalities are held; 0 shows them clean.
@@ -104,7 +104,7 @@ class MMGen:
           UsageError: on any of these that is not allowed.
         """
         _check(n=n, steps=steps, batch=batch, seed=seed, solver=solver, guidance=guidance, given_time=given_time)
-        if solver in SCORE_SOLVERS and self.architecture.path != "linear":
+        if SOLVERS[solver].needs_score and self.architecture.path != "linear":
             raise UsageError(
                 f"solver is {solver!r}, which needs the linear path; the model's is {self.architecture.path}"
             )

@@ -13,7 +13,7 @@ from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models import attention
 from mmgen_jax.models.mmdit import DTYPES, REMATS
 from mmgen_jax.parallel.mesh import AXES
-from mmgen_jax.sampling import SCORE_SOLVERS, SOLVERS
+from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.system.errors import UsageError
 
 Rule = tuple[Callable[[object], bool], str]
@@ -193,8 +193,8 @@ def validate(config: ConfigDict) -> None:
         # Both rest on the variance or the score of the linear path.
         for key, used in (
             ("model.precondition", config.model.precondition),
-            ("sample.solver", config.sample.solver in SCORE_SOLVERS),
-            ("evaluate.solver", config.evaluate.solver in SCORE_SOLVERS),
+            ("sample.solver", SOLVERS[config.sample.solver].needs_score),
+            ("evaluate.solver", SOLVERS[config.evaluate.solver].needs_score),
         ):
             if used:
                 raise UsageError(f"config key {key} is {entries[key]!r}, which needs objective.path = linear")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -36,10 +37,10 @@ def model() -> MMDiT:
     return nnx.merge(graphdef, from_official(weights(), config()))
 
 
-def split(value: np.ndarray) -> dict[str, jnp.ndarray]:
+def split(value: np.ndarray) -> OrderedDict[str, jnp.ndarray]:
     """[..., 16, H, W] -> one [..., H, W, 4] per modality."""
     parts = np.split(np.moveaxis(value, -3, -1), len(NAMES), -1)
-    return {name: jnp.asarray(part, jnp.float32) for name, part in zip(NAMES, parts, strict=True)}
+    return OrderedDict((name, jnp.asarray(part, jnp.float32)) for name, part in zip(NAMES, parts, strict=True))
 
 
 def largest_difference(found: dict, expected: np.ndarray) -> float:

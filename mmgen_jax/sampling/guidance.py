@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.sampling.solvers import Latents, VelocityFn
+from mmgen_jax.sampling.solvers import VelocityFn
 
 ConditionalFn = Callable[[Latents, jax.Array, jax.Array], Latents]
 
@@ -87,6 +88,6 @@ def classifier_free(
         free = jnp.array([m for m, name in enumerate(x) if name not in given])
         inside = (low <= t[:, free]) & (t[:, free] <= high)
         # The closures keep the order of x's keys; as operands of the conditional they would come back sorted.
-        return jax.lax.cond(inside.any(), lambda: guided(x, t), lambda: dict(conditional(x, t, class_id)))
+        return jax.lax.cond(inside.any(), lambda: dict(guided(x, t)), lambda: dict(conditional(x, t, class_id)))
 
     return velocity_fn

@@ -21,9 +21,8 @@ from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options
 from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.sampling import bind, bind_task, classifier_free, sample
+from mmgen_jax.sampling import SOLVERS, bind, bind_task, classifier_free, sample
 from mmgen_jax.sampling import requests as tasks
-from mmgen_jax.sampling.solvers import EVALUATIONS
 from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import choice
 
@@ -200,6 +199,6 @@ def draw(
 
 def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, guided: bool) -> float:
     """All evaluations for `batch` samples; guidance doubles them. The projector is not used."""
-    evaluations = EVALUATIONS[choice("solver", solver, EVALUATIONS)](steps)
+    evaluations = SOLVERS[choice("solver", solver, SOLVERS)].evaluations(steps)
     tokens = token_count(architecture)
     return batch * evaluations * (2 if guided else 1) * network_flops(architecture.model, tokens)

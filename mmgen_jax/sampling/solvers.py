@@ -1,29 +1,70 @@
 """Solvers: from noise at t = 1 to data at t = 0 along any velocity function (MMGen section 3.4, SiT section 2).
 
 A velocity function is any callable `velocity_fn(x, t) -> v` with x and v dicts of [B, H, W, C] and t [B, M] whose
-column m is the time of the m-th key of x: a network with its class and task bound, a guided one, or an exact oracle.
+column m is the time of the m-th key of x: a network with its prompt bound, a guided one, or an exact oracle.
 
-A solver is `solver(field, x, times, noise_at) -> x`: `field(x, t)` is the velocity of the free modalities at the
-times t [M'], `times` [steps + 1, M'] is the grid, one column per free modality, and `noise_at(i)` the standard normal
-noise of step i. A solver runs one scan over the grid. A new one is a function here and a row in `SOLVERS`.
+A solver is a value, `Solver`, whose heart is a function that makes one step. `sample` initialises, runs one scan of
+these steps over the grid of times, and finalises. A new solver is a step function here and a row in `SOLVERS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mmgen_jax.diffusion import flow
+from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.system.errors import UsageError
 
-Latents = dict[str, jax.Array]
-VelocityFn = Callable[[Latents, jax.Array], Latents]
-Field = Callable[[Latents, jax.Array], Latents]
+VelocityFn = Callable[[Latents, jax.Array], Mapping[str, jax.Array]]
+Field = Callable[[Latents, jax.Array], Latents]  # velocity of the M' free modalities at their times [M']
 NoiseAt = Callable[[jax.Array], Latents]
 
 EM_LAST_TIME = 0.04
+
+
+class Interval(NamedTuple):
+    """What one step goes over.
+
+    Attributes:
+      now: times [M'] at which the step begins, one for each free modality.
+      then: times [M'] at which it ends.
+      last: bool, whether it is the last step.
+      noise: standard normal noise like x for stochastic solvers, None for the others.
+    """
+
+    now: jax.Array
+    then: jax.Array
+    last: jax.Array
+    noise: Latents | None
+
+
+Step = Callable[[Field, Latents, Any, Interval], tuple[Latents, Any]]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A way to follow a velocity.
+
+    Attributes:
+      step: (field, x, memory, interval) -> (x, memory) at the end of the interval.
+      init: x at t = 1 -> memory of the first step: whatever a multistep solver carries from step to step, or None.
+      times: number of steps -> the solver's own grid of times [steps + 1], from 1 to 0.
+      stochastic: whether steps draw noise.
+      needs_score: whether steps need the score, which is known on the linear path only.
+      evaluations: number of steps -> how often the velocity is evaluated in all.
+    """
+
+    step: Step
+    init: Callable[[Latents], Any]
+    times: Callable[[int], jax.Array]
+    stochastic: bool
+    needs_score: bool
+    evaluations: Callable[[int], int]
 
 
 def uniform_times(steps: int) -> jax.Array:
@@ -36,90 +77,70 @@ def last_step_times(steps: int) -> jax.Array:
     return jnp.append(jnp.linspace(1.0, EM_LAST_TIME, steps), 0.0)
 
 
-def _advance(x: Latents, velocity: Latents, dt: jax.Array) -> Latents:
-    """x + dt v with a step of its own for every modality, dt [M']."""
-    return {name: x[name] + dt[m] * velocity[name] for m, name in enumerate(x)}
+def _advance(x: Latents, velocity: Latents, interval: Interval) -> Latents:
+    """x + dt v, where every modality has a dt of its own."""
+    dt = interval.then - interval.now
+    return Latents((name, x[name] + dt[m] * velocity[name]) for m, name in enumerate(x))
 
 
-def euler(field: Field, x: Latents, times: jax.Array, noise_at: NoiseAt) -> Latents:
-    """First order: follow the velocity at the beginning of each step."""
-    names = tuple(x)
-
-    def step(x, grid):
-        x = _ordered(x, names)
-        now, then = grid
-        return _advance(x, field(x, now), then - now), None
-
-    return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]
+def euler(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
+    """First order: follow the velocity at the beginning of the step."""
+    return _advance(x, field(x, interval.now), interval), memory
 
 
-def heun(field: Field, x: Latents, times: jax.Array, noise_at: NoiseAt) -> Latents:
-    """Second order: average the velocities at both ends of a step; the last step, to t = 0, is an Euler step."""
-    names = tuple(x)
+def heun(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
+    """Second order: average the velocities at both ends of the step; the last step, to t = 0, is an Euler step."""
+    first = field(x, interval.now)
+    ahead = _advance(x, first, interval)
 
-    def step(x, grid):
-        x = _ordered(x, names)
-        now, then, last = grid
-        first = field(x, now)
-        ahead = _advance(x, first, then - now)
+    def corrected() -> Latents:
+        second = field(ahead, interval.then)
+        return _advance(x, jax.tree.map(lambda a, b: (a + b) / 2, first, second), interval)
 
-        def corrected():
-            second = field(ahead, then)
-            return _advance(x, {name: (first[name] + second[name]) / 2 for name in names}, then - now)
-
-        return jax.lax.cond(last, lambda: ahead, corrected), None
-
-    last = jnp.arange(1, len(times)) == len(times) - 1
-    return jax.lax.scan(step, x, (times[:-1], times[1:], last))[0]
+    return jax.lax.cond(interval.last, lambda: ahead, corrected), memory
 
 
-def euler_maruyama(field: Field, x: Latents, times: jax.Array, noise_at: NoiseAt) -> Latents:
+def euler_maruyama(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
     """SDE with diffusion coefficient w = 2t: drift v - (w/2) score, noise sqrt(w |dt|), none on the last step."""
-    names = tuple(x)
-
-    def step(x, grid):
-        x = _ordered(x, names)
-        index, now, then, last = grid
-        velocity, noise = field(x, now), noise_at(index)
-        following = {}
-        for m, name in enumerate(names):
-            t, dt = now[m], then[m] - now[m]
-            score = flow.score_from_velocity(flow.LINEAR, velocity[name], x[name], t)
-            spread = jnp.where(last, 0.0, jnp.sqrt(2 * t * jnp.abs(dt)))
-            following[name] = x[name] + dt * (velocity[name] - t * score) + spread * noise[name]
-        return following, None
-
-    index = jnp.arange(len(times) - 1)
-    return jax.lax.scan(step, x, (index, times[:-1], times[1:], index == len(times) - 2))[0]
+    velocity, following = field(x, interval.now), Latents()
+    for m, name in enumerate(x):
+        t, dt = interval.now[m], interval.then[m] - interval.now[m]
+        score = flow.score_from_velocity(flow.LINEAR, velocity[name], x[name], t)
+        spread = jnp.where(interval.last, 0.0, jnp.sqrt(2 * t * jnp.abs(dt)))
+        following[name] = x[name] + dt * (velocity[name] - t * score) + spread * interval.noise[name]
+    return following, memory
 
 
-# name -> (solver, its own time grid, whether it draws noise)
-SOLVERS: dict[str, tuple[Callable, Callable[[int], jax.Array], bool]] = {
-    "euler": (euler, uniform_times, False),
-    "heun": (heun, uniform_times, False),
-    "euler_maruyama": (euler_maruyama, last_step_times, True),
+def _nothing(x: Latents) -> None:
+    """The memory of solvers that look at one step only."""
+
+
+def _one_each(steps: int) -> int:
+    """Evaluations of solvers that look at the velocity once in every step."""
+    return steps
+
+
+SOLVERS: dict[str, Solver] = {
+    "euler": Solver(euler, _nothing, uniform_times, stochastic=False, needs_score=False, evaluations=_one_each),
+    "heun": Solver(
+        heun, _nothing, uniform_times, stochastic=False, needs_score=False, evaluations=lambda steps: 2 * steps - 1
+    ),
+    "euler_maruyama": Solver(
+        euler_maruyama, _nothing, last_step_times, stochastic=True, needs_score=True, evaluations=_one_each
+    ),
 }
 
 
-SCORE_SOLVERS = ("euler_maruyama",)  # they need the score, which is known on the linear path
-
-
-def _ordered(x: Mapping[str, jax.Array], names: tuple[str, ...]) -> Latents:
-    """The dict in the order of `names`: JAX sorts the keys of every dict that passes through a scan or a jit."""
-    return {name: x[name] for name in names}
-
-
-def _field(velocity_fn: VelocityFn, names: tuple[str, ...], held: Latents, given_time) -> Field:
+def _field(velocity_fn: VelocityFn, names: tuple[str, ...], held: Mapping[str, jax.Array], given_time) -> Field:
     """Velocity of the free modalities, with the given ones held fixed at their own time."""
 
     def field(x: Latents, t: jax.Array) -> Latents:
-        free = tuple(x)
-        everything = _ordered(x | held, names)
-        column = dict(zip(free, t, strict=True)) | dict.fromkeys(held, jnp.float32(given_time))
+        everything = Latents((name, held[name] if name in held else x[name]) for name in names)
+        column = dict(zip(x, t, strict=True)) | dict.fromkeys(held, jnp.float32(given_time))
         batch = next(iter(x.values())).shape[0]
         time = jnp.broadcast_to(jnp.stack([column[name] for name in names]), (batch, len(names)))
         velocity = velocity_fn(everything, time)
-        return {name: velocity[name].astype(jnp.float32) for name in free}
+        return Latents((name, velocity[name].astype(jnp.float32)) for name in x)
 
     return field
 
@@ -128,15 +149,15 @@ def _step_noise(x: Latents, key: jax.Array | None, step_noise: Mapping[str, jax.
     """Noise of step i: the one handed in, or drawn from (key, step), so that nothing of [steps, ...] is stored."""
     if step_noise is not None:
         # The last step adds no noise; the index is clipped so that reading there stays inside.
-        return lambda i: {name: jnp.asarray(step_noise[name])[jnp.minimum(i, steps - 2)] for name in x}
+        return lambda i: Latents((name, jnp.asarray(step_noise[name])[jnp.minimum(i, steps - 2)]) for name in x)
 
     def draw(i: jax.Array, key: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> Latents:
         keys = jax.random.split(jax.random.fold_in(key, i), len(shapes))
-        return {name: jax.random.normal(keys[m], shape) for m, (name, shape) in enumerate(shapes.items())}
+        return Latents((name, jax.random.normal(keys[m], shape)) for m, (name, shape) in enumerate(shapes.items()))
 
     if key is not None and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
         shapes = {name: value.shape[1:] for name, value in x.items()}
-        return lambda i: _ordered(jax.vmap(lambda one: draw(i, one, shapes))(key), tuple(x))
+        return lambda i: jax.vmap(lambda one: draw(i, one, shapes))(key)
     return lambda i: draw(i, key, {name: value.shape for name, value in x.items()})
 
 
@@ -174,9 +195,10 @@ def sample(
     """Draws clean latents, jointly or conditioned on some of them. Arithmetic is float32; works under jit.
 
     Args:
-      velocity_fn: (x, t [B, M]) -> velocities; column m of t belongs to the m-th key of x, which has the keys of
-        `noise` in their order (inside a jitted function that takes `noise` as an argument: sorted, since JAX sorts).
-      noise: standard normal [B, H, W, C] per modality: the start, and what given modalities are mixed with.
+      velocity_fn: (x, t [B, M]) -> velocities by name; x is an OrderedDict with the keys of `noise` in their order,
+        and column m of t belongs to its m-th key.
+      noise: standard normal [B, H, W, C] per modality: the start, and what given modalities are mixed with. A plain
+        dict is taken in the order that it has (one that went through jax.jit is sorted; an OrderedDict is not).
       key: for solvers that draw noise, unless `step_noise` is passed. One, or one per sample (typed keys [B]): then
         a sample does not depend on the batch it is drawn in.
       solver: a key of `SOLVERS`.
@@ -188,34 +210,34 @@ def sample(
       step_noise: for tests, noise of all steps but the last, [steps - 1, B, H, W, C] per modality.
 
     Returns:
-      x0 per modality, keys in the order of `noise`.
+      OrderedDict of x0 per modality, keys in the order of `noise`.
 
     Raises:
       ValueError: unknown solver, unknown or misshapen given modality, nothing to sample, missing key, bad times.
     """
     if solver not in SOLVERS:
         raise UsageError(f"solver={solver!r}: must be one of {', '.join(SOLVERS)}")
-    run, default_times, stochastic = SOLVERS[solver]
-    given = dict(given or {})
-    names = tuple(noise)
+    chosen = SOLVERS[solver]
+    given, names = dict(given or {}), tuple(noise)
     free = tuple(name for name in names if name not in given)
     _check_given(given, noise)
-    if stochastic and key is None and step_noise is None:
+    if chosen.stochastic and key is None and step_noise is None:
         raise ValueError(f"solver={solver!r} draws noise: key must be a PRNG key")
     if times is None and steps < 1:
         raise ValueError(f"steps={steps}: must be at least 1")
-    x = {name: jnp.asarray(noise[name], jnp.float32) for name in names}
-    held = {name: given_time * x[name] + (1 - given_time) * jnp.asarray(given[name], jnp.float32) for name in given}
-    grid = _grid(times, default_times(steps), names, free)
-    start = _ordered(x, free)
-    noise_at = _step_noise(start, key, step_noise, len(grid) - 1)
-    out = run(_field(velocity_fn, names, held, given_time), start, grid, noise_at)
-    return _ordered(out | given, names)
+    clean = {name: jnp.asarray(value, jnp.float32) for name, value in given.items()}
+    start = {name: jnp.asarray(noise[name], jnp.float32) for name in names}
+    held = {name: given_time * start[name] + (1 - given_time) * clean[name] for name in given}
+    field = _field(velocity_fn, names, held, given_time)
+    x = Latents((name, start[name]) for name in free)
+    grid = _grid(times, chosen.times(steps), names, free)
+    count = len(grid) - 1
+    noise_at = _step_noise(x, key, step_noise, count)
 
+    def body(carry: tuple[Latents, Any], at: tuple[jax.Array, ...]) -> tuple[tuple[Latents, Any], None]:
+        index, now, then = at
+        drawn = noise_at(index) if chosen.stochastic else None
+        return chosen.step(field, *carry, Interval(now, then, index == count - 1, drawn)), None
 
-# Evaluations of the network in `steps` steps of each solver.
-EVALUATIONS: dict[str, Callable[[int], int]] = {
-    "euler": lambda steps: steps,
-    "heun": lambda steps: 2 * steps - 1,
-    "euler_maruyama": lambda steps: steps,
-}
+    (x, _), _ = jax.lax.scan(body, (x, chosen.init(x)), (jnp.arange(count), grid[:-1], grid[1:]))
+    return Latents((name, given[name] if name in given else x[name]) for name in names)
