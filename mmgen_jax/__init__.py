@@ -6,6 +6,7 @@ import importlib
 
 _PUBLIC = {"MMGen": "mmgen_jax.api", "Outputs": "mmgen_jax.show.outputs"}
 __all__ = ["MMGen", "Outputs"]
+__version__ = "0.1.0"  # the one place; pyproject.toml reads it
 
 
 def __getattr__(name: str):

@@ -1,4 +1,4 @@
-"""The loop and nothing else.
+"""Trains a model on one host or many.
 
 python -m mmgen_jax.train --config=configs/shapes_tiny.py --workdir=runs/a
 

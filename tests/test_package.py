@@ -1,0 +1,110 @@
+"""What is installed: the wheel, its requirements, the `mmgen` command, and how little an import costs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import mmgen_jax
+from mmgen_jax.__main__ import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("jax", "flax", "orbax", "tensorflow_datasets", "grain", "tensorboardX", "torch", "numpy")
+
+
+def run(*command: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def requirements(name: str) -> set[str]:
+    """Lower bounds from the pins of a requirements file."""
+    lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
+    return {line.replace("==", ">=") for line in lines if line}
+
+
+def test_requirements_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(project["dependencies"]) == requirements("requirements.txt")
+    extras = project["optional-dependencies"]
+    assert {f"requirements-{name}.txt" for name in extras} == {file.name for file in ROOT.glob("requirements-*.txt")}
+    for name, packages in extras.items():
+        assert set(packages) == requirements(f"requirements-{name}.txt"), name
+
+
+@pytest.mark.parametrize(
+    "module", ["mmgen_jax", "mmgen_jax.__main__", "mmgen_jax.system.console", "mmgen_jax.system.errors"]
+)
+def test_imports_nothing_heavy(module):
+    loaded = run(sys.executable, "-c", f"import {module}, sys; print(*sys.modules)", cwd=ROOT).stdout.split()
+    assert module in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_lists_the_commands():
+    found = run(sys.executable, "-m", "mmgen_jax", "--help", cwd=ROOT)
+    assert found.returncode == 0
+    listed = re.findall(r"^  (\w+) +(\S.*)$", found.stdout, re.M)
+    assert [name for name, _ in listed] == list(COMMANDS)
+    assert run(sys.executable, "-m", "mmgen_jax", cwd=ROOT).stdout == found.stdout
+
+
+def test_unknown_command():
+    found = run(sys.executable, "-m", "mmgen_jax", "paint", cwd=ROOT)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == f"error: command is 'paint'; allowed: {', '.join(COMMANDS)}\n"
+
+
+def test_runs_a_command(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 1, "loss": 0.5}\n')
+    found = run(sys.executable, "-m", "mmgen_jax", "summary", f"--log={log}", cwd=ROOT)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == run(sys.executable, "-m", "mmgen_jax.summary", f"--log={log}", cwd=ROOT).stdout
+
+
+@pytest.mark.slow
+def test_wheel_works_elsewhere(tmp_path):
+    """A wheel, installed into another environment, samples the bundled model in a folder that is no checkout."""
+    source, elsewhere, environment = tmp_path / "source", tmp_path / "elsewhere", tmp_path / "venv"
+    tracked = run("git", "ls-files", "pyproject.toml", "README.md", "mmgen_jax", cwd=ROOT).stdout.splitlines()
+    for name in tracked:  # a copy, as building leaves files in the sources
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    options = ["--no-deps", "--no-index", "--disable-pip-version-check"]
+    build = [sys.executable, "-m", "pip", "wheel", *options, "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    built = run(*build)
+    assert built.returncode == 0, built.stderr
+
+    assert run(sys.executable, "-m", "venv", str(environment)).returncode == 0
+    python = environment / "bin" / "python"
+    [wheel] = tmp_path.glob("*.whl")
+    installed = run(str(python), "-m", "pip", "install", *options, str(wheel))
+    assert installed.returncode == 0, installed.stderr
+    [packages] = environment.glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")  # JAX and the rest, as they are here
+
+    (elsewhere / "configs").mkdir(parents=True)
+    for name in ("base.py", "shapes_tiny.py"):
+        (elsewhere / "configs" / name).write_bytes((ROOT / "configs" / name).read_bytes())
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    facts = "import mmgen_jax, importlib.metadata as m; print(mmgen_jax.__file__, m.version('mmgen_jax'))"
+    where, version = run(str(python), "-c", facts, cwd=elsewhere, env=clean).stdout.split()
+    assert Path(where).is_relative_to(environment)
+    assert version == mmgen_jax.__version__
+    assert (Path(where).parent / "py.typed").exists()
+    mmgen = str(environment / "bin" / "mmgen")
+    small = ["--config.sample.n=1", "--config.sample.steps=2", "--config.sample.class_id=torus"]
+    sampled = run(
+        mmgen, "sample", "--config=configs/shapes_tiny.py", "--workdir=shapes-tiny", "--out=out", *small,
+        cwd=elsewhere, env=clean,
+    )  # fmt: skip
+    assert sampled.returncode == 0, sampled.stderr
+    assert (elsewhere / "out" / "sheet.png").exists()
+    assert run(mmgen, "paint", cwd=elsewhere, env=clean).returncode == 2
