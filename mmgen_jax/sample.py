@@ -100,6 +100,7 @@ def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath
     files.check_place(target, "--out", folder=True)
     model = MMGen.load(workdir, None if chosen.checkpoint < 0 else chosen.checkpoint)
     how = dataclasses.asdict(Options.from_config(config))
+    del how["stream"]  # `generate` has one of its own
     outputs = model.generate(class_id=chosen.class_id, n=chosen.n, given=given, **how)
     sections = [outputs.comparison(truth)] if truth else []
     outputs.save(target, f"MMGen: {chosen.task}", sections)
