@@ -28,7 +28,7 @@ from mmgen_jax.system.errors import choice
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     config, what, topology = values.config, choice("--what", values.what, programs.LOWER), values.topology
-    settings.validate(config)
+    settings.parse(config)
     if values.json:
         files.check_place(values.json, "--json", folder=False)
     devices = len(chips.devices(topology))

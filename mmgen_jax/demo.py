@@ -92,7 +92,7 @@ class Demo:
 
 def run(config: ConfigDict, workdir: str, out: str, name: str, title: str = "") -> epath.Path:
     """Shows one model: sheets in `out`/`name`, and `out`/gallery.html anew. Raises UsageError."""
-    settings.validate(config)
+    settings.parse(config)
     if not name or epath.Path(name).name != name or name in (".", ".."):
         raise UsageError(f"--name is {name!r}; allowed: the name of a folder in --out, without /")
     architecture = architectures.load(bundles.locate(workdir))

@@ -47,7 +47,7 @@ def load_features(config: ConfigDict) -> Dino | None:
 
 def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int = 0, workers: int = 1) -> None:
     """Writes this worker's shards of the latents of some splits (default: all) of `data.dir`; raises UsageError."""
-    settings.validate(config)
+    settings.parse(config)
     mesh = sharding.make_mesh()
     sharding.check_batch(config.encode.batch, mesh, "encode.batch")
     folder = epath.Path(out)

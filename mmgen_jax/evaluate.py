@@ -54,7 +54,7 @@ def _write(path: epath.Path, report: dict) -> None:
 
 def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
     """Loads model and data, evaluates, prints the table and writes the report, which it returns."""
-    settings.validate(config)
+    settings.parse(config)
     stored = architectures.load(bundles.locate(workdir))
     bundles.check_config(config, stored, workdir)
     names = tiles.class_names(config.data.dir)

@@ -52,7 +52,7 @@ def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, d
 
 def run(config: ConfigDict, workdir: str, out: str, dtype: DTypeLike = np.float32) -> str:
     """What the command does, with its inputs checked."""
-    settings.validate(config)
+    settings.parse(config)
     if not out:
         raise UsageError("--out is empty; it must be the folder to write")
     bundles.check_config(config, architecture.load(bundles.locate(workdir)), workdir)

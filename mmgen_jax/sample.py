@@ -89,7 +89,7 @@ def conditions(config: ConfigDict, architecture: Architecture) -> tuple[dict[str
 
 def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath.Path]:
     """What the command does: outputs and the folder they are in. Raises UsageError."""
-    settings.validate(config)
+    settings.parse(config)
     chosen, folder = config.sample, bundles.locate(workdir)
     architecture = architectures.load(folder)
     bundles.check_config(config, architecture, workdir)

@@ -1,8 +1,17 @@
-"""What every config value must be; one table, checked once at the entry point."""
+"""Every setting there is, one line each: its default, what it may be, and what it means.
+
+The defaults are the published recipe (MMGen on ImageNet at 256 x 256) where it has a value. Files in `configs/` start
+from `defaults()` and change a few; any value can be changed on the command line: --config.optim.learning_rate=3e-4
+A command calls `parse` once; what it calls gets frozen values. `python -m mmgen_jax.settings` prints the list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
@@ -12,153 +21,286 @@ from mmgen_jax.frozen.autoencoders import registry as autoencoders
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models import attention
 from mmgen_jax.models.mmdit import DTYPES, REMATS
-from mmgen_jax.parallel.mesh import AXES
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.system.errors import UsageError
-
-Rule = tuple[Callable[[object], bool], str]
-
-
-def _number(low: float, high: float = float("inf")) -> Rule:
-    limit = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
-    return (lambda v: isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high, f"a number {limit}")
-
-
-def _integer(low: int) -> Rule:
-    return (
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v < 2**31,
-        f"an integer of at least {low} and below 2^31",
-    )
-
-
-def _one_of(*allowed: str) -> Rule:
-    return lambda v: v in allowed, "one of " + ", ".join(allowed)
-
-
-def _tuple(item: Rule, length: int | None = None) -> Rule:
-    count = "any number of" if length is None else str(length)
-    return (
-        lambda v: isinstance(v, tuple) and (length is None or len(v) == length) and all(map(item[0], v)),
-        f"a tuple of {count} entries, each {item[1]}",
-    )
-
-
-def _is_row(row: object) -> bool:
-    if not isinstance(row, tuple | list) or len(row) != len(ROW):
-        return False
-    return all(allows(value) for (allows, _), value in zip(ROW, row, strict=True))
-
-
-TEXT: Rule = (lambda v: isinstance(v, str), "a text")
-SWITCH: Rule = (lambda v: isinstance(v, bool), "True or False")
-MODALITIES: Rule = (
-    lambda v: isinstance(v, tuple) and len(v) > 0 and list(v) == [m for m in NAMES if m in v],
-    f"a tuple of some of {', '.join(NAMES)}, in this order",
-)
-POSITIVE: Rule = (lambda v: _number(0)[0](v) and v > 0, "a number above 0")
-BELOW_ONE: Rule = (lambda v: _number(0, 1)[0](v) and v < 1, "a number of at least 0 and below 1")
-SIZE_OR_REST: Rule = (lambda v: v == -1 or _integer(1)[0](v), "an integer of at least 1, or -1 for what is left")
-ROW = (_number(0, 1), TEXT, _number(0, 1), TEXT)
-MIX: Rule = (
-    lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(_is_row, v)),
-    "a tuple of rows (share, given, given_time, supervised) of number, text, number, text; numbers 0 to 1",
+from mmgen_jax.system.rules import (
+    BELOW_ONE,
+    POSITIVE,
+    SIZE_OR_REST,
+    SWITCH,
+    TEXT,
+    Rule,
+    each,
+    integer,
+    number,
+    one_of,
+    rows,
+    some_of,
 )
 
-RULES: dict[str, Rule] = {
-    "seed": _integer(0),
-    "distributed.coordinator": TEXT,
-    "distributed.processes": _integer(1),
-    "distributed.process": _integer(0),
-    "data.dir": TEXT,
-    "data.latents": TEXT,
-    "data.image_size": _integer(1),
-    "data.modalities": MODALITIES,
-    "data.train_split": TEXT,
-    "data.test_split": TEXT,
-    "data.flip": SWITCH,
-    "data.workers": _integer(0),
-    "data.max_damaged": _number(0, 1),
-    "autoencoder.name": _one_of(*autoencoders.NAMES),
-    "autoencoder.path": TEXT,
-    "autoencoder.dtype": _one_of(*DTYPES),
-    "autoencoder.chunk": _integer(1),
-    "autoencoder.factor": _integer(1),
-    "autoencoder.components": _tuple(_integer(1)),
-    "autoencoder.whitening": _number(0, 1),
-    "features.source": _one_of("none", "stored", "online"),
-    "features.path": TEXT,
-    "features.dtype": _one_of(*DTYPES),
-    "encode.dtype": _one_of("float16", "bfloat16"),
-    "encode.batch": _integer(1),
-    "encode.features": SWITCH,
-    "encode.rgb": SWITCH,
-    "encode.mirror": SWITCH,
-    "encode.shard": _integer(1),
-    "model.depth": _integer(1),
-    "model.width": _integer(1),
-    "model.heads": _integer(1),
-    "model.encoder_depth": _integer(0),
-    "model.patch": _integer(1),
-    "model.mlp_ratio": _number(0.25),
-    "model.projector_width": _integer(1),
-    "model.feature_width": _integer(0),
-    "model.dtype": _one_of(*DTYPES),
-    "model.remat": _one_of(*REMATS),
-    "model.attention": _one_of(*attention.NAMES),
-    "model.unroll": _integer(1),
-    "model.precondition": SWITCH,
-    **{f"mesh.{axis}": SIZE_OR_REST for axis in AXES},
-    "objective.path": _one_of(*PATHS),
-    "objective.time": _one_of(*TIME_SAMPLERS),
-    "objective.mix": MIX,
-    "objective.loss_weights": _tuple(_number(0)),
-    "objective.alignment_weight": _number(0),
-    "objective.label_dropout": _number(0, 1),
-    "optim.learning_rate": _number(0),
-    "optim.warmup_steps": _integer(0),
-    "optim.decay_steps": _integer(0),
-    "optim.b1": BELOW_ONE,
-    "optim.b2": BELOW_ONE,
-    "optim.eps": POSITIVE,
-    "optim.weight_decay": _number(0),
-    "optim.moment_dtype": _one_of(*DTYPES),
-    "optim.clip_norm": POSITIVE,
-    "optim.ema_decay": _number(0, 1),
-    "optim.ema_ramp": _number(1),
-    "train.batch": _integer(1),
-    "train.accumulate": _integer(1),
-    "train.steps": _integer(1),
-    "train.log_every": _integer(1),
-    "train.save_every": _integer(1),
-    "train.keep": _integer(1),
-    "train.keep_best": _integer(0),
-    "train.sample_every": _integer(0),
-    "train.max_skipped": _integer(0),
-    "train.spike_factor": _number(1),
-    "train.init_from": TEXT,
-    "sample.task": TEXT,
-    "sample.class_id": TEXT,
-    "sample.n": _integer(1),
-    "sample.batch": _integer(1),
-    "sample.solver": _one_of(*SOLVERS),
-    "sample.steps": _integer(1),
-    "sample.guidance": _number(0),
-    "sample.guidance_interval": _tuple(_number(0, 1), 2),
-    "sample.given_time": _number(0, 1),
-    "sample.seed": _integer(0),
-    "sample.checkpoint": _integer(-1),
-    "sample.index": _integer(0),
-    **{f"sample.images.{m}": TEXT for m in NAMES},
-    "evaluate.n": _integer(1),
-    "evaluate.samples": _integer(0),
-    "evaluate.batch": _integer(1),
-    "evaluate.draws": _integer(1),
-    "evaluate.steps": _integer(1),
-    "evaluate.solver": _one_of(*SOLVERS),
-}
+MIX = rows(
+    "(share, given, given_time, supervised) of number, text, number, text; numbers 0 to 1",
+    number(0, 1),
+    TEXT,
+    number(0, 1),
+    TEXT,
+)
+PUBLISHED_MIX = (
+    (0.50, "none", 0.00, "rgb"),
+    (0.25, "none", 0.00, "drop"),
+    (0.25, "one", 0.01, "drop"),
+)
+
+
+def setting(default: object, allowed: Rule, meaning: str) -> dataclasses.Field:
+    """A field of a section that is one setting."""
+    return dataclasses.field(default=default, metadata={"allowed": allowed, "meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Distributed:
+    """Training on several hosts: the same command on each.
+
+    coordinator "": TPU hosts find each other, elsewhere one process; "auto": also SLURM, MPI, Kubernetes; "none": one
+    process; or host:port of the first process, with `processes` and `process`.
+    """
+
+    coordinator: str = setting("", TEXT, 'empty, "auto", "none" or host:port of the first process')
+    processes: int = setting(1, integer(1), "how many processes there are")
+    process: int = setting(0, integer(0), "number of this process, the only setting that may differ between hosts")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Data sets of tiles, and latents that were made of them."""
+
+    dir: str = setting("data/tiles", TEXT, "folder of a TFDS data set of tiles")
+    latents: str = setting("", TEXT, "folder that mmgen_jax.encode wrote; training reads it instead of the tiles")
+    image_size: int = setting(256, integer(1), "height and width of the images, in pixels")
+    modalities: tuple[str, ...] = setting(("rgb", "depth", "normal", "mask"), some_of(*NAMES), "what samples have")
+    train_split: str = setting("train", TEXT, 'split to train on; TFDS slicing works: "train[:90%]"')
+    test_split: str = setting("test", TEXT, "where sampling and evaluation take their conditions from")
+    flip: bool = setting(True, SWITCH, "mirror half of the tiles, all modalities alike")
+    workers: int = setting(0, integer(0), "reading processes; 0 reads in threads of the training process")
+    max_damaged: float = setting(0.001, number(0, 1), "share of records that may be damaged and are replaced; 0 = none")
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """What makes latents of images."""
+
+    name: str = setting("identity", one_of(*autoencoders.NAMES), "pixels, PCA fitted on tiles, or pretrained")
+    path: str = setting("", TEXT, "kl: diffusers folder, weights file or hub id; it is kept in the workdir")
+    dtype: str = setting("float32", one_of(*DTYPES), "kl: of its products")
+    chunk: int = setting(16, integer(1), "kl: images at once, on all devices; 0.11 GB each at 256 pixels, decoded 0.24")
+    factor: int = setting(8, integer(1), "pixels per latent position, each way")
+    components: tuple[int, ...] = setting((4, 4, 4, 4), each(integer(1)), "patch_pca: latent channels of each modality")
+    whitening: float = setting(0.5, number(0, 1), "patch_pca: 1 = unit variance in each channel, 0 = as in pixels")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of rgb by DINOv2, to align the model's tokens with."""
+
+    source: str = setting("none", one_of("none", "stored", "online"), "stored with latents, or computed in every step")
+    path: str = setting("", TEXT, 'DINOv2: weights file, transformers folder or hub id; for "online" and for encode')
+    dtype: str = setting("bfloat16", one_of(*DTYPES), "of DINOv2's products")
+
+
+@dataclass(frozen=True)
+class Encode:
+    """python -m mmgen_jax.encode: tiles -> data.latents."""
+
+    dtype: str = setting("float16", one_of("float16", "bfloat16"), "of the latents as stored")
+    batch: int = setting(32, integer(1), "tiles computed at once")
+    features: bool = setting(False, SWITCH, "also store the features of DINOv2: most of the bytes")
+    rgb: bool = setting(False, SWITCH, "also store the rgb pixels, so that features can be computed online")
+    mirror: bool = setting(False, SWITCH, "also store each tile mirrored, as latents cannot be")
+    shard: int = setting(4096, integer(1), "tiles in one file, the unit of restarting")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The diffusion transformer; the defaults are XL/2."""
+
+    depth: int = setting(28, integer(1), "blocks")
+    width: int = setting(1152, integer(1), "numbers per token")
+    heads: int = setting(16, integer(1), "attention heads")
+    encoder_depth: int = setting(8, integer(0), "representation alignment reads the tokens after this block")
+    patch: int = setting(2, integer(1), "latent positions per token, each way")
+    mlp_ratio: float = setting(4.0, number(0.25), "hidden width of the MLPs over width")
+    projector_width: int = setting(2048, integer(1), "hidden width of the alignment projector")
+    feature_width: int = setting(0, integer(0), "width of the features (768 for ViT-B); 0 = no projector, no alignment")
+    dtype: str = setting("float32", one_of(*DTYPES), "of matrix products; parameters are float32")
+    remat: str = setting("none", one_of(*REMATS), "computed again for the backward pass; names = all except products")
+    attention: str = setting("auto", one_of(*attention.NAMES), "pallas: a kernel for TPUs; auto: the fastest")
+    unroll: int = setting(1, integer(1), "blocks per iteration of the scan over depth; depth = no loop")
+    precondition: bool = setting(False, SWITCH, "network output scaled by the data's variance, still a velocity")
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """How devices share the work; the product of the axes is the number of devices, one may be -1."""
+
+    data: int = setting(-1, SIZE_OR_REST, "samples are split; every device of this axis has all weights")
+    fsdp: int = setting(1, SIZE_OR_REST, "samples, weights, averages and moments are split; gathered block by block")
+    tensor: int = setting(1, SIZE_OR_REST, "heads and MLP of every block are split")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is learned.
+
+    Rows of the mix are (share of the batch, given, t of the given, supervised). given: "none", "one" (any single
+    modality), "any" (any non-empty proper subset) or names as "rgb+depth"; supervised: "all", "drop" (all, except
+    randomly dropped pairs of sample and modality) or names.
+    """
+
+    path: str = setting("linear", one_of(*PATHS), "cosine: not with model.precondition, and not for euler_maruyama")
+    time: str = setting("uniform", one_of(*TIME_SAMPLERS), "distribution of t")
+    mix: tuple[tuple, ...] = setting(PUBLISHED_MIX, MIX, "tasks and their shares of the batch")
+    loss_weights: tuple[float, ...] = setting((1.0, 0.2, 0.1, 0.1), each(number(0)), "of each modality's velocity loss")
+    alignment_weight: float = setting(0.5, number(0), "of representation alignment, where there are features")
+    label_dropout: float = setting(0.1, number(0, 1), "share of samples trained with the null class")
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW, its learning rate, and the averaged parameters."""
+
+    learning_rate: float = setting(1e-4, number(0), "after warmup")
+    warmup_steps: int = setting(0, integer(0), "linear from 0")
+    decay_steps: int = setting(0, integer(0), "linear to 0 over this many last steps")
+    b1: float = setting(0.9, BELOW_ONE, "decay of the first moment")
+    b2: float = setting(0.999, BELOW_ONE, "decay of the second moment")
+    eps: float = setting(1e-8, POSITIVE, "added to the root of the second moment")
+    weight_decay: float = setting(0.0, number(0), "decoupled, times the learning rate")
+    moment_dtype: str = setting("float32", one_of(*DTYPES), "of the first moment; the second is float32")
+    clip_norm: float = setting(1.0, POSITIVE, "limit of the norm of the whole gradient")
+    ema_decay: float = setting(0.9999, number(0, 1), "of the averaged parameters that sampling uses")
+    ema_ramp: float = setting(1.0, number(1), "above 1: decay = min(ema_decay, (1 + step) / (ema_ramp + step))")
+
+
+@dataclass(frozen=True)
+class Train:
+    """The run."""
+
+    batch: int = setting(256, integer(1), "samples of a step, over all hosts and devices")
+    accumulate: int = setting(1, integer(1), "parts of the batch that are computed one after another")
+    steps: int = setting(600_000, integer(1), "steps of the whole run")
+    log_every: int = setting(100, integer(1), "steps between lines of the log")
+    save_every: int = setting(5_000, integer(1), "steps between checkpoints")
+    keep: int = setting(2, integer(1), "newest checkpoints that stay")
+    keep_best: int = setting(1, integer(0), "besides, those of the lowest mean loss since the last line of the log")
+    sample_every: int = setting(10_000, integer(0), "steps between grids of samples in workdir/samples; 0 = none")
+    max_skipped: int = setting(0, integer(0), "steps since the start that may be not finite before a run stops")
+    spike_factor: float = setting(5.0, number(1), "losses above this times the median of 100 steps are logged")
+    init_from: str = setting("", TEXT, "workdir or bundled model whose averaged parameters a new run starts from")
+
+
+Images = dataclasses.make_dataclass(
+    "Images",
+    [(m, str, setting("", TEXT, f"file of {m} (PNG, JPEG, NPY); empty = the data set")) for m in NAMES],
+    frozen=True,
+)
+Images.__doc__ = "Files that a task gives."
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How samples are made."""
+
+    task: str = setting("category", TEXT, '"category", or what is given: "rgb", "depth", "rgb+mask", ...')
+    class_id: str = setting("", TEXT, "index or name; empty = no class")
+    n: int = setting(8, integer(1), "samples")
+    batch: int = setting(32, integer(1), "samples computed at once")
+    solver: str = setting("euler_maruyama", one_of(*SOLVERS), "of the differential equation")
+    steps: int = setting(250, integer(1), "of the solver")
+    guidance: float = setting(1.0, number(0), "classifier-free guidance; 1 = none")
+    guidance_interval: tuple[float, float] = setting((0.0, 1.0), each(number(0, 1), 2), "times t when guidance acts")
+    given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
+    seed: int = setting(0, integer(0), "of the noise")
+    checkpoint: int = setting(-1, integer(-1), "step of the checkpoint; -1 = the newest")
+    index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
+    images: Images = dataclasses.field(default_factory=Images)
+
+    @property
+    def step(self) -> int | None:
+        """Step of the checkpoint to read; None = the newest."""
+        return None if self.checkpoint < 0 else self.checkpoint
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Scores on held-out scenes."""
+
+    n: int = setting(512, integer(1), "held-out scenes")
+    samples: int = setting(256, integer(0), "generated scenes, balanced over the classes; 0 = none")
+    batch: int = setting(64, integer(1), "scenes computed at once")
+    draws: int = setting(1, integer(1), "predictions averaged per scene")
+    steps: int = setting(10, integer(1), "of the solver, for predictions from rgb")
+    solver: str = setting("euler", one_of(*SOLVERS), "for predictions from rgb")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run, by section. `Settings()` has the defaults; what `parse` returns is checked."""
+
+    seed: int = setting(0, integer(0), "of parameters, data order, noise: a run is a function of its settings")
+    distributed: Distributed = dataclasses.field(default_factory=Distributed)
+    data: Data = dataclasses.field(default_factory=Data)
+    autoencoder: Autoencoder = dataclasses.field(default_factory=Autoencoder)
+    features: Features = dataclasses.field(default_factory=Features)
+    encode: Encode = dataclasses.field(default_factory=Encode)
+    model: Model = dataclasses.field(default_factory=Model)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    objective: Objective = dataclasses.field(default_factory=Objective)
+    optim: Optim = dataclasses.field(default_factory=Optim)
+    train: Train = dataclasses.field(default_factory=Train)
+    sample: Sample = dataclasses.field(default_factory=Sample)
+    evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
+
+    def changed(self, **sections: Mapping[str, object]) -> Settings:
+        """A copy with some values of some sections replaced, `changed(train={"batch": 8})`; see `check`."""
+        return dataclasses.replace(
+            self, **{name: dataclasses.replace(getattr(self, name), **new) for name, new in sections.items()}
+        )
+
+    def to_json(self) -> str:
+        """All values as a workdir keeps them in config.json."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+
+def declared(section: object, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, object]]:
+    """(dotted name, field, value) of every setting of a section and of the sections in it, in order."""
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from declared(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, field, value
+
+
+def defaults() -> ConfigDict:
+    """The default of every setting, for a recipe to change."""
+    return ConfigDict(dataclasses.asdict(Settings()))
+
+
+def parse(config: ConfigDict) -> Settings:
+    """A recipe as frozen values. Raises UsageError naming the first setting that is unknown, missing or not allowed."""
+    entries = _flat(config)
+    known = {name: field.metadata["allowed"] for name, field, _ in declared(Settings())}
+    for name in entries:
+        if name not in known:
+            raise UsageError(f"unknown config key {name}")
+    for name, allowed in known.items():
+        if name not in entries:
+            raise UsageError(f"config key {name} is missing; it must be {allowed.words}")
+    return check(_filled(Settings(), entries))
 
 
 def _flat(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+    """Dotted name -> value."""
     entries: dict[str, object] = {}
     for key in config:
         value = config[key]
@@ -166,53 +308,89 @@ def _flat(config: ConfigDict, prefix: str = "") -> dict[str, object]:
     return entries
 
 
-def validate(config: ConfigDict) -> None:
-    """Raises UsageError naming the first key that is unknown, missing or has a value that is not allowed."""
-    entries = _flat(config)
-    for key in entries:
-        if key not in RULES:
-            raise UsageError(f"unknown config key {key}")
-    for key, (allows, allowed) in RULES.items():
-        if key not in entries:
-            raise UsageError(f"config key {key} is missing; it must be {allowed}")
-        if not allows(entries[key]):
-            raise UsageError(f"config key {key} is {entries[key]!r}; it must be {allowed}")
-    for key in ("objective.loss_weights", "autoencoder.components"):
-        if len(entries[key]) != len(config.data.modalities):
-            raise UsageError(
-                f"config key {key} has {len(entries[key])} entries; data.modalities has {len(config.data.modalities)}"
-            )
-    size, factor, patch = config.data.image_size, config.autoencoder.factor, config.model.patch
+def _filled(section: Settings, entries: Mapping[str, object], prefix: str = "") -> Settings:
+    """A section, and those in it, with the values of `entries`."""
+    values = {}
+    for field in dataclasses.fields(section):
+        old, name = getattr(section, field.name), prefix + field.name
+        values[field.name] = _filled(old, entries, f"{name}.") if dataclasses.is_dataclass(old) else entries[name]
+    return type(section)(**values)
+
+
+def check(chosen: Settings) -> Settings:
+    """The same settings. Raises UsageError naming the first whose value is not allowed, alone or beside the others."""
+    for name, field, value in declared(chosen):
+        if not field.metadata["allowed"].allows(value):
+            raise UsageError(f"config key {name} is {value!r}; it must be {field.metadata['allowed'].words}")
+    count = len(chosen.data.modalities)
+    for name, found in (
+        ("objective.loss_weights", chosen.objective.loss_weights),
+        ("autoencoder.components", chosen.autoencoder.components),
+    ):
+        if len(found) != count:
+            raise UsageError(f"config key {name} has {len(found)} entries; data.modalities has {count}")
+    size, factor, patch = chosen.data.image_size, chosen.autoencoder.factor, chosen.model.patch
     if size % (factor * patch):
         raise UsageError(
             f"config key data.image_size is {size}; it must be a positive multiple of "
             f"autoencoder.factor x model.patch = {factor} x {patch} = {factor * patch}"
         )
-    _check_features(config)
-    if config.objective.path != "linear":
-        # Both rest on the variance or the score of the linear path.
-        for key, used in (
-            ("model.precondition", config.model.precondition),
-            ("sample.solver", SOLVERS[config.sample.solver].needs_score),
-            ("evaluate.solver", SOLVERS[config.evaluate.solver].needs_score),
-        ):
-            if used:
-                raise UsageError(f"config key {key} is {entries[key]!r}, which needs objective.path = linear")
-    if config.train.batch % config.train.accumulate:
-        parts, batch = config.train.accumulate, config.train.batch
+    _check_features(chosen)
+    _check_path(chosen)
+    if chosen.train.batch % chosen.train.accumulate:
+        parts, batch = chosen.train.accumulate, chosen.train.batch
         raise UsageError(f"config key train.accumulate is {parts}; it must divide train.batch = {batch}")
+    return chosen
 
 
-def _check_features(config: ConfigDict) -> None:
+def _check_path(chosen: Settings) -> None:
+    """What rests on the variance or the score of the linear path is refused on another."""
+    if chosen.objective.path == "linear":
+        return
+    for name, value, used in (
+        ("model.precondition", chosen.model.precondition, chosen.model.precondition),
+        ("sample.solver", chosen.sample.solver, SOLVERS[chosen.sample.solver].needs_score),
+        ("evaluate.solver", chosen.evaluate.solver, SOLVERS[chosen.evaluate.solver].needs_score),
+    ):
+        if used:
+            raise UsageError(f"config key {name} is {value!r}, which needs objective.path = linear")
+
+
+def _check_features(chosen: Settings) -> None:
     """Settings of representation alignment that only make sense together."""
-    source, width = config.features.source, config.model.feature_width
+    source, width = chosen.features.source, chosen.model.feature_width
     if source != "none" and not width:
         raise UsageError(f"config key features.source is {source!r}; it needs model.feature_width, which is 0")
-    if source == "stored" and not config.data.latents:
+    if source == "stored" and not chosen.data.latents:
         raise UsageError('config key features.source is "stored"; it needs data.latents, which is empty')
-    if source == "online" and not config.features.path:
+    if source == "online" and not chosen.features.path:
         raise UsageError('config key features.source is "online"; it needs features.path, which is empty')
-    if source != "none" and "rgb" not in config.data.modalities:
+    if source != "none" and "rgb" not in chosen.data.modalities:
         raise UsageError(f"config key features.source is {source!r}; it needs rgb in data.modalities")
-    if config.data.latents and config.data.flip:
+    if chosen.data.latents and chosen.data.flip:
         raise UsageError("config key data.flip is True; latents cannot be mirrored: set it False, encode.mirror True")
+
+
+def table() -> str:
+    """Markdown of all settings: a page with a chapter for each section."""
+    lines = [
+        "# All settings",
+        "",
+        "Written by `python -m mmgen_jax.settings`. A recipe in `configs/` changes some of these defaults, and",
+        "`--config.NAME=VALUE` on any command line changes one more.",
+    ]
+    chapter = None
+    for name, field, default in declared(Settings()):
+        if name.rpartition(".")[0] != chapter:
+            chapter, section = name.rpartition(".")[0], Settings()
+            for part in chapter.split(".") if chapter else ():
+                section = getattr(section, part)
+            meaning = inspect.getdoc(section) if chapter else "What is said of the whole run."
+            lines += ["", f"## {chapter or 'top'}", "", meaning, ""]
+            lines += ["setting | default | allowed | meaning", "--- | --- | --- | ---"]
+        lines.append(f"`{name}` | `{default!r}` | {field.metadata['allowed'].words} | {field.metadata['meaning']}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -44,7 +44,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
 
     `profile`: first and last step to trace. Nothing is written before all that the config names has been read and fits.
     """
-    settings.validate(config)
+    settings.parse(config)
     distributed.start(config.distributed)
     if str(workdir) in bundles.bundled():
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")

@@ -18,7 +18,7 @@ import optax
 import pytest
 from safetensors.numpy import save_file
 
-from mmgen_jax import MMGen, convert
+from mmgen_jax import MMGen, convert, settings
 from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.frozen.autoencoders import identity
 from mmgen_jax.models import architecture as architectures
@@ -216,7 +216,7 @@ def test_modalities_can_be_named(tmp_path):
 
 def resumed(workdir, **optim):
     """What `train --workdir` starts from."""
-    config = official.base_config()
+    config = settings.defaults()
     config.optim.update(optim)
     tx = make_optimizer(config.optim, config.train.steps)
     state, meta = setup.restore_or_init(config, architectures.load(workdir), tx, sharding.make_mesh(), workdir)

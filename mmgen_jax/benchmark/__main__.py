@@ -74,7 +74,7 @@ def _opponent() -> Contestant | None:
     if compare is not None and checkout:
         raise UsageError("--compare and --checkout are both given; give one")
     if compare is not None:
-        settings.validate(compare)
+        settings.parse(compare)
         return Local(compare)
     if not checkout:
         return None
@@ -88,7 +88,7 @@ def _opponent() -> Contestant | None:
 def main(argv: Sequence[str]) -> None:
     del argv
     config: ConfigDict = flags.FLAGS.config
-    settings.validate(config)
+    settings.parse(config)
     if flags.FLAGS.serve:
         # Whatever else prints must not get into the answers.
         answers, sys.stdout = sys.stdout, sys.stderr

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 
 from mmgen_jax.models.mmdit import SIZES, MMDiTConfig, parse_size
 from mmgen_jax.system.console import Progress, say
@@ -22,7 +19,6 @@ DIGESTS = {  # sha256 of the released files
     "0600000.pt": "7ea94acea622134dc2f94b704b7d657f34861d6ac4450cb341e9c1bfb280877e",
     "0620000.pt": "ab4c9423ed55ad0b845815dcf59d68d5e12265b846682065c858fc67f39be0ba",
 }
-BASE = epath.Path(__file__).parents[2] / "configs" / "base.py"
 CHUNK = 1 << 24
 PATHS = {"linear": "linear", "cosine": "cosine", "Linear": "linear", "GVP": "cosine"}  # the latter two: SiT's names
 PREDICTIONS = ("v", "velocity")
@@ -102,11 +98,6 @@ def weights(path: object, entries: Mapping, which: str) -> State:
     if which not in found:
         raise UsageError(f"{path} has no weights {which!r}; it has: {', '.join(found) or 'none'}")
     return entries[which]
-
-
-def base_config() -> ConfigDict:
-    """configs/base.py: what holds where a file does not tell."""
-    return runpy.run_path(os.fspath(BASE))["get_config"]()
 
 
 def argument(checkpoint: Checkpoint, name: str, kind: type, default=None):

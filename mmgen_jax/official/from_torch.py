@@ -72,8 +72,8 @@ def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig
 
 
 def recipe(model: Architecture, found: Checkpoint) -> ConfigDict:
-    """The config of the checkpoint's run, as far as the file tells; else configs/base.py."""
-    config = official.base_config()
+    """The config of the checkpoint's run, as far as the file tells; else the defaults."""
+    config = settings.defaults()
     m, names = model.model, model.modalities
     keep = [config.data.modalities.index(name) for name in names]
     for section, key in (("data", "modalities"), ("autoencoder", "components"), ("objective", "loss_weights")):
@@ -90,7 +90,7 @@ def recipe(model: Architecture, found: Checkpoint) -> ConfigDict:
     for ours, theirs in OPTIM.items():
         config.optim[ours] = float(official.argument(found, theirs, int | float, config.optim[ours]))
     config.train.batch = official.argument(found, "batch_size", int, config.train.batch)
-    settings.validate(config)
+    settings.parse(config)
     return config
 
 

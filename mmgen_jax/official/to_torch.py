@@ -10,12 +10,13 @@ import optax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.checkpoints import restore as checkpoint
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.official import names as convert
-from mmgen_jax.official.checkpoint import base_config, size_name
+from mmgen_jax.official.checkpoint import size_name
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import read as tensors
 from mmgen_jax.tensor_files import torch_write
@@ -71,7 +72,7 @@ def _train_state(folder: epath.Path, model: Architecture) -> TrainState | None:
         if step is None or "opt_state" not in manager.item_metadata(step)["state"].tree:
             return None
     # An optimizer's state has the same structure whatever its settings are.
-    base = base_config()
+    base = settings.Settings()
     tx = make_optimizer(base.optim, base.train.steps)
     shapes = jax.eval_shape(functools.partial(init_state, model, tx), jax.random.key(0))
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -74,7 +74,7 @@ def measure(name: str, config: ConfigDict, topology: str) -> dict:
     """Report of one line."""
     config = config.copy_and_resolve_references()
     with CHANGES[name](config):
-        settings.validate(config)
+        settings.parse(config)
         sizes = dict(sharding.make_mesh(chips.devices(topology), **config.mesh).shape)
         return examine.examined(config, "train", topology, sizes, exact=False)
 

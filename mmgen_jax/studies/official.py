@@ -45,7 +45,7 @@ def our_config(size: str, batch: int, steps: int, unroll: int) -> ConfigDict:
     config.model.update({"dtype": "float32", "remat": "none", "unroll": unroll or config.model.unroll})
     config.train.batch = batch
     config.sample.update({"batch": batch, "steps": steps, "guidance": GUIDANCE, "solver": "euler_maruyama"})
-    settings.validate(config)
+    settings.parse(config)
     return config
 
 

@@ -1,0 +1,76 @@
+"""What a value may be: a test and the words that say so in an error, "it must be ..."."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+LARGEST = 2**31  # integers stay below: they become int32
+
+
+class Rule(NamedTuple):
+    """A test of one value.
+
+    Attributes:
+      allows: value -> whether it may be; takes values of any type.
+      words: what it must be, as the end of the sentence "it must be ...".
+    """
+
+    allows: Callable[[object], bool]
+    words: str
+
+
+def number(low: float, high: float = float("inf")) -> Rule:
+    """A float or an integer, both limits included."""
+    limit = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
+    return Rule(
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high, f"a number {limit}"
+    )
+
+
+def integer(low: int) -> Rule:
+    """An integer from `low` on."""
+    return Rule(
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v < LARGEST,
+        f"an integer of at least {low} and below 2^31",
+    )
+
+
+def one_of(*allowed: str) -> Rule:
+    """One of some texts."""
+    return Rule(lambda v: v in allowed, "one of " + ", ".join(allowed))
+
+
+def some_of(*allowed: str) -> Rule:
+    """A tuple of some of the texts, in their order; not empty."""
+    return Rule(
+        lambda v: isinstance(v, tuple) and len(v) > 0 and list(v) == [name for name in allowed if name in v],
+        f"a tuple of some of {', '.join(allowed)}, in this order",
+    )
+
+
+def each(item: Rule, length: int | None = None) -> Rule:
+    """A tuple whose entries all keep one rule."""
+    count = "any number of" if length is None else str(length)
+    return Rule(
+        lambda v: isinstance(v, tuple) and (length is None or len(v) == length) and all(map(item.allows, v)),
+        f"a tuple of {count} entries, each {item.words}",
+    )
+
+
+def rows(words: str, *columns: Rule) -> Rule:
+    """A tuple of rows, at least one; `words` describes them, and each column has a rule of its own."""
+
+    def fits(row: object) -> bool:
+        if not isinstance(row, tuple | list) or len(row) != len(columns):
+            return False
+        return all(rule.allows(value) for rule, value in zip(columns, row, strict=True))
+
+    return Rule(lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(fits, v)), f"a tuple of rows {words}")
+
+
+TEXT = Rule(lambda v: isinstance(v, str), "a text")
+SWITCH = Rule(lambda v: isinstance(v, bool), "True or False")
+POSITIVE = Rule(lambda v: number(0).allows(v) and v > 0, "a number above 0")
+BELOW_ONE = Rule(lambda v: number(0, 1).allows(v) and v < 1, "a number of at least 0 and below 1")
+SIZE_OR_REST = Rule(lambda v: v == -1 or integer(1).allows(v), "an integer of at least 1, or -1 for what is left")
