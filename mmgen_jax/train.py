@@ -35,7 +35,6 @@ from mmgen_jax.telemetry.report import Report
 from mmgen_jax.training import preview as previews
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.loop import run_loop
-from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.setup import open_batches, restore_or_init
 
 
@@ -50,7 +49,6 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")
     workdir = epath.Path(workdir)
     mesh = sharding.make_mesh(**config.mesh)
-    sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
     data = open_data(config)
     architecture = recipe.make_architecture(config, workdir, data)
     placed = jax.device_put(architecture.autoencoder, sharding.replicated(mesh))  # once, for steps and previews
@@ -58,10 +56,9 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     if config.data.latents:
         recipe.check_latents(config, architecture.autoencoder)
     inputs = recipe.make_inputs(config, architecture.autoencoder)
-    tx = make_optimizer(config.optim, config.train.steps)
-    train_step = recipe.make_step(config, architecture, tx, mesh)
+    training = recipe.assemble(config, architecture, mesh)
     preview = previews.Preview(architecture, config, workdir, mesh) if config.train.sample_every else None
-    state, meta = restore_or_init(config, architecture, tx, mesh, workdir)
+    state, meta = restore_or_init(config, training, workdir)
     count = sum(p.size for p in jax.tree.leaves(state.params))
     say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {workdir}")
     if int(state.step) >= config.train.steps:
@@ -91,7 +88,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
             config.train,
             state,
             batches,
-            lambda state, batch: train_step(state, inputs, sharding.to_global(batch, mesh)),
+            lambda state, batch: training.step(state, inputs, sharding.to_global(batch, mesh)),
             report,
             saver,
             profiler,

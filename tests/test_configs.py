@@ -18,9 +18,6 @@ from mmgen_jax.models import architecture
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup as recipe
-from mmgen_jax.training.optimizer import make_optimizer
-from mmgen_jax.training.state import init_state
-from mmgen_jax.training.step import make_train_step
 
 RECIPES = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "__init__")
 
@@ -45,9 +42,7 @@ def test_recipe_builds(name, rng):
     settings.parse(config)
     classes = tuple(map(str, range(10)))
     a = architecture.from_config(config, stand_in_autoencoder(config, rng), classes, PALETTE, REGIONS)
-    tx = make_optimizer(config.optim, config.train.steps)
-    mesh = sharding.make_mesh(jax.devices()[:1])
-    state = jax.eval_shape(lambda key: init_state(a, tx, key), jax.random.key(0))
+    training = recipe.assemble(config, a, sharding.make_mesh(jax.devices()[:1]))
     rows, size = config.train.batch, config.data.image_size
     batch = {
         "class_id": jax.ShapeDtypeStruct((rows,), np.int32),
@@ -60,18 +55,8 @@ def test_recipe_builds(name, rng):
     if config.features.source == "stored":
         tokens = (a.latent_size // a.model.patch) ** 2
         batch["features"] = jax.ShapeDtypeStruct((rows, tokens, a.model.feature_width), np.float16)
-    step = make_train_step(
-        a,
-        recipe.make_objective(config),
-        tx,
-        mesh,
-        seed=0,
-        accumulate=config.train.accumulate,
-        ema_decay=0.9,
-        ema_ramp=1.0,
-    )
-    new, metrics = jax.eval_shape(step, state, recipe.make_inputs(config, a.autoencoder), batch)
-    assert jax.tree.map(lambda s: s.shape, new) == jax.tree.map(lambda s: s.shape, state)
+    new, metrics = jax.eval_shape(training.step, training.state, recipe.make_inputs(config, a.autoencoder), batch)
+    assert jax.tree.map(lambda s: s.shape, new) == jax.tree.map(lambda s: s.shape, training.state)
     assert {f"loss/{m}" for m in a.modalities} <= set(metrics)
     assert ("loss/alignment" in metrics) == (config.features.source != "none")
 

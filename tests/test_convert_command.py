@@ -219,7 +219,8 @@ def resumed(workdir, **optim):
     config = settings.defaults()
     config.optim.update(optim)
     tx = make_optimizer(config.optim, config.train.steps)
-    state, meta = setup.restore_or_init(config, architectures.load(workdir), tx, sharding.make_mesh(), workdir)
+    training = setup.assemble(config, architectures.load(workdir), sharding.make_mesh())
+    state, meta = setup.restore_or_init(config, training, workdir)
     return tx, state, meta["samples"]
 
 

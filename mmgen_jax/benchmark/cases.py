@@ -21,8 +21,6 @@ from mmgen_jax.sampling import sampler
 from mmgen_jax.sampling.sampler import Sampler, choices, jit_draw
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training import standins
-from mmgen_jax.training.optimizer import make_optimizer
-from mmgen_jax.training.state import init_state
 
 
 @dataclass(frozen=True)
@@ -69,19 +67,15 @@ def train(config: ConfigDict) -> Case:
     """Steps on one random batch: whatever reading data costs is no part of it."""
     a, rows = standins.architecture(config), config.train.batch
     mesh = sharding.make_mesh(**config.mesh)
-    sharding.check_batch(rows // config.train.accumulate, mesh, "train.batch / train.accumulate")
-    tx = make_optimizer(config.optim, config.train.steps)
-    step = recipe.make_step(config, a, tx, mesh)
+    training = recipe.assemble(config, a, mesh)
     inputs = jax.device_put(standins.inputs(config, a.autoencoder), sharding.replicated(mesh))
     batch = sharding.to_global(standins.batch(config, a), mesh)
-    make, key = functools.partial(init_state, a, tx), jax.random.key(0)
-    where = sharding.state_shardings(mesh, jax.eval_shape(make, key))
-    state = jax.jit(make, out_shardings=where)(key)
+    state = training.init(jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, inputs, batch))
     holder = [state]  # the step consumes its state
 
     def call() -> jax.Array:
-        holder[0], metrics = step(holder[0], inputs, batch)
+        holder[0], metrics = training.step(holder[0], inputs, batch)
         return metrics["loss"]
 
     return Case(
@@ -89,7 +83,7 @@ def train(config: ConfigDict) -> Case:
         samples=rows,
         flops=flops.train_step_flops(a, rows),
         dispatch=functools.partial(_first_return, call),
-        program_bytes=lambda: _peak_bytes(step.lower(*shapes)),
+        program_bytes=lambda: _peak_bytes(training.step.lower(*shapes)),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -15,8 +13,6 @@ from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import sampler
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training import standins
-from mmgen_jax.training.optimizer import make_optimizer
-from mmgen_jax.training.state import init_state
 
 
 def _placed(tree, where):
@@ -30,14 +26,11 @@ def _placed(tree, where):
 def train(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
     """One training step."""
     a = standins.architecture(config)
-    sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
-    tx = make_optimizer(config.optim, config.train.steps)
-    step = recipe.make_step(config, a, tx, mesh)
-    state = jax.eval_shape(functools.partial(init_state, a, tx), jax.random.key(0))
+    training = recipe.assemble(config, a, mesh)
     inputs = standins.inputs(config, a.autoencoder)
     batch = standins.batch_shapes(config, a)
-    return step.lower(
-        _placed(state, sharding.state_shardings(mesh, state)),
+    return training.step.lower(
+        training.state,
         _placed(inputs, sharding.replicated(mesh)),
         _placed(batch, sharding.batched(mesh)),
     )

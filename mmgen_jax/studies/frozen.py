@@ -32,9 +32,6 @@ from mmgen_jax.models import architecture as architectures
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.inputs import LatentInputs, TileInputs
-from mmgen_jax.training.optimizer import make_optimizer
-from mmgen_jax.training.state import init_state
-from mmgen_jax.training.step import make_train_step
 
 REPEATS, BATCH, SIZE = 5, 8, 256
 
@@ -123,10 +120,8 @@ def training(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
     config = imagenet256_b2.get_config()
     config.model.dtype, config.model.remat = "float32", "none"
     architecture = architectures.from_config(config, kl, tuple("ab"), np.zeros((0, 3), np.uint8), ())
-    mesh, tx = sharding.make_mesh(jax.devices()[:1]), make_optimizer(config.optim, 100)
-    step = make_train_step(
-        architecture, recipe.make_objective(config), tx, mesh, seed=0, accumulate=1, ema_decay=0.9999, ema_ramp=1.0
-    )
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    training = recipe.assemble(config, architecture, mesh)
     rng = np.random.default_rng(0)
     shared = {"class_id": np.zeros(BATCH, np.int32), "present": np.ones((BATCH, len(NAMES)), bool)}
     pixels = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3)).astype(np.uint8)
@@ -138,7 +133,7 @@ def training(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
         "features online": (LatentInputs(kl, vit), stored | {"rgb_pixels": pixels}),
         "latents and features online": (TileInputs(kl, vit), tile),
     }
-    states = {name: jax.jit(lambda: init_state(architecture, tx, jax.random.key(0)))() for name in cases}
+    states = {name: training.init(jax.random.key(0)) for name in cases}
 
     def advance(name: str) -> Callable[[], None]:
         inputs, batch = cases[name]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
-import optax
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -38,8 +36,9 @@ from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.training.objective import Objective
-from mmgen_jax.training.state import TrainState, init_state
-from mmgen_jax.training.step import make_train_step
+from mmgen_jax.training.optimizer import make_optimizer
+from mmgen_jax.training.state import TrainState
+from mmgen_jax.training.step import Training, make_training
 
 FIT_TILES = 4096  # that the patch_pca autoencoder is fitted on
 
@@ -134,14 +133,13 @@ def make_objective(config: ConfigDict) -> Objective:
     )
 
 
-def make_step(
-    config: ConfigDict, architecture: Architecture, tx: optax.GradientTransformationExtraArgs, mesh: Mesh
-) -> jax.stages.Wrapped:
-    """The training step that a config asks for, see `make_train_step`."""
-    return make_train_step(
+def assemble(config: ConfigDict, architecture: Architecture, mesh: Mesh) -> Training:
+    """The step and the state that a config asks for. Raises UsageError if the mesh cannot share its batch."""
+    sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
+    return make_training(
         architecture,
         make_objective(config),
-        tx,
+        make_optimizer(config.optim, config.train.steps),
         mesh,
         seed=config.seed,
         accumulate=config.train.accumulate,
@@ -179,28 +177,22 @@ def load_dino(config: ConfigDict) -> dino.Dino:
     return dino_files.load(config.features.path, dtype=config.features.dtype, grid=grid)
 
 
-def restore_or_init(
-    config: ConfigDict, architecture: Architecture, tx: optax.GradientTransformation, mesh: Mesh, workdir: epath.Path
-) -> tuple[TrainState, dict]:
+def restore_or_init(config: ConfigDict, training: Training, workdir: epath.Path) -> tuple[TrainState, dict]:
     """The state to start from and what its checkpoint says of the data it has seen; writes nothing.
 
     Order of sources: the newest checkpoint of the workdir, `train.init_from`, fresh parameters.
     """
-    make = functools.partial(init_state, architecture, tx)
-    key = keys.of_seed(config.seed, "init")
-    shapes = jax.eval_shape(make, key)
-    where = sharding.state_shardings(mesh, shapes)
     folder = checkpoint.folder_of(workdir)
     if checkpoint.steps_in(folder):
-        abstract = jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), shapes, where)
-        state, meta = checkpoint.restore(workdir, abstract)
+        state, meta = checkpoint.restore(workdir, training.state)
         say(f"resuming from step {int(state.step)} in {folder}")
         return state, meta
-    state = jax.jit(make, out_shardings=where)(key)
+    state = training.init(keys.of_seed(config.seed, "init"))
     if config.train.init_from:
         _, params = bundles.load(config.train.init_from)
+        where = jax.tree.map(lambda leaf: leaf.sharding, training.state.params)
         # Twice, since donated buffers may not be aliased.
-        params, ema = (jax.device_put(jax.tree.map(np.array, params), where.params) for _ in range(2))
+        params, ema = (jax.device_put(jax.tree.map(np.array, params), where) for _ in range(2))
         state = TrainState(state.step, params, ema, state.opt_state)
         say(f"starting from the weights of {config.train.init_from}")
     return state, {"samples": 0}

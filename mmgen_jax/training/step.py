@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,22 @@ def accumulated_gradients(
     return jax.lax.scan(body, zeros, sliced)[0]
 
 
-def make_train_step(
+@dataclass(frozen=True)
+class Training:
+    """The training of one model on one mesh, as programs.
+
+    Attributes:
+      step: (state, inputs, global batch) -> (state, metrics); the state's buffers are donated.
+      init: key -> a fresh state, born where it belongs.
+      state: what `step` takes: shapes, types and shardings of a `TrainState`.
+    """
+
+    step: Callable[[TrainState, Inputs, Mapping[str, Array]], tuple[TrainState, Metrics]]
+    init: Callable[[jax.Array], TrainState]
+    state: TrainState
+
+
+def make_training(
     architecture: Architecture,
     objective: Objective,
     tx: optax.GradientTransformationExtraArgs,
@@ -49,11 +65,21 @@ def make_train_step(
     accumulate: int,
     ema_decay: float,
     ema_ramp: float,
-) -> Callable[[TrainState, Inputs, Mapping[str, Array]], tuple[TrainState, Metrics]]:
-    """Jitted (state, inputs, global batch) -> (state, metrics); the state's buffers are donated.
+) -> Training:
+    """The step and the state of a training.
+
+    Args:
+      architecture: the model.
+      objective: what is minimised.
+      tx: the optimizer, see `make_optimizer`.
+      mesh: devices that share the work.
+      seed: all randomness is a function of it and the number of the step.
+      accumulate: number of parts that a device's samples are computed in, one after the other.
+      ema_decay: of the averaged parameters, see `ema_update`.
+      ema_ramp: likewise.
 
     A step whose loss or gradient is not finite leaves parameters, optimizer and EMA as they were and
-    reports `finite` = 0. Metrics are scalars, but for those of `losses.by_time`.
+    reports `finite` = 0. Metrics are scalars, except those of `losses.by_time`.
     """
 
     layout = Layout(architecture, mesh)
@@ -79,13 +105,15 @@ def make_train_step(
         metrics |= {"grad_norm": norm, "update_norm": update_norm, "param_norm": param_norm}
         return TrainState(state.step + 1, *kept), metrics | {"finite": finite.astype(np.float32)}
 
-    whole, split = sharding.replicated(mesh), sharding.batched(mesh)
-    abstract = jax.eval_shape(functools.partial(init_state, architecture, tx), jax.random.key(0))
-    placed = sharding.state_shardings(mesh, abstract)
-    return jax.jit(
+    init = functools.partial(init_state, architecture, tx)
+    whole, split, shapes = sharding.replicated(mesh), sharding.batched(mesh), jax.eval_shape(init, jax.random.key(0))
+    placed = sharding.state_shardings(mesh, shapes)
+    compiled = jax.jit(
         step,
         in_shardings=(placed, whole, split),
         out_shardings=(placed, whole),
         donate_argnums=0,
         compiler_options=compiler_options.TRAINING.on(mesh),
     )
+    state = jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), shapes, placed)
+    return Training(compiled, jax.jit(init, out_shardings=placed), state)

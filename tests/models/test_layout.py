@@ -16,8 +16,7 @@ from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.inputs import TileInputs
 from mmgen_jax.training.objective import example_loss, make_example
 from mmgen_jax.training.optimizer import make_optimizer
-from mmgen_jax.training.state import init_state
-from mmgen_jax.training.step import accumulated_gradients, make_train_step
+from mmgen_jax.training.step import accumulated_gradients
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (1, 1, 4), (2, 2, 2), (1, 4, 2)]
 ROWS = 16
@@ -114,13 +113,11 @@ def test_training_is_that_of_one_device(case, sizes):
 
     def train(sizes):
         mesh = mesh_of(sizes)
-        make = functools.partial(init_state, architecture, tx, jax.random.key(0))
-        shardings = sharding.state_shardings(mesh, jax.eval_shape(make))
-        state = jax.jit(make, out_shardings=shardings)()
-        step = make_train_step(architecture, objective, tx, mesh, seed=0, accumulate=1, ema_decay=0.9, ema_ramp=1.0)
+        training = make_training(architecture, objective, tx, mesh, seed=0, accumulate=1, ema_decay=0.9, ema_ramp=1.0)
+        state = training.init(jax.random.key(0))
         history = []
         for _ in range(4):
-            state, metrics = step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
+            state, metrics = training.step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
             history.append({k: np.asarray(metrics[k]) for k in ("loss", "grad_norm", "update_norm", "param_norm")})
         return state, history
 

@@ -20,9 +20,6 @@ from mmgen_jax.data.trees.groups import Reading
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup as recipe
-from mmgen_jax.training.optimizer import make_optimizer
-from mmgen_jax.training.state import init_state
-from mmgen_jax.training.step import make_train_step
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SIZE = 32  # 4 x 4 latents, 2 x 2 tokens
@@ -133,20 +130,10 @@ def test_devices_do_not_change_what_frozen_networks_compute(imagenet, tmp_path):
     batch = next(pipeline.batches(data.source, data.transforms, 8, seed=0))
     found = []
     for devices in (1, 8):
-        mesh, tx = sharding.make_mesh(jax.devices()[:devices]), make_optimizer(config.optim, 100)
-        where = sharding.replicated(mesh)
-        state = jax.jit(functools.partial(init_state, architecture, tx), out_shardings=where)(jax.random.key(0))
-        step = make_train_step(
-            architecture,
-            recipe.make_objective(config),
-            tx,
-            mesh,
-            seed=0,
-            accumulate=1,
-            ema_decay=0.9,
-            ema_ramp=1.0,
-        )
-        metrics = step(state, jax.device_put(inputs, where), sharding.to_global(batch, mesh))[1]
+        mesh = sharding.make_mesh(jax.devices()[:devices])
+        training = recipe.assemble(config, architecture, mesh)
+        placed = jax.device_put(inputs, sharding.replicated(mesh))
+        metrics = training.step(training.init(jax.random.key(0)), placed, sharding.to_global(batch, mesh))[1]
         found.append({name: np.asarray(value) for name, value in metrics.items()})
     for name, value in found[0].items():
         np.testing.assert_allclose(found[1][name], value, rtol=5e-5, atol=1e-6, err_msg=name)

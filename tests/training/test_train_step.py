@@ -18,8 +18,8 @@ from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.inputs import LatentInputs, TileInputs
 from mmgen_jax.training.objective import example_loss, make_example
 from mmgen_jax.training.optimizer import learning_rate, make_optimizer
-from mmgen_jax.training.state import ema_update, init_state
-from mmgen_jax.training.step import make_train_step
+from mmgen_jax.training.state import ema_update
+from mmgen_jax.training.step import make_training
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,13 @@ def take_steps(parts, devices, accumulate):
     config, architecture, objective, batch = parts
     mesh = sharding.make_mesh(jax.devices()[:devices])
     tx = make_optimizer(config.optim, 100)
-    where = sharding.replicated(mesh)
-    state = jax.jit(lambda: init_state(architecture, tx, jax.random.key(0)), out_shardings=where)()
-    step = make_train_step(
+    training = make_training(
         architecture, objective, tx, mesh, seed=0, accumulate=accumulate, ema_decay=0.9, ema_ramp=1.0
     )
+    state = training.init(jax.random.key(0))
     history = []
     for _ in range(2):
-        state, metrics = step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
+        state, metrics = training.step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
         history.append({k: np.asarray(v) for k, v in metrics.items()})
     return history
 
@@ -139,13 +138,13 @@ def test_a_step_that_is_not_finite_leaves_the_state_alone(parts):
     config, architecture, objective, batch = parts
     mesh = sharding.make_mesh(jax.devices()[:1])
     tx = make_optimizer(config.optim, 100)
-    state = jax.jit(lambda: init_state(architecture, tx, jax.random.key(0)))()
+    training = make_training(architecture, objective, tx, mesh, seed=0, accumulate=1, ema_decay=0.9, ema_ramp=1.0)
+    state = training.init(jax.random.key(0))
     poisoned = jax.tree.map(jnp.array, state.params)
     poisoned["blocks"]["qkv"]["kernel"] = poisoned["blocks"]["qkv"]["kernel"].at[0, 0, 0].set(jnp.nan)
     state = dataclasses.replace(state, params=poisoned)
     before = jax.tree.map(np.array, (state.params, state.ema, state.opt_state))
-    step = make_train_step(architecture, objective, tx, mesh, seed=0, accumulate=1, ema_decay=0.9, ema_ramp=1.0)
-    state, metrics = step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
+    state, metrics = training.step(state, TileInputs(architecture.autoencoder), sharding.to_global(batch, mesh))
     assert float(metrics["finite"]) == 0
     jax.tree.map(np.testing.assert_array_equal, before, (state.params, state.ema, state.opt_state))
 
