@@ -76,7 +76,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
         files.alone(workdir) if distributed.is_first() else contextlib.nullcontext(),
         Saver(workdir, config.train.keep, config.train.keep_best, start) as saver,
         contextlib.closing(distributed.only_first(telemetry.Writer, workdir, start)) as writer,
-        contextlib.closing(Report(config, start, meta["samples"], writer, progress, tally)) as report,
+        contextlib.closing(Report(config, start, meta["samples"], writer, progress, tally.settle)) as report,
         contextlib.closing(batches),
         contextlib.closing(distributed.only_first(Profiler, workdir, profile)) as profiler,
         distributed.losing_hosts(),

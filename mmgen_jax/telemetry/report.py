@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 from ml_collections import ConfigDict
 
-from mmgen_jax.data.damage import Tally
 from mmgen_jax.system.console import duration, say
 from mmgen_jax.telemetry import memory
 from mmgen_jax.telemetry.clock import Clock, per_step
@@ -24,11 +23,20 @@ class Report:
       clock: for the loop to tell where its time goes.
     """
 
-    def __init__(self, config: ConfigDict, step: int, samples: int, writer: Writer, progress: Progress, tally: Tally):
-        """`step`, `samples`: steps that were made and samples that were seen before this run."""
+    def __init__(
+        self,
+        config: ConfigDict,
+        step: int,
+        samples: int,
+        writer: Writer,
+        progress: Progress,
+        damaged: Callable[[], int],
+    ):
+        """`step`, `samples`: numbers of steps that were made and of samples that were seen before this run; `damaged`
+        returns how many damaged records all processes have met."""
         self.clock = Clock()
         self._first, self._samples, self._batch = step, samples, config.train.batch
-        self._writer, self._progress, self._tally = writer, progress, tally
+        self._writer, self._progress, self._count_damaged = writer, progress, damaged
         self._summary = RunSummary(step, config.train.batch)
         self._health = Health(config.data.modalities, config.train.max_skipped, config.train.spike_factor, self._event)
         self._monitor = Monitor(config.data.modalities, self._health, self.clock)
@@ -49,7 +57,7 @@ class Report:
         with self.clock("metrics"):
             means = self._monitor.means()
             self._summary.note(step, means)
-            self._damaged = self._tally.settle()
+            self._damaged = self._count_damaged()
             seconds = self.clock.lap()
             text, rates = self._progress.line(step, means, seconds.get("compile", 0.0))
             say(text)
