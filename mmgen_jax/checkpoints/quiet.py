@@ -1,4 +1,4 @@
-"""What libraries print of failures that we tell in one line: hundreds of lines, from threads that cannot be caught."""
+"""Silences what Orbax's threads print, hundreds of lines, about failures that the caller reports in one line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _LOGGERS = ("absl", "asyncio")
 
 
 def _of_orbax(record: logging.LogRecord) -> bool:
-    """Whether Orbax, or a task of its that nobody waited for, tells of an error."""
+    """True for error records of Orbax and of its abandoned asyncio tasks."""
     return record.levelno >= logging.ERROR and ("orbax" in record.pathname or "never retrieved" in str(record.msg))
 
 
 @contextlib.contextmanager
 def orbax() -> Iterator[None]:
-    """Within the block, and for good after a failure in it, Orbax and its threads say nothing: errors are raised."""
+    """Silences Orbax and its threads within the block, and for good after a failure in it; errors are still raised."""
     hook, loggers = sys.unraisablehook, [logging.getLogger(name) for name in _LOGGERS]
 
     def unraisable(event) -> None:
@@ -31,7 +31,7 @@ def orbax() -> Iterator[None]:
     sys.unraisablehook = unraisable
     for logger in loggers:
         logger.addFilter(told)
-    yield  # what comes after a failure comes late
+    yield  # not in a try block: after a failure, threads go on printing later, so the filters stay
     sys.unraisablehook = hook
     for logger in loggers:
         logger.removeFilter(told)

@@ -14,8 +14,8 @@ import numpy as np
 
 from mmgen_jax.system.errors import RunError, UsageError
 
-REPLACED = "replaced"  # key of a sample: number of the damaged record that it stands for, else -1
-_TRIES = 100
+REPLACED = "replaced"  # entry of a sample: number of the damaged record that it replaces, else -1
+_TRIES = 100  # records tried in a row before giving up
 
 
 class DamagedRecord(UsageError):
@@ -23,13 +23,13 @@ class DamagedRecord(UsageError):
 
 
 def stand_in(index: int, attempt: int, count: int) -> int:
-    """Number of the record, of `count`, to try instead of a damaged one; `attempt` counts from 0, the record itself."""
+    """Number, below `count`, of the record to try in place of `index`; attempt 0 is the record itself."""
     return index if attempt == 0 else int(np.random.default_rng((index, attempt)).integers(count))
 
 
 @dataclass(frozen=True)
 class Mended:
-    """Decoded samples at random access, those of damaged records replaced; each says so under `REPLACED`. Picklable."""
+    """Decoded samples by number, with damaged records replaced and marked under `REPLACED`. Can be pickled."""
 
     source: Sequence
     decode: tuple[grain.MapTransform, ...]
@@ -71,7 +71,7 @@ class Mended:
 class Tally:
     """Counts damaged records of a run against what is allowed; each process counts what it reads.
 
-    A share `allowed` of the records that were read, and of those of the split until so many were read, may be damaged.
+    The share `allowed` refers to the records read so far, or to the size of the split as long as fewer were read.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Tally:
         read: int = 0,
     ):
         """Args:
-        allowed: share, at least 0; 0 ends the run at the first.
+        allowed: share of records that may be damaged, at least 0; 0 ends the run at the first one.
         total: records of the split.
         tell: says a line to the user.
         add_up: sum over all processes of an array of integers.
@@ -93,8 +93,8 @@ class Tally:
         read: records that all processes have read so far.
         """
         self._allowed, self._total, self._tell, self._add_up = allowed, total, tell, add_up
-        self._found, self._read = found, read  # of all, when they were added up last
-        self._mine, self._mine_read = 0, 0  # since then
+        self._found, self._read = found, read  # counts of all processes when they were last added up
+        self._mine, self._mine_read = 0, 0  # counts of this process since then
         self._named: set[int] = set()
 
     def note(self, replaced: np.ndarray, describe: Callable[[int], list[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Reading processes: signals are for the process that they read for, and they end when it does."""
+"""Reading processes: they ignore signals, which are meant for the process that they read for, and end when it ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
-# Grain leaves a batch in shared memory when a worker ends. Python's tracker deletes it, and need not tell.
+# Grain leaves a batch in shared memory when a worker ends. Python's tracker deletes it; its warning helps nobody.
 _NO_WARNING = "ignore:resource_tracker:UserWarning"
 
 
@@ -25,10 +25,10 @@ def _start_tracker() -> None:
 def shielded() -> Iterator[None]:
     """Processes that are started within never get SIGINT or SIGTERM; this process gets them afterwards.
 
-    A terminal sends Ctrl-C, and a machine that is shut down SIGTERM, to all processes at once: without workers
-    training could not go on to the end of its step and save.
+    A terminal sends Ctrl-C to all processes at once, and a machine that shuts down sends SIGTERM to all. If workers
+    ended at once, training could not finish its step and save.
     """
-    _start_tracker()  # it lifts the block when it is started
+    _start_tracker()  # started first, as starting it unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -37,7 +37,7 @@ def shielded() -> Iterator[None]:
 
 
 def begin(index: int, count: int) -> None:
-    """To be called in each worker first: one whose parent was killed would wait for ever to hand over its batch."""
+    """To be called first in each worker. A worker whose parent was killed would wait forever to hand over its batch."""
     del index, count
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Accelerators: what a kind of TPU has, and the peak of every chip that is known."""
+"""Accelerators: memory, clock and links of each kind of TPU, and the peak flop/s of every known chip."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Chip:
 
     Attributes:
       memory: bytes of HBM of one JAX device.
-      clock: cycles per second of the tensor core, which the compiler's cycles are of.
+      clock: cycles per second of the tensor core, the unit of the compiler's estimates.
       peak: bfloat16 flop/s of one JAX device.
       link: bytes/s of one link between neighbours, one way.
-      wraps: axes of this many chips (or multiples of it) are rings, shorter ones lines.
+      wraps: an axis of this many chips, or a multiple of it, is a ring; a shorter one is a line.
     """
 
     memory: float

@@ -25,10 +25,12 @@ BATCH = ("data", "fsdp")  # axes that split the batch
 
 @dataclass(frozen=True)
 class Rule:
-    """Attributes:
-    pattern: regular expression that the end of a parameter's path matches.
-    spec: mesh axes of each dimension, from the last dimension backwards; stacked blocks have one more in front.
-    whole: of these axes, those whose parts are brought together again before a product uses them.
+    """How parameters with a certain name are split over the mesh.
+
+    Attributes:
+      pattern: regular expression that the end of a parameter's path must match.
+      spec: mesh axes of each of the last dimensions. Stacked blocks have one more in front, which is not split.
+      whole: those of these axes over which the parts are gathered again before a matrix multiplication uses them.
     """
 
     pattern: str
@@ -52,10 +54,10 @@ RULES = (
 def make_mesh(
     devices: Sequence[jax.Device] | None = None, data: int = -1, fsdp: int = 1, tensor: int = 1, *, key: str = "mesh"
 ) -> Mesh:
-    """Mesh of the three axes over `devices` (default: all of all hosts); one size may be -1: what is left.
+    """Mesh of the three axes over `devices` (default: those of all hosts). One size may be -1, which takes the rest.
 
-    The slow network between several TPU pods is crossed by `data` alone. Raises UsageError, naming `key`, if the sizes
-    do not multiply to the number of devices, or `data` is no multiple of the number of pods.
+    Only `data` crosses the slow network between several TPU pods. Raises UsageError, naming `key`, if the sizes
+    do not multiply to the number of devices, or `data` is not a multiple of the number of pods.
     """
     devices = jax.devices() if devices is None else devices
     sizes = dict(zip(AXES, (data, fsdp, tensor), strict=True))
@@ -86,12 +88,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batched(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over the devices, but for those of a tensor group, which have the same samples."""
+    """The leading axis split over `data` and `fsdp`; the devices of a tensor group have the same samples."""
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def parts(mesh: Mesh) -> int:
-    """Into how many parts a batch is split."""
+    """Number of parts that a batch is split into."""
     return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
@@ -106,7 +108,7 @@ def axes_of(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def rule_of(path: tuple) -> Rule | None:
-    """The first rule that the path's end matches; None: kept whole by every device."""
+    """The first rule that matches the end of the path, or None if every device keeps the whole array."""
     name = path_name(path)
     return next((rule for rule in RULES if re.search(rf"(^|/)({rule.pattern})$", name)), None)
 
@@ -143,9 +145,9 @@ def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
-    """Which parts of a global batch, of how many equal ones, the devices of this process compute.
+    """Which parts of a global batch the devices of this process compute, and into how many equal parts it is split.
 
-    Several processes have the same ones where an axis that does not split the batch goes across them. On TPUs the
+    Several processes have the same parts where an axis that does not split the batch goes across them. On TPUs the
     devices of a host need not be neighbours in the mesh.
     """
     rows = mesh.devices.reshape(parts(mesh), -1)

@@ -14,7 +14,7 @@ from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RESTART, EXIT_RUN, EX
 
 
 class _ConfigFile(flags.ArgumentParser):
-    """Loads a config file as `load` does. It is code and may raise anything; absl names the file of a ValueError."""
+    """Loads a config file with `load`. The file is code and may raise anything; of a ValueError absl names the file."""
 
     def __init__(self, load: flags.ArgumentParser):
         self._load = load
@@ -67,29 +67,28 @@ def _is_full(error: BaseException | None) -> bool:
 
 
 def _first_told(error: BaseException | None) -> RunError | None:
-    """The RunError that led to this one: closing files fails again after what has been met first."""
+    """The RunError that led to this error, or None: closing files after a failure often fails once more."""
     while error and not isinstance(error, RunError):
         error = error.__context__
     return error
 
 
 def _in_thread(failure: threading.ExceptHookArgs) -> None:
-    """Threads that write logs need not tell of a full disk: the main thread writes there too."""
+    """Hides a full disk in threads that write logs: the main thread writes to the same disk and reports it."""
     if not _is_full(failure.exc_value):
         threading.__excepthook__(failure)
 
 
 def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] = sys.exit) -> None:
-    """`absl.app.run`, but what a user can do something about ends in one line.
+    """Runs `main` as `absl.app.run` does, but ends errors that a user can mend in one line instead of a traceback.
 
-    Bad flags, UsageErrors and file errors with exit code 2, RunErrors and a full disk with 3, a lost host with 75,
-    Ctrl-C with 130.
-    `leave` ends the process with a code.
+    The exit code is 2 for bad flags, UsageErrors and file errors, 3 for RunErrors and a full disk, 75 for a lost host
+    and 130 for Ctrl-C. `leave` ends the process with that code.
     """
 
     def guarded(argv: Sequence[str]) -> object:
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # libraries tell of every file they touch
+            logging.set_verbosity(logging.WARNING)  # at INFO, libraries log every file they touch
         threading.excepthook = _in_thread
         try:
             return main(argv)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_SECONDS = {True: 0.5, False: 10.0}  # between the lines of a meter, by whether they go to a terminal
+_SECONDS = {True: 0.5, False: 10.0}  # between two lines of a meter: on a terminal, and elsewhere
 
 
 def duration(seconds: float) -> str:
@@ -20,24 +20,24 @@ def duration(seconds: float) -> str:
 
 
 def _speaks() -> bool:
-    """True for the first of several processes; asks no device. A program that has not imported JAX has no others."""
+    """True on the first of several processes. Without JAX there is only one; no device is initialised to find out."""
     jax = sys.modules.get("jax")
     return jax is None or not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def say(text: str) -> None:
-    """One line to the user, at once; of several processes the first one speaks."""
+    """Prints one line to the user at once; of several processes only the first one prints."""
     if _speaks():
         say_here(text)
 
 
 def say_here(text: str) -> None:
-    """One line to the user that only this process can know, whichever it is."""
+    """Prints one line on whichever process calls it, for facts that only this process knows."""
     print(text, file=sys.stdout, flush=True)
 
 
 class Progress:
-    """Tells now and then how much is done, how fast, and how long the rest will take, on stderr."""
+    """Prints to stderr, now and then, how much is done, how fast, and how long the rest will take."""
 
     def __init__(self, label: str, total: float, unit: str):
         """`total` and what is added are numbers of `unit`, for instance "samples"."""

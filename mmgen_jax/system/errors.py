@@ -1,4 +1,4 @@
-"""The exceptions that a user may see, each a line, and the exit codes of commands."""
+"""The exceptions that a user may see, each with a message of one line, and the exit codes of commands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 EXIT_USAGE = 2
 EXIT_RUN = 3
-EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by SIGTERM, or another host was lost; the same command goes on
-EXIT_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by SIGTERM, or a host was lost; the same command continues
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 
 class UsageError(ValueError):
@@ -19,7 +19,7 @@ class RunError(RuntimeError):
 
 
 class HostLost(RunError):
-    """Another process of the run has ended; the same command on all hosts goes on."""
+    """Another process of the run has ended; the same command, started on all hosts, continues the run."""
 
 
 def choice(name: str, value: str, allowed: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and places that they can be written to."""
+"""Writes files so that they are complete or absent, and checks beforehand that they can be written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_remote(path: epath.PathLike) -> bool:
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """The absolute path; that of gs:// as it is, which `resolve` would take for a local one."""
+    """The absolute path. A gs:// path is returned unchanged, as `resolve` would take it for a local one."""
     path = epath.Path(path)
     return path if is_remote(path) else path.resolve()
 
@@ -72,10 +72,10 @@ def alone(folder: epath.PathLike) -> Iterator[None]:
 def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:
     """Raises UsageError unless a file, or a folder of files, can be written at `path`; leaves nothing behind.
 
-    For use before the work whose results go there; `name` is that of the option.
+    To be called before the work whose results go there. `name` is the option that gave the path.
     """
     path = epath.Path(path)
-    if is_remote(path):  # only writing tells
+    if is_remote(path):  # whether it is writable shows only when it is written
         return
     if path.exists() and path.is_dir() != folder:
         kinds = ("a file", "a folder")
@@ -90,9 +90,9 @@ def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:
 
 
 def claim(folder: epath.PathLike, names: Iterable[str]) -> None:
-    """Before a set of files is written to `folder`: removes the files of the set before it that are not in this one.
+    """Prepares `folder` for a set of files: removes files of the previous set that the new one does not replace.
 
-    Which those are stands in `files.txt`; nothing else is removed.
+    `files.txt` in the folder lists the previous set and is rewritten; files that it does not list are never removed.
     """
     folder, names = epath.Path(folder), sorted(names)
     listed = folder / LIST

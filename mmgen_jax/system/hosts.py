@@ -21,13 +21,13 @@ from ml_collections import ConfigDict
 from mmgen_jax.system.errors import HostLost, UsageError
 
 _ADDRESS = re.compile(r"[^:/\s]+:(\d{1,5})")
-_TEXT_BYTES = 400
-_START_SECONDS = 300  # that processes wait for each other at the start
-_QUIET_SECONDS = 10  # of these without a word
-_HEARTBEAT_SECONDS = 100  # after which a process that is not heard of ends the others
-_LEAVE_SECONDS = 30  # that a process which is done waits for the others
-_LAST_SECONDS = 3  # that the first process outlives others after an error that all have
-# How libraries of collectives, JAX's coordination service and Orbax's barriers say that a process does not answer.
+_TEXT_BYTES = 400  # longest text that processes tell each other
+_START_SECONDS = 300  # how long processes wait for each other at start-up
+_QUIET_SECONDS = 10  # how long they wait before the wait is announced
+_HEARTBEAT_SECONDS = 100  # how long a process may be silent before it counts as lost and the others end
+_LEAVE_SECONDS = 30  # how long a finished process waits for the rest
+_LAST_SECONDS = 3  # how long the first process outlives the others after an error that all of them meet
+# How collectives libraries, JAX's coordination service and Orbax's barriers report that a process does not answer.
 _NO_ANSWER = re.compile(r"Gloo \S+ failed|UNAVAILABLE|DEADLINE_EXCEEDED|heartbeat|CoordinationService|Barrier", re.I)
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def _on_tpu_host() -> bool:
 def start(chosen: ConfigDict) -> None:
     """Connects the processes as the config's `distributed` section says; before anything else uses JAX.
 
-    On TPU hosts JAX finds out who there is. Raises UsageError for an address or numbers that cannot be.
+    On TPU hosts JAX finds the other processes itself. Raises UsageError for an invalid address or process number.
     """
     if jax.distributed.is_initialized() or chosen.coordinator == "none":
         return
@@ -90,7 +90,7 @@ def _connect(**options) -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes what is written once. Asks no device."""
+    """Whether this is the process that writes what only one may write. Does not initialise any device."""
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
@@ -121,7 +121,7 @@ def first_text(text: str) -> str:
 
 
 def lost(error: BaseException) -> HostLost | None:
-    """What to raise instead of this error, if it says that another process does not answer."""
+    """The error to raise instead of this one if it says that another process does not answer, else None."""
     if jax.process_count() == 1 or not _NO_ANSWER.search(str(error)):
         return None
     cause = " ".join(str(error).split())[:200]
@@ -130,7 +130,7 @@ def lost(error: BaseException) -> HostLost | None:
 
 @contextlib.contextmanager
 def losing_hosts() -> Iterator[None]:
-    """Within the block what JAX raises because of another process becomes HostLost."""
+    """Within the block, errors that JAX raises because another process is gone become HostLost."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -156,12 +156,12 @@ def _unexpected(kind: type[BaseException], error: BaseException, trace: types.Tr
 
 
 def only_first(make: Callable[..., T], *args) -> T | Silent:
-    """`make(*args)` on the first process, something that does nothing on the others."""
+    """Returns `make(*args)` on the first process, and an object whose methods do nothing on the others."""
     return make(*args) if is_first() else Silent()
 
 
 class Silent:
-    """In place of what only the first process has: every method takes anything and does nothing."""
+    """Stands for an object that only the first process has: every method takes any arguments and does nothing."""
 
     def __getattr__(self, name: str):
         return lambda *args, **kwargs: None

@@ -1,7 +1,7 @@
 """Requests to stop: SIGTERM, which machines send before they are taken away, and Ctrl-C.
 
-With several processes all stop at the same step: JAX's preemption service tells everybody of a SIGTERM that one of them
-got. It has its own handler of this signal, which any handler in Python would replace.
+Several processes all stop at the same step: when one receives SIGTERM, JAX's preemption service tells the others. The
+service has its own handler of this signal, so no Python handler for it may be installed then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def requests() -> Iterator[Callable[[], int]]:
     It must be called after every step by every process.
     """
     shared, received = jax.distributed.is_initialized(), [0]
-    calls = itertools.count(1)  # the service chooses a call, and the first is 1 for a signal that came before it
+    calls = itertools.count(1)  # the service names one of these calls; 1 is the first, also for earlier signals
 
     def note(number: int, _frame) -> None:
         received[0] = number

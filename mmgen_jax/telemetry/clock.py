@@ -1,4 +1,4 @@
-"""Where the time of a loop goes: seconds of each phase, told apart by the code that runs."""
+"""Where the time of a loop goes: wall-clock seconds of each named phase."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Clock:
 
 
 def per_step(seconds: dict[str, float], steps: int) -> dict[str, float]:
-    """A lap as milliseconds per step; `host_ms` is the host's work in the loop that is no waiting and no saving."""
+    """A lap as milliseconds per step; `host_ms` is the host's own work, without waiting or saving."""
     values = {f"time/{phase}_ms": 1e3 * value / steps for phase, value in sorted(seconds.items()) if phase != "whole"}
     host = seconds.get("dispatch", 0.0) + seconds.get("metrics", 0.0)
     return values | {"time/step_ms": 1e3 * seconds["whole"] / steps, "time/host_ms": 1e3 * host / steps}

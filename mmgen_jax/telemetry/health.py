@@ -15,11 +15,11 @@ HISTORY = 100  # steps whose median a loss is compared with
 ENOUGH = 20  # values that a median needs
 RENEW = 10  # steps between medians: they change slowly and cost the host some time
 
-Tell = Callable[[int, str, Mapping[str, object]], None]  # (step, kind of event, what is known of it)
+Tell = Callable[[int, str, Mapping[str, object]], None]  # (step, kind of event, its values)
 
 
 def range_name(index: int) -> str:
-    """Of a range of t: "0.25-0.50"."""
+    """Name of the range of t with this index, for instance "0.25-0.50"."""
     return f"{index / TIME_RANGES:.2f}-{(index + 1) / TIME_RANGES:.2f}"
 
 
@@ -35,7 +35,7 @@ def losses_by_time(metrics: Mapping[str, np.ndarray], modalities: Sequence[str])
 
 
 class Spikes:
-    """Finds values above `factor` times the median of the last steps; told once until they are below it again."""
+    """Finds values above `factor` times the median of the last steps, and reports each once until it is below again."""
 
     def __init__(self, factor: float):
         self._factor = factor
@@ -52,7 +52,7 @@ class Spikes:
         found = {}
         for name, value in values.items():
             median = self._medians.get(name)
-            # Minus a cosine is below zero, where a multiple of the median means nothing.
+            # The alignment loss is minus a cosine: a multiple of a negative median would mean nothing.
             if median is not None and median > 0 and value > self._factor * median:
                 if name not in self._high:
                     found[name] = (value, median)

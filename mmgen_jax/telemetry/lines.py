@@ -1,4 +1,4 @@
-"""A file that lines are added to, also where files cannot be added to."""
+"""Append-only text files, emulated on object stores (gs://), which cannot append."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = 60.0
 
 
 def _cut_rest(path: epath.Path) -> None:
-    """Removes the beginning of a line that a crash or a full disk has left at the end of a file."""
+    """Cuts off an incomplete last line, which a crash or a full disk may have left."""
     if path.exists():
         data = path.read_bytes()
         if not data.endswith(b"\n"):
@@ -21,7 +21,7 @@ def _cut_rest(path: epath.Path) -> None:
 
 
 class Lines:
-    """Adds lines to a file that may exist, after its last whole one; each is in the file at once.
+    """Appends lines to a file, which may exist already, after its last complete line. Each is flushed at once.
 
     Objects of a bucket (gs://) cannot be added to, and opening one to append empties it. There the lines are kept, and
     the whole file is written anew at most once a minute and at the end: a killed run loses the last minute's lines.
@@ -38,7 +38,7 @@ class Lines:
             self._file = self._path.open("a")
 
     def write(self, line: str) -> None:
-        """`line` without its end."""
+        """Appends `line`, given without its newline."""
         if not self._remote:
             self._file.write(line + "\n")
             self._file.flush()

@@ -1,4 +1,4 @@
-"""Profiler traces on demand: of steps named on the command line, or while a run goes on."""
+"""Profiler traces on demand: of steps named on the command line, or asked for while a run is going on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parse(text: str) -> tuple[int, int] | None:
 def check(steps: tuple[int, int] | None, first: int, last: int) -> None:
     """Raises UsageError if steps to trace come after those that a run is about to make.
 
-    Those that were made before are none: the same command goes on after an interruption.
+    Steps that were made before are not an error: the same command continues a run after an interruption.
     """
     if steps and steps[1] > last:
         raise UsageError(f"--profile is {steps[0]}:{steps[1]}; this run makes steps {first} to {last}")
@@ -35,7 +35,7 @@ def check(steps: tuple[int, int] | None, first: int, last: int) -> None:
 
 
 class Profiler:
-    """Writes traces into `workdir`/profile. One process of a run is enough: a host tells what all do."""
+    """Writes traces into `workdir`/profile. One process of a run is enough, as all hosts do the same work."""
 
     def __init__(self, workdir: epath.PathLike, steps: tuple[int, int] | None):
         self._workdir = epath.Path(workdir)

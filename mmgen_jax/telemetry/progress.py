@@ -12,7 +12,7 @@ class Progress:
     """One line per report: step, loss, steps per second, share of the peak, time left, and the parts of the loss."""
 
     def __init__(self, first_step: int, last_step: int, batch: int, step_flops: float, peak: float | None):
-        """`step_flops`: the model's in a step; `peak`: flop/s of all devices, None where it is not known."""
+        """`step_flops`: operations of the model in a step; `peak`: flop/s of all devices, None if unknown."""
         self._last, self._batch = last_step, batch
         self._flops, self._peak = step_flops, peak
         self._mark = (first_step, time.monotonic())

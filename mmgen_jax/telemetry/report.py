@@ -17,10 +17,10 @@ from mmgen_jax.telemetry.writer import Writer
 
 
 class Report:
-    """Of one run; all processes make the same calls.
+    """Reports one run, for the loop to call; all processes make the same calls.
 
     Attributes:
-      clock: for the loop to tell where its time goes.
+      clock: measures where the time of the loop goes; the loop names its phases.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Report:
         return means
 
     def position(self, step: int) -> dict[str, int]:
-        """For a checkpoint of the step of the last row: what the run has seen of the data."""
+        """The position in the data, to be saved with a checkpoint of the step of the last row."""
         seen = self._samples + (step - self._first) * self._batch
         return {"step": step, "samples": seen, "damaged": self._damaged}
 
@@ -100,7 +100,7 @@ class RunSummary:
                 self._losses[name] = [value, step, value] if value < best else [best, at, value]
 
     def values(self, seconds: Mapping[str, float], skipped: int) -> dict[str, float | dict]:
-        """All of it. `seconds`: of each phase and "whole", see `Clock.total`."""
+        """The summary as plain numbers. `seconds` of each phase, and "whole", as `Clock.total` gives them."""
         whole, steps = seconds["whole"], self.step - self._first
         return {
             "steps": steps,
@@ -115,7 +115,7 @@ class RunSummary:
 
 
 def summary_lines(values: Mapping) -> list[str]:
-    """`RunSummary.values` for people."""
+    """Lines of text that show `RunSummary.values`."""
     shares = sorted(values["shares"].items(), key=lambda item: -item[1])
     lines = [
         f"run: {values['steps']} steps, {values['samples']} samples in {duration(values['seconds'])}, "

@@ -1,4 +1,4 @@
-"""Metrics of steps, read one step late, and what a run has to say of itself."""
+"""Metrics of steps, read one step late, and their means over the steps since the last row of the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmgen_jax.telemetry.health import Health, losses_by_time
 
 
 class Monitor:
-    """Collects metrics of steps without keeping the devices waiting: those of a step are read after the next began."""
+    """Collects metrics without keeping the devices waiting: those of a step are read when the next one has begun."""
 
     def __init__(self, modalities: Sequence[str], health: Health, clock: Clock):
         self._modalities, self._health, self._clock = modalities, health, clock
@@ -41,7 +41,7 @@ class Monitor:
         return order.index(key) if key in order else len(order)
 
     def means(self) -> dict[str, float]:
-        """Means over the steps since the last call, but for skipped ones; empty if all were."""
+        """Means over the steps since the last call, without skipped ones; empty if all were skipped."""
         window, self._window = self._window, []
         if not window:
             return {}

@@ -1,4 +1,4 @@
-"""What a run says: JSON lines and TensorBoard."""
+"""Writes the log of a run, as JSON lines and for TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVENTS_FILE = "events.jsonl"
 class Writer:
     """Appends metrics of a run to `metrics.jsonl` and, beside it, to TensorBoard files in `tensorboard/`.
 
-    What happens at a step, and is no row of numbers, goes to `events.jsonl`: spikes, skipped steps, summaries.
+    Events at a step (spikes, skipped steps, summaries), which are not rows of numbers, go to `events.jsonl`.
     """
 
     def __init__(self, workdir: epath.PathLike, first_step: int):
@@ -34,11 +34,11 @@ class Writer:
             self._board.add_scalar(key, value, step)
 
     def event(self, step: int, kind: str, values: Mapping[str, object]) -> None:
-        """`values` must be JSON."""
+        """Appends one event. `values` must be serialisable as JSON."""
         self._events.write(json.dumps({"step": step, "event": kind, **values}))
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """`image` uint8 [H, W, 3]."""
+        """Adds a picture, uint8 [H, W, 3], to TensorBoard."""
         self._board.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
