@@ -15,22 +15,16 @@ from ml_collections import ConfigDict
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data import held_out, tiles
 from mmgen_jax.metrics.report import evaluate, mean_image, table
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.models import architecture as architectures
-from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.system import command, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
 FILE = "metrics.json"
 _BASELINE = 2000  # train tiles in the mean image
-
-
-def _load(config: ConfigDict, architecture: Architecture, split: str, limit: int) -> pipeline.Batch:
-    count = min(limit, len(tiles.read_tiles(config.data.dir, split)))
-    return pipeline.load(config.data.dir, split, architecture.modalities, architecture.image_size, range(count))
 
 
 def _output(path: str, workdir: str) -> epath.Path:
@@ -62,9 +56,10 @@ def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
         raise UsageError(f"data.dir {config.data.dir!r} has the classes {names[:8]}; the model {workdir!r} has others")
     path = _output(out, workdir)
     files.check_place(path, "--out", folder=False)
-    batch = _load(config, stored, config.data.test_split, config.evaluate.n)
+    data, names, size = config.data, stored.modalities, stored.image_size
+    batch = held_out.first(data.dir, data.test_split, names, size, config.evaluate.n)
     try:
-        average = mean_image(_load(config, stored, config.data.train_split, _BASELINE), stored)
+        average = mean_image(held_out.first(data.dir, data.train_split, names, size, _BASELINE), stored)
     except UsageError as error:  # a data set may have no train split
         say(f"no mean image: {error}")
         average = None

@@ -20,9 +20,8 @@ from ml_collections import ConfigDict
 from mmgen_jax import settings
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.data import pipeline
+from mmgen_jax.data import held_out
 from mmgen_jax.diffusion.conditioning import subset
-from mmgen_jax.modalities.registry import MODALITIES, to_array
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.sampling.sampler import Options
@@ -51,12 +50,8 @@ def scenes(config: ConfigDict, architecture: Architecture) -> dict[str, np.ndarr
     """Values of `sample.n` scenes of the test split, those modalities that all of them have."""
     names, n = architecture.modalities, config.sample.n
     indices = range(config.sample.index, config.sample.index + n)
-    batch = pipeline.load(config.data.dir, config.data.test_split, names, config.data.image_size, indices)
-    return {
-        m: MODALITIES[m].value(to_array(batch[m]), architecture.palette)
-        for i, m in enumerate(names)
-        if batch["present"][:, i].all()
-    }
+    data = config.data
+    return held_out.values(data.dir, data.test_split, names, data.image_size, indices, architecture.palette)
 
 
 def conditions(config: ConfigDict, architecture: Architecture) -> tuple[dict[str, object], dict[str, np.ndarray]]:

@@ -9,7 +9,7 @@ import pytest
 import tiny_model
 
 from mmgen_jax import evaluate
-from mmgen_jax.data import pipeline
+from mmgen_jax.data import held_out, pipeline
 from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.sampling.sampler import Options, Sampler
@@ -113,7 +113,7 @@ def test_default_output_is_in_workdirs_only(tmp_path):
 
 
 def test_configs_of_other_models_and_bad_places_are_named_before_evaluating(config, model_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "_load", None)
+    monkeypatch.setattr(held_out, "first", None)
     with pytest.raises(UsageError, match=f"--out {tmp_path} is a folder; allowed: a file"):
         evaluate.run(config, str(model_dir), str(tmp_path))
     config.model.depth = 3

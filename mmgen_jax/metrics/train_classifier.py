@@ -14,7 +14,7 @@ import optax
 from absl import flags
 from flax import nnx
 
-from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data import held_out, pipeline, tiles
 from mmgen_jax.metrics.classifier import Classifier, ConvNet, _logits, accuracy, load, per_class
 from mmgen_jax.modalities.registry import to_array
 from mmgen_jax.system import command, files
@@ -82,7 +82,7 @@ def run(data_dir: str, out: str, scenes: int, steps: int, seed: int) -> float:
     counts = {split: len(tiles.read_tiles(data_dir, split)) for split in ("train", "test")}
     files.check_place(out, "--out", folder=False)
     say(f"reading at most {scenes} scenes")
-    data = pipeline.load(data_dir, "train", ("rgb",), size, range(min(scenes, counts["train"])))
+    data = held_out.first(data_dir, "train", ("rgb",), size, scenes)
     train(data["rgb"], data["class_id"], names, steps=steps, seed=seed).save(out)
     test = pipeline.load(data_dir, "test", ("rgb",), size, None)
     probabilities = load(out).predict(test["rgb"])  # as stored, in half precision

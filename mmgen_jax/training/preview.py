@@ -9,7 +9,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data import held_out
 from mmgen_jax.modalities.registry import MODALITIES, to_array
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.sampling.sampler import Options, Sampler
@@ -57,6 +57,5 @@ class Preview:
 def _held_out(architecture: Architecture, config: ConfigDict) -> dict[str, np.ndarray]:
     """Arrays of the first modality of the first held-out tiles."""
     first, data = architecture.modalities[:1], config.data
-    count = min(COUNT, len(tiles.read_tiles(data.dir, data.test_split)))
-    batch = pipeline.load(data.dir, data.test_split, first, data.image_size, range(count))
+    batch = held_out.first(data.dir, data.test_split, first, data.image_size, COUNT)
     return {m: to_array(batch[m]) for m in first}

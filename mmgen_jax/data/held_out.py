@@ -1,0 +1,29 @@
+"""Scenes to compare with, from a split of a data set of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data.pipeline import Batch
+from mmgen_jax.modalities.registry import MODALITIES, to_array
+
+
+def first(directory: str, split: str, modalities: Sequence[str], size: int, count: int) -> Batch:
+    """The first `count` scenes of a split, or all where there are fewer; see `pipeline.load`."""
+    count = min(count, len(tiles.read_tiles(directory, split)))
+    return pipeline.load(directory, split, modalities, size, range(count))
+
+
+def values(
+    directory: str, split: str, modalities: Sequence[str], size: int, indices: Sequence[int], palette: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Values (see `modalities`) of the scenes at `indices`, of those modalities that all of them have.
+
+    Raises UsageError for an index outside the split.
+    """
+    batch = pipeline.load(directory, split, modalities, size, indices)
+    whole = [m for i, m in enumerate(modalities) if batch["present"][:, i].all()]
+    return {m: MODALITIES[m].value(to_array(batch[m]), palette) for m in whole}
