@@ -12,6 +12,7 @@ from mmgen_jax import evaluate
 from mmgen_jax.data import held_out, pipeline
 from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
+from mmgen_jax.modalities.registry import to_array
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.system.errors import UsageError
 
@@ -59,7 +60,7 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
 
 
 def test_perfect_predictions_score_perfectly(runner, batch):
-    arrays = {m: evaluate.to_array(batch[m]) for m in ("depth", "normal", "mask")}
+    arrays = {m: to_array(batch[m]) for m in ("depth", "normal", "mask")}
     scores = report.understanding(runner, batch, arrays, (3.5, 11.0))["model"]
     assert scores["depth/absrel"] == pytest.approx(0, abs=1e-6) and scores["mask/miou"] == 1
     assert scores["normal/mean"] == pytest.approx(0, abs=1e-3)
@@ -93,7 +94,7 @@ def test_mean_image_ignores_absent_tiles(model, batch):
     architecture, _ = model
     batch["present"][2:, 1] = False
     average = report.mean_image(batch, architecture)
-    expected = evaluate.to_array(batch["depth"][:2]).mean(0)
+    expected = to_array(batch["depth"][:2]).mean(0)
     np.testing.assert_allclose(average["depth"][0], expected, atol=1e-6)
 
 

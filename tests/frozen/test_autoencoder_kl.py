@@ -135,7 +135,7 @@ def test_a_file_without_a_config_is_understood_from_its_shapes(tmp_path):
     shapes = kl_names.to_names(
         jax.tree.map(lambda s: np.broadcast_to(np.float32(0), s.shape), kl_names.abstract_params(full))
     )  # no memory is used
-    assert kl_names._guess_config(shapes) == full
+    assert kl_names.guess_config(shapes) == full
 
 
 def test_stable_diffusion_has_its_number_of_parameters():
