@@ -43,6 +43,7 @@ class Demo:
     def __init__(self, model: MMGen, config: ConfigDict, scenes: Values):
         self.model, self.scenes = model, scenes
         self._options = dataclasses.asdict(Options.from_config(config))
+        del self._options["stream"]  # `generate` has one of its own
 
     def sections(self) -> dict[str, Section]:
         """File name -> section: classes, the rest from each modality, several samples from one condition."""
