@@ -26,6 +26,7 @@ from mmgen_jax.system.errors import choice
 
 
 def main(argv: list[str]) -> None:
+    del argv
     values = flags.FLAGS
     config, what, topology = values.config, choice("--what", values.what, programs.LOWER), values.topology
     settings.parse(config)

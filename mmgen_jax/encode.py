@@ -92,6 +92,7 @@ def _define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     values = flags.FLAGS
     encode(values.config, values.out, values.splits, values.worker, values.workers)
 

@@ -78,6 +78,7 @@ def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     run(flags.FLAGS.config, flags.FLAGS.workdir, flags.FLAGS.out)
 
 

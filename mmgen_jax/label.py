@@ -82,6 +82,7 @@ def _define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     v = flags.FLAGS
     descriptions = {m: v[m].value for m in choosing.EXPERTS if v[m].value}
     label(v.images, v.out, descriptions, batch=v.batch, size=v.size, worker=v.worker, workers=v.workers)

@@ -98,6 +98,7 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
 
 
 def main(argv: list[str]) -> None:
+    del argv
     with distributed.losing_hosts():
         train(flags.FLAGS.config, flags.FLAGS.workdir, profiling.parse(flags.FLAGS.profile))
 

@@ -57,7 +57,7 @@ class Conditions:
     """What `draw` returns: t float [B, M], task int [B], given and supervised bool [B, M]."""
 
     t: Float[Array, "B M"]
-    task: Int[Array, "B"]
+    task: Int[Array, " B"]
     given: Bool[Array, "B M"]
     supervised: Bool[Array, "B M"]
 
@@ -112,7 +112,7 @@ def row_sizes(rows: Sequence[Row], batch: int) -> list[int]:
     return list(np.diff(edges))
 
 
-def task_row(given: Bool[Array, "B M"]) -> Int[Array, "B"]:
+def task_row(given: Bool[Array, "B M"]) -> Int[Array, " B"]:
     """Row of the task table: m + 1 where modality m alone is given, else 0 (t tells which ones are clean)."""
     alone = given.sum(-1) == 1
     return jnp.where(alone, jnp.argmax(given, -1) + 1, 0).astype(jnp.int32)

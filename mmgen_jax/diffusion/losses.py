@@ -19,7 +19,7 @@ def squared_error(
     Column m is `modalities[m]`; dicts are no order to rely on, as JAX sorts their keys.
     """
 
-    def error(m: str) -> Float[Array, "B"]:
+    def error(m: str) -> Float[Array, " B"]:
         return jnp.mean(jnp.square(prediction[m].astype(jnp.float32) - target[m].astype(jnp.float32)), axis=(1, 2, 3))
 
     return jnp.stack([error(m) for m in modalities], -1)
@@ -50,7 +50,7 @@ def by_time(
     return {"by_time/error": errors, "by_time/count": member.astype(jnp.float32).sum(0)}
 
 
-def negative_cosine(features: Float[Array, "B T D"], target: Float[Array, "B T D"]) -> Float[Array, "B"]:
+def negative_cosine(features: Float[Array, "B T D"], target: Float[Array, "B T D"]) -> Float[Array, " B"]:
     """REPA: minus the cosine of projected and target tokens, averaged over tokens. In [-1, 1].
 
     Both are normalised in float32: a low-precision norm here is a known cause of NaN.

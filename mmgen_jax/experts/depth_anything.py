@@ -22,6 +22,7 @@ class DepthAnything:
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """See `Expert.label`; images of one size are computed together."""
+        del names
         labels: dict[int, np.ndarray] = {}
         for shape in {image.shape for image in images}:
             rows = [i for i, image in enumerate(images) if image.shape == shape]

@@ -70,6 +70,7 @@ class FromDepth:
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """See `Expert.label`; raises UsageError for an image without depth."""
+        del images
         return [self._one(str(PurePosixPath(self._folder) / PurePosixPath(n).with_suffix(".png"))) for n in names]
 
     def _one(self, path: str) -> np.ndarray:

@@ -28,6 +28,7 @@ class MarigoldNormals:
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """See `Expert.label`; the same image gets the same normals, whatever else is in the batch."""
+        del names
         return [self._one(image) for image in images]
 
     def _one(self, image: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ class Entry:
 
 
 # Each imports its libraries when it is chosen.
-def _depth_anything(path: str, options: dict[str, float]) -> Expert:
+def _depth_anything(path: str, _options: dict[str, float]) -> Expert:
     from mmgen_jax.experts.depth_anything import DepthAnything
 
     return DepthAnything(path)
@@ -37,7 +37,7 @@ def _marigold(path: str, options: dict[str, float]) -> Expert:
     return MarigoldNormals(path, int(options["steps"]))
 
 
-def _stable_normal(path: str, options: dict[str, float]) -> Expert:
+def _stable_normal(path: str, _options: dict[str, float]) -> Expert:
     from mmgen_jax.experts.stable_normal import StableNormal
 
     return StableNormal(path)
@@ -50,7 +50,7 @@ def _sam(path: str, options: dict[str, float]) -> Expert:
 
 
 def _precomputed(modality: str) -> Callable[[str, dict[str, float]], Expert]:
-    def make(path: str, options: dict[str, float]) -> Expert:
+    def make(path: str, _options: dict[str, float]) -> Expert:
         from mmgen_jax.experts.precomputed import Precomputed
 
         return Precomputed(modality, path)

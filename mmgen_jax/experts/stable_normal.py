@@ -31,6 +31,7 @@ class StableNormal:
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """See `Expert.label`; raises UsageError if what comes back is no picture of the image's size."""
+        del names
         return [self._one(image) for image in images]
 
     def _one(self, image: np.ndarray) -> np.ndarray:

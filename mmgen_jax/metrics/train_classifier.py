@@ -94,6 +94,7 @@ def run(data_dir: str, out: str, scenes: int, steps: int, seed: int) -> float:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     values = flags.FLAGS
     run(values.data_dir, values.out, values.scenes, values.steps, values.seed)
 

@@ -150,7 +150,7 @@ def _forward(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool) -> tu
     batch, rows, tokens = qkv.shape
     out = jax.ShapeDtypeStruct((batch, rows // 3, tokens), qkv.dtype)
     log_sums = jax.ShapeDtypeStruct((batch, heads, tokens), jnp.float32)
-    whole = pl.BlockSpec((rows, LANES), lambda i: (0, 0))
+    whole = pl.BlockSpec((rows, LANES), lambda _: (0, 0))
     return pl.pallas_call(
         functools.partial(_forward_body, heads),
         grid=(batch,),
@@ -172,7 +172,7 @@ def _attend_forward(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool
 def _attend_backward(heads: int, interpret: bool, residuals, d_out: jax.Array) -> tuple[jax.Array, jax.Array]:
     qkv, bias, out, log_sums = residuals
     batch, rows, _ = qkv.shape
-    whole = pl.BlockSpec((rows, LANES), lambda i: (0, 0))
+    whole = pl.BlockSpec((rows, LANES), lambda _: (0, 0))
     d_qkv, d_bias = pl.pallas_call(
         functools.partial(_backward_body, heads),
         grid=(batch,),

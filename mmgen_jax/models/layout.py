@@ -230,6 +230,7 @@ def _own_heads(leaf: jax.Array, members: int) -> jax.Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _gather(axes: tuple[str, ...], dimension: int, scatter: Scatter, leaf: jax.Array) -> jax.Array:
     """Parts of `leaf` along `dimension`, from all devices of the axes, in their order."""
+    del scatter  # what the gradient uses
     return jax.lax.all_gather(leaf, axes, axis=dimension, tiled=True)
 
 

@@ -24,7 +24,7 @@ def _same(x: Any) -> Any:
     return x
 
 
-def _product(name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _product(_name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return einsum(equation, x, kernel)
 
 

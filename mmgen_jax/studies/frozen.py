@@ -139,7 +139,7 @@ def training(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
         inputs, batch = cases[name]
 
         def run() -> None:
-            states[name], metrics = step(states[name], inputs, batch)
+            states[name], metrics = training.step(states[name], inputs, batch)
             metrics["loss"].block_until_ready()
 
         return run

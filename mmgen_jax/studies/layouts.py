@@ -87,6 +87,7 @@ def line(name: str, found: dict) -> str:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     values = flags.FLAGS
     names = [name for name in CHANGES if not values.only or any(part in name for part in values.only)]
     if not names:

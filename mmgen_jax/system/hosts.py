@@ -164,4 +164,4 @@ class Silent:
     """Stands for an object that only the first process has: every method takes any arguments and does nothing."""
 
     def __getattr__(self, name: str):
-        return lambda *args, **kwargs: None
+        return lambda *_args, **_kwargs: None

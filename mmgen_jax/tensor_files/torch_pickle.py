@@ -77,7 +77,7 @@ def naturals(name: str, values: object) -> tuple[int, ...]:
     return values
 
 
-def _tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None) -> np.ndarray:
+def _tensor(storage, offset, size, stride, _requires_grad=False, _hooks=None, _metadata=None) -> np.ndarray:
     """A view of a storage; all of it lies within the storage."""
     if not isinstance(storage, Storage):
         raise ValueError("a tensor has no storage")
@@ -130,7 +130,7 @@ def _sequence(kind: type) -> _Function:
 
 GLOBALS: dict[str, object] = {
     "torch._utils _rebuild_tensor_v2": _Function(_tensor),
-    "torch._utils _rebuild_parameter": _Function(lambda data, requires_grad, hooks: data),
+    "torch._utils _rebuild_parameter": _Function(lambda data, _requires_grad, _hooks: data),
     "torch Size": _sequence(tuple),
     "torch device": _Function(_device),
     "torch.storage UntypedStorage": StorageType(np.dtype(np.uint8)),

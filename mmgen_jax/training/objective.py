@@ -49,7 +49,7 @@ class Example:
     task: Array
     weights: Float[Array, "B M"]  # of each sample and modality in the velocity loss
     features: Array | None
-    feature_weight: Float[Array, "B"]
+    feature_weight: Float[Array, " B"]
 
 
 def make_example(

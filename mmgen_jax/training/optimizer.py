@@ -33,6 +33,7 @@ def clip_by_norm(limit: float) -> optax.GradientTransformationExtraArgs:
     """Scales gradients down to the norm `limit`, as optax.clip_by_global_norm does, but is told their `norm`."""
 
     def update(grads: Params, state: optax.EmptyState, params: Params | None = None, *, norm: Array, **_):
+        del params
         return jax.tree.map(lambda g: jnp.where(norm < limit, g, g / norm * limit), grads), state
 
     return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)

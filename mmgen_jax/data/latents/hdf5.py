@@ -227,6 +227,7 @@ def _define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     values = flags.FLAGS
     convert(
         values.index,

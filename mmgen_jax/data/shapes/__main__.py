@@ -23,6 +23,7 @@ def _define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     values = flags.FLAGS
     building.check_workers(values.workers)
     recipe = Recipe(values.size, values.train, values.test, values.seed)

@@ -112,6 +112,7 @@ with registered.skip_registration():
             )
 
         def _split_generators(self, dl_manager):
+            del dl_manager  # nothing is downloaded
             return {split: self._generate_examples(split) for split in ("train", "test")}
 
         def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:

@@ -69,6 +69,7 @@ class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
+        del dl_manager  # nothing is downloaded
         return {split: self._generate_examples(split) for split in self.plan.splits}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:

@@ -27,6 +27,8 @@ class FolderTiles(TreeTiles, skip_registration=True):
 
 
 def none(key: str) -> str | None:
+    """No class for anything."""
+    del key
     return None
 
 
@@ -92,6 +94,7 @@ def _define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     values = flags.FLAGS
     directories = {m: values[m].value for m in NAMES if values[m].value}
     tree_tiles.run(

@@ -77,6 +77,7 @@ def _define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     values = flags.FLAGS
     splits = {"train": values.train_split} | ({"test": values.test_split} if values.test_split else {})
     tree_tiles.run(HypersimTiles, lambda reading: make_plan(values.root, splits, values.strict, reading))

@@ -89,6 +89,7 @@ def _define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    del argv
     values = flags.FLAGS
     tree_tiles.run(ImagenetTiles, lambda reading: make_plan(values.root, values.synsets, values.strict, reading))
 

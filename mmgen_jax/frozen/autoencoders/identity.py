@@ -43,6 +43,7 @@ class Identity(Deterministic):
         return {}
 
     def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+        del key  # there is no posterior to draw from
         return {m: space_to_depth(x, self.factor) for m, x in images.items()}
 
     def decode(self, latents: Arrays) -> dict[str, Array]:

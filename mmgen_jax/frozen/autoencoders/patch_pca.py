@@ -65,6 +65,7 @@ class PatchPCA(Deterministic):
         return {f"{m}/{part}": np.asarray(value[m]) for part, value in parts.items() for m in self.modalities}
 
     def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+        del key  # there is no posterior to draw from
         centred = {m: space_to_depth(x, self.factor) - self.mean[m] for m, x in images.items()}
         return {m: _product(x, self.basis[m]) / self.scale[m] for m, x in centred.items()}
 
