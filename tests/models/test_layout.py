@@ -16,7 +16,7 @@ from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.inputs import TileInputs
 from mmgen_jax.training.objective import example_loss, make_example
 from mmgen_jax.training.optimizer import make_optimizer
-from mmgen_jax.training.step import accumulated_gradients
+from mmgen_jax.training.step import accumulated_gradients, make_training
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (1, 1, 4), (2, 2, 2), (1, 4, 2)]
 ROWS = 16
