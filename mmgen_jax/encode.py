@@ -17,17 +17,16 @@ import tensorflow_datasets as tfds
 from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
-from safetensors.numpy import save as dump_safetensors
 
 from mmgen_jax import settings
 from mmgen_jax.data import tiles
 from mmgen_jax.data.latents import encoding
-from mmgen_jax.data.latents import folder as latents
 from mmgen_jax.data.latents import shards as latent_shards
 from mmgen_jax.data.latents.plan import _copies, make_info
+from mmgen_jax.frozen.autoencoders.registry import KINDS, save_arrays
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.system import command, console, files
+from mmgen_jax.system import command, console
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.training import setup as recipe
@@ -57,8 +56,8 @@ def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int
     splits = [choice("--splits", split, known) for split in splits or known]
     info = make_info(config, splits, autoencoder, dino)
     latent_shards.begin(folder, info)
-    if config.autoencoder.name == "patch_pca":
-        files.write(folder / latents.AUTOENCODER_FILE, dump_safetensors(autoencoder.arrays))
+    if KINDS[config.autoencoder.name].fitted:
+        save_arrays(folder, autoencoder)
     say(latent_shards.describe(info))
     todo = latent_shards.remaining(folder, info, worker, workers)
     progress = console.Progress("encode", sum(shard.count for shard in todo), "samples")

@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from mmgen_jax import settings
-from mmgen_jax.frozen.autoencoders import identity, patch_pca
-from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
+from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.modalities.registry import MODALITIES, PALETTE, REGIONS
 from mmgen_jax.models import architecture
 from mmgen_jax.parallel import mesh as sharding
@@ -22,26 +21,13 @@ from mmgen_jax.training import setup as recipe
 RECIPES = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "__init__")
 
 
-def stand_in_autoencoder(config, rng):
-    """An autoencoder of the config's shapes without its data set."""
-    names, chosen = config.data.modalities, config.autoencoder
-    if chosen.name == "identity":
-        return identity.Identity(names, chosen.factor)
-    if chosen.name == "kl":
-        return autoencoder_kl.AutoencoderKL(names, autoencoder_kl.KLConfig(), None)
-    side = 2 * chosen.factor
-    images = {m: rng.uniform(-1, 1, (64, side, side, MODALITIES[m].channels)) for m in names}
-    return patch_pca.fit_patch_pca(
-        images, chosen.factor, dict(zip(names, chosen.components, strict=True)), chosen.whitening
-    )
-
-
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipe_builds(name, rng):
+def test_recipe_builds(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     settings.parse(config)
     classes = tuple(map(str, range(10)))
-    a = architecture.from_config(config, stand_in_autoencoder(config, rng), classes, PALETTE, REGIONS)
+    autoencoder = registry.stand_in(config.autoencoder, config.data.modalities)
+    a = architecture.from_config(config, autoencoder, classes, PALETTE, REGIONS)
     training = recipe.assemble(config, a, sharding.make_mesh(jax.devices()[:1]))
     rows, size = config.train.batch, config.data.image_size
     batch = {

@@ -51,21 +51,12 @@ def check_latents(config: ConfigDict, found: Architecture, where: object) -> Non
 
     An autoencoder once fitted is kept, so that these settings would otherwise have no effect.
     """
-    facts = {
-        "data.modalities": (config.data.modalities, found.modalities),
-        "autoencoder.name": (config.autoencoder.name, found.autoencoder.name),
-        "autoencoder.factor": (config.autoencoder.factor, found.autoencoder.factor),
-    }
+    facts = {"data.modalities": (config.data.modalities, found.modalities)}
+    for name, stored in found.autoencoder.options.items():
+        facts[f"autoencoder.{name}"] = (getattr(config.autoencoder, name), stored)
     for key, (wanted, stored) in facts.items():
         if wanted != stored:
             raise UsageError(f"config key {key} is {wanted!r}; the model in {where} has {stored!r}")
-    if found.autoencoder.name == "patch_pca":
-        stored = tuple(found.autoencoder.channels.values())
-        if config.autoencoder.components != stored:
-            raise UsageError(
-                f"config key autoencoder.components is {config.autoencoder.components}; "
-                f"the model in {where} has {stored}"
-            )
 
 
 def check_config(config: ConfigDict, found: Architecture, where: object) -> None:

@@ -14,11 +14,9 @@ from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 from safetensors import SafetensorError
-from safetensors.numpy import load as parse_safetensors
-from safetensors.numpy import save as dump_safetensors
 
-from mmgen_jax.frozen.autoencoders import protocol as vae
-from mmgen_jax.frozen.autoencoders import registry as autoencoders
+from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
 from mmgen_jax.parallel.placement import Placement
 from mmgen_jax.system import files
@@ -27,7 +25,6 @@ from mmgen_jax.system.errors import UsageError
 Params = dict  # nested dict of arrays, leaves named as in the NNX module
 
 FILE = "model.json"
-AUTOENCODER_FILE = "autoencoder.safetensors"
 # How, not what: weights fit whatever these are.
 COMPUTE = ("model.dtype", "model.remat", "model.attention", "model.unroll")
 
@@ -47,7 +44,7 @@ class Architecture:
     """
 
     model: MMDiTConfig
-    autoencoder: vae.Autoencoder
+    autoencoder: Autoencoder
     path: str
     image_size: int
     class_names: tuple[str, ...]
@@ -83,10 +80,8 @@ class Architecture:
 
     def save(self, workdir: epath.PathLike) -> None:
         """Writes `model.json` and, where the autoencoder has arrays, `autoencoder.safetensors`."""
-        workdir = epath.Path(workdir)
-        if self.autoencoder.arrays:
-            files.write(workdir / AUTOENCODER_FILE, dump_safetensors(self.autoencoder.arrays))
-        files.write(workdir / FILE, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+        registry.save_arrays(workdir, self.autoencoder)
+        files.write(epath.Path(workdir) / FILE, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
     @functools.cached_property
     def graphdef(self) -> nnx.GraphDef:
@@ -128,12 +123,10 @@ def load(workdir: epath.PathLike) -> Architecture:
     workdir = epath.Path(workdir)
     if not (workdir / FILE).exists():
         raise UsageError(f"{workdir} holds no model: {FILE} is missing")
-    path = workdir / AUTOENCODER_FILE
     try:
-        arrays = parse_safetensors(path.read_bytes()) if path.exists() else {}
-        return _from_json(json.loads((workdir / FILE).read_text()), arrays)
+        return _from_json(json.loads((workdir / FILE).read_text()), registry.load_arrays(workdir))
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{workdir} holds no model: {FILE} or {AUTOENCODER_FILE} is damaged ({error!r})") from error
+        raise UsageError(f"{workdir} holds no model: {FILE} or {registry.FILE} is damaged ({error!r})") from error
 
 
 def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
@@ -142,7 +135,7 @@ def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
     names = tuple(name for name, _ in model.modalities)
     return Architecture(
         model=model,
-        autoencoder=autoencoders.rebuild(stored["autoencoder"], names, arrays),
+        autoencoder=registry.rebuild(stored["autoencoder"], names, arrays),
         path=stored.get("path", "linear"),
         image_size=stored["image_size"],
         class_names=tuple(stored["class_names"]),
@@ -153,7 +146,7 @@ def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
 
 def from_config(
     config: ConfigDict,
-    autoencoder: vae.Autoencoder,
+    autoencoder: Autoencoder,
     class_names: tuple[str, ...],
     palette: np.ndarray,
     regions: tuple[str, ...],

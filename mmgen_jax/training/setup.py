@@ -11,7 +11,6 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from safetensors.numpy import load as parse_safetensors
 
 from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.checkpoints import restore as checkpoint
@@ -22,10 +21,8 @@ from mmgen_jax.data.train_data import TrainData
 from mmgen_jax.diffusion import flow, keys
 from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS, parse_mix
 from mmgen_jax.frozen import dino, dino_files
-from mmgen_jax.frozen.autoencoders import identity, patch_pca
-from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
-from mmgen_jax.frozen.autoencoders import protocol as vae
-from mmgen_jax.frozen.autoencoders import registry as autoencoders
+from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.registry import to_array
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
@@ -40,44 +37,29 @@ from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState
 from mmgen_jax.training.step import Training, make_training
 
-FIT_TILES = 4096  # that the patch_pca autoencoder is fitted on
+FIT_TILES = 4096  # that an autoencoder is fitted on
 
 
-def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") -> vae.Autoencoder:
+def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") -> Autoencoder:
     """The config's autoencoder: read from a file, or fitted on tiles spread over the train split.
 
     One that was fitted for the latents in a folder is kept there, and is taken from there.
     """
     names, chosen = config.data.modalities, config.autoencoder
-    if chosen.name == "identity":
-        return identity.Identity(names, chosen.factor)
-    if chosen.name == "kl":
-        if not chosen.path:
-            raise UsageError('config key autoencoder.name is "kl"; it needs autoencoder.path, which is empty')
-        found = autoencoder_kl.load(chosen.path, names, chosen.dtype, chosen.chunk)
-        if found.factor != chosen.factor:
-            raise UsageError(f"config key autoencoder.factor is {chosen.factor}; {chosen.path} has {found.factor}")
-        return found
-    fitted = epath.Path(latents_folder) / latents.AUTOENCODER_FILE
-    if latents_folder and fitted.exists():
-        spec = {"name": chosen.name, "factor": chosen.factor}
-        return autoencoders.rebuild(spec, names, parse_safetensors(fitted.read_bytes()))
+    if latents_folder and registry.KINDS[chosen.name].fitted:
+        if arrays := registry.load_arrays(latents_folder):
+            return registry.rebuild({"name": chosen.name, "factor": chosen.factor}, names, arrays)
+    return registry.build(chosen, names, functools.partial(_images_to_fit, config))
+
+
+def _images_to_fit(config: ConfigDict) -> dict[str, np.ndarray]:
+    """Arrays [N, H, W, C] in [-1, 1] of each modality, from tiles spread over the train split that have it."""
+    names = config.data.modalities
     total = len(tiles.read_tiles(config.data.dir, config.data.train_split))
     spread = np.linspace(0, total - 1, min(FIT_TILES, total)).round().astype(int)
     tally = Tally(config.data.max_damaged, total, say)
     batch = pipeline.load(config.data.dir, config.data.train_split, names, config.data.image_size, spread, tally)
-    images = {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
-    components = dict(zip(names, chosen.components, strict=True))
-    return patch_pca.fit_patch_pca(images, chosen.factor, components, chosen.whitening)
-
-
-def _stored_autoencoder(config: ConfigDict, stored: Architecture) -> vae.Autoencoder:
-    """The one that came with a model; weights that a converted model left out are read as the config says."""
-    if config.autoencoder.name != "kl":
-        return stored.autoencoder
-    if stored.autoencoder.params is None:
-        return make_autoencoder(config) if config.autoencoder.path else stored.autoencoder
-    return dataclasses.replace(stored.autoencoder, dtype=config.autoencoder.dtype, chunk=config.autoencoder.chunk)
+    return {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
 
 
 def make_architecture(config: ConfigDict, workdir: epath.Path, data: TrainData) -> Architecture:
@@ -99,7 +81,7 @@ def make_architecture(config: ConfigDict, workdir: epath.Path, data: TrainData) 
     stored = _with_facts(stored, data)
     wanted = architectures.from_config(
         config,
-        _stored_autoencoder(config, stored),
+        stored.autoencoder.configured(config.autoencoder),
         data.class_names or stored.class_names,
         stored.palette if data.palette is None else data.palette,
         stored.regions if data.palette is None else data.regions,
@@ -148,13 +130,13 @@ def assemble(config: ConfigDict, architecture: Architecture, mesh: Mesh) -> Trai
     )
 
 
-def make_inputs(config: ConfigDict, autoencoder: vae.Autoencoder) -> Inputs:
+def make_inputs(config: ConfigDict, autoencoder: Autoencoder) -> Inputs:
     """How batches become latents and features."""
     kind = LatentInputs if config.data.latents else TileInputs
     return kind(autoencoder, load_dino(config) if config.features.source == "online" else None)
 
 
-def check_latents(config: ConfigDict, autoencoder: vae.Autoencoder) -> None:
+def check_latents(config: ConfigDict, autoencoder: Autoencoder) -> None:
     """Raises UsageError unless the stored latents are those of this autoencoder, as far as they tell."""
     info = latents.read_info(config.data.latents)
     known = json.loads(json.dumps(autoencoder.spec))

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-from flax import nnx
 from ml_collections import ConfigDict
 
 from mmgen_jax.data.latents.record import FEATURES, PIXELS
 from mmgen_jax.frozen import dino
-from mmgen_jax.frozen.autoencoders import identity, patch_pca
-from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
-from mmgen_jax.frozen.autoencoders import protocol as vae
-from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
+from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
@@ -29,33 +26,14 @@ DINO = {
 }
 
 
-def autoencoder(config: ConfigDict) -> vae.Autoencoder:
-    """Of the config's kind and shapes; raises UsageError for a factor that Stable Diffusion's does not have."""
-    names, chosen = tuple(config.data.modalities), config.autoencoder
-    if chosen.name == "identity":
-        return identity.Identity(names, chosen.factor)
-    if chosen.name == "kl":
-        shape = KLConfig()
-        if chosen.factor != shape.factor:
-            raise UsageError(
-                f"config key autoencoder.factor is {chosen.factor}; that of a kl stand-in is {shape.factor}"
-            )
-        params = jax.jit(lambda: nnx.to_pure_dict(nnx.split(KLNetwork(shape, "float32", rngs=nnx.Rngs(0)))[1]))()
-        return autoencoder_kl.AutoencoderKL(names, shape, params, chosen.dtype, chosen.chunk)
-    rng, side = np.random.default_rng(0), 4 * chosen.factor
-    images = {m: rng.uniform(-1, 1, (64, side, side, MODALITIES[m].channels)).astype(np.float32) for m in names}
-    return patch_pca.fit_patch_pca(
-        images, chosen.factor, dict(zip(names, chosen.components, strict=True)), chosen.whitening
-    )
-
-
 def architecture(config: ConfigDict) -> Architecture:
-    """Of a validated config."""
+    """Of a validated config; raises UsageError for shapes that its kind of autoencoder cannot have."""
     classes = tuple(map(str, range(CLASSES)))
-    return architectures.from_config(config, autoencoder(config), classes, np.zeros((0, 3), np.uint8), ())
+    autoencoder = registry.stand_in(config.autoencoder, tuple(config.data.modalities))
+    return architectures.from_config(config, autoencoder, classes, np.zeros((0, 3), np.uint8), ())
 
 
-def inputs(config: ConfigDict, chosen: vae.Autoencoder) -> Inputs:
+def inputs(config: ConfigDict, chosen: Autoencoder) -> Inputs:
     """As `recipe.make_inputs`, with a DINOv2 of random weights where features are computed online."""
     network = None
     if config.features.source == "online":

@@ -44,7 +44,7 @@ def test_what_a_stand_in_cannot_be_is_named():
     config = base.get_config()
     config.autoencoder.update({"name": "kl", "factor": 4})
     with pytest.raises(UsageError, match="autoencoder.factor is 4; that of a kl stand-in is 8"):
-        standins.autoencoder(config)
+        standins.architecture(config)
     config.features.source = "online"
     config.model.feature_width = 5
     with pytest.raises(UsageError, match="model.feature_width is 5; those of DINOv2 are 384, 768"):

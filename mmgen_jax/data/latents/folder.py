@@ -27,7 +27,6 @@ from mmgen_jax.system.errors import UsageError
 
 FILE = "latents.json"
 UNFINISHED = "unfinished.json"  # in its place until all shards are there
-AUTOENCODER_FILE = "autoencoder.safetensors"  # arrays of an autoencoder that was fitted and is stored nowhere else
 FORMAT = 1
 
 

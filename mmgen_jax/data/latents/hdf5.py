@@ -23,12 +23,14 @@ from etils import epath
 from mmgen_jax.data.latents import shards as latent_shards
 from mmgen_jax.data.latents.folder import Info
 from mmgen_jax.data.latents.record import DTYPES, FEATURES, Layout, check_range
+from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
+from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system import command, console
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 
-FACTOR = 8  # pixels per latent position of the autoencoder that the official code uses
+FACTOR = KLConfig().factor  # pixels per latent position of the autoencoder that the official code uses
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def convert(
             image_size=FACTOR * layout.size,
             class_names=class_names,
             metadata={},
-            autoencoder={"name": "kl", "factor": FACTOR},
+            autoencoder={"name": AutoencoderKL.name, "factor": FACTOR},
             settings=lengths | {"--index": digest, "--null_class": null_class, "--shard": shard},
             shards={split: shards},
         )

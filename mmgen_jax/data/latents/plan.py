@@ -15,10 +15,11 @@ from mmgen_jax.data.latents import shards as latent_shards
 from mmgen_jax.data.latents.folder import Info
 from mmgen_jax.data.latents.record import Layout
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
+from mmgen_jax.frozen.autoencoders.registry import KINDS
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.system.errors import UsageError
 
-# Settings that the latents depend on, besides those that come as digests.
+# Settings that the latents depend on, besides those of the kind of autoencoder and those that come as digests.
 _KEYS = (
     "data.modalities",
     "data.image_size",
@@ -30,9 +31,6 @@ _KEYS = (
     "encode.mirror",
     "encode.shard",
 )
-
-
-_FITTED_KEYS = ("autoencoder.factor", "autoencoder.components", "autoencoder.whitening")
 
 
 def digest(tree: object) -> str:
@@ -60,8 +58,8 @@ def make_info(config: ConfigDict, splits: Sequence[str], autoencoder: Autoencode
         pixels=size if config.encode.rgb else 0,
     )
     directory = tiles.find_dataset(config.data.dir)
-    fitted = _FITTED_KEYS if config.autoencoder.name == "patch_pca" else ()
-    depends = {key: _value(config, key) for key in _KEYS + fitted}
+    of_kind = tuple(f"autoencoder.{name}" for name in KINDS[config.autoencoder.name].depends_on)
+    depends = {key: _value(config, key) for key in _KEYS + of_kind}
     depends["tiles"] = hashlib.sha256((directory / "dataset_info.json").read_bytes()).hexdigest()[:16]
     depends["weights of the autoencoder"] = digest(autoencoder)
     if dino:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, depth_to_space, space_to_depth
+from mmgen_jax.frozen.autoencoders.protocol import (
+    Arrays,
+    Deterministic,
+    Options,
+    ReadImages,
+    depth_to_space,
+    space_to_depth,
+)
 from mmgen_jax.modalities.registry import MODALITIES
 
 PIXEL_STD = 0.5  # of images in [-1, 1], near enough for preconditioning
@@ -23,8 +31,27 @@ class Identity(Deterministic):
     """Pixels, rearranged: latent channels are the f*f*C numbers of one f x f patch."""
 
     name: ClassVar[str] = "identity"
+    fitted: ClassVar[bool] = False
+    depends_on: ClassVar[tuple[str, ...]] = ()
     modalities: tuple[str, ...]
     factor: int
+
+    @classmethod
+    def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> Self:  # noqa: ARG003
+        return cls(modalities, options.factor)
+
+    @classmethod
+    def rebuild(
+        cls,
+        spec: Mapping,
+        modalities: tuple[str, ...],
+        arrays: Mapping[str, np.ndarray],  # noqa: ARG003 it has none
+    ) -> Self:
+        return cls(modalities, spec["factor"])
+
+    @classmethod
+    def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> Self:
+        return cls(modalities, options.factor)
 
     @property
     def channels(self) -> dict[str, int]:
@@ -33,10 +60,6 @@ class Identity(Deterministic):
     @property
     def std(self) -> dict[str, np.ndarray]:
         return {m: np.full(k, PIXEL_STD, np.float32) for m, k in self.channels.items()}
-
-    @property
-    def spec(self) -> dict:
-        return {"name": self.name, "factor": self.factor}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

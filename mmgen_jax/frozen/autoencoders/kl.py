@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from mmgen_jax.diffusion import keys
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
 from mmgen_jax.frozen.autoencoders.kl_names import Params, from_names, guess_config, parse_config, to_names
-from mmgen_jax.frozen.autoencoders.protocol import Arrays
+from mmgen_jax.frozen.autoencoders.protocol import Arrays, Options, ReadImages
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import hub
@@ -38,7 +38,7 @@ OVERLAP = 0.25  # of neighbouring tiles
 )
 @dataclass(frozen=True)
 class AutoencoderKL:
-    """Images of all modalities <-> latents, by the same weights; see `vae.Autoencoder`.
+    """Images of all modalities <-> latents, by the same weights; see `protocol.Autoencoder`.
 
     Images with one channel are repeated to the network's channels and averaged on the way back. Latents are
     ``((mean + std * eps) - shift) * scale``.
@@ -54,12 +54,42 @@ class AutoencoderKL:
     """
 
     name: ClassVar[str] = "kl"
+    fitted: ClassVar[bool] = False
+    depends_on: ClassVar[tuple[str, ...]] = ()
     modalities: tuple[str, ...]
     config: KLConfig
     params: Params | None
     dtype: str = "float32"
     chunk: int = 16
     tile: int = 0
+
+    @classmethod
+    def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> Self:  # noqa: ARG003
+        if not options.path:
+            raise UsageError('config key autoencoder.name is "kl"; it needs autoencoder.path, which is empty')
+        return _load_checked(options, modalities)
+
+    @classmethod
+    def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Without arrays it has no weights: it encodes and decodes nothing."""
+        config = parse_config(spec["config"], "model.json")
+        return cls(modalities, config, from_names(arrays, config, "autoencoder") if arrays else None)
+
+    @classmethod
+    def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> Self:
+        config = KLConfig()
+        if options.factor != config.factor:
+            raise UsageError(
+                f"config key autoencoder.factor is {options.factor}; that of a kl stand-in is {config.factor}"
+            )
+        params = jax.jit(lambda: nnx.to_pure_dict(nnx.split(KLNetwork(config, "float32", rngs=nnx.Rngs(0)))[1]))()
+        return cls(modalities, config, params, options.dtype, options.chunk)
+
+    def configured(self, options: Options) -> Self:
+        """Also reads, from `options.path`, the weights that a converted model left out."""
+        if self.params is not None:
+            return dataclasses.replace(self, dtype=options.dtype, chunk=options.chunk)
+        return _load_checked(options, self.modalities) if options.path else self
 
     @property
     def factor(self) -> int:
@@ -77,6 +107,10 @@ class AutoencoderKL:
     @property
     def spec(self) -> dict:
         return {"name": self.name, "factor": self.factor, "config": dataclasses.asdict(self.config)}
+
+    @property
+    def options(self) -> dict[str, object]:
+        return {"name": self.name, "factor": self.factor}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -199,7 +233,9 @@ def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float3
     return AutoencoderKL(modalities, config, from_names(state, config, found), dtype, chunk)
 
 
-def from_arrays(stored: Mapping, arrays: Mapping[str, np.ndarray], modalities: tuple[str, ...]) -> AutoencoderKL:
-    """Rebuilds one from its `spec["config"]` and what its `arrays` returned."""
-    config = parse_config(stored, "model.json")
-    return AutoencoderKL(modalities, config, from_names(arrays, config, "autoencoder") if arrays else None)
+def _load_checked(options: Options, modalities: tuple[str, ...]) -> AutoencoderKL:
+    """What lies at `options.path`; raises UsageError also if it has another factor than the options."""
+    found = load(options.path, modalities, options.dtype, options.chunk)
+    if found.factor != options.factor:
+        raise UsageError(f"config key autoencoder.factor is {options.factor}; {options.path} has {found.factor}")
+    return found

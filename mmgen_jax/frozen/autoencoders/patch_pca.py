@@ -5,14 +5,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, depth_to_space, space_to_depth
+from mmgen_jax.frozen.autoencoders.protocol import (
+    Arrays,
+    Deterministic,
+    Options,
+    ReadImages,
+    depth_to_space,
+    space_to_depth,
+)
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 
@@ -37,11 +44,30 @@ class PatchPCA(Deterministic):
     """
 
     name: ClassVar[str] = "patch_pca"
+    fitted: ClassVar[bool] = True
+    depends_on: ClassVar[tuple[str, ...]] = ("factor", "components", "whitening")
     factor: int
     mean: Mapping[str, np.ndarray]
     basis: Mapping[str, np.ndarray]
     scale: Mapping[str, np.ndarray]
     sigma: Mapping[str, np.ndarray]
+
+    @classmethod
+    def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> Self:
+        components = dict(zip(modalities, options.components, strict=True))
+        return fit_patch_pca(read_images(), options.factor, components, options.whitening)
+
+    @classmethod
+    def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> Self:
+        parts = ({m: arrays[f"{m}/{part}"] for m in modalities} for part in ("mean", "basis", "scale", "sigma"))
+        return cls(spec["factor"], *parts)
+
+    @classmethod
+    def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> Self:
+        rng, side = np.random.default_rng(0), 4 * options.factor
+        shapes = {m: (64, side, side, MODALITIES[m].channels) for m in modalities}
+        images = {m: rng.uniform(-1, 1, shape).astype(np.float32) for m, shape in shapes.items()}
+        return cls.build(options, modalities, lambda: images)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -56,8 +82,8 @@ class PatchPCA(Deterministic):
         return {m: self.sigma[m] / self.scale[m] for m in self.modalities}
 
     @property
-    def spec(self) -> dict:
-        return {"name": self.name, "factor": self.factor}
+    def options(self) -> dict[str, object]:
+        return super().options | {"components": tuple(self.channels.values())}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

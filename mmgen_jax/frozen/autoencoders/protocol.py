@@ -1,13 +1,14 @@
-"""Autoencoders between images and latents: `identity` (pixels) and `patch_pca` (fixed, fitted once).
+"""What every kind of autoencoder between images and latents must be able to do.
 
 All are frozen dataclasses and JAX pytrees: their arrays are leaves, so that they are passed to compiled functions
-as arguments and never become constants of a program. The Stable Diffusion one is in `autoencoder_kl.py`.
+as arguments and never become constants of a program. A new kind is a file with a class that follows `Autoencoder`, and
+a row of `registry.KINDS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +16,73 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Arrays = Mapping[str, Array]  # one entry per modality
+# Reads images [N, H, W, C] in [-1, 1] of each modality, spread over the data set, for an autoencoder to be fitted on.
+ReadImages = Callable[[], Mapping[str, np.ndarray]]
+
+
+class Options(Protocol):
+    """The values of the settings' section `autoencoder`; a kind reads those that concern it.
+
+    Attributes:
+      name: of the kind.
+      factor: pixels per latent position, each way.
+      components: latent channels of each modality, in the order of the modalities.
+      whitening: 0 to 1, see `PatchPCA`.
+      path: folder, file or hub id of pretrained weights; "" = none.
+      dtype: of products, "float32" or "bfloat16".
+      chunk: images that the network sees at once.
+    """
+
+    name: str
+    factor: int
+    components: tuple[int, ...]
+    whitening: float
+    path: str
+    dtype: str
+    chunk: int
 
 
 class Autoencoder(Protocol):
     """Images ``[B, H, W, C]`` in [-1, 1] <-> latents ``[B, H/f, W/f, K]``, both dicts by modality.
 
     Attributes:
+      name: of the kind.
+      fitted: whether it is fitted to the data set, so that its arrays have to be kept beside what it encoded.
+      depends_on: options that decide what it encodes to, besides `name`, `dtype` and its weights.
       modalities: the entries it knows.
       factor: pixels per latent position, each way: f.
       channels: K of each modality.
       std: [K] of each modality, data standard deviation of each latent channel, for the preconditioned velocity.
       spec: what `model.json` holds of it: its name, factor and whatever `rebuild` needs besides the arrays.
       arrays: flat, what has to be stored with the model.
+      options: name -> value of those options that a stored autoencoder tells, and a config must agree with.
     """
 
+    name: ClassVar[str]
+    fitted: ClassVar[bool]
+    depends_on: ClassVar[tuple[str, ...]]
     modalities: tuple[str, ...]
     factor: int
     channels: dict[str, int]
     std: dict[str, np.ndarray]
     spec: dict
     arrays: dict[str, np.ndarray]
+    options: dict[str, object]
+
+    @classmethod
+    def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> Self:
+        """The one that the options ask for, read from a file or fitted. Raises UsageError for what does not fit."""
+
+    @classmethod
+    def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> Self:
+        """The one whose `spec` and `arrays` these are. Raises KeyError for what is missing."""
+
+    @classmethod
+    def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> Self:
+        """One of the same shapes with random weights; reads nothing. Raises UsageError for shapes it cannot have."""
+
+    def configured(self, options: Options) -> Self:
+        """This stored one, computing as the options say: their `dtype` and `chunk`, where the kind has any."""
 
     def moments(self, images: Arrays) -> dict[str, Array]:
         """Images -> mean and standard deviation of the posterior, ``[B, H/f, W/f, 2K]``, mean first; as stored."""
@@ -65,6 +113,20 @@ def depth_to_space(x: Float[Array, "B h w K"], factor: int) -> Float[Array, "B H
 
 class Deterministic:
     """Latents without a posterior: the standard deviation is zero and the sample is the mean."""
+
+    name: ClassVar[str]
+    factor: int
+
+    @property
+    def spec(self) -> dict:
+        return {"name": self.name, "factor": self.factor}
+
+    @property
+    def options(self) -> dict[str, object]:
+        return {"name": self.name, "factor": self.factor}
+
+    def configured(self, options: Options) -> Self:  # noqa: ARG002 nothing to choose: all is float32, all at once
+        return self
 
     def moments(self, images: Arrays) -> dict[str, Array]:
         return {m: jnp.concatenate([z, jnp.zeros_like(z)], -1) for m, z in self.encode(images).items()}

@@ -1,28 +1,61 @@
-"""Stored autoencoders -> values: the one place that knows all kinds."""
+"""The kinds of autoencoders by name, and the file that the arrays of one are kept in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+from etils import epath
+from safetensors.numpy import load as parse_safetensors
+from safetensors.numpy import save as dump_safetensors
 
-from mmgen_jax.frozen.autoencoders import identity, patch_pca
-from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
-from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.frozen.autoencoders.identity import Identity
+from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
+from mmgen_jax.frozen.autoencoders.patch_pca import PatchPCA
+from mmgen_jax.frozen.autoencoders.protocol import Autoencoder, Options, ReadImages
+from mmgen_jax.system import files
 from mmgen_jax.system.errors import choice
 
-NAMES = ("identity", "patch_pca", "kl")
+FILE = "autoencoder.safetensors"
+KINDS: dict[str, type[Autoencoder]] = {kind.name: kind for kind in (Identity, PatchPCA, AutoencoderKL)}
+NAMES = tuple(KINDS)
 
 
-def rebuild(spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> vae.Autoencoder:
+def build(options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> Autoencoder:
+    """The autoencoder that the settings ask for: read from a file, or fitted on what `read_images` returns.
+
+    Raises UsageError for an unknown name, or for options, weights or images that do not fit.
+    """
+    return _kind(options.name).build(options, modalities, read_images)
+
+
+def rebuild(spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> Autoencoder:
     """The autoencoder whose `spec` and `arrays` these are; a "kl" without arrays encodes and decodes nothing.
 
     Raises UsageError for an unknown name and KeyError for what is missing.
     """
-    name = choice("autoencoder.name", spec["name"], NAMES)
-    if name == "kl":
-        return autoencoder_kl.from_arrays(spec["config"], arrays, modalities)
-    if name == "identity":
-        return identity.Identity(modalities, spec["factor"])
-    parts = ({m: arrays[f"{m}/{part}"] for m in modalities} for part in ("mean", "basis", "scale", "sigma"))
-    return patch_pca.PatchPCA(spec["factor"], *parts)
+    return _kind(spec["name"]).rebuild(spec, modalities, arrays)
+
+
+def stand_in(options: Options, modalities: tuple[str, ...]) -> Autoencoder:
+    """One of the kind and shapes that the settings ask for, with random weights; reads nothing.
+
+    Raises UsageError for an unknown name, or for shapes that the kind cannot have.
+    """
+    return _kind(options.name).stand_in(options, modalities)
+
+
+def _kind(name: str) -> type[Autoencoder]:
+    return KINDS[choice("autoencoder.name", name, KINDS)]
+
+
+def save_arrays(folder: epath.PathLike, autoencoder: Autoencoder) -> None:
+    """Writes the arrays of an autoencoder to `FILE` in a folder; nothing where it has none."""
+    if autoencoder.arrays:
+        files.write(epath.Path(folder) / FILE, dump_safetensors(autoencoder.arrays))
+
+
+def load_arrays(folder: epath.PathLike) -> dict[str, np.ndarray]:
+    """What `save_arrays` wrote; empty where there is no file. Raises SafetensorError for a damaged one."""
+    path = epath.Path(folder) / FILE
+    return parse_safetensors(path.read_bytes()) if path.exists() else {}
