@@ -32,7 +32,7 @@ def read(path: epath.PathLike) -> Entries:
             entry = json.loads(line)
             entries[int(entry["step"])] = entry
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"line {number} of {str(path)!r} is no entry of a log ({error})") from error
+            raise UsageError(f"line {number} of {str(path)!r} is not an entry of a log ({error})") from error
     if not entries:
         raise UsageError(f"log {str(path)!r} is empty; it must hold at least one entry")
     return [entries[step] for step in sorted(entries)]

@@ -28,10 +28,10 @@ class Case:
     """Something to time.
 
     Attributes:
-      run: makes that many calls, waits for the last one, returns the seconds they took.
-      samples: of one call.
-      flops: of the model's products in one call; 0 where there are none to speak of.
-      dispatch: seconds until a call returns, while the devices compute; None where calls wait.
+      run: makes so many calls, waits for the last one, and returns the seconds that they took.
+      samples: samples in one call.
+      flops: operations of the model in one call; 0 where none are worth counting.
+      dispatch: seconds until a call returns while the devices still compute; None if calls wait for the result.
       program_bytes: memory that the compiled program wants on each device at its peak; None where unknown.
     """
 
@@ -64,7 +64,7 @@ def _peak_bytes(lowered: jax.stages.Lowered) -> int:
 
 
 def train(config: ConfigDict) -> Case:
-    """Steps on one random batch: whatever reading data costs is no part of it."""
+    """Training steps on one random batch; the cost of reading data is not included."""
     a, rows = standins.architecture(config), config.train.batch
     mesh = sharding.make_mesh(**config.mesh)
     training = recipe.assemble(config, a, mesh)

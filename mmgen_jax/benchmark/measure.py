@@ -1,4 +1,4 @@
-"""Timing things against each other: in turns, so that what else a machine does hits all of them alike."""
+"""Times programs in turns, so that whatever else the machine does affects all of them alike."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-Run = Callable[[int], float]  # makes that many calls, waits for the last one, returns the seconds they took
+Run = Callable[[int], float]  # makes so many calls, waits for the last one, and returns the seconds that they took
 
 WARM_UP = 2  # calls that are not timed; the first one compiles
 
 
 def calls_for(run: Run, seconds: float) -> int:
-    """Warms up; then how many calls take about `seconds`."""
+    """Warms up, and returns how many calls take about `seconds`."""
     for _ in range(WARM_UP):
         run(1)
     return max(1, math.ceil(seconds / max(run(1), 1e-9)))

@@ -29,10 +29,10 @@ class Contestant(Protocol):
         """Seconds that so many calls took."""
 
     def describe(self, case: str) -> dict:
-        """What is known of the case besides its time; see `facts`."""
+        """Facts about the case other than its time; see `facts`."""
 
     def close(self) -> None:
-        """Gives up what it holds."""
+        """Frees models, or ends the other process."""
 
 
 def facts(case: Case) -> dict:
@@ -73,7 +73,7 @@ class Remote:
     def __init__(self, checkout: str, arguments: Sequence[str]):
         """`arguments`: --config and overrides, as given to this process; relative paths are those of the checkout.
 
-        Raises UsageError if the folder is no checkout.
+        Raises UsageError if the folder is not a checkout.
         """
         if not os.path.isfile(os.path.join(checkout, "mmgen_jax", "benchmark", "worker.py")):
             raise UsageError(

@@ -21,14 +21,12 @@ from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError
 from mmgen_jax.training import standins
 
-DEPTHS = (2, 4)  # compiled in place of a whole model without a loop
-
-
+DEPTHS = (2, 4)  # numbers of blocks compiled in place of a whole model without a loop over them
 GIB = 2**30
 
 
 def model_flops(config: ConfigDict, what: str) -> float:
-    """Of one call of the program, on all devices together."""
+    """Model flops of one call of the program, on all devices together."""
     a = standins.architecture(config)
     if what == "train":
         return flops.train_step_flops(a, config.train.batch)
@@ -71,7 +69,7 @@ def compiled(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, i
 
 
 def examine(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> Prediction:
-    """`compiled`, by way of two small depths where that is the same and faster."""
+    """Like `compiled`, but extrapolates from two small depths where blocks are not in a loop, which is faster."""
     unrolled = config.model.unroll >= config.model.depth > DEPTHS[1]
     if exact or not unrolled or what == "encode":
         return compiled(config, what, topology, sizes)
@@ -118,7 +116,7 @@ def examined(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, i
 
 
 def lines(found: dict, what: str) -> list[str]:
-    """`report` for people."""
+    """Lines of text that show a `report`."""
     memory, seconds = found["memory"], found["seconds"]
     mesh = " ".join(f"{axis}={size}" for axis, size in found["mesh"].items())
     spare = (memory["available"] - memory["peak"]) / GIB
@@ -148,7 +146,7 @@ def lines(found: dict, what: str) -> list[str]:
 
 
 def meshes(devices: int) -> list[dict[str, int]]:
-    """Layouts worth trying."""
+    """Meshes worth trying on so many devices."""
     tried = [(1, devices, 1), (devices, 1, 1)]
     if devices >= 4:
         tried += [(2, devices // 2, 1), (1, devices // 2, 2)]

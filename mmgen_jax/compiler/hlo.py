@@ -1,4 +1,4 @@
-"""Reads what XLA's TPU compiler writes into a compiled program: cycles, products and collectives.
+"""Reads what XLA's TPU compiler writes into a compiled program: cycles, kernels and collectives.
 
 The compiler's own sums count the body of a loop once. Here everything is multiplied by the trip counts of the loops
 around it, which stand in their conditions.
@@ -40,11 +40,11 @@ class Collective:
     """One collective of the program.
 
     Attributes:
-      kind: of COLLECTIVES.
-      bytes: of the largest array that it reads or writes on a device, over all its operands.
-      count: how often a step does it.
-      group: numbers of the devices of its first group; empty: all.
-      overlapped: other work goes on meanwhile.
+      kind: one of COLLECTIVES.
+      bytes: size of what it reads or writes on a device, whichever is larger, over all its operands.
+      count: how often one run of the program does it.
+      group: numbers of the devices in its first group; empty means all devices.
+      overlapped: whether other work goes on meanwhile.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class Program:
         return program
 
     def walk(self, name: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, int]]:
-        """Instructions that are scheduled, and how often; those within fusions belong to the fusion."""
+        """Yields every scheduled instruction with how often it runs; those inside a fusion count as the fusion."""
         for instruction in self.computations.get(name or self.entry, ()):
             yield instruction, times
             if instruction.opcode == "while":
@@ -98,11 +98,11 @@ class Program:
         return max(bounds, default=1)
 
     def cycles(self) -> int:
-        """Of all that the compiler gives cycles for: not kernels, not collectives."""
+        """Cycles of everything that the compiler estimates, which excludes kernels and collectives."""
         return sum(instruction.cycles * times for instruction, times in self.walk())
 
     def kernels(self) -> dict[str, int]:
-        """Over how many rows each Pallas kernel runs, by its name: the leading axis of its first result is the grid."""
+        """Rows that each Pallas kernel runs over, by its name: the leading axis of its first result is its grid."""
         found: dict[str, int] = {}
         for instruction, times in self.walk():
             if _KERNEL.search(instruction.text):
@@ -148,7 +148,7 @@ def _attribute(instruction: Instruction, name: str) -> str:
 
 
 def _bytes(instruction: Instruction) -> float:
-    """Of the larger side: results, or operands as far as their types are written out."""
+    """Bytes of the results or of the operands (as far as their types are written out), whichever are more."""
     head, _, rest = instruction.text.partition(f" {instruction.opcode}(")
     sizes = [sum(_sizes(head)), sum(_sizes(rest.partition("), ")[0]))]
     if instruction.opcode.endswith("-start"):

@@ -1,4 +1,4 @@
-"""Cycles of the attention kernel, which compiled programs do not state: bundles of its schedule, as dumped.
+"""Cycles of the attention kernel, which compiled programs do not state, from the dump of its schedule.
 
 The compiler reads its flags when it is loaded, so this runs in a process of its own: python -m
 mmgen_jax.compiler.kernel_cycles TOPOLOGY TOKENS HEADS HEAD_WIDTH DTYPE, which prints one line of JSON.
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
         cycles = {}
         for kernel in KERNELS:
             (found,) = pathlib.Path(folder).glob(f"*{kernel}*schedule-analysis_final_bundles.txt")
-            cycles[kernel] = int(_BUNDLES.search(found.read_text())[1])  # of the body, which runs once a sample
+            cycles[kernel] = int(_BUNDLES.search(found.read_text())[1])  # once for each sample
     print(json.dumps(cycles))
 
 

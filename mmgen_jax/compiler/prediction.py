@@ -23,11 +23,11 @@ class Traffic:
 
     Attributes:
       kind: "all-gather", "all-reduce", "reduce-scatter", "collective-permute" or "all-to-all".
-      group: devices that take part.
-      overlapped: other work goes on meanwhile.
-      count: how many.
-      bytes: of their arrays, whole.
-      seconds: over the links.
+      group: number of devices that take part.
+      overlapped: whether other work goes on meanwhile.
+      count: number of collectives.
+      bytes: bytes of their whole arrays.
+      seconds: time that these bytes take over the links.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Per device and call of the program.
+    """What one call of the program costs on each device.
 
     Attributes:
       peak: bytes of memory at the most; arguments and temporaries are parts of it.
@@ -48,7 +48,7 @@ class Prediction:
       kernels: seconds of Pallas kernels.
       flops, traffic_bytes: as the compiler counts them, loop bodies once.
       loops: whether there are loops, so that these two are too small.
-      collectives: by kind.
+      collectives: collectives, summed by kind, group size and way of running.
     """
 
     peak: float
@@ -73,20 +73,20 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
-        """Of one call: what is overlapped cannot take less than the links need."""
+        """Seconds of one call; overlapped collectives count only where they take longer than all compute."""
         return max(self.compute, self.hidden) + self.exposed
 
 
 def predict(
     compiled: jax.stages.Compiled, chip: Chip, devices: Sequence, kernel_cycles: Mapping[str, int]
 ) -> Prediction:
-    """What the compiled program tells.
+    """Reads the figures from a compiled program.
 
     Args:
-      compiled: for `devices`.
-      chip: kind of them.
-      devices: of the topology, in the order of the program's numbers.
-      kernel_cycles: of one row of each Pallas kernel, by a part of its name.
+      compiled: the program, compiled for `devices`.
+      chip: the kind of these devices.
+      devices: devices of the topology, in the order of the numbers that the program gives them.
+      kernel_cycles: cycles of one row of each Pallas kernel, by a part of its name.
     """
     program = Program.parse(compiled.as_text())
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
@@ -105,7 +105,7 @@ def predict(
 
 
 def _cycles_of(name: str, kernel_cycles: Mapping[str, int]) -> int:
-    """By the kernel whose name is in the instruction's, as jvp_attention_forward_."""
+    """Cycles of the kernel whose name is part of the instruction's, for instance jvp_attention_forward_."""
     return next((cycles for kernel, cycles in kernel_cycles.items() if kernel in name), 0)
 
 
@@ -136,7 +136,7 @@ def _bandwidth(group: Sequence, chip: Chip) -> float:
 
 
 def extrapolate(few: Prediction, more: Prediction, depths: tuple[int, int], depth: int) -> Prediction:
-    """Of `depth` blocks, from programs of two smaller depths without loops: all figures grow by the same each block."""
+    """Figures for `depth` blocks, from two smaller depths without loops: each block adds the same to every figure."""
     weight = (depth - depths[0]) / (depths[1] - depths[0])
 
     def line(a: float, b: float) -> float:

@@ -13,7 +13,7 @@ from jax.experimental import topologies
 from mmgen_jax.parallel.chips import CHIPS
 from mmgen_jax.system.errors import UsageError
 
-# Apart from the other packages: where JAX finds it by itself, it looks for a TPU in every process.
+# Installed apart from the other packages, as JAX would look for a TPU in every process if it found this library.
 LIBRARY = pathlib.Path(sys.prefix) / "compiler" / "libtpu" / "libtpu.so"
 _TOPOLOGY = re.compile(r"(\w+):(\d+)x(\d+)(?:x(\d+))?$")
 # Silences the library's search for a TPU, and lets several processes compile at once.
@@ -25,7 +25,7 @@ _ENVIRONMENT = {
 
 
 def parse(topology: str) -> tuple[str, tuple[int, ...]]:
-    """ "v5e:4x4" -> "v5e", (4, 4). Raises UsageError for what is none."""
+    """ "v5e:4x4" -> "v5e", (4, 4). Raises UsageError for text that is not a topology."""
     found = _TOPOLOGY.match(topology)
     if not found or found[1] not in CHIPS:
         kinds = ", ".join(CHIPS)
@@ -34,15 +34,15 @@ def parse(topology: str) -> tuple[str, tuple[int, ...]]:
 
 
 def devices(topology: str) -> list[jax.Device]:
-    """Devices of a topology to compile for. Raises UsageError if there is no such one, or no compiler here."""
+    """Devices to compile for. Raises UsageError if the topology does not exist or the compiler is not installed."""
     kind, shape = parse(topology)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # What is compiled for devices that are not here cannot be loaded again, so that a cache of it is of no use.
+    # Programs for devices that are not here cannot be loaded again, so a cache of them is useless.
     jax.config.update("jax_enable_compilation_cache", False)
     if LIBRARY.exists():
         os.environ.setdefault("TPU_LIBRARY_PATH", str(LIBRARY))
-    # One chip is no whole host, which is what the compiler assumes.
+    # The compiler assumes whole hosts, which a single chip is not.
     options = {"chips_per_host_bounds": [1, 1, 1]} if set(shape) == {1} else {}
     if kind == "v4":
         options["chip_config_name"] = "megacore"  # both cores as one device, as JAX sees them

@@ -1,4 +1,4 @@
-"""What builders of tiles share: several processes, a data set that is whole or not there."""
+"""What builders of tiles share: several processes, and data sets that are complete or absent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Mapper:
     """Ordered map over jobs, in this process or in several."""
 
     def __init__(self, workers: int):
-        # Started afresh, not forked: a fork copies the locks of threads that it does not copy.
+        # "spawn", as a forked process would copy locks that threads hold, but not these threads.
         self._pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
 
     def __enter__(self) -> Callable[[Callable, list], Iterator]:
@@ -39,15 +39,15 @@ def check_workers(workers: int) -> None:
 
 
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
-    """Writes a data set. An interruption leaves none behind: TFDS renames the folder when all is written."""
-    # TFDS talks of downloads; there are none.
+    """Writes a data set. An interruption leaves nothing behind, as TFDS renames the folder when all is written."""
+    # TFDS prints about downloads, but there are none.
     with tempfile.TemporaryDirectory() as unused, contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_dir=unused)
 
 
 @contextlib.contextmanager
 def command(folder: str) -> Iterator[None]:
-    """Around the work of a command that writes a data set under `folder`: quiet TFDS, clear endings."""
+    """Surrounds a command that writes a data set under `folder`: silences TFDS and turns errors into one line."""
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()
     # A termination signal ends like Ctrl-C: what is half written is removed on the way out.

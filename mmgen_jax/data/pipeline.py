@@ -86,19 +86,19 @@ def batches(
       source: records at random access, picklable.
       transforms: applied to each record in turn; random ones are keyed by the position of the sample.
       batch: samples in a global batch.
-      seed: of order and random transforms.
+      seed: seed of the order and of random transforms.
       step: batches that were used before.
       parts: which of the equal parts of each global batch this process wants, joined in this order.
       of: how many parts there are.
       workers: reading processes; 0 reads in threads.
-      tally: of damaged records, which are replaced then; None: the first one raises DamagedRecord.
+      tally: counts damaged records, which are then replaced; with None the first one raises DamagedRecord.
     """
     if batch % of:
         raise UsageError(f"train.batch is {batch}; it must be divisible by the number of parts that hosts read, {of}")
     if tally:
         decode = tuple(itertools.takewhile(lambda t: isinstance(t, grain.MapTransform), transforms))
         source = Mended(source, decode)
-        # Random transforms draw by their place in the chain, which is to be the same with and without a tally.
+        # Random transforms draw by their place in the chain, which must be the same with and without a tally.
         transforms = (*(_AsIs() for _ in decode), *transforms[len(decode) :])
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
     for transform in transforms:
@@ -115,7 +115,7 @@ def batches(
 
 
 def _started(dataset: grain.IterDataset) -> Iterator[Batch]:
-    """The batches that workers read, which are started with the first one."""
+    """The batches that workers read; the workers are started for the first one, shielded from signals."""
     with reading.shielded():
         batches = iter(dataset)
         first = next(batches)

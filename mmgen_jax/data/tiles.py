@@ -139,7 +139,7 @@ class Source:
     """Records of a split at random access. Picklable."""
 
     records: Sequence
-    files: tuple  # with filename, skip, take: the parts of shards that make up the split
+    files: tuple  # parts of shards that make up the split, with attributes filename, skip and take
 
     def __len__(self) -> int:
         return len(self.records)

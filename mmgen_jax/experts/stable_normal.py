@@ -30,7 +30,7 @@ class StableNormal:
             raise UsageError(f"stable-normal folder {path!r} cannot be loaded ({error})") from error
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-        """See `Expert.label`; raises UsageError if what comes back is no picture of the image's size."""
+        """See `Expert.label`; raises UsageError if the result is not a picture of the image's size."""
         del names
         return [self._one(image) for image in images]
 

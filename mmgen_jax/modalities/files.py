@@ -29,7 +29,7 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombErr
 _SMALLEST = 2
 _COLOR_DISTANCE = 60.0  # on the 0..255 scale; JPEG artefacts stay below
 _UNIT = 1.001  # largest component of a unit vector, with room for rounding
-_FOREIGN_SHARE = 0.05  # of pixels that may have no palette colour, as blurred borders do
+_FOREIGN_SHARE = 0.05  # share of pixels that may have a colour outside the palette, as blurred borders have
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _ids(colors: np.ndarray, palette: np.ndarray, source: Source) -> np.ndarray:
     foreign = np.linalg.norm(colors.astype(np.float32) - palette[ids], axis=-1) > _COLOR_DISTANCE
     if foreign.mean() > _FOREIGN_SHARE:
         shown = ", ".join("#" + bytes(color.tolist()).hex() for color in palette[:12])
-        raise source.error(f"has {foreign.mean():.0%} of its pixels in colours that are no region's", shown)
+        raise source.error(f"has {foreign.mean():.0%} of its pixels in colours that are not a region's", shown)
     return ids
 
 

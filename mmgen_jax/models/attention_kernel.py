@@ -1,9 +1,10 @@
 """Self-attention of one device as a Pallas kernel for TPUs, forward and backward, for few tokens (a few hundred).
 
-One grid step does all heads of one sample, whose scores fit into VMEM whole: there is no loop over blocks of keys and
-nothing but the projections, the result and the gradient passes through HBM. Tokens lie on lanes: head sizes that are no
-multiple of 128 (72 for XL) then pad to sublanes only, and the softmax reduces over sublanes. The bias of the fused
-projection is added, and its gradient summed, inside, which saves two passes over the largest activation.
+One grid step computes all heads of one sample, whose scores fit into VMEM (fast memory) as a whole: there is no loop
+over blocks of keys, and only the projections, the result and the gradient pass through HBM. Tokens lie on lanes (the
+last axis), so that head sizes that are not a multiple of 128 (72 for XL) are padded to sublanes only, and the softmax
+reduces over sublanes. The bias of the fused projection is added inside, and its gradient summed inside, which saves two
+passes over the largest activation.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-LANES = 128
+LANES = 128  # width of a TPU's vector registers
 LOG2_E = math.log2(math.e)
 T = TypeVar("T")
-MAX_TOKENS = 512  # beyond, scores of one head take more than 1 MB and blocks of keys pay
-VMEM_BYTES = 64 * 2**20
+MAX_TOKENS = 512  # above, the scores of one head take more than 1 MB, and a loop over blocks of keys is faster
+VMEM_BYTES = 64 * 2**20  # fast memory that the kernel may use
 
 
 def fits(tokens: int, head_width: int) -> bool:
-    """Whether the kernel is made for these shapes."""
+    """Whether the kernel can compute these shapes."""
     return tokens % LANES == 0 and tokens <= MAX_TOKENS and head_width % 8 == 0
 
 
@@ -38,7 +39,7 @@ def attend(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool = False)
     Args:
       qkv: [B, 3 * D, T]; q, k and v, each heads x D / heads, tokens last.
       bias: [3 * D], added to all tokens.
-      heads: divides D; D / heads a multiple of 8.
+      heads: number of heads; divides D, and D / heads must be a multiple of 8.
       interpret: run on any platform, slowly, for tests.
 
     Returns:
@@ -60,9 +61,10 @@ def _of_head(part: int, head: int, width: int, heads: int) -> pl.Slice:
 
 
 def _one_ahead(start: Callable[[int], T], heads: int) -> Iterator[tuple[int, T]]:
-    """Heads with what `start` gives for them, each started before the one before is used.
+    """Yields each head with what `start` returns for it; a head is started before the one before it is handed out.
 
-    Then the matrix units have work while the vector units do a softmax; the compiler does not look as far by itself.
+    So the matrix units work on the scores of the next head while the vector units compute the softmax of this one. The
+    compiler schedules within a short window only and would not find this order by itself.
     """
     started = start(0)
     for head in range(heads):
@@ -71,9 +73,10 @@ def _one_ahead(start: Callable[[int], T], heads: int) -> Iterator[tuple[int, T]]
 
 
 def _scores(qkv, bias, heads: int, width: int, head: int) -> tuple[jax.Array, jax.Array]:
-    """Scores [keys, queries] in powers of two, which is what there is hardware for; and the scaled q [width, T].
+    """Scores float32 [keys, queries] as logarithms to base 2, and the scaled q [width, T].
 
-    The bias of k adds the same to all scores of a query, which changes no share, so it is left out.
+    TPUs compute powers of 2 in hardware, so q is scaled by log2(e) besides 1 / sqrt(width). The bias of k is left out:
+    it adds the same number to all scores of a query, which the softmax cancels.
     """
     rows = _of_head(0, head, width, heads)
     q = (qkv[0, rows, :].astype(jnp.float32) + bias[rows, :1]) * (width**-0.5 * LOG2_E)
@@ -82,6 +85,12 @@ def _scores(qkv, bias, heads: int, width: int, head: int) -> tuple[jax.Array, ja
 
 
 def _forward_body(heads: int, qkv, bias, out, log_sums) -> None:
+    """Softmax over the keys (axis 0) of each head: out = v @ softmax(scores), normalised after the multiplication.
+
+    Dividing the [width, T] result by the sums takes fewer operations than dividing the [T, T] powers. The bias of v is
+    added to the result, as the shares of a query add up to 1. `log_sums` keeps log2 of each query's sum of powers, from
+    which the backward pass computes the shares without a second reduction.
+    """
     width = out.shape[1] // heads
     for head, (scores, _) in _one_ahead(functools.partial(_scores, qkv, bias, heads, width), heads):
         values = _of_head(2, head, width, heads)
@@ -89,14 +98,26 @@ def _forward_body(heads: int, qkv, bias, out, log_sums) -> None:
         powers = jnp.exp2(scores - largest)
         total = powers.sum(0, keepdims=True)
         mixed = _dot(qkv[0, values, :], powers.astype(qkv.dtype), 1, 0) * (1 / total)
-        out[0, pl.ds(head * width, width), :] = (mixed + bias[values, :1]).astype(out.dtype)  # shares add up to 1
+        out[0, pl.ds(head * width, width), :] = (mixed + bias[values, :1]).astype(out.dtype)
         log_sums[0, pl.ds(head, 1), :] = largest + LOG2_E * jnp.log(total)
 
 
 def _backward_body(heads: int, qkv, bias, out, log_sums, d_out, d_qkv, d_bias) -> None:
+    """Gradients of the projections and of their bias, from scores that are computed again.
+
+    With shares p = softmax(scores) and d_shares = v^T g for the gradient g of the result:
+
+        d_v = g p^T
+        d_scores = p * (d_shares - along), where along = sum over keys of p * d_shares = (result without bias) . g
+        d_q = k d_scores / sqrt(width)
+        d_k = q d_scores^T / log2(e)     (q is already scaled by log2(e) / sqrt(width))
+
+    `along` is taken from the stored result, a sum over `width` numbers instead of one over keys. The gradient of the
+    bias is summed over the grid steps, that is, over the samples; k's bias has none, as it changes no share.
+    """
     width = out.shape[1] // heads
 
-    @pl.when(pl.program_id(0) == 0)
+    @pl.when(pl.program_id(0) == 0)  # the first sample clears what all of them add to
     def _():
         d_bias[...] = jnp.zeros_like(d_bias)
 
@@ -117,17 +138,17 @@ def _backward_body(heads: int, qkv, bias, out, log_sums, d_out, d_qkv, d_bias) -
         d_qkv[0, keys, :] = (_dot(q, d_scores, 1, 1) * (1 / LOG2_E)).astype(d_qkv.dtype)
         for rows, grad in ((queries, d_q), (values, d_v)):
             d_qkv[0, rows, :] = grad.astype(d_qkv.dtype)
-            # Lane groups are added here; the 128 partial sums outside.
+            # Adds up groups of 128 lanes; the sum over the lanes of a group is left to the caller.
             d_bias[rows, :] += sum(grad[:, i : i + LANES] for i in range(0, grad.shape[1], LANES))
 
 
 def _rows(array: jax.Array) -> pl.BlockSpec:
-    """One sample of [B, rows, T] per grid step."""
+    """Block specification: one sample of an array [B, rows, T] per grid step."""
     return pl.BlockSpec((1, *array.shape[1:]), lambda i: (i, 0, 0))
 
 
 def _cost(qkv: jax.Array, products: int, passes: int, heads: int) -> pl.CostEstimate:
-    """What the compiler plans with: `products` matrix products of T x T x D, `passes` over [D, T]."""
+    """Cost that the compiler plans with: `products` matrix multiplications of T x T x D, `passes` over [D, T]."""
     batch, width, tokens = qkv.shape[0], qkv.shape[1] // 3, qkv.shape[2]
     return pl.CostEstimate(
         flops=2 * products * batch * tokens**2 * width,
@@ -137,7 +158,7 @@ def _cost(qkv: jax.Array, products: int, passes: int, heads: int) -> pl.CostEsti
 
 
 def _columns(bias: jax.Array) -> jax.Array:
-    """[3 * D] -> float32 [3 * D, 128]: a bias per sublane."""
+    """Repeats a bias [3 * D] over the lanes, float32 [3 * D, 128], so that it can be added to columns of tokens."""
     return jnp.broadcast_to(bias.astype(jnp.float32)[:, None], (*bias.shape, LANES))
 
 
@@ -146,7 +167,7 @@ def _params(semantics: str) -> pltpu.CompilerParams:
 
 
 def _forward(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool) -> tuple[jax.Array, jax.Array]:
-    """The result, and float32 [B, heads, T]: logarithms, to base 2, of what each query's powers add up to."""
+    """The result [B, D, T], and float32 [B, heads, T]: log2 of the sum of each query's powers of 2."""
     batch, rows, tokens = qkv.shape
     out = jax.ShapeDtypeStruct((batch, rows // 3, tokens), qkv.dtype)
     log_sums = jax.ShapeDtypeStruct((batch, heads, tokens), jnp.float32)

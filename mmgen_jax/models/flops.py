@@ -1,6 +1,6 @@
-"""Floating-point operations of the model's products, and what devices can do at most.
+"""Floating-point operations of the model's matrix multiplications and convolutions.
 
-A multiplication and an addition count 2. Only products of matrices and convolutions count, as is usual for "model
+A multiplication and an addition count 2. Only matrix multiplications and convolutions count, as is usual for "model
 flops": element-wise arithmetic, recomputation in the backward pass and frozen networks do not, so that a share of the
 peak (MFU) can be compared between implementations.
 """
@@ -18,7 +18,9 @@ from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.models.layers import TIME_FREQUENCIES
 from mmgen_jax.models.mmdit import MMDiTConfig
 
-BACKWARD = 2  # gradients of the inputs and of the weights: each product of the forward pass twice
+# The backward pass over the forward pass: each multiplication has one for the gradient of its input and one for that of
+# its weights.
+BACKWARD = 2
 
 
 def token_count(architecture: Architecture) -> int:

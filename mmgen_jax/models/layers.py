@@ -27,8 +27,8 @@ GELU_CUBIC = 0.044715
 
 
 def linear(n_in: int, n_out: int, rngs: nnx.Rngs, dtype=jnp.float32, init=XAVIER) -> nnx.Linear:
-    """Linear layer with float32 parameters, zero bias and products in `dtype`."""
-    # A TPU multiplies float32 in bfloat16 unless asked not to; what we keep in float32 is meant to be exact.
+    """Linear layer with float32 parameters and a bias of zeros, which multiplies in `dtype`."""
+    # By default a TPU multiplies float32 in bfloat16; what is kept in float32 here is meant to be exact.
     precision = jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
     return nnx.Linear(n_in, n_out, dtype=dtype, kernel_init=init, precision=precision, rngs=rngs)
 
@@ -88,7 +88,7 @@ def _normalised(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`normalise` and the float32 factor [..., 1] by which it scales."""
     y = x.astype(jnp.float32)
     mean = y.mean(-1, keepdims=True)
-    # In this form both sums are taken while the product that makes x is written: no pass over x of their own.
+    # In this form, the compiler takes both sums while it writes x, without another pass over x.
     variance = jnp.maximum(jnp.square(y).mean(-1, keepdims=True) - jnp.square(mean), 0)
     scale = jax.lax.rsqrt(variance + LN_EPS)
     return ((y - mean) * scale).astype(x.dtype), scale
@@ -98,7 +98,8 @@ def _normalised(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def normalise(x: jax.Array) -> jax.Array:
     """LayerNorm without affine parameters over the last axis, statistics in float32, result in x's type.
 
-    The derivative is spelled out: it needs two sums over each token, the automatic one three, one after another.
+    The derivative is written out, as it needs two sums over each token at once; the automatic derivative computes three
+    sums, one after another.
     """
     return _normalised(x)[0]
 
@@ -118,7 +119,7 @@ def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 class TimeEmbedder(nnx.Module):
-    """One embedding of all modalities' times: [B, M] -> [B, width]."""
+    """Embeds the times of all modalities as one vector: [B, M] -> [B, width]."""
 
     def __init__(self, width: int, modalities: int, *, rngs: nnx.Rngs):
         layer = partial(linear, rngs=rngs, init=nnx.initializers.normal(0.02))
@@ -145,7 +146,7 @@ class Block(nnx.Module):
     def __call__(
         self, x: jax.Array, condition: jax.Array, heads: int, attend: Attention, placement: Placement
     ) -> jax.Array:
-        """`heads` are those whose weights the block has here, as are the columns of its MLP."""
+        """`heads` is the number of heads whose weights this device has, which may be a part of them, as in its MLP."""
 
         def product(name: str, x: jax.Array, equation: str = "btd,de->bte") -> jax.Array:
             layer = getattr(self, name)

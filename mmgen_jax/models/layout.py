@@ -1,9 +1,17 @@
 """The network on a mesh: what each device computes, and what devices tell each other.
 
-Everything is explicit in one `shard_map`: a block's weights are gathered over `fsdp` in the compute type right before
-their use, so that one block is whole at a time (FSDP), gradients are summed into the parts that are stored, and the
-members of a `tensor` group split heads and MLP (Shoeybi et al. 2019). Annotations alone leave to the compiler what is
-gathered and when, and it chose far slower programs for TPUs.
+Everything is explicit in one `shard_map`, in which code sees the arrays of one device:
+
+* **fsdp**: a block's weights are stored in parts and gathered, in the compute type, right before they are used, so that
+  only one block is whole at a time (FSDP). The transpose of a gather sums the gradient over `fsdp` and keeps this
+  device's part of it, so gradients arrive where the optimizer needs them.
+* **data**: devices have the same parts of the weights and other samples; their gradients are summed once, after the
+  backward pass (`_summed`).
+* **tensor**: the members of a group have the same samples and split heads and MLP (Shoeybi et al. 2019). `_share` and
+  `_join` stand where the split begins and ends. They make everything outside, forward and backward, the same on all
+  members, so gradients of weights outside need no sum over this axis.
+
+Annotations alone leave to the compiler what is gathered and when, and it chose far slower programs for TPUs.
 """
 
 from __future__ import annotations
@@ -25,7 +33,7 @@ from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.parallel.placement import Placement, einsum
 from mmgen_jax.system.errors import UsageError
 
-Scatter = Callable[[jax.Array, str, int], jax.Array]  # (array, axis of the mesh, dimension) -> own part of the sum
+Scatter = Callable[[jax.Array, str, int], jax.Array]  # (array, mesh axis, dimension) -> this device's part of the sum
 ON_BATCH = PartitionSpec(sharding.BATCH)
 
 
@@ -33,7 +41,7 @@ ON_BATCH = PartitionSpec(sharding.BATCH)
 class Layout:
     """An architecture on a mesh.
 
-    Raises UsageError if the tensor axis does not divide heads and MLP.
+    Raises UsageError if the size of the tensor axis does not divide the heads and the hidden width of the MLP.
     """
 
     architecture: Architecture
@@ -60,7 +68,7 @@ class Layout:
         return tree_map_with_path(lambda path, leaf: sharding.spec_of(path, leaf.shape, self.mesh), shapes)
 
     def apply(self, params: Params, x, t, class_id, task):
-        """`Architecture.apply` on global arrays: batches split over the devices, parameters as `specs` says."""
+        """`Architecture.apply` on global arrays: batches split over the devices, parameters split as `specs` says."""
         return jax.shard_map(
             self._local,
             mesh=self.mesh,
@@ -75,11 +83,11 @@ class Layout:
         Args:
           local: (apply, params, example) -> gradients and metrics of the samples of one device; `apply` has the
             signature of `Architecture.apply`, on local arrays.
-          params: global, as `specs` says.
+          params: global arrays, split as `specs` says.
           example: global arrays whose leading axis is the batch.
 
         Returns:
-          the sums over all samples: gradients as `specs` says, metrics on every device.
+          the sums over all samples: gradients split as `specs` says, metrics whole on every device.
         """
 
         def summed(params: Params, example: Any) -> tuple[Params, Any]:
@@ -95,7 +103,7 @@ class Layout:
         )(params, example)
 
     def in_types(self, params: Params) -> Params:
-        """Weights that products round to the compute type in it, which changes no result: half the memory to sample."""
+        """Stores weights that are rounded to the compute type anyway in it: the same result in half the memory."""
         dtype = jnp.dtype(self.architecture.model.dtype)
         return {
             part: jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim > 2 else leaf, value)
@@ -105,7 +113,11 @@ class Layout:
         }
 
     def _summed(self, grads: Params, metrics: Any) -> tuple[Params, Any]:
-        """Over the axes that have other samples and have not been summed over by gathering's transpose."""
+        """Sums over the axes of the batch; gradients only over those that the transpose of a gather left out.
+
+        A parameter that is split over fsdp was gathered, so its gradient has been summed over fsdp and lacks `data`.
+        One that is whole everywhere (a bias, for instance) was not gathered and lacks both.
+        """
 
         def axes_left(spec: PartitionSpec) -> tuple[str, ...]:
             done = {axis for entry in spec for axis in sharding.axes_of(entry)}
@@ -114,7 +126,7 @@ class Layout:
         leaves, tree = jax.tree.flatten((grads, metrics))
         left = [axes_left(spec) for spec in jax.tree.leaves(self.specs)]
         left += [sharding.BATCH] * (len(leaves) - len(left))  # metrics
-        # What is whole everywhere, biases above all, goes in one array: each collective has a latency.
+        # Gradients that lack both axes (mostly of biases) and metrics go in one array, as collectives have a latency.
         small = [i for i, axes in enumerate(left) if axes == sharding.BATCH]
         joined = jax.lax.psum(jnp.concatenate([leaves[i].ravel() for i in small]), sharding.BATCH)
         starts = itertools.accumulate((leaves[i].size for i in small), initial=0)
@@ -126,7 +138,7 @@ class Layout:
         return jax.tree.unflatten(tree, leaves)
 
     def norms(self, *trees: Params) -> jax.Array:
-        """Euclidean norms, one of each tree like the parameters, by one collective."""
+        """Euclidean norm of each tree, all of the shape of the parameters, by one collective for all of them."""
 
         def local(trees: tuple[Params, ...]) -> jax.Array:
             return jnp.sqrt(jax.lax.psum(jnp.stack([self._own_squares(tree) for tree in trees]), sharding.AXES))
@@ -135,7 +147,7 @@ class Layout:
         return jax.shard_map(local, mesh=self.mesh, in_specs=(spec,), out_specs=PartitionSpec(), check_vma=False)(trees)
 
     def _own_squares(self, tree: Params) -> jax.Array:
-        """Sum of squares of this device's parts, each over the number of devices that have it."""
+        """Sum of squares of this device's parts, each divided by the number of devices that have the same part."""
         total = jnp.zeros((), jnp.float32)
         for leaf, spec in zip(jax.tree.leaves(tree), jax.tree.leaves(self.specs), strict=True):
             split = math.prod(self.mesh.shape[axis] for entry in spec for axis in sharding.axes_of(entry))
@@ -152,12 +164,12 @@ class Layout:
             join=_join if self.members > 1 else lambda x: x,
             members=self.members,
         )
-        # All but the blocks is whole for the whole step: it is used at both ends of the network.
+        # Everything except the blocks is gathered at once and kept: it is small and used at both ends of the network.
         whole = {part: value if part == "blocks" else self._whole(value, part) for part, value in params.items()}
         return self.architecture.apply(whole, x, t, class_id, task, placement)
 
     def _block(self, block: Any) -> Any:
-        """One block of the stack, its biases as this device needs them."""
+        """One block of the stack with its biases gathered; `_product` gathers its kernels one by one."""
 
         def whole(path: tuple, leaf: jax.Array) -> jax.Array:
             name = f"blocks/{sharding.path_name(path).removesuffix('/value')}"
@@ -166,8 +178,8 @@ class Layout:
         return tree_map_with_path(whole, block)
 
     def _whole(self, tree: Any, part: str) -> Any:
-        """A part of the network that is no block."""
-        low = part in ("projector", "patch_embed")  # multiply in the compute type
+        """A part of the network outside the blocks, gathered."""
+        low = part in ("projector", "patch_embed")  # those that multiply in the compute type
 
         def whole(path: tuple, leaf: jax.Array) -> jax.Array:
             name = "/".join(filter(None, (part, sharding.path_name(path))))
@@ -176,9 +188,10 @@ class Layout:
         return tree_map_with_path(whole, tree)
 
     def _product(self, name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """Product with a block's kernel, gathered for it, and on TPUs once more for its gradients.
+        """Multiplies with a block's kernel, which is gathered for that, and on TPUs gathered again for the gradients.
 
-        Gathering is hidden there; kept, the kernels of all blocks would be whole on every device.
+        TPUs gather in the background. If the gathered kernels were kept for the backward pass instead, those of all
+        blocks would be whole on every device at its start.
         """
 
         def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -192,9 +205,13 @@ class Layout:
         return jnp.dtype(self.architecture.model.dtype)
 
     def _gather(self, name: str, leaf: jax.Array, *, stacked: bool = False) -> jax.Array:
-        """A stored parameter as this device needs it; `stacked`: of one block, where `specs` has all."""
+        """A stored parameter as this device computes with it: gathered over the axes that its rule names as `whole`.
+
+        `stacked`: it is a parameter of one block, while `specs` has the dimension of all blocks in front.
+        """
         spec = tuple(functools.reduce(lambda node, key: node[key], name.split("/"), self.specs))
         rule = sharding.rule_of((name,))
+        # What the gradient takes on the way back, see the two functions.
         scatter = _sum_and_cut if self.platform == "tpu" else _reduce_scatter
         for dimension, entry in enumerate(spec[1:] if stacked else spec):
             axes = tuple(axis for axis in sharding.axes_of(entry) if axis in rule.whole)
@@ -207,13 +224,13 @@ class Layout:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gathered_again(product: Callable, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`product(x, kernel)`; its gradients start from the stored kernel, so that nothing whole is kept for them."""
+    """`product(x, kernel)`, which keeps the stored part of the kernel, not the gathered one, for its gradients."""
     return product(x, kernel)
 
 
 def _gathered_again_backward(product: Callable, stored: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = stored
-    # The barrier keeps the compiler from seeing that the kernel has been gathered before.
+    # Without the barrier, the compiler would see that the kernel was gathered before, and keep it after all.
     return jax.vjp(product, x, jax.lax.optimization_barrier(kernel))[1](grad)
 
 
@@ -221,7 +238,11 @@ _gathered_again.defvjp(lambda product, x, kernel: (product(x, kernel), (x, kerne
 
 
 def _own_heads(leaf: jax.Array, members: int) -> jax.Array:
-    """Columns [..., 3 * D] of fused q, k, v -> those of this member's heads, [..., 3 * D / members]."""
+    """Picks this member's heads: columns [..., 3 * D] of the fused q, k and v -> [..., 3 * D / members].
+
+    The fused matrix is gathered whole and cut here, as the heads of q, k and v of one member do not lie side by side in
+    it; stored in their order, checkpoints would depend on the mesh.
+    """
     split = leaf.reshape(*leaf.shape[:-1], 3, members, -1)
     own = jax.lax.dynamic_index_in_dim(split, jax.lax.axis_index("tensor"), split.ndim - 2, keepdims=False)
     return own.reshape(*leaf.shape[:-1], -1)
@@ -229,8 +250,12 @@ def _own_heads(leaf: jax.Array, members: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _gather(axes: tuple[str, ...], dimension: int, scatter: Scatter, leaf: jax.Array) -> jax.Array:
-    """Parts of `leaf` along `dimension`, from all devices of the axes, in their order."""
-    del scatter  # what the gradient uses
+    """Joins the parts that the devices of the axes have, along `dimension` and in the order of the devices.
+
+    Its transpose is `scatter`: each device used the whole array with other samples, so the gradient is the sum over the
+    devices, and each keeps the part that it stores.
+    """
+    del scatter  # only the gradient uses it
     return jax.lax.all_gather(leaf, axes, axis=dimension, tiled=True)
 
 
@@ -248,20 +273,28 @@ _gather.defvjp(_gather_forward, _gather_backward)
 
 
 def _reduce_scatter(grad: jax.Array, axis: str, dimension: int) -> jax.Array:
+    """This device's part of the sum over `axis`, by one collective."""
     return jax.lax.psum_scatter(grad, axis, scatter_dimension=dimension, tiled=True)
 
 
 def _sum_and_cut(grad: jax.Array, axis: str, dimension: int) -> jax.Array:
-    """Twice the traffic of a reduce-scatter, but hidden: the TPU compiler runs only all-reduces behind products."""
+    """The same as `_reduce_scatter`, as an all-reduce of which a part is kept.
+
+    It moves twice the bytes, but the TPU compiler runs all-reduces, and not reduce-scatters, in the background of
+    matrix multiplications.
+    """
     size = grad.shape[dimension] // jax.lax.axis_size(axis)
-    # The barrier keeps the compiler from making a reduce-scatter of it after all.
+    # The barrier keeps the compiler from turning the two operations into a reduce-scatter.
     total = jax.lax.optimization_barrier(jax.lax.psum(grad, axis))
     return jax.lax.dynamic_slice_in_dim(total, jax.lax.axis_index(axis) * size, size, dimension)
 
 
 @jax.custom_vjp
 def _share(x: jax.Array) -> jax.Array:
-    """The same on all members going forward; their gradients' sum coming back."""
+    """Entry of a tensor group's split part: forward the input, which all members have; backward the sum of gradients.
+
+    Each member's gradient accounts for its own heads or columns only.
+    """
     return x
 
 
@@ -270,7 +303,10 @@ _share.defvjp(lambda x: (x, None), lambda _, grad: (jax.lax.psum(grad, "tensor")
 
 @jax.custom_vjp
 def _join(x: jax.Array) -> jax.Array:
-    """The members' sum going forward; the same gradient for all coming back."""
+    """Exit of a tensor group's split part: forward the sum of the members' results; backward the gradient as it is.
+
+    (The transpose of `psum` would add the gradient up once more, though all members have the same one.)
+    """
     return jax.lax.psum(x, "tensor")
 
 

@@ -37,7 +37,7 @@ SIZES = {
 }
 PATCHES = (2, 4, 8)
 DTYPES = ("float32", "bfloat16")
-# Residuals that are worth their memory: everything that a matrix product made.
+# Activations that are worth keeping for the backward pass: the results of matrix multiplications.
 SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "attention", "proj", "mlp_in", "mlp_out")
 POLICIES = {
     "names": SAVED,
@@ -64,10 +64,10 @@ class MMDiTConfig:
       num_classes: rows of the class table without the null class, which is row `num_classes`.
       encoder_depth: the REPA projector reads the tokens after this many blocks (1..depth).
       projector_width, feature_width: REPA projector; feature_width 0 means that there is none.
-      dtype: of matrix products, "float32" or "bfloat16"; parameters are always float32.
-      remat: what the backward pass computes again instead of keeping it: "none" nothing, "names" all but products,
-        "full" everything.
-      attention: "xla", "pallas" (a kernel for TPUs, where shapes fit), or "auto", the fastest there is.
+      dtype: type that matrices are multiplied in, "float32" or "bfloat16"; parameters are always float32.
+      remat: what the backward pass computes again instead of keeping it: "none" nothing, "full" everything, "names"
+        everything except the results of matrix multiplications.
+      attention: "xla", "pallas" (a kernel for TPUs, for shapes that it can compute), or "auto", the faster one.
       unroll: blocks per iteration of the scan; True unrolls it all (3% faster steps on a CPU, longer compilation).
       data_std: per modality, per channel standard deviation of the latents for the preconditioned form;
         None is the published form, where the network's output is the velocity.
@@ -151,7 +151,7 @@ class MMDiT(nnx.Module):
           t: times [B, M] in [0, 1] (1 = noise), columns in the order of `config.modalities` whatever the order of x.
           class_id: int [B], 0..num_classes; num_classes is the null class.
           task: int [B], 0 = joint generation, i + 1 = modality i is the condition.
-          placement: of the blocks' weights; None: all are here, on the default device.
+          placement: how blocks get their weights; None means that all weights are on the default device.
 
         Returns:
           velocities like x in float32, and projected features float32 [B, T, feature_width] (None without projector).

@@ -22,7 +22,7 @@ DIGESTS = {  # sha256 of the released files
 CHUNK = 1 << 24
 PATHS = {"linear": "linear", "cosine": "cosine", "Linear": "linear", "GVP": "cosine"}  # the latter two: SiT's names
 PREDICTIONS = ("v", "velocity")
-PREFIX = "SiT-"  # of the names of model sizes
+PREFIX = "SiT-"  # starts the names of model sizes
 
 State = Mapping[str, np.ndarray]
 
@@ -86,9 +86,9 @@ def read(path: epath.PathLike, which: str = "ema") -> Checkpoint:
         return Checkpoint(str(path), value, {}, 0, {})
     args, step = value.get("args", {}), value.get("steps", 0)
     if not isinstance(args, dict):
-        raise UsageError(f"{path}: its entry args is no dict and no Namespace")
+        raise UsageError(f"{path}: its entry args is neither a dict nor a Namespace")
     if type(step) is not int or not 0 <= step < 2**31:
-        raise UsageError(f"{path}: its entry steps is no integer from 0 on")
+        raise UsageError(f"{path}: its entry steps is not an integer of at least 0")
     return Checkpoint(str(path), weights(path, value, which), args, step, value)
 
 
@@ -152,7 +152,7 @@ def adam(checkpoint: Checkpoint) -> Adam:
     if not isinstance(states, dict) or not states:
         raise UsageError(f"{path} has no optimizer state (opt.state); convert it without --optimizer")
     if not all(type(i) is int and 0 <= i < len(names) for i in states):
-        raise UsageError(f"{path}: opt.state has entries that are no positions of the {len(names)} weights of model")
+        raise UsageError(f"{path}: opt.state has entries that are not positions of the {len(names)} weights of model")
     mean, square, steps = {}, {}, []
     for i, state in states.items():
         if not isinstance(state, dict) or not tensors.is_state({k: state.get(k) for k in ("exp_avg", "exp_avg_sq")}):

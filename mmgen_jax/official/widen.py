@@ -1,6 +1,6 @@
-"""State dicts of other models as MMGen's: one-modality ones (SiT, REPA), and fewer modalities in more.
+"""Turns weights of other models into MMGen's: those of one modality (SiT, REPA), and of fewer modalities than wanted.
 
-Everything here maps official names to arrays on both sides, and the network computes the same before and after.
+State dicts map official names to arrays, before and after, and the network computes the same before and after.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ State = Mapping[str, np.ndarray]
 
 HEAD, HEADS = "final_layer.", "lis_final_layer."
 TIME, FUSED = "t_embedder.mlp", "t_embedder.mlp_fused"
-TIMES = 2049  # on which the time embedding is compressed
-TIME_ERROR = 1e-5  # allowed, relative to its largest value
+TIMES = 2049  # times in [0, 1] at which the time embedding is sampled to compress it
+TIME_ERROR = 1e-5  # largest error of the compressed embedding, relative to its largest value
+# REPA's old name of the blocks after the one whose tokens it aligns.
 LATER_BLOCKS = re.compile(r"decoder_blocks\.(\d+)\.")
 
 
 def has_one_modality(state: State) -> bool:
-    """Whether this is a model with SiT's single output layer."""
+    """Whether these are the weights of a model with SiT's single output layer."""
     return f"{HEAD}linear.weight" in state
 
 
@@ -32,7 +33,7 @@ def from_one_modality(state: State, *, data_at_one: bool) -> dict[str, np.ndarra
     """SiT's or REPA's state dict -> that of an MMGen model with one modality that computes the same.
 
     Args:
-      state: its weights.
+      state: the weights of the model, by official names.
       data_at_one: SiT's convention: t = 1 is data and the velocity points to it. REPA's and MMGen's is the opposite.
 
     SiT's second half of output channels (`learn_sigma`), which it does not use, is dropped.
@@ -56,7 +57,7 @@ def from_one_modality(state: State, *, data_at_one: bool) -> dict[str, np.ndarra
 
 
 def _renamed(state: State) -> dict[str, np.ndarray]:
-    """One head instead of the head, and REPA's old names of the blocks after the tap."""
+    """Renames the single output layer to the first of several, and undoes REPA's old names of later blocks."""
     before = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
 
     def rename(name: str) -> str:
@@ -77,7 +78,7 @@ def _frequencies() -> np.ndarray:
 
 
 def _reversed_time(weight: np.ndarray) -> np.ndarray:
-    """Weights that see (cos wt, sin wt) and give what `weight` gives for 1 - t.
+    """Weights that compute from (cos wt, sin wt) what `weight` computes from the same features of 1 - t.
 
     cos w(1-t) = cos w cos wt + sin w sin wt and sin w(1-t) = sin w cos wt - cos w sin wt.
     """
@@ -87,11 +88,16 @@ def _reversed_time(weight: np.ndarray) -> np.ndarray:
 
 
 def _fused_time(state: State, width: int) -> dict[str, np.ndarray]:
-    """The embedding W2 silu(W1 f + b1) + b2 of one time as MMGen's, of half the width and with a second MLP.
+    """Rewrites SiT's embedding of one time as MMGen's: a first MLP to half the width, then a second MLP that fuses.
 
-    Over t in [0, 1] the embedding is a smooth curve that lies in a space of a few dimensions, to the last digit of
-    float32: with an orthonormal basis Q of width / 2 columns of that space, each = Q' W2 h is what is fused. The second
-    MLP then is linear, as z = silu(z) - silu(-z): its hidden layer holds (each, -each).
+    SiT computes W2 h + b2 with h = silu(W1 f + b1) for features f of the time. MMGen's first MLP must squeeze this into
+    width / 2 numbers. That loses nothing: over t in [0, 1], W2 h is a smooth curve that lies, to the last digit of
+    float32, in a space of few dimensions. With an orthonormal basis Q [width, width / 2] of that space,
+
+        first MLP:  each = (Q^T W2) h                          (the same W1 and b1 inside)
+        second MLP: Q silu(each) - Q silu(-each) + b2 = Q each + b2 = W2 h + b2
+
+    since silu(z) - silu(-z) = z makes the second MLP linear: its hidden layer holds (each, -each).
     """
     names = [f"{TIME}.{i}.{part}" for i in (0, 2) for part in ("weight", "bias")]
     shapes = ((width, 2 * TIME_FREQUENCIES), (width,), (width, width), (width,))
@@ -99,7 +105,7 @@ def _fused_time(state: State, width: int) -> dict[str, np.ndarray]:
     angles = np.linspace(0, 1, TIMES)[:, None] * _frequencies()
     hidden = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) @ w1.T + b1
     curve = (hidden / (1 + np.exp(np.minimum(-hidden, 700)))) @ w2.T
-    # Right singular vectors of the curve, by way of the smaller triangular factor.
+    # The right singular vectors of the curve, which are those of its QR decomposition's smaller triangular factor.
     basis = np.linalg.svd(np.linalg.qr(curve, mode="r"))[2][: width // 2]
     error = np.abs(curve - curve @ basis.T @ basis).max() / max(np.abs(curve).max(), 1e-30)
     if error > TIME_ERROR:
@@ -120,7 +126,7 @@ def widen(state: State, names: Sequence[str], channels: Mapping[str, int]) -> di
     """A model of more modalities whose outputs for the old ones are what they were, whatever the new ones are.
 
     Args:
-      state: an MMGen model's weights, all of them there.
+      state: all weights of an MMGen model, by official names.
       names: its modalities, in the order of its final layers.
       channels: latent channels of all modalities of the new model, in their order; the old ones among them.
 

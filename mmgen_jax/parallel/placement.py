@@ -1,7 +1,9 @@
-"""How one device gets the weights it computes with, and how devices that share a block's products join them.
+"""How one device gets the weights it computes with, and how devices that split a block's work join their results.
 
-The network computes on local arrays: of a batch that is split over devices, and of weights that a placement turns
-from stored parts into what products need. The single device is the placement that does nothing.
+The network is written for one device and computes on its local arrays. What a mesh adds (gathering weights that are
+stored in parts, and communication within a tensor group) happens in the four functions of a `Placement`, which the
+blocks call at the places where it is needed. On a single device these functions add nothing; `models/layout.py` makes
+those of a mesh.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 
 
 def einsum(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Product in x's type; exact in float32, which a TPU multiplies in bfloat16 unless asked not to."""
+    """einsum in x's type. float32 is multiplied exactly, where a TPU would use bfloat16 by default."""
     precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
     return jnp.einsum(equation, x, kernel.astype(x.dtype), precision=precision)
 
@@ -30,14 +32,18 @@ def _product(_name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.
 
 @dataclass(frozen=True)
 class Placement:
-    """Attributes:
-    platform: that computes: "cpu", "gpu" or "tpu".
-    block: stored block -> the same, all but its kernels as the device needs them; called inside the loop over blocks.
-    product: (name of a layer of the block, einsum's equation, activations in the compute type, stored kernel) -> their
-      product with the kernel as the device needs it, which is whole only meanwhile.
-    share: tokens that all members of a tensor group have -> input of the products that they split.
-    join: partial sums of the members -> their sum, which all have.
-    members: devices of a tensor group; each has 1 / members of the heads and of the MLP.
+    """What blocks call to compute on a device of a mesh.
+
+    Attributes:
+      platform: the platform that computes: "cpu", "gpu" or "tpu".
+      block: makes the weights of a stored block usable, except its kernels; called inside the loop over blocks, so that
+        only one block is gathered at a time.
+      product: multiplies with a kernel, given (name of the layer in its block, equation of einsum, activations in the
+        compute type, stored kernel). The kernel is gathered inside, so that it is whole only during the multiplication.
+      share: called on tokens that all members of a tensor group have, before the layers that the members split. The
+        same going forward; coming back, the members' gradients are added up.
+      join: called on the members' partial sums after these layers; returns their sum on all members.
+      members: number of devices in a tensor group; each has 1 / members of the heads and of the MLP's hidden layer.
     """
 
     platform: str

@@ -52,7 +52,7 @@ def main(paths: Sequence[str]) -> int:
         reports = [json.loads(Path(path).read_text())["understanding"] for path in paths]
         text, failed = compare(*reports)
     except (OSError, ValueError, KeyError) as error:
-        print(f"error: {' or '.join(paths)} is no report of mmgen_jax.evaluate: {error!r}", file=sys.stderr)
+        print(f"error: {' or '.join(paths)} is not a report of mmgen_jax.evaluate: {error!r}", file=sys.stderr)
         return 2
     print(text)
     if failed:

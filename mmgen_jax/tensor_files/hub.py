@@ -15,14 +15,14 @@ _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def resolve(name: str, files: Sequence[str]) -> epath.Path:
-    """Folder or file of a local path, or of a hub id "org/name" that is no local path.
+    """Folder or file of a local path, or of a hub id "org/name" that is not a local path.
 
     Args:
       name: path or id.
-      files: patterns of the files that are wanted of a hub id; they are downloaded unless the cache has them.
+      files: patterns of the files to download from the hub, unless they are in the cache.
 
     Raises:
-      UsageError: neither a path nor an id that can be had.
+      UsageError: neither a path that exists nor an id that can be downloaded.
     """
     path = epath.Path(name)
     if path.exists():
@@ -34,5 +34,5 @@ def resolve(name: str, files: Sequence[str]) -> epath.Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UsageError(
-            f"{str(name)!r} is no local path and cannot be had from the hub ({type(error).__name__}: {reason})"
+            f"{str(name)!r} is not a local path and cannot be had from the hub ({type(error).__name__}: {reason})"
         ) from error

@@ -1,4 +1,4 @@
-"""Flat name -> array files of all common kinds: .safetensors, .npz and PyTorch's .pt, .pth, .bin."""
+"""Reads files that map names to arrays: .safetensors, .npz and PyTorch's .pt, .pth, .bin."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SAFETENSORS_DTYPES = {
 def read(path: epath.PathLike) -> Mapping[str, np.ndarray]:
     """The arrays of a file, chosen by its suffix; bytes are read when an array is used.
 
-    Of a PyTorch checkpoint with other things than weights, the entry "state_dict" or "model" is taken.
+    Of a PyTorch checkpoint that holds more than weights, the entry "state_dict" or "model" is returned.
     Raises UsageError for a file that is missing, damaged or holds anything but arrays.
     """
     suffix = epath.Path(path).suffix
@@ -62,7 +62,7 @@ def _unwrap(value: object, path: epath.PathLike) -> dict[str, np.ndarray]:
 
 
 def is_state(value: object) -> bool:
-    """Whether a value is a dict name -> array with entries."""
+    """Whether a value is a dict from names to arrays that is not empty."""
     return (
         isinstance(value, dict)
         and len(value) > 0
@@ -81,7 +81,7 @@ def _safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
         header.pop("__metadata__", None)
         return {name: _view(name, entry, data[start:]) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path} is damaged or no safetensors file ({error})") from error
+        raise UsageError(f"{path} is damaged or not a safetensors file ({error})") from error
 
 
 def _view(name: str, entry: dict, data: np.ndarray) -> np.ndarray:
@@ -105,15 +105,15 @@ class _Npz(Mapping):
         try:
             self._file = np.load(path, allow_pickle=False)
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
-            raise UsageError(f"{path} is damaged or no .npz file ({error})") from error
+            raise UsageError(f"{path} is damaged or not an .npz file ({error})") from error
         if not isinstance(self._file, np.lib.npyio.NpzFile):
-            raise UsageError(f"{path} is no .npz file but a single array")
+            raise UsageError(f"{path} is not an .npz file but a single array")
 
     def __getitem__(self, name: str) -> np.ndarray:
         try:
             return self._file[name]
         except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
-            raise UsageError(f"entry {name} of {self._path} is damaged or no array ({error})") from error
+            raise UsageError(f"entry {name} of {self._path} is damaged or not an array ({error})") from error
 
     def __contains__(self, name: object) -> bool:
         return name in self._file

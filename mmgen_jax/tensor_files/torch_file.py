@@ -17,8 +17,8 @@ from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import torch_pickle
 from mmgen_jax.tensor_files.torch_pickle import Storage, StorageType, naturals
 
-LEGACY = b"\x80"  # starts a bare pickle, as torch.save made them before PyTorch 1.6
-LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip member: magic, length of its name and of its extra field
+LEGACY = b"\x80"  # first byte of a bare pickle, the format of torch.save before PyTorch 1.6
+LOCAL_HEADER = struct.Struct("<4s22xHH")  # header of a zip member: magic, lengths of its name and its extra field
 
 
 def map_file(path: epath.PathLike) -> np.ndarray:
@@ -33,9 +33,9 @@ def map_file(path: epath.PathLike) -> np.ndarray:
 
 
 def release(array: np.ndarray) -> None:
-    """Takes the pages of an array's file that were read so far out of this process; they are read again when needed.
+    """Frees the memory of the pages that were read of the mapped file behind `array`; they are read again when needed.
 
-    What was read of a mapped file otherwise counts as memory in use for as long as any array views the file.
+    Otherwise they would count as memory in use for as long as any array views the file.
     """
     owner = array
     while isinstance(owner, np.ndarray | memoryview):
@@ -45,7 +45,7 @@ def release(array: np.ndarray) -> None:
 
 
 def members(path: epath.PathLike, data: np.ndarray) -> dict[str, np.ndarray]:
-    """Name -> bytes of each member of a zip file, as views of `data`. Raises ValueError for what cannot be viewed."""
+    """Name -> bytes of each member of a zip file, as views of `data`. Raises ValueError if one cannot be."""
     found = {}
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -67,7 +67,7 @@ def _storages(root: str, found: Mapping[str, np.ndarray], limit: int) -> Callabl
     def storage(reference: object) -> Storage:
         """("storage", type, key, location, number of elements) -> the storage."""
         if not isinstance(reference, tuple) or len(reference) != 5 or reference[0] != "storage":
-            raise ValueError("a tensor refers to something else than a storage")
+            raise ValueError("a tensor refers to something other than a storage")
         _, kind, key, _, count = reference
         naturals("storage", (count,))
         if not isinstance(kind, StorageType) or not isinstance(key, str):
@@ -93,7 +93,7 @@ def read(path: epath.PathLike) -> object:
     if head.startswith(LEGACY):
         raise UsageError(f"{path} is in the format from before PyTorch 1.6; load it with PyTorch and save it again")
     if not head.startswith(b"PK"):
-        raise UsageError(f"{path} is no file of torch.save, which is a zip archive")
+        raise UsageError(f"{path} is not a file of torch.save, which is a zip archive")
     try:
         found = members(path, data)
         roots = [name.partition("/")[0] for name in found if name.partition("/")[2] == "data.pkl"]
@@ -108,7 +108,7 @@ def read(path: epath.PathLike) -> object:
 
 
 class Streamed(Mapping):
-    """Arrays by name, of which one at a time is read: the pages of the one before are released."""
+    """Arrays by name that keep memory low: reading one first releases the pages of the file that were read before."""
 
     def __init__(self, state: Mapping[str, np.ndarray]):
         self._state = state

@@ -16,7 +16,7 @@ import numpy as np
 
 MAX_DIMENSIONS = 32
 
-# Names of element types: of storages as pickled, and torch.<name> as a value.
+# Names of element types: those of pickled storages, then those that occur as values torch.<name>.
 STORAGES = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
@@ -52,7 +52,7 @@ class Namespace(dict):
 
 @dataclass(frozen=True)
 class _Function:
-    """What a pickle may call; `REDUCE` calls nothing else."""
+    """A function that a pickle may call; the instruction REDUCE calls nothing else."""
 
     call: Callable
 
@@ -73,7 +73,7 @@ class Storage:
 def naturals(name: str, values: object) -> tuple[int, ...]:
     """`values` if they are a tuple of natural numbers, else ValueError."""
     if not isinstance(values, tuple) or not all(type(v) is int and v >= 0 for v in values):
-        raise ValueError(f"a tensor's {name} is no tuple of natural numbers")
+        raise ValueError(f"a tensor's {name} is not a tuple of natural numbers")
     return values
 
 
@@ -98,14 +98,14 @@ def _tensor(storage, offset, size, stride, _requires_grad=False, _hooks=None, _m
 
 def _dictionary(items=()) -> dict:
     if not isinstance(items, list | tuple) or not all(isinstance(i, list | tuple) and len(i) == 2 for i in items):
-        raise ValueError("a dictionary is made of something else than pairs")
+        raise ValueError("a dictionary is made of something other than pairs")
     return _updated({}, [value for pair in items for value in pair])
 
 
 def _updated(target: dict, flat: list) -> dict:
     """Adds key, value, key, value, ...; keys are simple, as hashing nested ones could exhaust the C stack."""
     if not isinstance(target, dict) or len(flat) % 2:
-        raise ValueError("entries are set in something else than a dictionary")
+        raise ValueError("entries are set in something other than a dictionary")
     for key, value in zip(flat[::2], flat[1::2], strict=True):
         if not isinstance(key, str | int | float | None):
             raise ValueError(f"a dictionary has a key of type {type(key).__name__}")
@@ -122,7 +122,7 @@ def _device(kind, index=None) -> str:
 def _sequence(kind: type) -> _Function:
     def make(items=()):
         if not isinstance(items, list | tuple) or not all(isinstance(i, str | int | float | None) for i in items):
-            raise ValueError(f"a {kind.__name__} is made of something else than plain values")
+            raise ValueError(f"a {kind.__name__} is made of something other than plain values")
         return kind(items)
 
     return _Function(make)
@@ -141,7 +141,7 @@ GLOBALS: dict[str, object] = {
     **{f"torch {name}": np.dtype(name) for name in DTYPES},
     "torch bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
-VALUES = {  # instructions that push their argument
+VALUES = {  # instructions that push their argument onto the stack
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
     "BINBYTES", "SHORT_BINBYTES",
 }  # fmt: skip
@@ -223,13 +223,13 @@ class _Machine:
 
     def _extend(self, items: list) -> None:
         if not isinstance(self._stack[-1], list):
-            raise ValueError("items are appended to something else than a list")
+            raise ValueError("items are appended to something other than a list")
         self._stack[-1].extend(items)
 
     def _op_additems(self, _) -> None:
         items = self._since_mark()
         if not isinstance(self._stack[-1], set):
-            raise ValueError("items are added to something else than a set")
+            raise ValueError("items are added to something other than a set")
         self._stack[-1].update(_sequence(set).call(items))
 
     def _op_global(self, name: str) -> None:
@@ -247,7 +247,7 @@ class _Machine:
     def _op_reduce(self, _) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
         if not isinstance(function, _Function) or not isinstance(arguments, tuple):
-            raise ValueError("it wants to call something that is no function; refused")
+            raise ValueError("it wants to call something that is not a function; refused")
         self._stack.append(function.call(*arguments))
 
     _op_newobj = _op_reduce
@@ -256,7 +256,7 @@ class _Machine:
         state = self._stack.pop()
         target = self._stack[-1]
         if not isinstance(target, dict) or not isinstance(state, dict):
-            raise ValueError("it wants to set the state of something else than a dictionary; refused")
+            raise ValueError("it wants to set the state of something other than a dictionary; refused")
         if isinstance(target, Namespace):  # attributes of an OrderedDict (`_metadata` of a state dict) are dropped
             target.update(state)
 
@@ -267,6 +267,6 @@ class _Machine:
 def load(data: bytes, storage: Callable[[object], Storage]) -> object:
     """The value of a pickle; `storage` resolves a tensor's reference to its storage.
 
-    Raises ValueError, IndexError or TypeError for a pickle that is damaged or wants anything else than plain values.
+    Raises ValueError, IndexError or TypeError for a pickle that is damaged or wants anything other than plain values.
     """
     return _Machine(storage).run(data)

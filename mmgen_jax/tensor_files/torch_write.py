@@ -1,4 +1,4 @@
-"""Files that torch.load reads, without PyTorch: the inverse of `torch_file`."""
+"""Writes files that torch.load reads, without PyTorch: the inverse of `torch_file`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from etils import epath
 from mmgen_jax.tensor_files.torch_pickle import STORAGES, Namespace
 
 ROOT = "archive"
-ALIGNMENT = 64  # of storages within the file, so that PyTorch can map them
+ALIGNMENT = 64  # bytes; storages start at its multiples within the file, so that PyTorch can map them
 KINDS = {np.dtype(dtype): name for name, dtype in STORAGES.items()}
 
 
@@ -111,7 +111,7 @@ def write(path: epath.PathLike, value: object) -> None:
             _add(archive, "data.pkl", data)
             _add(archive, "byteorder", b"little")
             for i, array in enumerate(pickler.arrays):
-                # As raw bytes, since NumPy knows no buffers of bfloat16.
+                # As raw bytes, since NumPy cannot make a buffer of bfloat16.
                 flat = np.ascontiguousarray(array).reshape(-1)
                 _add(archive, f"data/{i}", memoryview(flat.view(np.uint8)))
             _add(archive, "version", b"3\n")

@@ -54,7 +54,7 @@ def run_loop(
                 means = report.row(step)
                 profiler.look(step)
             if due:
-                loss = None if stop else means.get("loss")  # a mean over a few steps is no reason to keep it
+                loss = None if stop else means.get("loss")  # a mean over few steps must not make it a best one
                 with clock("checkpoint"):
                     saver.save(step, state, report.position(step), loss)
             if stop:  # there may be seconds left: nothing but saving

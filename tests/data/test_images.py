@@ -109,7 +109,7 @@ def zeros(*shape, dtype=np.uint8):
         ("normal", np.full((8, 8, 3), 7.0), "has values from 7 to 7"),
         ("mask", np.full((8, 8), 4), "has region ids from 4 to 4; allowed: ids 0 to 3"),
         ("mask", np.full((8, 8), -1), "has region ids from -1"),
-        ("mask", np.full((8, 8, 3), 128, np.uint8), "100% of its pixels in colours that are no region's"),
+        ("mask", np.full((8, 8, 3), 128, np.uint8), "100% of its pixels in colours that are not a region's"),
         ("mask", zeros(8, 8, dtype=float), "has type float64; allowed: integers"),
         ("rgb", "missing.png", r"given rgb \(missing.png\) does not exist"),
         ("rgb", ".", "is a folder"),

@@ -181,7 +181,7 @@ def test_nesting_does_not_exhaust_the_stack(tmp_path):
         (dict(offset=0, size=(13,), stride=(1,)), "element 12 of a storage of 12"),
         (dict(offset=9, size=(2, 2), stride=(2, 1)), "element 12 of a storage of 12"),
         (dict(offset=2**62, size=(1,), stride=(1,)), "of a storage of 12"),
-        (dict(offset=-1, size=(1,), stride=(1,)), "offset is no tuple of natural"),
+        (dict(offset=-1, size=(1,), stride=(1,)), "offset is not a tuple of natural"),
         (dict(offset=4, size=(2,), stride=(-4,)), "stride is no tuple of natural"),
         (dict(offset=0, size=(-2,), stride=(1,)), "size is no tuple of natural"),
         (dict(offset=0, size=(2,), stride=(2**70,)), "of a storage of 12"),

@@ -22,7 +22,7 @@ from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.modalities.registry import MODALITIES, to_array
 from mmgen_jax.parallel import mesh as sharding
 
-_AHEAD = 64  # tiles that are read before they are needed
+_AHEAD = 64  # tiles that are read ahead
 
 
 class _ReadTile(grain.MapTransform):
@@ -53,7 +53,7 @@ def read(
 ) -> Iterator[dict]:
     """Decoded tiles at `indices`, in this order, each followed by its mirror image if these are wanted.
 
-    Close it after use, which ends its threads. Decoding leaves Python's lock, so that processes would gain nothing.
+    Close it after use, which ends its threads. Decoding releases Python's lock, so processes would gain nothing.
     """
     dataset = grain.MapDataset.source(_Subset(source, indices)).map(_ReadTile(modalities, size))
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=os.cpu_count() or 1, prefetch_buffer_size=_AHEAD))
@@ -87,7 +87,7 @@ def records(
     """
     samples, waiting = iter(samples), None
     while chunk := list(itertools.islice(samples, batch)):
-        padded = chunk + chunk[-1:] * (batch - len(chunk))  # one shape, one program
+        padded = chunk + chunk[-1:] * (batch - len(chunk))  # all batches have one shape, so that one program serves all
         pixels = {m: np.stack([sample[m] for sample in padded]) for m, _ in layout.modalities}
         running = compute(autoencoder, dino, sharding.to_global(pixels, mesh), layout.dtype)
         if waiting:

@@ -26,7 +26,7 @@ from mmgen_jax.data.latents.record import FEATURES, PIXELS, Layout
 from mmgen_jax.system.errors import UsageError
 
 FILE = "latents.json"
-UNFINISHED = "unfinished.json"  # in its place until all shards are there
+UNFINISHED = "unfinished.json"  # stands in its place until all shards are written
 FORMAT = 1
 
 
@@ -51,13 +51,13 @@ class Info:
     """What `latents.json` says.
 
     Attributes:
-      layout: of the records.
+      layout: layout of the records.
       image_size: height and width of the images that the latents belong to.
       class_names: rows of class_id.
-      metadata: of the tiles: palette, regions, ...
+      metadata: what the tiles' data set says of itself: palette, regions, ...
       autoencoder: spec of the autoencoder, as far as it is known.
       settings: everything else that the latents depend on, by name: encoding goes on only with the same.
-      shards: of each split.
+      shards: the shards of each split.
     """
 
     layout: Layout

@@ -3,8 +3,9 @@
 python -m mmgen_jax.data.latents.hdf5 --index=train.jsonl --rgb=rgb.h5 --depth=depth.h5 --normal=normal.h5
     --mask=mask.h5 --features=dinov2.h5 --out=data/latents
 
-Each line of the index is a sample: `path_rel_rgb` is its key in every file, `idx_cat` and `cat` number and name of its
-class. A file holds [C, h, w, 2] for each key, mean and standard deviation, that of features [N, D].
+Each line of the index is a sample: `path_rel_rgb` is its key in every file, `idx_cat` and `cat` are the number and the
+name of its class. For each key, a file holds an array [C, h, w, 2] of means and standard deviations, the file of
+features an array [N, D].
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def read_index(path: str, null_class: int) -> tuple[list[Entry], tuple[str, ...]
                 key, name, class_id = str(fields["path_rel_rgb"]), str(fields["cat"]), int(fields["idx_cat"])
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(
-                    f"line {number} of {path} is no sample with path_rel_rgb, cat and idx_cat ({error!r})"
+                    f"line {number} of {path} is not a sample with path_rel_rgb, cat and idx_cat ({error!r})"
                 ) from error
             if not 0 <= class_id <= null_class:
                 raise UsageError(
@@ -88,7 +89,7 @@ def _open(paths: Mapping[str, str], stack: contextlib.ExitStack) -> dict:
 
 
 def _value(file, name: str, key: str) -> np.ndarray:
-    """One stored array, channels last and means first if it is of a modality."""
+    """One stored array; that of a modality is turned to channels last, means before standard deviations."""
     try:
         value = np.asarray(file[key])
     except (OSError, TypeError, ValueError) as error:  # damaged data; a group instead of an array

@@ -38,7 +38,7 @@ class Layout:
     Attributes:
       modalities: (name, latent channels K) of each; moments ``[size, size, 2K]``, means first, are stored.
       size: height and width of the latents.
-      dtype: of moments and features, a name in `DTYPES`.
+      dtype: type of moments and features, a name in `DTYPES`.
       features: (tokens N, width D) of the features of rgb; None: not stored.
       pixels: height and width of the stored rgb pixels; 0: not stored.
     """
@@ -71,7 +71,7 @@ class Layout:
         Args:
           values: the arrays of `fields`; those of absent modalities, and of rgb's features and pixels where rgb is
             absent, are stored as zeros and may be left out.
-          present: of each modality.
+          present: whether the sample has each modality.
           class_id: row of the class names, or -1.
           key: name of the sample.
 

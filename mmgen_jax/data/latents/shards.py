@@ -1,4 +1,4 @@
-"""Writing latents shard by shard, each whole or not there, so that a stopped command goes on where it was.
+"""Writes latents shard by shard, each complete or absent, so that a stopped command continues where it was.
 
 Beside a finished shard lies a JSON file with its size and checksum. `unfinished.json` says what the folder is going to
 hold, until the worker that writes the last shard puts `latents.json` in its place.
@@ -108,7 +108,7 @@ def _written(folder: epath.Path, shard: Shard) -> Shard | None:
         return None
     try:
         found = dataclasses.replace(shard, **json.loads(sidecar.read_text()))
-    except (ValueError, TypeError):  # damaged: as good as not there
+    except (ValueError, TypeError):  # damaged, which is treated like missing
         return None
     return found if path.stat().length == found.size else None
 
@@ -129,7 +129,7 @@ def _crc32(path: epath.Path) -> int:
 def write(directory: epath.PathLike, shard: Shard, records: Iterable[bytes]) -> None:
     """Writes one shard under another name and renames it; raises UsageError if it cannot be written."""
     folder = epath.Path(directory)
-    part = folder / f".{shard.name}.part"  # of one worker only: no process number, so that leftovers are overwritten
+    part = folder / f".{shard.name}.part"  # only one worker writes it, so leftovers may be overwritten
     try:
         writer = _guarded(part, ArrayRecordWriter, str(part), _OPTIONS)
         count = 0
@@ -148,7 +148,7 @@ def write(directory: epath.PathLike, shard: Shard, records: Iterable[bytes]) -> 
 
 
 def _guarded(path: epath.Path, function: Callable, *arguments: object) -> object:
-    """ArrayRecord raises RuntimeError where the disk is full or the folder not writable."""
+    """Calls `function`; turns the RuntimeError of ArrayRecord (disk full, folder not writable) into UsageError."""
     try:
         return function(*arguments)
     except RuntimeError as error:

@@ -247,7 +247,7 @@ class Solid:
     Attributes:
       intersect: (origin, direction) float32 [3, P] -> (t [P], normal [3, P]).
       reach: unit vectors [..., 3] -> support function [...], how far the solid extends that way.
-      radius: of a ball around the origin that holds the solid.
+      radius: radius of a ball around the origin that contains the solid.
       bulk: radius of a ball that keeps about as much sky from the ground below.
       turn: largest yaw away from facing the camera, degrees.
       tilt: largest tilt (about x, about z), degrees.

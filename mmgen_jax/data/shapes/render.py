@@ -53,7 +53,7 @@ def render(seed: int, split: str, indices: np.ndarray, size: int, oversample: in
     """Renders scenes; scene i of a split is the same whatever the batch and the size.
 
     Args:
-      seed: of the data set, >= 0.
+      seed: seed of the data set, at least 0.
       split: "train" or "test".
       indices: int [N], numbers of the scenes.
       size: height and width in pixels.

@@ -97,7 +97,7 @@ def sample_scenes(seed: int, split: str, indices: np.ndarray) -> Scenes:
     """Scenes of a split; the class of scene i is i modulo the number of kinds, so classes are balanced.
 
     Args:
-      seed: of the data set, not negative.
+      seed: seed of the data set, at least 0.
       split: "train" or "test".
       indices: int [N], not negative.
     """

@@ -27,10 +27,10 @@ class Plan:
     Attributes:
       splits: name -> groups.
       class_names: rows of class_id; may be empty.
-      modalities: that were asked for; others are absent everywhere.
+      modalities: modalities that were asked for; others are absent everywhere.
       reading: how files become pixels.
       strict: stop at the first file that is missing or unsuitable, instead of leaving it out and reporting it.
-      source: what the metadata say of where the files come from.
+      source: where the files come from, for the metadata.
     """
 
     splits: Mapping[str, Sequence[Group]]
@@ -41,7 +41,7 @@ class Plan:
     source: Mapping[str, object]
 
 
-# None are in TFDS's process-wide registry: modules may then run as scripts and be imported as well.
+# Not in TFDS's process-wide registry, so that a module can run as a script and be imported in the same process.
 class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Images with their labels, cropped to squares."""
 
@@ -119,7 +119,7 @@ def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
 
 
 def define_flags() -> None:
-    """The flags that all commands over trees share."""
+    """Defines the flags that all commands over trees share."""
     flags.DEFINE_string("out", None, "Folder that the data set is written under.", required=True)
     flags.DEFINE_integer("size", 256, "Height and width of the tiles in pixels.")
     flags.DEFINE_string("depth_is", trees.NEAR, "What the largest numbers of depth files are: near or far.")
@@ -128,7 +128,7 @@ def define_flags() -> None:
 
 
 def run(kind: type[TreeTiles], make_plan) -> None:
-    """The work of such a command; `make_plan` takes the `Reading` that the flags describe."""
+    """Does the work of a command over trees; `make_plan` takes the `Reading` that the flags describe."""
     values = flags.FLAGS
     building.check_workers(values.workers)
     reading = Reading(values.size, values.depth_is)

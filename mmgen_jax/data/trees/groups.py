@@ -40,7 +40,7 @@ class Group:
 
     @property
     def order(self) -> bytes:
-        """Where it stands in its split: spread evenly, so that any part of a split is a fair one."""
+        """Sorts groups within a split in a random but fixed order, so that any part of the split is a fair sample."""
         return hashlib.sha256(self.key.encode()).digest()
 
 

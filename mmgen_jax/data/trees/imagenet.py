@@ -20,7 +20,7 @@ from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system import command
 from mmgen_jax.system.errors import UsageError
 
-SPLITS = {"train": "train", "val": "test"}  # of the folders, of the data set
+SPLITS = {"train": "train", "val": "test"}  # name of the folder -> split of the data set
 
 
 class ImagenetTiles(TreeTiles, skip_registration=True):

@@ -229,7 +229,7 @@ def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float3
         stored = json.loads(described.read_text()) if described.exists() else None
         config = guess_config(state) if stored is None else parse_config(stored, described)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{found} is no autoencoder that can be read ({error!r})") from error
+        raise UsageError(f"{found} is not an autoencoder that can be read ({error!r})") from error
     return AutoencoderKL(modalities, config, from_names(state, config, found), dtype, chunk)
 
 
