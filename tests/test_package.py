@@ -71,7 +71,7 @@ def test_runs_a_command(tmp_path):
 
 @pytest.mark.slow
 def test_wheel_works_elsewhere(tmp_path):
-    """A wheel, installed into another environment, samples the bundled model in a folder that is no checkout."""
+    """A wheel, installed into another environment, samples the bundled model in a folder that is not a checkout."""
     source, elsewhere, environment = tmp_path / "source", tmp_path / "elsewhere", tmp_path / "venv"
     tracked = run("git", "ls-files", "pyproject.toml", "README.md", "mmgen_jax", cwd=ROOT).stdout.splitlines()
     for name in tracked:  # a copy, as building leaves files in the sources

@@ -32,7 +32,7 @@ def load_params(path: epath.PathLike) -> Params:
     try:
         flat = parse_safetensors(path.read_bytes())
     except (SafetensorError, ValueError, KeyError) as error:
-        raise UsageError(f"weights file {path} is damaged or no safetensors file ({error})") from error
+        raise UsageError(f"weights file {path} is damaged or not a safetensors file ({error})") from error
     return traverse_util.unflatten_dict({k: v.astype(np.float32) for k, v in flat.items()}, sep=SEPARATOR)
 
 

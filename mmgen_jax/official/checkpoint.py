@@ -105,7 +105,7 @@ def argument(checkpoint: Checkpoint, name: str, kind: type, default=None):
     value = checkpoint.args.get(name, default)
     if value is default or (isinstance(value, kind) and not isinstance(value, bool)):
         return value
-    raise UsageError(f"{checkpoint.path}: args.{name} is no {kind.__name__}")
+    raise UsageError(f"{checkpoint.path}: args.{name} is not of type {kind.__name__}")
 
 
 def heads(checkpoint: Checkpoint, given: int) -> int:

@@ -206,7 +206,7 @@ def test_imagenet_layout(tmp_path):
 
 
 def test_imagenet_errors(tmp_path):
-    with pytest.raises(UsageError, match="is no ImageNet tree; it needs rgb/train/<synset>/<image>"):
+    with pytest.raises(UsageError, match="is not an ImageNet tree; it needs rgb/train/<synset>/<image>"):
         imagenet_tiles.make_plan(str(tmp_path), None, False, Reading(16))
     image_trees.imagenet(tmp_path)
     (tmp_path / "s.txt").write_text("n01440764 tench\n")

@@ -217,5 +217,5 @@ def test_what_does_not_fit_is_named(tiny, tmp_path):
     (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(
         (TINY / "diffusion_pytorch_model.safetensors").read_bytes()
     )
-    with pytest.raises(UsageError, match="is no autoencoder that can be read"):
+    with pytest.raises(UsageError, match="is not an autoencoder that can be read"):
         kl.load(tmp_path, MODALITIES)

@@ -104,9 +104,9 @@ def test_damaged_files(tmp_path, arrays):
         refused(path, text)
     path = tmp_path / "x.npz"
     path.write_bytes(b"no zip")
-    refused(path, "damaged or no .npz")
+    refused(path, "damaged or not an .npz")
     np.savez(path, a=np.asarray([object()]))
-    refused(path, "entry a of .* is damaged or no array")
+    refused(path, "entry a of .* is damaged or not an array")
     with path.open("wb") as file:
         np.save(file, np.ones(2))
     refused(path, "a single array")

@@ -49,7 +49,7 @@ def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) ->
     """The plan of an ImageNet tree; raises UsageError for one that is not like that."""
     base = Path(root)
     if not (base / "rgb" / "train").is_dir():
-        raise UsageError(f"{root!r} is no ImageNet tree; it needs rgb/train/<synset>/<image>")
+        raise UsageError(f"{root!r} is not an ImageNet tree; it needs rgb/train/<synset>/<image>")
     modalities = tuple(m for m in NAMES if (base / m).is_dir())
     folders = {m: {s: trees.find(base / m / s) for s in SPLITS if (base / m / s).is_dir()} for m in modalities}
     classes = sorted({key.split("/")[0] for key in folders["rgb"]["train"]})
