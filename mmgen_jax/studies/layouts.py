@@ -13,6 +13,7 @@ from collections.abc import Callable
 from unittest import mock
 
 import jax.numpy as jnp
+import optax
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -22,6 +23,7 @@ from mmgen_jax.compiler import topology as chips
 from mmgen_jax.models import layers, layout
 from mmgen_jax.parallel import compiler_options
 from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel.placement import Placement
 from mmgen_jax.system import command, errors, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -53,10 +55,39 @@ def _training(flags: dict[str, str]) -> contextlib.AbstractContextManager:
     return mock.patch.object(compiler_options, "TRAINING", compiler_options.Options(flags, {}))
 
 
+def _annotated(config: ConfigDict) -> contextlib.AbstractContextManager:
+    """FSDP by annotation: shardings of parameters and batch are given, and the compiler chooses what is gathered when.
+
+    A kernel cannot be split that way, so that attention is XLA's; and without the option below the compiler cuts every
+    matrix multiplication into windows with thousands of small transfers.
+    """
+    config.model.attention = "xla"
+
+    def gradients(self, local, params, example):
+        def apply(params, *inputs):
+            return self.architecture.apply(params, *inputs, Placement(self.platform))
+
+        return local(apply, params, example)
+
+    def norms(self, *trees):
+        return jnp.stack([optax.global_norm(tree) for tree in trees])
+
+    options = compiler_options.TRAINING
+    flags = options.flags | {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "100000"}
+    patches = contextlib.ExitStack()
+    patches.enter_context(mock.patch.object(layout.Layout, "gradients", gradients))
+    patches.enter_context(mock.patch.object(layout.Layout, "norms", norms))
+    patches.enter_context(
+        mock.patch.object(compiler_options, "TRAINING", compiler_options.Options(flags, options.vmem))
+    )
+    return patches
+
+
 # name -> the choice undone
 CHANGES: dict[str, Change] = {
     "as configured": _set(),
     "attention by XLA": _set(model__attention="xla"),
+    "attention by XLA, FSDP by annotation": _annotated,
     "loop over blocks": _set(model__unroll=1),
     "loop, products kept": _set(model__unroll=1, model__remat="names"),
     "products kept": _set(model__remat="names"),
