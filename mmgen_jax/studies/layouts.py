@@ -69,7 +69,7 @@ def _annotated(config: ConfigDict) -> contextlib.AbstractContextManager:
 
         return local(apply, params, example)
 
-    def norms(self, *trees):
+    def norms(_, *trees):
         return jnp.stack([optax.global_norm(tree) for tree in trees])
 
     options = compiler_options.TRAINING
