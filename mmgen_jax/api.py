@@ -18,7 +18,6 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.modalities import files as images
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.sampling import SOLVERS
@@ -65,10 +64,10 @@ class MMGen:
         return self._values(self._sampler.decode(latents))
 
     def _arrays(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {m: MODALITIES[m].array(value, self.architecture.palette) for m, value in values.items()}
+        return {m: MODALITIES[m].array(value, self.architecture.facts) for m, value in values.items()}
 
     def _values(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {m: MODALITIES[m].value(array, self.architecture.palette) for m, array in arrays.items()}
+        return {m: MODALITIES[m].value(array, self.architecture.facts) for m, array in arrays.items()}
 
     def generate(
         self,
@@ -123,7 +122,7 @@ class MMGen:
         return Outputs(
             {m: values[m] for m in self.modalities},
             tuple(conditions),
-            self.architecture.palette,
+            self.architecture.facts,
             caption=_caption(names, tuple(conditions), seed, solver, steps, guidance if guided else 1),
             rows=[f"{i} {name}" for i, name in enumerate(names)] if len(set(names)) > 1 else (),
         )
@@ -149,7 +148,7 @@ class MMGen:
         conditions = {}
         for m in a.modalities:
             if m in given:
-                value = images.condition(m, given[m], a.image_size, a.palette)
+                value = MODALITIES[m].condition(given[m], a.image_size, a.facts)
                 if len(value) not in (1, n):
                     raise UsageError(f"given {m} has {len(value)} images; allowed: 1, or n = {n}")
                 conditions[m] = value

@@ -79,13 +79,13 @@ class Demo:
 
     def rest(self, outputs: Outputs, given: str) -> Section:
         """The rest from one modality next to the truth; errors only for rgb, which leaves little to choose."""
-        part = Outputs({m: x[:SCENES] for m, x in outputs.items()}, outputs.given, outputs.palette, outputs.caption)
+        part = Outputs({m: x[:SCENES] for m, x in outputs.items()}, outputs.given, outputs.facts, outputs.caption)
         return part.comparison(self.scenes, f"The rest from {given}", errors=given == "rgb")
 
     def variety(self, copies: Values) -> Section:
         """Several images from one condition; one row per given modality."""
-        palette, truth = self.model.architecture.palette, {m: x[SCENES - 1] for m, x in self.scenes.items()}
-        columns = {"condition": np.stack([MODALITIES[m].picture(truth[m], palette) for m in copies])}
+        facts, truth = self.model.architecture.facts, {m: x[SCENES - 1] for m, x in self.scenes.items()}
+        columns = {"condition": np.stack([MODALITIES[m].picture(truth[m], facts) for m in copies])}
         columns |= {f"sample {i + 1}": np.stack([x[i] for x in copies.values()]) for i in range(COPIES)}
         caption = "each row: one condition, the same for all samples, and different noise"
         return Section("One condition, several images", columns, caption, ("condition",), tuple(copies))

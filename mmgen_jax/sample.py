@@ -51,7 +51,7 @@ def scenes(config: ConfigDict, architecture: Architecture) -> dict[str, np.ndarr
     names, n = architecture.modalities, config.sample.n
     indices = range(config.sample.index, config.sample.index + n)
     data = config.data
-    return held_out.values(data.dir, data.test_split, names, data.image_size, indices, architecture.palette)
+    return held_out.values(data.dir, data.test_split, names, data.image_size, indices, architecture.facts)
 
 
 def conditions(config: ConfigDict, architecture: Architecture) -> tuple[dict[str, object], dict[str, np.ndarray]]:

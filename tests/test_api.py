@@ -14,7 +14,7 @@ from mmgen_jax import export
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.checkpoints import weights
-from mmgen_jax.modalities.registry import PALETTE
+from mmgen_jax.modalities.mask import PALETTE
 from mmgen_jax.system.errors import UsageError
 
 FAST = {"steps": 2, "solver": "euler"}

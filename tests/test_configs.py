@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from configs import base
 from mmgen_jax import settings
 from mmgen_jax.frozen.autoencoders import registry
-from mmgen_jax.modalities.registry import MODALITIES, PALETTE, REGIONS
+from mmgen_jax.modalities.mask import PALETTE, REGIONS
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models import architecture
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system.errors import UsageError

@@ -18,7 +18,8 @@ from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.latents import encoding, plan
 from mmgen_jax.data.latents import folder as latents
 from mmgen_jax.frozen.autoencoders import protocol as vae
-from mmgen_jax.modalities.registry import MODALITIES, NAMES, to_array
+from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup as recipe
 

@@ -12,7 +12,7 @@ from mmgen_jax import evaluate
 from mmgen_jax.data import held_out, pipeline
 from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.system.errors import UsageError
 
@@ -61,7 +61,8 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
 
 def test_perfect_predictions_score_perfectly(runner, batch):
     arrays = {m: to_array(batch[m]) for m in ("depth", "normal", "mask")}
-    scores = report.understanding(runner, batch, arrays, (3.5, 11.0))["model"]
+    facts = dataclasses.replace(runner.sampler.architecture.facts, depth_range=(3.5, 11.0))
+    scores = report.understanding(runner, batch, arrays, facts)["model"]
     assert scores["depth/absrel"] == pytest.approx(0, abs=1e-6) and scores["mask/miou"] == 1
     assert scores["normal/mean"] == pytest.approx(0, abs=1e-3)
 

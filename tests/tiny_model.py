@@ -11,7 +11,10 @@ from mmgen_jax.checkpoints import weights
 from mmgen_jax.data.shapes import builder as shapes
 from mmgen_jax.data.shapes.primitives import KINDS
 from mmgen_jax.frozen.autoencoders import patch_pca
-from mmgen_jax.modalities.registry import MODALITIES, PALETTE, REGIONS, to_array
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.mask import PALETTE, REGIONS
+from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models import architecture as architectures
 
 SIZE = 16
@@ -36,7 +39,7 @@ def pixels(count=3, split="test"):
 @functools.cache
 def values(count=3):
     """The same scenes as users see them."""
-    return {m: MODALITIES[m].value(to_array(p), PALETTE) for m, p in pixels(count).items()}
+    return {m: MODALITIES[m].value(to_array(p), Facts(PALETTE)) for m, p in pixels(count).items()}
 
 
 @functools.cache

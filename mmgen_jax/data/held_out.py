@@ -8,7 +8,9 @@ import numpy as np
 
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.pipeline import Batch
-from mmgen_jax.modalities.registry import MODALITIES, to_array
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.modalities.registry import MODALITIES
 
 
 def first(directory: str, split: str, modalities: Sequence[str], size: int, count: int) -> Batch:
@@ -18,12 +20,12 @@ def first(directory: str, split: str, modalities: Sequence[str], size: int, coun
 
 
 def values(
-    directory: str, split: str, modalities: Sequence[str], size: int, indices: Sequence[int], palette: np.ndarray
+    directory: str, split: str, modalities: Sequence[str], size: int, indices: Sequence[int], facts: Facts
 ) -> dict[str, np.ndarray]:
-    """Values (see `modalities`) of the scenes at `indices`, of those modalities that all of them have.
+    """Values (see `modalities.modality`) of the scenes at `indices`, of those modalities that all of them have.
 
     Raises UsageError for an index outside the split.
     """
     batch = pipeline.load(directory, split, modalities, size, indices)
     whole = [m for i, m in enumerate(modalities) if batch["present"][:, i].all()]
-    return {m: MODALITIES[m].value(to_array(batch[m]), palette) for m in whole}
+    return {m: MODALITIES[m].value(to_array(batch[m]), facts) for m in whole}

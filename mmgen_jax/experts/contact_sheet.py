@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mmgen_jax.data.trees.groups import Group, Reading
-from mmgen_jax.modalities.registry import MODALITIES, NAMES, to_array
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.show import pictures
 from mmgen_jax.system.errors import UsageError
 
@@ -50,5 +52,5 @@ def _picture(group: Group, modality: str) -> np.ndarray:
         pixels = Reading(SIDE).tile(Group(group.key, {modality: group.files[modality]}))[modality]
     except UsageError:  # a damaged file is no reason to show none
         return np.full((SIDE, SIDE, 3), 128, np.uint8)
-    row, palette = MODALITIES[modality], np.zeros((0, 3), np.uint8)
-    return row.picture(row.value(to_array(pixels), palette), palette)
+    row, facts = MODALITIES[modality], Facts()
+    return row.picture(row.value(to_array(pixels), facts), facts)

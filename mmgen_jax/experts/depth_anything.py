@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmgen_jax.frozen import depth_anything
-from mmgen_jax.modalities.registry import to_array, to_pixels
+from mmgen_jax.modalities.pixels import to_array, to_pixels
 
 FLAT = 1e-8  # a range below which an image has no depth
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from mmgen_jax.data.trees import groups as trees
 from mmgen_jax.experts.protocol import Expert
-from mmgen_jax.modalities import files as images
+from mmgen_jax.modalities.pixels import center_crop
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import pictures
 from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import UsageError
@@ -37,10 +38,10 @@ class Tree:
 
     def read(self, job: Job) -> np.ndarray:
         """The image as experts see it, uint8 [H, W, 3]; cropped ones are kept in the tree."""
-        rgb = trees.read(job.path, "rgb")
+        rgb = MODALITIES["rgb"].read(job.path)
         if not self.size:
             return rgb
-        rgb = images.center_crop(rgb, self.size)
+        rgb = center_crop(rgb, self.size)
         if not self.file("rgb", job.key).exists():
             self.write("rgb", job.key, rgb)
         return rgb

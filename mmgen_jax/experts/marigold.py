@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mmgen_jax.experts.protocol import package
-from mmgen_jax.modalities.registry import to_pixels
+from mmgen_jax.modalities.pixels import to_pixels
 from mmgen_jax.system.errors import UsageError
 
 

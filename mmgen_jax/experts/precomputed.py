@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 
 
@@ -24,7 +25,7 @@ class Precomputed:
     def _one(self, image: np.ndarray, key: str) -> np.ndarray:
         if key not in self._files:
             raise UsageError(f"{self._modality} of {key!r} is missing in {self._folder}")
-        label = trees.read(self._files[key], self._modality)
+        label = MODALITIES[self._modality].read(self._files[key])
         if label.shape[:2] != image.shape[:2]:
             raise UsageError(
                 f"{self._modality} {self._files[key]} has {label.shape[1]}x{label.shape[0]} pixels; "

@@ -59,7 +59,8 @@ def _precomputed(modality: str) -> Callable[[str, dict[str, float]], Expert]:
 
 
 def _from_depth(path: str, options: dict[str, float]) -> Expert:
-    from mmgen_jax.experts.from_depth import Camera, FromDepth
+    from mmgen_jax.experts.from_depth import FromDepth
+    from mmgen_jax.modalities.geometry import Camera
 
     return FromDepth(path, Camera(**options))
 

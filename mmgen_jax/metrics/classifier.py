@@ -19,7 +19,7 @@ from flax import nnx, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as dump_safetensors
 
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 

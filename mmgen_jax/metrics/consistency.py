@@ -8,14 +8,12 @@ scenes (what is possible) and on `shuffled` modalities (what chance gives).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from mmgen_jax.metrics import dense
-
-Values = Mapping[str, np.ndarray]
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.geometry import Camera, angle, normals_from_depth, to_inverse_depth
+from mmgen_jax.modalities.measure import Values, image_mean, mean, normal_errors
 
 SMOOTH = 0.05  # largest relative second difference of 1/z where depth counts as smooth
 JUMP = 0.10  # relative difference of 1/z between neighbours that is an edge
@@ -23,44 +21,6 @@ BEND = 20.0  # degrees between the normals of neighbours that are an edge
 CONTRAST = 20.0  # root mean square rgb difference of neighbours (of 255) that is an edge
 
 _FROM_RGB = ("depth/absrel", "depth/l1", "normal/mean", "normal/objects/mean", "mask/miou")
-
-
-@dataclass(frozen=True)
-class Camera:
-    """What turns relative depth into geometry: full field of view in degrees and (near, far) in metres."""
-
-    fov_degrees: float
-    depth_range: tuple[float, float]
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping) -> Camera | None:
-        """From what a data set says about itself; None if it does not say it."""
-        if not {"fov_degrees", "depth_range"} <= set(metadata):
-            return None
-        return cls(float(metadata["fov_degrees"]), tuple(metadata["depth_range"]))
-
-
-def normals_from_depth(inverse_depth: np.ndarray, fov_degrees: float) -> np.ndarray:
-    """Surface normals from 1/z [N, H, W], float64 [N, H, W, 3], unit, x right, y up, z towards the camera.
-
-    A point is P = z (u, v, -1) with (u, v) the pixel's ray. A plane n.P = d has 1/z = n.(u, v, -1) / d, affine in
-    (u, v); so with q = 1/z the normal is along -(q_u, q_v, u q_u + v q_v - q). Central differences of q are thus exact
-    on planes, which those of P are not. `fov_degrees` is that of the image's width; pixels are square.
-
-    Raises:
-      ValueError: images smaller than 3 x 3.
-    """
-    q = np.asarray(inverse_depth, np.float64)
-    height, width = q.shape[1:]
-    if min(height, width) < 3:
-        raise ValueError(f"depth is {width}x{height} pixels: must be at least 3x3")
-    step = 2 * np.tan(np.radians(fov_degrees / 2)) / width
-    u = (np.arange(width) - (width - 1) / 2) * step
-    v = ((height - 1) / 2 - np.arange(height))[:, None] * step
-    q_u = np.gradient(q, step, axis=2)
-    q_v = -np.gradient(q, step, axis=1)
-    normal = -np.stack([q_u, q_v, u * q_u + v * q_v - q], -1)
-    return normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
 
 
 def smooth_pixels(inverse_depth: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -89,12 +49,17 @@ def depth_normal_angle(
 
     Returns:
       angle: mean per image in degrees [N], NaN where no pixel is smooth; pixels: share of pixels compared [N].
+
+    Raises:
+      ValueError: images smaller than 3 x 3, which have no inner pixels.
     """
-    inverse = dense.to_inverse_depth(depth, camera.depth_range)
+    if min(depth.shape[1:]) < 3:
+        raise ValueError(f"depth is {depth.shape[2]}x{depth.shape[1]} pixels: must be at least 3x3")
+    inverse = to_inverse_depth(depth, camera.depth_range)
     where = smooth_pixels(inverse, mask)
-    derived = normals_from_depth(inverse, camera.fov_degrees)
+    derived = normals_from_depth(inverse, camera.fov)
     return {
-        "angle": dense.normal_errors(derived, np.asarray(normal, np.float64), where)["mean"],
+        "angle": normal_errors(derived, np.asarray(normal, np.float64), where)["mean"],
         "pixels": where.mean((1, 2)),
     }
 
@@ -124,7 +89,7 @@ def geometry_edges(inverse_depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
 
     def edge(a: tuple, b: tuple) -> np.ndarray:
         jump = np.abs(inverse_depth[a] - inverse_depth[b]) > JUMP / 2 * (inverse_depth[a] + inverse_depth[b])
-        return jump | (dense.angle(normal[a], normal[b]) > BEND)
+        return jump | (angle(normal[a], normal[b]) > BEND)
 
     every, after, before = slice(None), slice(1, None), slice(None, -1)
     return _mark(edge((every, every, after), (every, every, before)), edge((every, after), (every, before)))
@@ -146,8 +111,8 @@ def boundary_scores(boundaries: np.ndarray, edges: np.ndarray) -> dict[str, np.n
     recall: share of boundary pixels with an edge at most one pixel away; precision: share of edge pixels with such a
     boundary; f: their harmonic mean. Edges inside a region are real (a box has them), so precision is below 1.
     """
-    recall = dense.image_mean(_dilate(edges), boundaries)
-    precision = dense.image_mean(_dilate(boundaries), edges)
+    recall = image_mean(_dilate(edges), boundaries)
+    precision = image_mean(_dilate(boundaries), edges)
     total = np.where(recall + precision > 0, recall + precision, 1)
     return {"recall": recall, "precision": precision, "f": 2 * recall * precision / total}
 
@@ -155,29 +120,28 @@ def boundary_scores(boundaries: np.ndarray, edges: np.ndarray) -> dict[str, np.n
 def summary(
     values: Values,
     from_rgb: Values | None,
-    regions: Sequence[str],
-    camera: Camera | None,
+    facts: Facts,
 ) -> dict[str, float]:
     """The checks that the modalities at hand allow, averaged over samples.
 
     Args:
       values: one entry per modality, as `dense.summary` takes them.
       from_rgb: what the model predicts from the rgb of the same samples, or None.
-      regions: names of the region ids.
-      camera: of the data set, or None.
+      facts: of the data set: names of the region ids, camera.
 
     Returns:
       flat dict: depth-normal/angle (degrees) and depth-normal/pixels; boundary/geometry/f and boundary/rgb/f (and
       recall, precision); rgb-rest/... as `dense.summary` names them, with the sample as the truth.
     """
     scores: dict[str, float] = {}
-    mask = values.get("mask") if regions else None  # colours of no fixed meaning have no boundaries
+    camera = facts.camera
+    mask = values.get("mask") if facts.regions else None  # colours of no fixed meaning have no boundaries
     if camera is not None and {"depth", "normal"} <= set(values):
         result = depth_normal_angle(values["depth"], values["normal"], camera, mask)
-        scores |= {f"depth-normal/{key}": dense.mean(value) for key, value in result.items()}
+        scores |= {f"depth-normal/{key}": mean(value) for key, value in result.items()}
     edges = {}
     if camera is not None and {"depth", "normal"} <= set(values):
-        inverse = dense.to_inverse_depth(values["depth"], camera.depth_range)
+        inverse = to_inverse_depth(values["depth"], camera.depth_range)
         edges["geometry"] = geometry_edges(inverse, values["normal"])
     if "rgb" in values:
         edges["rgb"] = rgb_edges(values["rgb"])
@@ -185,10 +149,9 @@ def summary(
         boundaries = region_boundaries(mask)
         for name, marked in edges.items():
             result = boundary_scores(boundaries, marked)
-            scores |= {f"boundary/{name}/{key}": dense.mean(value) for key, value in result.items()}
+            scores |= {f"boundary/{name}/{key}": mean(value) for key, value in result.items()}
     if from_rgb:
-        depth_range = None if camera is None else camera.depth_range
-        rest = dense.summary(from_rgb, values, regions, depth_range)
+        rest = dense.summary(from_rgb, values, facts)
         scores |= {f"rgb-rest/{key}": rest[key] for key in _FROM_RGB if key in rest}
     return scores
 

@@ -10,7 +10,8 @@ import numpy as np
 from mmgen_jax.data import pipeline
 from mmgen_jax.metrics import classifier, consistency, dense
 from mmgen_jax.metrics.runner import Runner, to_values
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.sampling.sampler import Arrays
 from mmgen_jax.system.errors import UsageError
@@ -28,7 +29,7 @@ def understanding(
     runner: Runner,
     batch: pipeline.Batch,
     predicted: Arrays,
-    depth_range: tuple[float, float] | None = None,
+    facts: Facts,
     average: Arrays | None = None,
 ) -> Scores:
     """Scores of predictions from rgb, next to the autoencoder's round trip (their ceiling) and the mean image.
@@ -37,21 +38,18 @@ def understanding(
       runner: the model and how it is sampled.
       batch: pixels of each modality [N, H, W, C] and present [N, M].
       predicted: arrays in [-1, 1] of the modalities but rgb, as `Runner.rest_from_rgb` returns them.
-      depth_range: metres of relative depth 1 and 0, if known.
+      facts: of the model, with the camera of the data set where that is known.
       average: what `mean_image` returns.
     """
     architecture = runner.sampler.architecture
     arrays = {m: to_array(batch[m]) for m in architecture.modalities}
-    truth = to_values(arrays, architecture.palette)
+    truth = to_values(arrays, facts)
     decoded = runner.sampler.round_trip(arrays, runner.generation.batch)
     columns = {"model": predicted, "round_trip": decoded}
     if average:
         columns["mean_image"] = {m: np.broadcast_to(average[m], arrays[m].shape) for m in predicted if m in average}
     present = _present(batch, architecture)
-    return {
-        name: dense.summary(to_values(x, architecture.palette), truth, architecture.regions, depth_range, present)
-        for name, x in columns.items()
-    }
+    return {name: dense.summary(to_values(x, facts), truth, facts, present) for name, x in columns.items()}
 
 
 def generation(architecture: Architecture, rgb: Mapping[str, np.ndarray], class_id: Mapping[str, np.ndarray]) -> Scores:
@@ -71,15 +69,14 @@ def generation(architecture: Architecture, rgb: Mapping[str, np.ndarray], class_
     return scores
 
 
-def agreement(architecture: Architecture, samples: Mapping[str, tuple[Arrays, Arrays]], metadata: Mapping) -> Scores:
+def agreement(samples: Mapping[str, tuple[Arrays, Arrays]], facts: Facts) -> Scores:
     """`consistency.summary` of each entry of `samples` (arrays, arrays predicted from their rgb), also shuffled."""
-    camera = consistency.Camera.from_metadata(metadata)
     scores: Scores = {}
     for name, (arrays, predicted) in samples.items():
-        pair = to_values(arrays, architecture.palette), to_values(predicted, architecture.palette)
-        scores[name] = consistency.summary(*pair, architecture.regions, camera)
+        pair = to_values(arrays, facts), to_values(predicted, facts)
+        scores[name] = consistency.summary(*pair, facts)
         if len(next(iter(arrays.values()))) > len(arrays):
-            scores[f"{name}_shuffled"] = consistency.summary(*consistency.shuffled(*pair), architecture.regions, camera)
+            scores[f"{name}_shuffled"] = consistency.summary(*consistency.shuffled(*pair), facts)
     return scores
 
 
@@ -111,9 +108,9 @@ def evaluate(
     batch = _rows(batch, _present(batch, a)["rgb"])
     if not len(batch["rgb"]):
         raise UsageError("no held-out scene has rgb; evaluation needs at least one")
-    depth_range = metadata.get("depth_range")
+    facts = a.facts.with_camera_of(Facts.from_metadata(metadata))
     predicted = runner.rest_from_rgb(batch["rgb"], seed)
-    report = {"understanding": understanding(runner, batch, predicted, depth_range, average)}
+    report = {"understanding": understanding(runner, batch, predicted, facts, average)}
 
     whole = np.all(list(_present(batch, a).values()), axis=0)
     real = {m: to_array(batch[m][whole]) for m in a.modalities}
@@ -123,10 +120,10 @@ def evaluate(
         # A model without classes has only the null class, 0.
         classes["generated"] = np.arange(samples) % max(len(a.class_names), 1)
         arrays = runner.from_class(classes["generated"], seed)
-        rgb["generated"] = to_values({"rgb": arrays["rgb"]}, a.palette)["rgb"]
+        rgb["generated"] = to_values({"rgb": arrays["rgb"]}, a.facts)["rgb"]
         reading = runner.rest_from_rgb(rgb["generated"], seed, "understanding of generated scenes")
         pairs = {"generated": (arrays, reading)} | pairs
-    return report | {"generation": generation(a, rgb, classes), "consistency": agreement(a, pairs, metadata)}
+    return report | {"generation": generation(a, rgb, classes), "consistency": agreement(pairs, facts)}
 
 
 def _present(batch: pipeline.Batch, architecture: Architecture) -> dict[str, np.ndarray]:

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmgen_jax.modalities.registry import MODALITIES, to_array
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.sampling.sampler import Arrays, Options, Sampler
 
 
-def to_values(arrays: Mapping[str, np.ndarray], palette: np.ndarray) -> Arrays:
-    """Arrays in [-1, 1] [N, H, W, C] of some modalities to values; see `modalities`."""
-    return {m: MODALITIES[m].value(np.asarray(x), palette) for m, x in arrays.items()}
+def to_values(arrays: Mapping[str, np.ndarray], facts: Facts) -> Arrays:
+    """Arrays in [-1, 1] [N, H, W, C] of some modalities to values; see `modalities.modality`."""
+    return {m: MODALITIES[m].value(np.asarray(x), facts) for m, x in arrays.items()}
 
 
 @dataclass(frozen=True)

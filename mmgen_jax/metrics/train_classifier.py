@@ -16,7 +16,7 @@ from flax import nnx
 
 from mmgen_jax.data import held_out, pipeline, tiles
 from mmgen_jax.metrics.classifier import Classifier, ConvNet, _logits, accuracy, load, per_class
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.system import command, files
 from mmgen_jax.system.console import Progress, say
 

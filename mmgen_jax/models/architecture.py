@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
 from mmgen_jax.parallel.placement import Placement
 from mmgen_jax.system import files
@@ -54,6 +55,11 @@ class Architecture:
     @property
     def modalities(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.model.modalities)
+
+    @property
+    def facts(self) -> Facts:
+        """What the data set that the model was trained on says of itself."""
+        return Facts(self.palette, self.regions, self.class_names)
 
     @property
     def null_class(self) -> int:

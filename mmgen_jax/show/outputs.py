@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from etils import epath
 
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.system import files
@@ -21,7 +22,7 @@ class Outputs(dict[str, np.ndarray]):
 
     Attributes:
       given: names of the modalities that were given.
-      palette: uint8 [R, 3], colours of the regions.
+      facts: what the model's data set says of itself: the palette of its masks.
       caption: how the samples were made, in one line.
       rows: a name of each sample.
     """
@@ -30,17 +31,17 @@ class Outputs(dict[str, np.ndarray]):
         self,
         values: Mapping[str, np.ndarray],
         given: Sequence[str],
-        palette: np.ndarray,
+        facts: Facts,
         caption: str = "",
         rows: Sequence[str] = (),
     ):
         super().__init__(values)
-        self.given, self.palette, self.caption = tuple(given), palette, caption
+        self.given, self.facts, self.caption = tuple(given), facts, caption
         self.rows = tuple(rows) or tuple(str(i) for i in range(len(next(iter(values.values())))))
 
     def pictures(self) -> dict[str, np.ndarray]:
         """uint8 [n, H, W, 3] of each modality, to look at."""
-        return {m: MODALITIES[m].picture(value, self.palette) for m, value in self.items()}
+        return {m: MODALITIES[m].picture(value, self.facts) for m, value in self.items()}
 
     def sheet(self) -> np.ndarray:
         """uint8 [height, width, 3]: one row per sample, given modalities framed."""
@@ -66,9 +67,9 @@ class Outputs(dict[str, np.ndarray]):
         for m in self:
             if m in truth and m not in self.given:
                 columns[m] = shown[m]
-                columns[f"{m} truth"] = MODALITIES[m].picture(truth[m], self.palette)
+                columns[f"{m} truth"] = MODALITIES[m].picture(truth[m], self.facts)
                 if errors:
-                    columns[f"{m} error"] = pictures.heat(MODALITIES[m].error(self[m], truth[m], self.palette))
+                    columns[f"{m} error"] = pictures.heat(MODALITIES[m].error(self[m], truth[m], self.facts))
         return gallery.Section(title, columns, self.caption, self.given, self.rows)
 
     def save(
@@ -90,7 +91,7 @@ class Outputs(dict[str, np.ndarray]):
         made: dict[str, bytes] = {}
         for i in range(len(self.rows)):
             for m, value in self.items():
-                for name, array in MODALITIES[m].files(value[i], self.palette).items():
+                for name, array in MODALITIES[m].files(value[i], self.facts).items():
                     path = epath.Path(name)
                     made[f"{path.stem}_{i:03d}{path.suffix}"] = _ENCODERS[path.suffix](array)
         made["sheet.png"] = pictures.png(self.sheet())

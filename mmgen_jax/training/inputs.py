@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.frozen.dino import Dino
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.modalities.pixels import to_array
 
 Batch = Mapping[str, Array]
 

@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mmgen_jax.data import held_out
-from mmgen_jax.modalities.registry import MODALITIES, to_array
+from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.show import pictures
@@ -50,7 +51,7 @@ class Preview:
     def _sheet(self, params: Params, class_id: np.ndarray, given: dict[str, np.ndarray], stream: str) -> np.ndarray:
         a, options = self._sampler.architecture, dataclasses.replace(self._options, stream=stream)
         arrays = self._sampler(params, class_id, given, options, label="preview") | given
-        shown = {m: MODALITIES[m].picture(MODALITIES[m].value(arrays[m], a.palette), a.palette) for m in a.modalities}
+        shown = {m: MODALITIES[m].picture(MODALITIES[m].value(arrays[m], a.facts), a.facts) for m in a.modalities}
         return pictures.sheet(shown, given=tuple(given))
 
 

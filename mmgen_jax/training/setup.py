@@ -24,7 +24,7 @@ from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS, parse_mix
 from mmgen_jax.frozen import dino, dino_files
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.parallel import mesh as sharding

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmgen_jax.modalities import files as images
-from mmgen_jax.modalities.registry import PALETTE
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.mask import PALETTE
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 
 
@@ -21,7 +22,7 @@ def adm_crop(image, size):
 
 
 def condition(name, given, size=16):
-    return images.condition(name, given, size, PALETTE)
+    return MODALITIES[name].condition(given, size, Facts(PALETTE))
 
 
 @pytest.mark.parametrize("shape", [(70, 53), (16, 40), (9, 12), (33, 32)])

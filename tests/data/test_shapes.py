@@ -11,7 +11,10 @@ from mmgen_jax.data.shapes import builder as shapes
 from mmgen_jax.data.shapes import render as renderer
 from mmgen_jax.data.shapes.primitives import KINDS, SOLIDS
 from mmgen_jax.data.shapes.scenes import sample_scenes
-from mmgen_jax.modalities.registry import MODALITIES, PALETTE, nearest_color
+from mmgen_jax.modalities.geometry import depth_to_relative, relative_to_depth
+from mmgen_jax.modalities.mask import PALETTE
+from mmgen_jax.modalities.pixels import nearest_color
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 
 
@@ -164,10 +167,10 @@ def test_light_and_shadow(scenes):
 def test_relative_depth_round_trip():
     near, far = shapes.DEPTH_RANGE
     z = np.linspace(near, far, 101)
-    relative = shapes.depth_to_relative(z)
+    relative = depth_to_relative(z, shapes.DEPTH_RANGE)
     assert relative[0] == pytest.approx(1) and relative[-1] == pytest.approx(0, abs=1e-12)
     assert (np.diff(relative) < 0).all()
-    np.testing.assert_allclose(shapes.relative_to_depth(relative), z, rtol=1e-12)
+    np.testing.assert_allclose(relative_to_depth(relative, shapes.DEPTH_RANGE), z, rtol=1e-12)
 
 
 def test_mirrored_pixels_are_the_mirrored_scene():
@@ -177,7 +180,7 @@ def test_mirrored_pixels_are_the_mirrored_scene():
     normal, mirrored = (p["normal"].astype(int) for p in (pixels, flipped))
     np.testing.assert_array_equal(mirrored[..., 0], 255 - normal[:, :, ::-1, 0])
     np.testing.assert_array_equal(mirrored[..., 1:], normal[:, :, ::-1, 1:])
-    z = shapes.relative_to_depth(flipped["depth"][..., 0] / 65535)
+    z = relative_to_depth(flipped["depth"][..., 0] / 65535, shapes.DEPTH_RANGE)
     point = rays(128) * z[..., None]
     implied = np.cross(np.gradient(point, axis=1), np.gradient(point, axis=2))
     implied /= np.linalg.norm(implied, axis=-1, keepdims=True)

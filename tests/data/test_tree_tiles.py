@@ -15,11 +15,10 @@ from PIL import Image
 from mmgen_jax.data import tiles
 from mmgen_jax.data.trees import builder as tree_tiles
 from mmgen_jax.data.trees import folders as folder_tiles
-from mmgen_jax.data.trees import groups as trees
 from mmgen_jax.data.trees import hypersim as hypersim_tiles
 from mmgen_jax.data.trees import imagenet as imagenet_tiles
 from mmgen_jax.data.trees.groups import Group, Reading
-from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +124,7 @@ def test_kinds_of_files(tmp_path):
         if image.mode == "P":
             image.putpalette([v for i in range(256) for v in (i, i, i)])
         image.save(tmp_path / name)
-        np.testing.assert_array_equal(trees.read(str(tmp_path / name), m), expected, err_msg=name)
+        np.testing.assert_array_equal(MODALITIES[m].read(str(tmp_path / name)), expected, err_msg=name)
 
 
 def test_far_depth_is_turned_around(tmp_path):

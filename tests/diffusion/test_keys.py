@@ -15,7 +15,7 @@ from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.conditioning import parse_mix
 from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.training import preview as previews

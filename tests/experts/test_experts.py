@@ -12,9 +12,10 @@ from mmgen_jax.data.shapes.render import DEPTH_RANGE
 from mmgen_jax.data.shapes.scenes import FOV_DEGREES
 from mmgen_jax.experts import registry as choosing
 from mmgen_jax.experts.depth_anything import stretch
-from mmgen_jax.experts.from_depth import Camera, normals
+from mmgen_jax.experts.from_depth import normals
 from mmgen_jax.experts.painting import paint, seed_of
 from mmgen_jax.experts.sam import suppress
+from mmgen_jax.modalities.geometry import Camera
 from mmgen_jax.system.errors import UsageError
 
 GOLDEN = "tests/golden"

@@ -7,7 +7,8 @@ from mmgen_jax.data.shapes.builder import scene_pixels
 from mmgen_jax.frozen.autoencoders import identity, patch_pca
 from mmgen_jax.frozen.autoencoders import protocol as vae
 from mmgen_jax.frozen.autoencoders import registry as autoencoders
-from mmgen_jax.modalities.registry import NAMES, to_array
+from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system.errors import UsageError
 
 

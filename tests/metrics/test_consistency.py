@@ -3,18 +3,21 @@
 import numpy as np
 import pytest
 
-from mmgen_jax.data.shapes.render import DEPTH_RANGE, depth_to_relative, pixel_rays, render
+from mmgen_jax.data.shapes.render import DEPTH_RANGE, pixel_rays, render
 from mmgen_jax.data.shapes.scenes import FOV_DEGREES
-from mmgen_jax.metrics import consistency, dense
-from mmgen_jax.modalities.registry import REGIONS
+from mmgen_jax.metrics import consistency
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.geometry import Camera, angle, depth_to_relative, normals_from_depth
+from mmgen_jax.modalities.mask import REGIONS
 
-CAMERA = consistency.Camera(FOV_DEGREES, DEPTH_RANGE)
+CAMERA = Camera(FOV_DEGREES, *DEPTH_RANGE)
+FACTS = Facts(regions=REGIONS, fov_degrees=FOV_DEGREES, depth_range=DEPTH_RANGE)
 
 
 @pytest.fixture(scope="module")
 def scenes():
     scene = render(0, "test", np.arange(64), 32)
-    depth = depth_to_relative(scene["depth"])
+    depth = depth_to_relative(scene["depth"], DEPTH_RANGE)
     return {"rgb": scene["rgb"], "depth": depth, "normal": scene["normal"], "mask": scene["mask"].astype(int)}
 
 
@@ -23,7 +26,7 @@ def test_normals_of_a_plane_are_exact(normal):
     normal = np.array(normal) / np.linalg.norm(normal)
     inverse = np.einsum("i,ihw->hw", normal, pixel_rays(16)) / -3.0  # n.P = -3 m
     # A plane seen from behind has negative 1/z somewhere; these do not matter to the derivative.
-    found = consistency.normals_from_depth(inverse[None], FOV_DEGREES)
+    found = normals_from_depth(inverse[None], FOV_DEGREES)
     np.testing.assert_allclose(found, np.broadcast_to(normal, found.shape), atol=1e-9)
 
 
@@ -33,12 +36,12 @@ def test_normals_of_a_sphere():
     inside = toward**2 - square * (center @ center - radius**2)
     z = (toward - np.sqrt(np.maximum(inside, 0))) / square
     truth = np.moveaxis(z * rays - center[:, None, None], 0, -1) / radius
-    found = consistency.normals_from_depth(1 / z[None], FOV_DEGREES)[0]
+    found = normals_from_depth(1 / z[None], FOV_DEGREES)[0]
     # Away from the silhouette, where depth falls off without bound.
     facing = (truth * -np.moveaxis(rays, 0, -1)).sum(-1) / np.sqrt(square)
     where = (inside > 0) & (facing > 0.5)
     assert where.sum() > 500
-    assert dense.angle(found, truth)[where].max() < 1.0
+    assert angle(found, truth)[where].max() < 1.0
 
 
 def test_smooth_pixels_keep_off_depth_jumps_and_region_boundaries():
@@ -68,9 +71,9 @@ def test_boundary_scores_by_hand():
 
 
 def test_rendered_scenes_agree_and_shuffled_ones_do_not(scenes):
-    real = consistency.summary(scenes, scenes, REGIONS, CAMERA)
+    real = consistency.summary(scenes, scenes, FACTS)
     values, from_rgb = consistency.shuffled(scenes, {m: scenes[m] for m in ("depth", "normal", "mask")})
-    mixed = consistency.summary(values, from_rgb, REGIONS, CAMERA)
+    mixed = consistency.summary(values, from_rgb, FACTS)
     assert real["depth-normal/angle"] < 1 and mixed["depth-normal/angle"] > 12
     assert real["depth-normal/pixels"] > 0.4
     assert real["boundary/geometry/recall"] > 0.98
@@ -89,14 +92,14 @@ def test_shuffled_takes_every_modality_from_another_scene():
 
 
 def test_without_camera_or_other_modalities_the_rest_remains(scenes):
-    scores = consistency.summary({m: scenes[m] for m in ("rgb", "depth", "mask")}, None, REGIONS, None)
+    scores = consistency.summary({m: scenes[m] for m in ("rgb", "depth", "mask")}, None, Facts(regions=REGIONS))
     assert set(scores) == {"boundary/rgb/f", "boundary/rgb/recall", "boundary/rgb/precision"}
-    assert consistency.Camera.from_metadata({"fov_degrees": 40}) is None
-    assert consistency.Camera.from_metadata({"fov_degrees": 40, "depth_range": [3.5, 11]}) == CAMERA
+    assert Facts.from_metadata({"fov_degrees": 40}).camera is None
+    assert Facts.from_metadata({"fov_degrees": 40, "depth_range": [3.5, 11]}).camera == CAMERA
 
 
 def test_error_messages():
     with pytest.raises(ValueError, match=r"depth is 2x5 pixels: must be at least 3x3"):
-        consistency.normals_from_depth(np.ones((1, 5, 2)), 40)
+        consistency.depth_normal_angle(np.ones((1, 5, 2)), np.ones((1, 5, 2, 3)), CAMERA)
     with pytest.raises(ValueError, match=r"2 samples of 2 modalities: shuffling needs at least 3"):
         consistency.shuffled({"rgb": np.zeros(2), "mask": np.zeros(2)}, None)

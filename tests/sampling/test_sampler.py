@@ -8,7 +8,7 @@ import pytest
 import tiny_model
 from PIL import Image
 
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.training import preview as previews
 

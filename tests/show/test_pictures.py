@@ -5,7 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from mmgen_jax.modalities.registry import MODALITIES, PALETTE, Modality
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.mask import PALETTE
+from mmgen_jax.modalities.modality import Scalar
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.show.outputs import Outputs
 
@@ -52,7 +55,7 @@ def test_error_maps_are_black_where_there_is_no_error(rng):
     }
 
     def error_map(name, value, other, palette=PALETTE):
-        return pictures.heat(MODALITIES[name].error(value, other, palette))
+        return pictures.heat(MODALITIES[name].error(value, other, Facts(palette)))
 
     for name, value in truth.items():
         assert error_map(name, value, value).shape == (1, 4, 4, 3) and error_map(name, value, value).max() == 0
@@ -95,21 +98,16 @@ def test_gallery_is_self_contained(rng, tmp_path):
 
 
 def test_a_new_modality_is_saved_and_compared_by_its_row(rng, tmp_path, monkeypatch):
-    heat = Modality(
-        "heat",
-        channels=1,
-        dtype=np.uint8,
-        loss_weight=1.0,
-        mirror=None,
-        value=None,
-        array=None,
-        picture=lambda value, palette: pictures.heat(value),
-        files=lambda value, palette: {"heat.png": np.uint8(255 * value), "heat_exact.npy": value},
-        error=lambda value, truth, palette: np.abs(value - truth),
-    )
-    monkeypatch.setitem(MODALITIES, "heat", heat)
+    class Heat(Scalar):
+        def picture(self, value, facts):
+            return pictures.heat(value)
+
+        def files(self, value, facts):
+            return {"heat.png": np.uint8(255 * value), "heat_exact.npy": value}
+
+    monkeypatch.setitem(MODALITIES, "heat", Heat("heat", loss_weight=1.0))
     value = rng.random((2, 8, 8))
-    out = Outputs({"heat": value}, (), PALETTE)
+    out = Outputs({"heat": value}, (), Facts(PALETTE))
     names = out.save(tmp_path, sections=[out.comparison({"heat": value[::-1]})])
     assert names[:4] == ["heat_000.png", "heat_exact_000.npy", "heat_001.png", "heat_exact_001.npy"]
     np.testing.assert_array_equal(np.load(tmp_path / "heat_exact_001.npy"), value[1])

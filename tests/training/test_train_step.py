@@ -12,7 +12,7 @@ import pytest
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.train_data import open_data
 from mmgen_jax.diffusion.conditioning import parse_mix
-from mmgen_jax.modalities.registry import to_array
+from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training.inputs import LatentInputs, TileInputs

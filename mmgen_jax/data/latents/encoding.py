@@ -19,7 +19,8 @@ from mmgen_jax.data import pipeline
 from mmgen_jax.data.latents.record import FEATURES, PIXELS, Layout, check_range
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.frozen.dino import Dino
-from mmgen_jax.modalities.registry import MODALITIES, to_array
+from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.parallel import mesh as sharding
 
 _AHEAD = 64  # tiles that are read ahead

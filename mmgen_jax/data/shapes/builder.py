@@ -12,10 +12,12 @@ from tensorflow_datasets.core import registered
 
 from mmgen_jax.data import building, tiles
 from mmgen_jax.data.shapes.primitives import KINDS
-from mmgen_jax.data.shapes.render import DEPTH_RANGE, depth_to_relative, relative_to_depth, render
+from mmgen_jax.data.shapes.render import DEPTH_RANGE, render
 from mmgen_jax.data.shapes.scenes import FOCAL, FOV_DEGREES
 from mmgen_jax.data.tiles import read_metadata
-from mmgen_jax.modalities.registry import PALETTE, REGIONS, to_pixels
+from mmgen_jax.modalities.geometry import depth_to_relative
+from mmgen_jax.modalities.mask import PALETTE, REGIONS
+from mmgen_jax.modalities.pixels import to_pixels
 from mmgen_jax.system import console
 from mmgen_jax.system.errors import UsageError
 
@@ -27,9 +29,7 @@ __all__ = [
     "Recipe",
     "Shapes",
     "build",
-    "depth_to_relative",
     "read_metadata",
-    "relative_to_depth",
     "render",
     "scene_pixels",
 ]
@@ -60,9 +60,10 @@ class Recipe:
 def scene_pixels(seed: int, split: str, indices: np.ndarray, size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Renders scenes as stored pixels: ({modality: [N, H, W, C]}, class_id int32 [N])."""
     scene = render(seed, split, indices, size)
+    relative = depth_to_relative(scene["depth"].astype(np.float64), DEPTH_RANGE)
     pixels = {
         "rgb": scene["rgb"],
-        "depth": to_pixels(2 * depth_to_relative(scene["depth"].astype(np.float64)) - 1, np.uint16)[..., None],
+        "depth": to_pixels(2 * relative - 1, np.uint16)[..., None],
         "normal": to_pixels(scene["normal"], np.uint8),
         "mask": PALETTE[scene["mask"]],
     }

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmgen_jax.data.shapes.primitives import KINDS, SOLIDS
 from mmgen_jax.data.shapes.scenes import FOCAL, SLOTS, SURFACE_REGION, Scenes, sample_scenes
-from mmgen_jax.modalities.registry import REGIONS
+from mmgen_jax.modalities.mask import REGIONS
 
 DEPTH_RANGE = (3.5, 11.0)  # metres; every rendered z-depth lies inside
 _CHUNK = 1 << 18  # rays in flight: buffers that stay in cache
@@ -28,18 +28,6 @@ class _Hits:
     t: np.ndarray
     normal: np.ndarray
     surface: np.ndarray
-
-
-def depth_to_relative(z: np.ndarray) -> np.ndarray:
-    """Metric z-depth (metres) to inverse depth at a fixed scale in [0, 1], 1 = nearest of DEPTH_RANGE."""
-    near, far = DEPTH_RANGE
-    return (1 / np.asarray(z) - 1 / far) / (1 / near - 1 / far)
-
-
-def relative_to_depth(relative: np.ndarray) -> np.ndarray:
-    """Inverse of `depth_to_relative`: [0, 1] to metres."""
-    near, far = DEPTH_RANGE
-    return 1 / (np.asarray(relative) * (1 / near - 1 / far) + 1 / far)
 
 
 def pixel_rays(size: int) -> np.ndarray:

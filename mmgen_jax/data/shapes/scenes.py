@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmgen_jax.data.shapes.primitives import KINDS, SOLIDS
-from mmgen_jax.modalities.registry import REGIONS
+from mmgen_jax.modalities.mask import REGIONS
 
 FOV_DEGREES = 40.0  # full field of view, the same both ways
 FOCAL = 1.0 / np.tan(np.radians(FOV_DEGREES / 2))  # in units of half the image's width

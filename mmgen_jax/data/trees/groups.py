@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from mmgen_jax.data import tiles
-from mmgen_jax.modalities import files as images
-from mmgen_jax.modalities.registry import MODALITIES, to_pixels
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError, choice
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 NEAR, FAR = "near", "far"
 
 
@@ -63,7 +60,7 @@ class Reading:
 
     def tile(self, group: Group) -> dict[str, np.ndarray]:
         """Stored pixels of a group. Raises UsageError for a file that cannot be read or has another size."""
-        arrays = {m: read(path, m) for m, path in group.files.items()}
+        arrays = {m: MODALITIES[m].read(path) for m, path in group.files.items()}
         first = next(iter(arrays))
         height, width = arrays[first].shape[:2]
         for m, array in arrays.items():
@@ -74,7 +71,7 @@ class Reading:
                 )
         if self.depth_is == FAR and "depth" in arrays:
             arrays["depth"] = np.iinfo(arrays["depth"].dtype).max - arrays["depth"]
-        return {m: _square(array, m, self.size) for m, array in arrays.items()}
+        return {m: MODALITIES[m].square(array, self.size) for m, array in arrays.items()}
 
 
 def find(folder: str | Path) -> dict[str, str]:
@@ -97,53 +94,6 @@ def find(folder: str | Path) -> dict[str, str]:
     return found
 
 
-def read(path: str, modality: str) -> np.ndarray:
-    """A file as pixels of the modality, at its own size: rgb, normal, mask uint8 [H, W, 3], depth uint16 [H, W, 1].
-
-    rgb may be grey or CMYK and depth 8 or 16 bits, grey or grey in three channels; masks are RGB or indexed colours.
-    Raises UsageError naming the file if it cannot be read or cannot be that.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            image = ImageOps.exif_transpose(image)
-            image.load()
-    except images.BROKEN as error:
-        raise UsageError(f"{modality} {path} cannot be read ({error})") from error
-    if image.mode in ("RGBA", "LA", "PA"):
-        if image.getchannel("A").getextrema() != (255, 255):
-            raise UsageError(f"{modality} {path} is partly transparent; allowed: opaque images")
-        image = image.convert("L" if image.mode == "LA" else "RGB")
-    if modality == "depth":
-        return _depth(image, path)
-    allowed = {"rgb": ("RGB", "L", "CMYK", "P"), "normal": ("RGB",), "mask": ("RGB", "P")}[modality]
-    if image.mode not in allowed:
-        raise UsageError(f"{modality} {path} has colour mode {image.mode}; allowed: {', '.join(allowed)}")
-    return np.array(image.convert("RGB"))
-
-
-def _depth(image: Image.Image, path: str) -> np.ndarray:
-    pixels = np.array(image.convert("RGB") if image.mode == "P" else image)
-    if pixels.ndim == 3:
-        if (pixels != pixels[..., :1]).any():
-            raise UsageError(f"depth {path} has colours; allowed: grey, of 8 or 16 bits")
-        pixels = pixels[..., 0]
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint16)[..., None] * 257
-    return pixels.astype(np.uint16)[..., None]
-
-
-def _square(pixels: np.ndarray, modality: str, size: int) -> np.ndarray:
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    if modality == "depth":
-        relative = images.center_crop(pixels.astype(np.float32) / 65535, size)
-        return to_pixels(np.clip(relative, 0, 1).astype(np.float64) * 2 - 1, np.uint16)
-    if modality == "normal":
-        vectors = images.center_crop(pixels.astype(np.float32) / 127.5 - 1, size)
-        return to_pixels(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6), np.uint8)
-    return images.center_crop(pixels, size, nearest=modality == "mask")
-
-
 def encode(job: tuple[Reading, Sequence[Group]]) -> list[tuple[str, dict | str]]:
     """(key, example, or why there is none) of groups; for the processes of a builder."""
     reading, groups = job
@@ -160,6 +110,3 @@ def encode(job: tuple[Reading, Sequence[Group]]) -> list[tuple[str, dict | str]]
 def absent(groups: Sequence[Group], wanted: Sequence[str]) -> dict[str, list[str]]:
     """Modality -> keys of the groups that lack it."""
     return {m: keys for m in wanted if (keys := [g.key for g in groups if m not in g.files])}
-
-
-assert set(MODALITIES) == {"rgb", "depth", "normal", "mask"}  # `read` and `_square` know them

@@ -1,0 +1,106 @@
+"""Depth: relative inverse depth, 1 = nearest.
+
+Protocol of its scores (that of affine-invariant depth estimation, as in MiDaS and Marigold): depth is predicted as
+relative inverse depth and is right up to a scale and a shift per image, which a least squares fit in inverse depth
+finds over all valid pixels; the result is clipped to the range of the true depths of the whole set, inverted, and
+compared in metres.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.geometry import relative_to_depth
+from mmgen_jax.modalities.measure import averages, check, image_mean, mean
+from mmgen_jax.modalities.modality import Areas, Scalar
+
+
+def affine_fit(
+    prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale s and shift b of each image that minimise the sum over valid pixels of (s prediction + b - truth)^2.
+
+    Args:
+      prediction: float [N, H, W], in the space of the fit (for depth: inverse depth).
+      truth: float [N, H, W].
+      valid: bool [N, H, W]; all if None.
+
+    Returns:
+      (scale [N], shift [N]); a constant prediction gets scale 0 and the mean of the truth, an image without valid
+      pixels NaN.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
+    valid = check(prediction, truth, valid, truth.shape)
+    p, q = np.asarray(prediction, np.float64), np.asarray(truth, np.float64)
+    middle_p, middle_q = image_mean(p, valid), image_mean(q, valid)
+    dp, dq = p - middle_p[:, None, None], q - middle_q[:, None, None]
+    variance, covariance = image_mean(dp * dp, valid), image_mean(dp * dq, valid)
+    flat = variance <= 1e-14 * np.maximum(middle_p**2, 1e-14)
+    scale = np.divide(covariance, variance, out=np.zeros_like(variance), where=~flat)
+    return scale, middle_q - scale * middle_p
+
+
+def align_depth(relative: np.ndarray, depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """Relative inverse depth to metres, float64 [N, H, W], by `affine_fit` to 1/depth.
+
+    The fitted inverse depth is clipped to the range of 1/depth over the valid pixels of the set before inversion.
+
+    Args:
+      relative: float [N, H, W], larger is nearer, any scale and shift.
+      depth: metric z > 0, [N, H, W].
+      valid: bool [N, H, W]; all if None.
+    """
+    valid = check(relative, depth, valid, depth.shape)
+    inverse = 1 / np.where(valid, np.asarray(depth, np.float64), 1)
+    scale, shift = affine_fit(relative, inverse, valid)
+    if not valid.any():
+        return np.full(depth.shape, np.nan)
+    fitted = scale[:, None, None] * relative + shift[:, None, None]
+    return 1 / np.clip(fitted, inverse[valid].min(), inverse[valid].max())
+
+
+def depth_errors(prediction: np.ndarray, depth: np.ndarray, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Errors of metric depth [N, H, W], per image [N]:
+
+    absrel = mean |prediction - depth| / depth; delta1 = share with max(prediction / depth, depth / prediction) < 1.25.
+    """
+    valid = check(prediction, depth, valid, depth.shape)
+    p = np.where(valid, np.asarray(prediction, np.float64), 1)
+    z = np.where(valid, np.asarray(depth, np.float64), 1)
+    return {
+        "absrel": image_mean(np.abs(p - z) / z, valid),
+        "delta1": image_mean(np.maximum(p / z, z / p) < 1.25, valid),
+    }
+
+
+def relative_depth_error(relative: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """Mean |s relative + b - truth| of each image [N] after `affine_fit`: for data whose metric scale is unknown.
+
+    Both are relative inverse depth [N, H, W]. AbsRel of z would need the unknown shift of the truth.
+    """
+    valid = check(relative, truth, valid, truth.shape)
+    scale, shift = affine_fit(relative, truth, valid)
+    return image_mean(np.abs(scale[:, None, None] * relative + shift[:, None, None] - truth), valid)
+
+
+class Depth(Scalar):
+    """Relative inverse depth. Value: float in [0, 1] ``[..., H, W]``, 1 = nearest."""
+
+    meaning = "floats in [0, 1], 1 = nearest"
+
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+        """Fitted over all pixels of an image, scored on all and on objects.
+
+        absrel and delta1, see `depth_errors`; where metres are unknown l1, see `relative_depth_error`.
+        """
+        if facts.depth_range is None:
+            return {"l1": mean(relative_depth_error(prediction, truth, areas[""]))}
+        depth = relative_to_depth(truth, facts.depth_range)
+        aligned = align_depth(prediction, depth, areas[""])
+        return averages(lambda where: depth_errors(aligned, depth, where), areas)
+
+
+DEPTH = Depth("depth", loss_weight=0.2)

@@ -1,0 +1,328 @@
+"""What each modality must be able to do, and the four kinds that there are.
+
+Four forms of one image occur, and only modalities turn one into another:
+
+* **pixels**: as stored and as batches carry them, unsigned integers ``[..., H, W, C]``;
+* **array**: what autoencoders see, float32 in [-1, 1] with the same shape;
+* **value**: what a user gets and gives, see each kind;
+* **picture**: uint8 ``[..., H, W, 3]`` to look at.
+
+A new modality is one of the kinds, or a subclass of one that scores or mirrors in its own way, in a file of its own,
+and a name in `registry`.
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from mmgen_jax.modalities import files, measure, pixels
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.files import Source
+from mmgen_jax.modalities.geometry import angle
+
+Areas = Mapping[str, np.ndarray]  # prefix of a score's name -> bool [N, H, W], the pixels that it looks at
+
+_UNIT = 1.001  # largest component of a unit vector, with room for rounding
+_COLOR_DISTANCE = 60.0  # on the 0..255 scale; JPEG artefacts stay below
+_FOREIGN_SHARE = 0.05  # share of pixels that may have a colour outside the palette, as blurred borders have
+
+
+@dataclass(frozen=True)
+class Modality(abc.ABC):
+    """A modality: its place in dicts and losses, its storage, and all that is done with its images.
+
+    Attributes:
+      name: key of the modality in every dict.
+      loss_weight: weight of its velocity loss in the published recipe.
+      channels: channels of its pixels.
+      dtype: integer type of its stored pixels.
+      modes: colour modes (Pillow's names) that image files of a tree may have.
+      keeps_ids: indexed image files that users bring hold numbers rather than colours.
+    """
+
+    name: str
+    loss_weight: float
+
+    channels: ClassVar[int] = 3
+    dtype: ClassVar[type] = np.uint8
+    modes: ClassVar[tuple[str, ...]] = ("RGB",)
+    keeps_ids: ClassVar[bool] = False
+
+    def mirror(self, stored: np.ndarray) -> np.ndarray:
+        """Horizontal flip of pixels ``[..., H, W, C]``."""
+        return pixels.mirror(stored)
+
+    @abc.abstractmethod
+    def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
+        """Array in [-1, 1] -> what a user gets."""
+
+    @abc.abstractmethod
+    def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        """What a user gives -> array in [-1, 1]; the inverse of `value`."""
+
+    @abc.abstractmethod
+    def picture(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        """Value -> uint8 ``[..., H, W, 3]`` to look at."""
+
+    def files(self, value: np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
+        """Value of one sample -> file name, .png or .npy -> pixels or numbers to save in it."""
+        return {f"{self.name}.png": self.picture(value, facts)}
+
+    @abc.abstractmethod
+    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+        """Error ``[..., H, W]`` in pictures of errors: 0 = none, 1 and more = white."""
+
+    @abc.abstractmethod
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+        """Scores of values [N, H, W(, 3)], averaged over images; area "" is where the truth exists."""
+
+    def condition(self, given: object, size: int, facts: Facts) -> np.ndarray:
+        """What a user brings -> values [n, size, size(, 3)], made square as `pixels.center_crop` does.
+
+        Args:
+          given: path of a PNG, JPEG or NPY file, or an array, as each kind describes it, perhaps with a leading axis
+            of samples; numbers of the right size are not changed.
+          size: height and width of the result.
+          facts: of the model.
+
+        Raises:
+          UsageError: unreadable file, wrong type, shape or range; names the file, what was found and what is allowed.
+        """
+        if isinstance(given, str | os.PathLike):
+            source = Source(f"given {self.name} ({given})")
+            return self.from_given(files.read_given(given, source, self.keeps_ids), size, facts, source)
+        return self.from_given(np.asarray(given), size, facts, Source(f"given {self.name} (array)"))
+
+    @abc.abstractmethod
+    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
+        """The part of `condition` that kinds differ in: an array of any size -> values [n, size, size(, 3)]."""
+
+    def read(self, path: epath.PathLike) -> np.ndarray:
+        """An image file of a tree -> pixels [H, W, C] at its own size; raises UsageError that names it."""
+        source = Source(f"{self.name} {path}")
+        return self.from_image(files.open_image(path, files.FORMATS, source), source)
+
+    def from_image(self, image: Image.Image, source: Source) -> np.ndarray:
+        """An opaque image -> pixels [H, W, C] at its own size; raises UsageError for a colour mode not in `modes`."""
+        if image.mode not in self.modes:
+            raise source.error(f"has colour mode {image.mode}", ", ".join(self.modes))
+        return np.array(image.convert("RGB"))
+
+    def square(self, stored: np.ndarray, size: int) -> np.ndarray:
+        """Pixels [H, W, C] resampled and cropped to [size, size, C]."""
+        return pixels.center_crop(stored, size)
+
+
+class Colour(Modality):
+    """Colours. Value: uint8 ``[..., H, W, 3]``. Users bring PNG or JPEG files, or uint8 arrays."""
+
+    modes = ("RGB", "L", "CMYK", "P")
+
+    def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
+        return pixels.to_pixels(array, np.uint8)
+
+    def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        return pixels.to_array(np.asarray(value))
+
+    def picture(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        return value
+
+    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+        """1 = a quarter of the range."""
+        return np.abs(value.astype(np.float32) - truth.astype(np.float32)).mean(-1) / 255 / 0.25
+
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+        """Peak signal to noise ratio, psnr, in dB."""
+        return {"psnr": measure.mean(measure.psnr(prediction, truth, areas[""]))}
+
+    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
+        files.check_type(given, "u1", "uint8", source)
+        return np.stack([pixels.center_crop(image, size) for image in files.stack(given, 3, source)])
+
+
+class Scalar(Modality):
+    """One number a pixel. Value: float in [0, 1] ``[..., H, W]``.
+
+    Users bring greyscale PNG or JPEG files of 8 or 16 bits, uint8 or uint16 arrays, or floats in [0, 1].
+    """
+
+    channels = 1
+    dtype = np.uint16
+    meaning: ClassVar[str] = "floats in [0, 1]"
+
+    def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
+        return np.clip((np.asarray(array, np.float32)[..., 0] + 1) / 2, 0, 1)
+
+    def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        return (np.asarray(value, np.float32) * 2 - 1)[..., None]
+
+    def picture(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        return pixels.turbo(value)
+
+    def files(self, value: np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
+        return {f"{self.name}.png": pixels.to_pixels(2 * value.astype(np.float64) - 1, np.uint16)}
+
+    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+        """1 = a quarter of the range."""
+        return np.abs(value - truth) / 0.25
+
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+        """Mean absolute error, l1."""
+        error = np.abs(prediction.astype(np.float64) - truth)
+        return measure.averages(lambda where: {"l1": measure.image_mean(error, where)}, areas)
+
+    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
+        files.check_type(given, "u1 u2 f", "uint8, uint16 or float", source)
+        images = files.stack(given, 1, source)
+        if given.dtype.kind == "f":
+            images = files.check_finite(images, 0, 1, source, self.meaning)
+        else:
+            images = images.astype(np.float32) / np.iinfo(given.dtype).max
+        return np.clip(np.stack([pixels.center_crop(image, size) for image in images])[..., 0], 0, 1)
+
+    def from_image(self, image: Image.Image, source: Source) -> np.ndarray:
+        """Grey of 8 or 16 bits, in one channel or in three equal ones -> uint16 [H, W, 1]."""
+        stored = np.array(image.convert("RGB") if image.mode == "P" else image)
+        if stored.ndim == 3:
+            if (stored != stored[..., :1]).any():
+                raise source.error("has colours", "grey, of 8 or 16 bits")
+            stored = stored[..., 0]
+        if stored.dtype == np.uint8:
+            return stored.astype(np.uint16)[..., None] * 257
+        return stored.astype(np.uint16)[..., None]
+
+    def square(self, stored: np.ndarray, size: int) -> np.ndarray:
+        if stored.shape[:2] == (size, size):
+            return stored
+        numbers = pixels.center_crop(stored.astype(np.float32) / 65535, size)
+        return pixels.to_pixels(np.clip(numbers, 0, 1).astype(np.float64) * 2 - 1, np.uint16)
+
+
+class Directions(Modality):
+    """Unit vectors in camera space: x right, y up, z towards the camera. Value: float ``[..., H, W, 3]``.
+
+    Users bring RGB PNG files with (n + 1) / 2 * 255, uint8 arrays of the same, or float vectors of any length.
+    """
+
+    def mirror(self, stored: np.ndarray) -> np.ndarray:
+        """Mirroring a surface turns the x component of its direction around."""
+        flipped = pixels.mirror(stored).copy()
+        flipped[..., 0] = np.iinfo(stored.dtype).max - flipped[..., 0]
+        return flipped
+
+    def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
+        return pixels.normalise(np.asarray(array, np.float32))
+
+    def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        return np.asarray(value, np.float32)
+
+    def picture(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        return pixels.to_pixels(value, np.uint8)
+
+    def files(self, value: np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
+        """A picture, and the exact numbers."""
+        return {f"{self.name}.png": pixels.to_pixels(value, np.uint8), f"{self.name}.npy": value}
+
+    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+        """1 = 45 degrees."""
+        return angle(value, truth) / 45
+
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+        """See `measure.normal_errors`."""
+        return measure.averages(lambda where: measure.normal_errors(prediction, truth, where), areas)
+
+    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
+        files.check_type(given, "u1 f", "uint8 or float", source)
+        images = files.stack(given, 3, source)
+        if given.dtype.kind == "f":
+            images = files.check_finite(images, -_UNIT, _UNIT, source, "float vectors in [-1, 1]")
+        else:
+            images = images.astype(np.float32) / 127.5 - 1
+        if (np.linalg.norm(images, axis=-1).max(axis=(1, 2)) < 0.1).any():
+            raise source.error("has only vectors of length zero", "unit vectors")
+        return pixels.normalise(np.stack([pixels.center_crop(image, size) for image in images]))
+
+    def square(self, stored: np.ndarray, size: int) -> np.ndarray:
+        if stored.shape[:2] == (size, size):
+            return stored
+        vectors = pixels.center_crop(stored.astype(np.float32) / 127.5 - 1, size)
+        return pixels.to_pixels(pixels.normalise(vectors), np.uint8)
+
+
+class Regions(Modality):
+    """Region ids, stored as colours. Value: int ids ``[..., H, W]``.
+
+    Where the palette is empty, because regions have any colours, the value is the uint8 colours ``[..., H, W, 3]``.
+    Users bring RGB PNG files in the palette's colours, greyscale or indexed PNG files with ids, uint8 arrays of
+    colours or integer arrays of ids. A model without a palette takes any colours, and no ids.
+    """
+
+    modes = ("RGB", "P")
+    keeps_ids = True
+
+    def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
+        if not len(facts.palette):
+            return pixels.to_pixels(array, np.uint8)
+        return pixels.nearest_color((np.asarray(array, np.float32) + 1) * 127.5, facts.palette)
+
+    def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        return pixels.to_array(self.picture(np.asarray(value), facts))
+
+    def picture(self, value: np.ndarray, facts: Facts) -> np.ndarray:
+        return facts.palette[value] if len(facts.palette) else value
+
+    def files(self, value: np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
+        """Colours and, if there is a palette, ids."""
+        ids = {f"{self.name}_ids.png": value.astype(np.uint8)} if len(facts.palette) else {}
+        return {f"{self.name}.png": self.picture(value, facts)} | ids
+
+    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+        """1 where the region is wrong, 0 elsewhere."""
+        wrong = value != truth
+        return (wrong if len(facts.palette) else wrong.any(-1)).astype(np.float32)
+
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+        """Intersection over union of each region over the whole set, iou/NAME, and their mean, miou."""
+        if not facts.regions:  # colours of no fixed meaning
+            return {}
+        shares = measure.iou(measure.confusion(prediction, truth, len(facts.regions), areas[""]))
+        named = {f"iou/{name}": float(x) for name, x in zip(facts.regions, shares, strict=True)}
+        return {"miou": measure.mean(shares)} | named
+
+    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
+        files.check_type(given, "u i", "integers", source)
+        palette = facts.palette
+        colored = given.dtype == np.uint8 and given.ndim >= 3 and given.shape[-1] == 3
+        if not len(palette):  # any colours are regions
+            if not colored:
+                found = f"has type {given.dtype} {list(given.shape)}"
+                raise source.error(found, "uint8 colours, as the model has no ids")
+            return np.stack([pixels.center_crop(image, size, nearest=True) for image in files.stack(given, 3, source)])
+        if colored:
+            ids = _ids(files.stack(given, 3, source), palette, source)[..., None]
+        else:
+            ids = files.stack(given, 1, source)
+        if ids.min() < 0 or ids.max() >= len(palette):
+            raise source.error(f"has region ids from {ids.min()} to {ids.max()}", f"ids 0 to {len(palette) - 1}")
+        return np.stack([pixels.center_crop(image.astype(np.int32), size, nearest=True) for image in ids])[..., 0]
+
+    def square(self, stored: np.ndarray, size: int) -> np.ndarray:
+        return pixels.center_crop(stored, size, nearest=True)
+
+
+def _ids(colors: np.ndarray, palette: np.ndarray, source: Source) -> np.ndarray:
+    """Ids of colours [n, H, W, 3]; raises UsageError where too many are not near any colour of the palette."""
+    ids = pixels.nearest_color(colors, palette)
+    foreign = np.linalg.norm(colors.astype(np.float32) - palette[ids], axis=-1) > _COLOR_DISTANCE
+    if foreign.mean() > _FOREIGN_SHARE:
+        shown = ", ".join("#" + bytes(color.tolist()).hex() for color in palette[:12])
+        raise source.error(f"has {foreign.mean():.0%} of its pixels in colours that are not a region's", shown)
+    return ids

@@ -1,0 +1,75 @@
+"""Stored pixels, arrays in [-1, 1] and pictures to look at: what is the same for every modality."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from PIL import Image
+
+
+def to_array(pixels: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """Stored pixels (uint8 or uint16) to float32 in [-1, 1]; works on NumPy and JAX arrays."""
+    half = np.iinfo(pixels.dtype).max / 2
+    return pixels.astype(np.float32) / np.float32(half) - np.float32(1)
+
+
+def to_pixels(array: np.ndarray, dtype: type) -> np.ndarray:
+    """Float array in [-1, 1] to stored pixels of an unsigned integer type, rounded and clipped."""
+    top = np.iinfo(dtype).max
+    return np.clip(np.rint((np.asarray(array, np.float64) + 1) * (top / 2)), 0, top).astype(dtype)
+
+
+def mirror(pixels: np.ndarray) -> np.ndarray:
+    """Horizontal flip of [..., H, W, C]."""
+    return pixels[..., :, ::-1, :]
+
+
+def normalise(vectors: np.ndarray) -> np.ndarray:
+    """Vectors [..., 3] at length one; those near zero stay near zero."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+
+
+def nearest_color(colors: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Region ids int32 [...] of colours [..., 3] on the 0..255 scale: the nearest row of the palette uint8 [R, 3]."""
+    colors = np.asarray(colors, np.float32)
+    distance = ((colors[..., None, :] - palette.astype(np.float32)) ** 2).sum(-1)
+    return distance.argmin(-1).astype(np.int32)
+
+
+def turbo(value: np.ndarray) -> np.ndarray:
+    """Colour map: [0, 1] to uint8 RGB, by the published degree-5 fit of Google's Turbo."""
+    x = np.clip(np.asarray(value, np.float64), 0, 1)
+    powers = np.stack([x**k for k in range(6)], -1)
+    fit = np.array(
+        [
+            [0.13572138, 4.61539260, -42.66032258, 132.13108234, -152.94239396, 59.28637943],
+            [0.09140261, 2.19418839, 4.84296658, -14.18503333, 4.27729857, 2.82956604],
+            [0.10667330, 12.64194608, -60.58204836, 110.36276771, -89.90310912, 27.34824973],
+        ]
+    )
+    return np.clip(np.rint(255 * (powers @ fit.T)), 0, 255).astype(np.uint8)
+
+
+def center_crop(planes: np.ndarray, size: int, nearest: bool = False) -> np.ndarray:
+    """ADM's centre crop (Dhariwal & Nichol 2021): [H, W, C] -> [size, size, C] of the same type, uint8 or float32.
+
+    The image is halved by boxes while its short side is at least twice the target, resized bicubically to the target
+    and cropped. Bicubic interpolation overshoots, so floats can leave their range by a little. `nearest` picks values
+    only, as region ids and their colours must not be mixed.
+    """
+    if planes.shape[:2] == (size, size):
+        return planes
+    if planes.dtype == np.uint8 and planes.shape[2] == 3:
+        return np.array(_square(Image.fromarray(planes), size, nearest))
+    squares = [np.array(_square(Image.fromarray(plane), size, nearest)) for plane in np.moveaxis(planes, -1, 0)]
+    return np.stack(squares, -1)
+
+
+def _square(image: Image.Image, size: int, nearest: bool) -> Image.Image:
+    while not nearest and min(image.size) >= 2 * size:
+        image = image.resize(tuple(x // 2 for x in image.size), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    method = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
+    image = image.resize(tuple(round(x * scale) for x in image.size), method)
+    left, top = ((x - size) // 2 for x in image.size)
+    return image.crop((left, top, left + size, top + size))
