@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config.encode.features = True  # encode stores what "stored" reads
     config.model.feature_width = 768  # of ViT-B/14
 
-    config.model.dtype = "bfloat16"  # products on the matrix units; parameters and losses stay float32
+    config.model.dtype = "bfloat16"  # matrices are multiplied in bfloat16; parameters and losses stay float32
     config.model.unroll = 28  # no loop over the blocks: faster steps, minutes of compilation
     config.mesh.data = 1  # all devices split samples, weights, averages and moments;
     config.mesh.fsdp = -1  # docs/tpu/performance.md has what that gives on which TPU

@@ -88,12 +88,12 @@ class MMGen:
           class_id: index or name, the same for all samples or one for each; None = no class.
           n: number of samples.
           given: modality -> a file or array (see `data.images`), one for all samples or one for each.
-          steps: of the solver.
+          steps: number of steps of the solver.
           solver: a name of `mmgen_jax.sampling.SOLVERS`.
           guidance: classifier-free guidance on the class; 1 = none.
           guidance_interval: times (low, high) at which guidance acts.
           given_time: time at which given modalities are held; 0 shows them clean.
-          seed: of the noise.
+          seed: seed of the noise.
           batch: samples computed at once.
 
         Returns:

@@ -91,7 +91,7 @@ class Autoencoder:
 
     name: str = setting("identity", one_of(*autoencoders.NAMES), "pixels, PCA fitted on tiles, or pretrained")
     path: str = setting("", TEXT, "kl: diffusers folder, weights file or hub id; it is kept in the workdir")
-    dtype: str = setting("float32", one_of(*DTYPES), "kl: of its products")
+    dtype: str = setting("float32", one_of(*DTYPES), "kl: type that it multiplies matrices in")
     chunk: int = setting(16, integer(1), "kl: images at once, on all devices; 0.11 GB each at 256 pixels, decoded 0.24")
     factor: int = setting(8, integer(1), "pixels per latent position, each way")
     components: tuple[int, ...] = setting((4, 4, 4, 4), each(integer(1)), "patch_pca: latent channels of each modality")
@@ -104,7 +104,7 @@ class Features:
 
     source: str = setting("none", one_of("none", "stored", "online"), "stored with latents, or computed in every step")
     path: str = setting("", TEXT, 'DINOv2: weights file, transformers folder or hub id; for "online" and for encode')
-    dtype: str = setting("bfloat16", one_of(*DTYPES), "of DINOv2's products")
+    dtype: str = setting("bfloat16", one_of(*DTYPES), "type that DINOv2 multiplies matrices in")
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class Model:
     mlp_ratio: float = setting(4.0, number(0.25), "hidden width of the MLPs over width")
     projector_width: int = setting(2048, integer(1), "hidden width of the alignment projector")
     feature_width: int = setting(0, integer(0), "width of the features (768 for ViT-B); 0 = no projector, no alignment")
-    dtype: str = setting("float32", one_of(*DTYPES), "of matrix products; parameters are float32")
-    remat: str = setting("none", one_of(*REMATS), "computed again for the backward pass; names = all except products")
+    dtype: str = setting("float32", one_of(*DTYPES), "type that matrices are multiplied in; parameters are float32")
+    remat: str = setting("none", one_of(*REMATS), "recomputed in the backward pass; names = all except matrix products")
     attention: str = setting("auto", one_of(*attention.NAMES), "pallas: a kernel for TPUs; auto: the fastest")
     unroll: int = setting(1, integer(1), "blocks per iteration of the scan over depth; depth = no loop")
     precondition: bool = setting(False, SWITCH, "network output scaled by the data's variance, still a velocity")
@@ -238,7 +238,7 @@ class Evaluate:
     samples: int = setting(256, integer(0), "generated scenes, balanced over the classes; 0 = none")
     batch: int = setting(64, integer(1), "scenes computed at once")
     draws: int = setting(1, integer(1), "predictions averaged per scene")
-    steps: int = setting(10, integer(1), "of the solver, for predictions from rgb")
+    steps: int = setting(10, integer(1), "steps of the solver, for predictions from rgb")
     solver: str = setting("euler", one_of(*SOLVERS), "for predictions from rgb")
 
 

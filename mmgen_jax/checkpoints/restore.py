@@ -155,7 +155,7 @@ def restore(workdir: epath.PathLike, abstract: TrainState, step: int | None = No
     """State and meta of `step`, or of the newest sound checkpoint; says what was skipped.
 
     Args:
-      workdir: of the run.
+      workdir: workdir of the run.
       abstract: tree of ShapeDtypeStruct, every leaf with the sharding it should have: any mesh, any number of hosts.
       step: a step that was saved.
 

@@ -133,7 +133,7 @@ class Saver:
                     return
             integrity.write_manifest(path, loss, jax.process_index(), jax.process_count())
             if distributed.is_first():
-                while not integrity.is_sealed(path):  # by the others
+                while not integrity.is_sealed(path):  # the other processes seal their shares too
                     if self._stop.wait(_POLL_SECONDS):
                         return
                 self._delete_old(step)

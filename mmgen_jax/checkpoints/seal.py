@@ -29,7 +29,7 @@ class Seal:
 
     Attributes:
       files: path in the folder -> (size, SHA-256).
-      loss: that the checkpoint was saved with; None where none was given.
+      loss: loss that the checkpoint was saved with; None if none was given.
     """
 
     files: dict[str, tuple[int, str]]

@@ -3,7 +3,7 @@
 The training mix is a table of rows, each a share of the global batch. The published mix is
 
     (0.50, "none", 0.00, "rgb"),    joint, only rgb in the loss
-    (0.25, "none", 0.00, "drop"),   joint, all in the loss but for randomly dropped pairs
+    (0.25, "none", 0.00, "drop"),   joint, all in the loss except randomly dropped pairs
     (0.25, "one",  0.01, "drop"),   one modality given at t ~ U(0, 0.01), likewise
 
 A new task is a new row. Sampling requests use the same task rows (`task_row`).

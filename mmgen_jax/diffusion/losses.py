@@ -16,7 +16,7 @@ def squared_error(
 ) -> Float[Array, "B M"]:
     """Squared error of each sample and modality, averaged over pixels and channels, in float32.
 
-    Column m is `modalities[m]`; dicts are no order to rely on, as JAX sorts their keys.
+    Column m is `modalities[m]`; the order of a dict is not relied on, as JAX sorts its keys.
     """
 
     def error(m: str) -> Float[Array, " B"]:

@@ -16,7 +16,7 @@ from mmgen_jax.system.errors import UsageError
 
 FILE = "contact_sheet.png"
 ROWS = 12  # images, spread evenly over the set
-SIDE = 160  # of each, in pixels
+SIDE = 160  # height and width of each picture, in pixels
 
 
 def write(out: Path, sources: Mapping[str, str], size: int) -> Path | None:
@@ -25,7 +25,7 @@ def write(out: Path, sources: Mapping[str, str], size: int) -> Path | None:
     Args:
       out: folder of label trees.
       sources: key -> file of each image.
-      size: of cropped images in OUT/rgb, 0 if the labels belong to `sources`.
+      size: size of the cropped images in OUT/rgb, 0 if the labels belong to `sources`.
 
     Returns:
       its path, or None if no image has a label.

@@ -18,7 +18,7 @@ def paint(masks: Sequence[Bool[np.ndarray, "H W"]], name: str) -> UInt8[np.ndarr
     """Larger regions first, so that small ones stay visible; each a random colour, the background one more.
 
     Args:
-      masks: of regions, at least one.
+      masks: masks of regions, at least one.
       name: relative path of the image.
     """
     rng = np.random.default_rng(seed_of(name))

@@ -17,10 +17,10 @@ class Sam:
 
     Args:
       path: folder in transformers' format, or hub id, of a SAM.
-      points: of the grid, each way.
+      points: points of the grid, each way.
       iou: predicted quality below which a mask is dropped.
       stability: under other thresholds, likewise.
-      overlap: of boxes, above which the worse of two masks is dropped.
+      overlap: overlap of boxes above which the worse of two masks is dropped.
     """
 
     def __init__(self, path: str, points: int, iou: float, stability: float, overlap: float):

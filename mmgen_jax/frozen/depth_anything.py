@@ -52,7 +52,7 @@ class DepthAnything:
       config, head_config: of DINOv2 and of the head.
       backbone, head: their weights.
       taps: blocks that the head reads.
-      dtype: of products.
+      dtype: type that matrices are multiplied in.
       short_side: to which images are resized.
     """
 

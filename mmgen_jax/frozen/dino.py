@@ -59,7 +59,7 @@ class Block(nnx.Module):
         self.activation = _gate if config.gated else functools.partial(jax.nn.gelu, approximate=False)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """The residual stream stays float32, products have the block's type."""
+        """The residual stream stays float32; matrices are multiplied in the block's type."""
         b, t, d = x.shape
         q, k, v = jnp.moveaxis(self.qkv(self.norm1(x)).reshape(b, t, 3, self.heads, d // self.heads), 2, 0)
         attended = jax.nn.dot_product_attention(q, k, v).reshape(b, t, d)
@@ -96,7 +96,7 @@ class DinoNetwork(nnx.Module):
         Args:
           pixels: of ImageNet's mean and standard deviation, sides divisible by the patch.
           taps: ascending.
-          resample: of the position embedding to another grid.
+          resample: how the position embedding is resized to another grid.
         """
         c = self.config
         b, height, width = pixels.shape[0], pixels.shape[1] // c.patch, pixels.shape[2] // c.patch
@@ -130,11 +130,11 @@ class Dino:
     """Features of images: `x_norm_patchtokens`, as REPA and the published recipe take them.
 
     Attributes:
-      config: of the network.
+      config: config of the network.
       params: its weights.
-      dtype: of products; the residual stream and norms are float32.
+      dtype: type that matrices are multiplied in; the residual stream and norms are float32.
       grid: patches each way: images are resized to `grid` x `config.patch` pixels. It is that of the model's tokens.
-      resample: of the position embedding; by default as in the published recipe.
+      resample: how the position embedding is resized; by default as in the published recipe.
     """
 
     config: DinoConfig

@@ -18,7 +18,7 @@ from mmgen_jax.tensor_files import read as tensors
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 UNUSED = ("mask_token",)  # for pretraining only
-HEAD_WIDTH = 64  # in all released models
+HEAD_WIDTH = 64  # width of an attention head in all released models
 
 # transformers' name -> facebookresearch's, part by part.
 PARTS = (

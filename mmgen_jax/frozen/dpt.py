@@ -21,10 +21,10 @@ class DPTConfig:
     """Widths of the head.
 
     Attributes:
-      inputs: of the tokens.
-      necks: of the four resolutions, finest first: 4, 2, 1 and 1/2 times that of the tokens.
-      fusion: of all of them together.
-      hidden: of the last layers.
+      inputs: width of the tokens.
+      necks: widths at the four resolutions, finest first: 4, 2, 1 and 1/2 times that of the tokens.
+      fusion: width of the features in which these are fused.
+      hidden: width of the last layers.
     """
 
     inputs: int

@@ -26,7 +26,7 @@ class Runner:
     """A model and how it is sampled; scene i depends on the seed and i, not on the size of the batches.
 
     Attributes:
-      sampler: of the model.
+      sampler: sampler of the model.
       params: its weights.
       understanding: options for predictions from rgb; their seed and stream are not used.
       generation: options for samples of classes, likewise.

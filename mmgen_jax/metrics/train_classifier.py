@@ -85,7 +85,7 @@ def run(data_dir: str, out: str, scenes: int, steps: int, seed: int) -> float:
     data = held_out.first(data_dir, "train", ("rgb",), size, scenes)
     train(data["rgb"], data["class_id"], names, steps=steps, seed=seed).save(out)
     test = pipeline.load(data_dir, "test", ("rgb",), size, None)
-    probabilities = load(out).predict(test["rgb"])  # as stored, in half precision
+    probabilities = load(out).predict(test["rgb"])  # the stored weights, in half precision
     parts = per_class(probabilities, test["class_id"], names)
     say("  ".join(f"{name} {value:.4f}" for name, value in parts.items()))
     share = accuracy(probabilities, test["class_id"])

@@ -125,9 +125,9 @@ def train_state(found: Checkpoint, model: Architecture, config: ConfigDict) -> T
 
 
 def _save(folder: epath.Path, step: int, state: object, meta: dict) -> None:
-    """A checkpoint as `checkpoint.save` makes it, of NumPy arrays and without holding any of them twice.
+    """Writes a checkpoint like those of `checkpoints/saver.py`, from NumPy arrays, none of which is held twice.
 
-    Orbax otherwise copies what it writes and keeps what it compressed, of which weights spare a tenth.
+    By default Orbax copies what it writes and keeps the compressed copy, which is only a tenth smaller for weights.
     """
     arrays = type_handlers.NumpyHandler(deepcopy_host_arrays=False)
     registry = type_handlers.create_type_handler_registry(
@@ -191,9 +191,9 @@ def convert(
       make_autoencoder: modalities -> the autoencoder to store with the model.
       weights: "ema" or "model", where the file has both.
       num_heads: attention heads, where the file does not tell.
-      modalities: of the new model; by default the first ones. More than the file has are added so that the outputs
-        of the old ones stay.
-      convention: of files with one modality; see `mmgen_state`.
+      modalities: modalities of the new model; by default the first ones. Those that the file lacks are added so that
+        the outputs of the others stay as they are.
+      convention: time convention of files with one modality; see `mmgen_state`.
       classes: file with a name per line.
       optimizer: also keep the weights as trained and Adam's state, so that training goes on.
 

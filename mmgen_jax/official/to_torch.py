@@ -23,7 +23,7 @@ from mmgen_jax.tensor_files import torch_write
 from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState, init_state
 
-CHANNELS, VAE_FACTOR = 4, 8  # of latents in the official code, which knows no others
+CHANNELS, VAE_FACTOR = 4, 8  # the only latents that the official code knows
 
 # One group of torch.optim.AdamW with the published values; the official code sets the learning rate anew.
 GROUP = {

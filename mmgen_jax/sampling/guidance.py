@@ -63,7 +63,7 @@ def classifier_free(
       conditional: (x, t, class_id) -> velocities, for instance from `bind_task`.
       class_id: int [B].
       null_class: the class of the unconditional branch. Given modalities and the task stay the same in both branches.
-      scale: 1 is no guidance.
+      scale: strength of guidance; 1 means none.
       interval: (low, high); a modality is guided while low <= its t <= high (Kynkaanniemi et al. 2024) and follows
         the conditional velocity elsewhere. Where no free modality is inside, the second branch is not computed.
       given: modalities that are held: their times say nothing about where the sampler is.

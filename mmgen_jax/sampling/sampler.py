@@ -35,7 +35,7 @@ class Options:
 
     Attributes:
       solver: a key of `sampling.SOLVERS`.
-      steps: of the solver.
+      steps: number of steps of the solver.
       guidance: classifier-free guidance on the class; 1 = none.
       guidance_interval: times (low, high) at which guidance acts.
       given_time: time at which given modalities are held; 0 shows them clean.
@@ -105,7 +105,7 @@ class Sampler:
         A sample depends on the seed and its number, not on how many there are or on the size of the batches.
 
         Args:
-          params: of the network.
+          params: parameters of the network.
           class_id: int [n]; the null class for none.
           given: arrays in [-1, 1] [n, H, W, C] of some modalities.
           options: how to draw them.

@@ -58,7 +58,7 @@ class Outputs(dict[str, np.ndarray]):
 
         Args:
           truth: modality -> values as in here.
-          title: of the section.
+          title: title of the section.
           errors: False leaves them out, where many answers are right. White is a depth error of 0.25, an rgb error
             of 25%, an angle of 45 degrees between normals, or a wrong region.
         """
@@ -83,7 +83,7 @@ class Outputs(dict[str, np.ndarray]):
 
         Args:
           folder: is made if it does not exist; files that were saved to it before are replaced or removed.
-          title: of the gallery.
+          title: title of the gallery.
           sections: more sections of the gallery.
         """
         folder = epath.Path(folder)

@@ -66,7 +66,7 @@ def sheet(
       pictures: label -> uint8 [n, H, W, 3], the same n everywhere.
       given: labels of the columns that were conditions.
       scale: integer enlargement; by default small images (<= 64 pixels) are shown at about 128 pixels.
-      names: of the rows; by default their numbers.
+      names: names of the rows; by default their numbers.
 
     Returns:
       uint8 [height, width, 3].

@@ -47,7 +47,7 @@ class Example:
     t: Float[Array, "B M"]
     class_id: Array
     task: Array
-    weights: Float[Array, "B M"]  # of each sample and modality in the velocity loss
+    weights: Float[Array, "B M"]  # weight of each sample and modality in the velocity loss
     features: Array | None
     feature_weight: Float[Array, " B"]
 

@@ -16,7 +16,7 @@ from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 
-CLASSES = 1000  # of the stand-in; their number hardly changes what anything costs
+CLASSES = 1000  # classes of the stand-in; their number hardly changes the cost of anything
 # DINOv2 by the width of its features.
 DINO = {
     384: dino.DinoConfig(width=384, heads=6, mlp_width=1536),

@@ -22,7 +22,7 @@ from mmgen_jax.frozen.autoencoders.protocol import (
 )
 from mmgen_jax.modalities.registry import MODALITIES
 
-PIXEL_STD = 0.5  # of images in [-1, 1], near enough for preconditioning
+PIXEL_STD = 0.5  # standard deviation of images in [-1, 1], near enough for preconditioning
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("modalities", "factor"))

@@ -28,7 +28,7 @@ from mmgen_jax.tensor_files import read as tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-OVERLAP = 0.25  # of neighbouring tiles
+OVERLAP = 0.25  # share of a tile that it has in common with its neighbour
 
 
 @functools.partial(
@@ -44,10 +44,10 @@ class AutoencoderKL:
     ``((mean + std * eps) - shift) * scale``.
 
     Attributes:
-      modalities: that images and latents may have.
-      config: of the network.
+      modalities: modalities that images and latents may have.
+      config: config of the network.
       params: its float32 weights; None where a converted checkpoint came without: then only `sample` works.
-      dtype: of products, "float32" or "bfloat16".
+      dtype: type that matrices are multiplied in, "float32" or "bfloat16".
       chunk: images that the network sees at once, on all devices together, which bounds its memory: decoding 256 x 256
         pixels takes 0.24 GB for each in float32, encoding 0.11.
       tile: side of tiles in latent positions, for images too large to be decoded whole; 0 = whole.

@@ -26,7 +26,7 @@ class KLConfig:
       latent_channels: K.
       block_out_channels: width of each resolution, finest first; each but the last halves it.
       layers_per_block: residual blocks of each resolution of the encoder; the decoder has one more.
-      norm_num_groups: of all GroupNorms; divides the widths.
+      norm_num_groups: number of groups of all GroupNorms; divides the widths.
       scaling_factor, shift_factor: latents as the transformer sees them are (z - shift) * scaling.
       use_quant_conv, use_post_quant_conv: 1 x 1 convolutions around the latents.
       mid_block_add_attention: attention at the coarsest resolution.

@@ -104,7 +104,7 @@ class PatchPCA(Deterministic):
 
 
 def _product(x: Array, matrix: Array) -> Array:
-    """In full float32 also where products are bfloat16 by default: latents are the ground truth of training."""
+    """Multiplies in full float32 also where bfloat16 is the default: latents are the ground truth of training."""
     return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)
 
 
