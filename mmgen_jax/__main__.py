@@ -25,6 +25,7 @@ COMMANDS = (
     "verify",
     "summary",
     "benchmark",
+    "settings",
 )
 
 

@@ -28,15 +28,18 @@ from mmgen_jax.system.errors import choice
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    config, what, topology = values.config, choice("--what", values.what, programs.LOWER), values.topology
-    settings.parse(config)
+    config, what, topology = (
+        settings.parse(values.config),
+        choice("--what", values.what, programs.LOWER),
+        values.topology,
+    )
     if values.json:
         files.check_place(values.json, "--json", folder=False)
     devices = len(chips.devices(topology))
     if values.search:
         found = search(config, what, topology, values.exact)
     else:
-        sizes = dict(sharding.make_mesh(chips.devices(topology), **config.mesh).shape)
+        sizes = dict(sharding.make_mesh(chips.devices(topology), **vars(config.mesh)).shape)
         found = [examined(config, what, topology, sizes, values.exact)]
     for one in found:
         say("\n".join(lines(one, what)))

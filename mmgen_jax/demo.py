@@ -27,6 +27,7 @@ from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system import command, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training.architecture import check_config
 
 CLASSES = 8  # at most
 PER_CLASS = 2  # samples
@@ -40,9 +41,9 @@ Values = dict[str, np.ndarray]
 class Demo:
     """A model, how to sample it, and held-out scenes."""
 
-    def __init__(self, model: MMGen, config: ConfigDict, scenes: Values):
+    def __init__(self, model: MMGen, options: Options, scenes: Values):
         self.model, self.scenes = model, scenes
-        self._options = dataclasses.asdict(Options.from_config(config))
+        self._options = dataclasses.asdict(options)
         del self._options["stream"]  # `generate` has one of its own
 
     def sections(self) -> dict[str, Section]:
@@ -93,18 +94,15 @@ class Demo:
 
 def run(config: ConfigDict, workdir: str, out: str, name: str, title: str = "") -> epath.Path:
     """Shows one model: sheets in `out`/`name`, and `out`/gallery.html anew. Raises UsageError."""
-    settings.parse(config)
+    chosen = settings.parse(config)
     if not name or epath.Path(name).name != name or name in (".", ".."):
         raise UsageError(f"--name is {name!r}; allowed: the name of a folder in --out, without /")
     architecture = architectures.load(bundles.locate(workdir))
-    bundles.check_config(config, architecture, workdir)
+    check_config(chosen, architecture, workdir)
     folder = epath.Path(out) / name
     files.check_place(folder, "--out", folder=True)
-    config = config.copy_and_resolve_references()
-    config.sample.n = SCENES
-    scenes = sample.scenes(config, architecture)
-    step = config.sample.checkpoint
-    sections = Demo(MMGen.load(workdir, None if step < 0 else step), config, scenes).sections()
+    scenes = sample.scenes(chosen.data, chosen.sample.index, SCENES, architecture)
+    sections = Demo(MMGen.load(workdir, chosen.sample.step), chosen.sample.options(), scenes).sections()
 
     folder.mkdir(parents=True, exist_ok=True)
     for file, section in sections.items():

@@ -22,41 +22,74 @@ from mmgen_jax import settings
 from mmgen_jax.data import tiles
 from mmgen_jax.data.latents import encoding
 from mmgen_jax.data.latents import shards as latent_shards
-from mmgen_jax.data.latents.plan import _copies, make_info
+from mmgen_jax.data.latents.plan import Request, make_info
 from mmgen_jax.frozen.autoencoders.registry import KINDS, save_arrays
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.settings import Settings
 from mmgen_jax.system import command, console
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.training import setup as recipe
 
+# Settings that the latents depend on, besides those of the kind of autoencoder and those that come as digests.
+DEPENDS = (
+    "data.modalities",
+    "data.image_size",
+    "autoencoder.name",
+    "autoencoder.dtype",
+    "encode.dtype",
+    "encode.features",
+    "encode.rgb",
+    "encode.mirror",
+    "encode.shard",
+)
 
-def load_features(config: ConfigDict) -> Dino | None:
+
+def load_features(chosen: Settings) -> Dino | None:
     """What computes the features, if they are to be stored; raises UsageError for settings that do not fit."""
     for name in ("features", "rgb"):
-        if config.encode[name] and "rgb" not in config.data.modalities:
+        if getattr(chosen.encode, name) and "rgb" not in chosen.data.modalities:
             raise UsageError(f"config key encode.{name} is True; it needs rgb in data.modalities")
-    if not config.encode.features:
+    if not chosen.encode.features:
         return None
-    if not config.features.path:
+    if not chosen.features.path:
         raise UsageError("config key encode.features is True; it needs features.path, which is empty")
-    return recipe.load_dino(config)
+    return recipe.load_dino(chosen)
+
+
+def request(chosen: Settings) -> Request:
+    """What is to be computed, with the settings that it depends on; weights come as digests, see `make_info`."""
+    names = list(DEPENDS)
+    names += [f"autoencoder.{name}" for name in KINDS[chosen.autoencoder.name].depends_on]
+    names += ("features.dtype",) if chosen.encode.features else ()
+    values = {name: value for name, _, value in settings.declared(chosen)}
+    return Request(
+        tiles=chosen.data.dir,
+        modalities=chosen.data.modalities,
+        image_size=chosen.data.image_size,
+        dtype=chosen.encode.dtype,
+        rgb=chosen.encode.rgb,
+        mirror=chosen.encode.mirror,
+        shard=chosen.encode.shard,
+        settings={name: values[name] for name in names},
+    )
 
 
 def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int = 0, workers: int = 1) -> None:
     """Writes this worker's shards of the latents of some splits (default: all) of `data.dir`; raises UsageError."""
-    settings.parse(config)
+    chosen = settings.parse(config)
     mesh = sharding.make_mesh()
-    sharding.check_batch(config.encode.batch, mesh, "encode.batch")
+    sharding.check_batch(chosen.encode.batch, mesh, "encode.batch")
     folder = epath.Path(out)
-    autoencoder, dino = recipe.make_autoencoder(config, folder), load_features(config)
-    splits_info = tfds.builder_from_directory(tiles.find_dataset(config.data.dir)).info.splits
+    autoencoder, dino = recipe.make_autoencoder(chosen, folder), load_features(chosen)
+    splits_info = tfds.builder_from_directory(tiles.find_dataset(chosen.data.dir)).info.splits
     known = sorted(name for name, found in splits_info.items() if found.num_examples)
     splits = [choice("--splits", split, known) for split in splits or known]
-    info = make_info(config, splits, autoencoder, dino)
+    wanted = request(chosen)
+    info = make_info(wanted, splits, autoencoder, dino)
     latent_shards.begin(folder, info)
-    if KINDS[config.autoencoder.name].fitted:
+    if KINDS[chosen.autoencoder.name].fitted:
         save_arrays(folder, autoencoder)
     say(latent_shards.describe(info))
     todo = latent_shards.remaining(folder, info, worker, workers)
@@ -65,18 +98,18 @@ def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int
     autoencoder, dino = jax.device_put((autoencoder, dino), sharding.replicated(mesh))
     for split, group in itertools.groupby(todo, key=lambda shard: shard.split):
         shards = list(group)
-        ranges = ((s.index * config.encode.shard, s.count // _copies(config)) for s in shards)
+        ranges = ((s.index * chosen.encode.shard, s.count // wanted.copies) for s in shards)
         samples = encoding.read(
-            tiles.read_tiles(config.data.dir, split),
+            tiles.read_tiles(chosen.data.dir, split),
             [i for start, count in ranges for i in range(start, start + count)],
-            config.data.modalities,
-            config.data.image_size,
-            mirror=config.encode.mirror,
+            chosen.data.modalities,
+            chosen.data.image_size,
+            mirror=chosen.encode.mirror,
         )
         with contextlib.closing(samples):
             for shard in shards:
                 part = itertools.islice(samples, shard.count)
-                made = encoding.records(part, info.layout, autoencoder, dino, config.encode.batch, mesh)
+                made = encoding.records(part, info.layout, autoencoder, dino, chosen.encode.batch, mesh)
                 latent_shards.write(folder, shard, progress.watch(made))
     missing = latent_shards.finish(folder, info)
     say(f"{missing} shard(s) of other workers are not finished yet" if missing else f"done: latents in {folder}")

@@ -22,6 +22,7 @@ from mmgen_jax.models import architecture as architectures
 from mmgen_jax.system import command, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training.architecture import check_config
 
 FILE = "metrics.json"
 _BASELINE = 2000  # train tiles in the mean image
@@ -48,26 +49,25 @@ def _write(path: epath.Path, report: dict) -> None:
 
 def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
     """Loads model and data, evaluates, prints the table and writes the report, which it returns."""
-    settings.parse(config)
+    chosen = settings.parse(config)
     stored = architectures.load(bundles.locate(workdir))
-    bundles.check_config(config, stored, workdir)
-    names = tiles.class_names(config.data.dir)
+    check_config(chosen, stored, workdir)
+    names = tiles.class_names(chosen.data.dir)
     if names and names != stored.class_names:  # scenes without classes are scored all the same
-        raise UsageError(f"data.dir {config.data.dir!r} has the classes {names[:8]}; the model {workdir!r} has others")
+        raise UsageError(f"data.dir {chosen.data.dir!r} has the classes {names[:8]}; the model {workdir!r} has others")
     path = _output(out, workdir)
     files.check_place(path, "--out", folder=False)
-    data, names, size = config.data, stored.modalities, stored.image_size
-    batch = held_out.first(data.dir, data.test_split, names, size, config.evaluate.n)
+    data, names, size = chosen.data, stored.modalities, stored.image_size
+    batch = held_out.first(data.dir, data.test_split, names, size, chosen.evaluate.n)
     try:
         average = mean_image(held_out.first(data.dir, data.train_split, names, size, _BASELINE), stored)
     except UsageError as error:  # a data set may have no train split
         say(f"no mean image: {error}")
         average = None
-    step = config.sample.checkpoint
-    runner = Runner.from_config(config, *bundles.load(workdir, None if step < 0 else step))
-    metadata, samples = tiles.read_metadata(config.data.dir), config.evaluate.samples
+    runner = Runner.from_settings(chosen, *bundles.load(workdir, chosen.sample.step))
+    metadata, samples = tiles.read_metadata(chosen.data.dir), chosen.evaluate.samples
     say(f"{len(batch['class_id'])} held-out scenes, {samples} samples")
-    scores = evaluate(runner, batch, samples=samples, metadata=metadata, average=average, seed=config.seed)
+    scores = evaluate(runner, batch, samples=samples, metadata=metadata, average=average, seed=chosen.seed)
     for section, columns in scores.items():
         if columns:
             say(f"\n{section}\n{table(columns)}")

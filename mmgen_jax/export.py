@@ -21,6 +21,7 @@ from mmgen_jax.checkpoints import weights
 from mmgen_jax.models import architecture
 from mmgen_jax.system import command, console
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training.architecture import check_config
 
 
 def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, dtype: DTypeLike = np.float32) -> str:
@@ -52,12 +53,11 @@ def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, d
 
 def run(config: ConfigDict, workdir: str, out: str, dtype: DTypeLike = np.float32) -> str:
     """What the command does, with its inputs checked."""
-    settings.parse(config)
+    chosen = settings.parse(config)
     if not out:
         raise UsageError("--out is empty; it must be the folder to write")
-    bundles.check_config(config, architecture.load(bundles.locate(workdir)), workdir)
-    step = config.sample.checkpoint
-    return export(workdir, out, None if step < 0 else step, dtype)
+    check_config(chosen, architecture.load(bundles.locate(workdir)), workdir)
+    return export(workdir, out, chosen.sample.step, dtype)
 
 
 def main(argv: Sequence[str]) -> None:

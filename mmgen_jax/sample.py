@@ -24,10 +24,11 @@ from mmgen_jax.data import held_out
 from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
-from mmgen_jax.sampling.sampler import Options
+from mmgen_jax.settings import Data, Settings
 from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system import command, console, files
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training.architecture import check_config
 
 JOINT = "category"
 
@@ -46,22 +47,20 @@ def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
     return tuple(m for m, wanted in zip(modalities, chosen, strict=True) if wanted)
 
 
-def scenes(config: ConfigDict, architecture: Architecture) -> dict[str, np.ndarray]:
-    """Values of `sample.n` scenes of the test split, those modalities that all of them have."""
-    names, n = architecture.modalities, config.sample.n
-    indices = range(config.sample.index, config.sample.index + n)
-    data = config.data
+def scenes(data: Data, first: int, count: int, architecture: Architecture) -> dict[str, np.ndarray]:
+    """Values of `count` scenes of the test split from number `first` on, those modalities that all of them have."""
+    names, indices = architecture.modalities, range(first, first + count)
     return held_out.values(data.dir, data.test_split, names, data.image_size, indices, architecture.facts)
 
 
-def conditions(config: ConfigDict, architecture: Architecture) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+def conditions(chosen: Settings, architecture: Architecture) -> tuple[dict[str, object], dict[str, np.ndarray]]:
     """What is given (files, or values of test scenes), and the scenes' values where they come from the test split.
 
     Raises UsageError for files that the task does not use, files of a part of the task, or no scenes.
     """
-    task = config.sample.task
+    task = chosen.sample.task
     names = given_names(task, architecture.modalities)
-    paths = {m: path for m, path in config.sample.images.items() if path}
+    paths = {m: path for m, path in vars(chosen.sample.images).items() if path}
     for m, path in paths.items():
         if m not in names:
             raise UsageError(
@@ -73,28 +72,28 @@ def conditions(config: ConfigDict, architecture: Architecture) -> tuple[dict[str
     if paths or not names:
         return paths, {}
     try:
-        truth = scenes(config, architecture)
+        truth = scenes(chosen.data, chosen.sample.index, chosen.sample.n, architecture)
     except UsageError as error:
         raise UsageError(f"task {task!r} needs sample.images.{names[0]} or a data set: {error}") from error
     for m in names:
         if m not in truth:
-            raise UsageError(f"some scenes of {config.data.test_split!r} from {config.sample.index} on have no {m}")
+            raise UsageError(f"some scenes of {chosen.data.test_split!r} from {chosen.sample.index} on have no {m}")
     return {m: truth[m] for m in names}, truth
 
 
 def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath.Path]:
     """What the command does: outputs and the folder they are in. Raises UsageError."""
-    settings.parse(config)
-    chosen, folder = config.sample, bundles.locate(workdir)
+    parsed, folder = settings.parse(config), bundles.locate(workdir)
+    chosen = parsed.sample
     architecture = architectures.load(folder)
-    bundles.check_config(config, architecture, workdir)
-    given, truth = conditions(config, architecture)
+    check_config(parsed, architecture, workdir)
+    given, truth = conditions(parsed, architecture)
     architecture.class_index(chosen.class_id)  # before weights are read
     here = epath.Path() if workdir in bundles.bundled() else folder
     target = epath.Path(out) if out else here / "samples" / chosen.task
     files.check_place(target, "--out", folder=True)
-    model = MMGen.load(workdir, None if chosen.checkpoint < 0 else chosen.checkpoint)
-    how = dataclasses.asdict(Options.from_config(config))
+    model = MMGen.load(workdir, chosen.step)
+    how = dataclasses.asdict(chosen.options())
     del how["stream"]  # `generate` has one of its own
     outputs = model.generate(class_id=chosen.class_id, n=chosen.n, given=given, **how)
     sections = [outputs.comparison(truth)] if truth else []

@@ -11,7 +11,7 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ml_collections import ConfigDict
 
@@ -22,6 +22,7 @@ from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models import attention
 from mmgen_jax.models.mmdit import DTYPES, REMATS
 from mmgen_jax.sampling import SOLVERS
+from mmgen_jax.sampling.sampler import Options
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.rules import (
     BELOW_ONE,
@@ -38,12 +39,9 @@ from mmgen_jax.system.rules import (
     some_of,
 )
 
+SHARE = number(0, 1)
 MIX = rows(
-    "(share, given, given_time, supervised) of number, text, number, text; numbers 0 to 1",
-    number(0, 1),
-    TEXT,
-    number(0, 1),
-    TEXT,
+    "(share, given, given_time, supervised) of number, text, number, text; numbers 0 to 1", SHARE, TEXT, SHARE, TEXT
 )
 PUBLISHED_MIX = (
     (0.50, "none", 0.00, "rgb"),
@@ -224,6 +222,10 @@ class Sample:
     index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
     images: Images = dataclasses.field(default_factory=Images)
 
+    def options(self) -> Options:
+        """How samples are drawn, as `sampling.sampler` takes it."""
+        return Options(**{field.name: getattr(self, field.name) for field in fields(Options) if field.name != "stream"})
+
     @property
     def step(self) -> int | None:
         """Step of the checkpoint to read; None = the newest."""
@@ -273,7 +275,7 @@ class Settings:
 
 def declared(section: object, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, object]]:
     """(dotted name, field, value) of every setting of a section and of the sections in it, in order."""
-    for field in dataclasses.fields(section):
+    for field in fields(section):
         value = getattr(section, field.name)
         if dataclasses.is_dataclass(value):
             yield from declared(value, f"{prefix}{field.name}.")
@@ -311,7 +313,7 @@ def _flat(config: ConfigDict, prefix: str = "") -> dict[str, object]:
 def _filled(section: Settings, entries: Mapping[str, object], prefix: str = "") -> Settings:
     """A section, and those in it, with the values of `entries`."""
     values = {}
-    for field in dataclasses.fields(section):
+    for field in fields(section):
         old, name = getattr(section, field.name), prefix + field.name
         values[field.name] = _filled(old, entries, f"{name}.") if dataclasses.is_dataclass(old) else entries[name]
     return type(section)(**values)

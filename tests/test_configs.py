@@ -14,10 +14,10 @@ from mmgen_jax import settings
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.models import architecture
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup as recipe
+from mmgen_jax.training.architecture import from_settings
 
 RECIPES = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "__init__")
 
@@ -25,11 +25,11 @@ RECIPES = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("*
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_builds(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    settings.parse(config)
+    chosen = settings.parse(config)
     classes = tuple(map(str, range(10)))
-    autoencoder = registry.stand_in(config.autoencoder, config.data.modalities)
-    a = architecture.from_config(config, autoencoder, classes, PALETTE, REGIONS)
-    training = recipe.assemble(config, a, sharding.make_mesh(jax.devices()[:1]))
+    autoencoder = registry.stand_in(chosen.autoencoder, chosen.data.modalities)
+    a = from_settings(chosen, autoencoder, classes, PALETTE, REGIONS)
+    training = recipe.assemble(chosen, a, sharding.make_mesh(jax.devices()[:1]))
     rows, size = config.train.batch, config.data.image_size
     batch = {
         "class_id": jax.ShapeDtypeStruct((rows,), np.int32),
@@ -42,7 +42,7 @@ def test_recipe_builds(name):
     if config.features.source == "stored":
         tokens = (a.latent_size // a.model.patch) ** 2
         batch["features"] = jax.ShapeDtypeStruct((rows, tokens, a.model.feature_width), np.float16)
-    new, metrics = jax.eval_shape(training.step, training.state, recipe.make_inputs(config, a.autoencoder), batch)
+    new, metrics = jax.eval_shape(training.step, training.state, recipe.make_inputs(chosen, a.autoencoder), batch)
     assert jax.tree.map(lambda s: s.shape, new) == jax.tree.map(lambda s: s.shape, training.state)
     assert {f"loss/{m}" for m in a.modalities} <= set(metrics)
     assert ("loss/alignment" in metrics) == (config.features.source != "none")

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core import registered
 
-from mmgen_jax import encode
+from mmgen_jax import encode, settings
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.latents import encoding, plan
 from mmgen_jax.data.latents import folder as latents
@@ -138,13 +138,13 @@ def test_identity_is_stored_exactly(config, tmp_path):
 def test_a_fitted_autoencoder_is_kept_with_its_latents(config, tmp_path):
     folder = tmp_path / "latents"
     encode.encode(config, folder, splits=["test"])
-    stored = recipe.make_autoencoder(config, folder)
+    stored = recipe.make_autoencoder(settings.parse(config), folder)
     batch = pipeline.load(config.data.dir, "test", NAMES, SIZE, None)
     made = stored.moments({m: to_array(batch[m]) for m in NAMES})
     source = latents.read(folder, "test")
     for m in NAMES:
         np.testing.assert_allclose(np.stack([x[m] for x in source]), made[m], rtol=2e-3, atol=2e-3)
-    assert plan.digest(stored) == plan.digest(recipe.make_autoencoder(config))
+    assert plan.digest(stored) == plan.digest(recipe.make_autoencoder(settings.parse(config)))
 
 
 def test_mirrored_copies_are_those_of_mirrored_tiles(kl, tmp_path):
@@ -306,7 +306,7 @@ def test_features_are_those_of_dinov2(config, tmp_path):
     encode.encode(config, tmp_path / "latents", splits=["test"])
     source = latents.read(tmp_path / "latents", "test")
     pixels = np.stack([tile(config, "test", i)["rgb"] for i in range(8)])
-    expected = np.asarray(jax.jit(lambda dino, x: dino(x))(recipe.load_dino(config), to_array(pixels)))
+    expected = np.asarray(jax.jit(lambda dino, x: dino(x))(recipe.load_dino(settings.parse(config)), to_array(pixels)))
     found = np.stack([source[i]["features"] for i in range(8)]).astype(np.float32)
     tokens = (SIZE // config.autoencoder.factor // config.model.patch) ** 2
     assert found.shape == (8, tokens, 24)

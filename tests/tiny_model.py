@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from configs import shapes_tiny
+from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.checkpoints import weights
 from mmgen_jax.data.shapes import builder as shapes
@@ -15,7 +16,7 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.models import architecture as architectures
+from mmgen_jax.training.architecture import from_settings
 
 SIZE = 16
 
@@ -49,7 +50,7 @@ def build():
     arrays = {m: to_array(p) for m, p in pixels(8, "train").items()}
     components = dict(zip(arrays, c.autoencoder.components, strict=True))
     autoencoder = patch_pca.fit_patch_pca(arrays, c.autoencoder.factor, components, c.autoencoder.whitening)
-    architecture = architectures.from_config(c, autoencoder, tuple(KINDS), PALETTE, tuple(REGIONS))
+    architecture = from_settings(settings.parse(c), autoencoder, tuple(KINDS), PALETTE, tuple(REGIONS))
     rng = np.random.default_rng(0)
     shapes_ = jax.eval_shape(architecture.init, jax.random.key(0))
     return architecture, jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape).astype(np.float32), shapes_)

@@ -7,13 +7,13 @@ python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --checkout=../befo
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict, config_flags
 
 from mmgen_jax import settings
 from mmgen_jax.benchmark import measure
@@ -74,21 +74,17 @@ def _opponent() -> Contestant | None:
     if compare is not None and checkout:
         raise UsageError("--compare and --checkout are both given; give one")
     if compare is not None:
-        settings.parse(compare)
-        return Local(compare)
+        return Local(settings.parse(compare))
     if not checkout:
         return None
     if jax.default_backend() == "tpu":
         raise UsageError("--checkout needs two processes, but one alone can use a TPU; compare configs, or run each")
-    given = flags.FLAGS["config"]
-    changes = [f"--config.{key}={value}" for key, value in config_flags.get_override_values(given).items()]
-    return Remote(checkout, [f"--config={config_flags.get_config_filename(given)}", *changes])
+    return Remote(checkout, command.repeated())
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    config: ConfigDict = flags.FLAGS.config
-    settings.parse(config)
+    config = settings.parse(flags.FLAGS.config)
     if flags.FLAGS.serve:
         # Whatever else prints must not get into the answers.
         answers, sys.stdout = sys.stdout, sys.stderr
@@ -99,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
         files.check_place(flags.FLAGS.json, "--json", folder=False)
     opponent = _opponent()
     contestants: dict[str, Contestant] = {FIRST: Local(config)} | ({SECOND: opponent} if opponent else {})
-    report: dict = {"jax": jax.__version__, "config": config.to_dict(), "argv": sys.argv[1:], "cases": {}}
+    report: dict = {"jax": jax.__version__, "config": dataclasses.asdict(config), "argv": sys.argv[1:], "cases": {}}
     try:
         for case in wanted:
             report["cases"][case] = measured(case, contestants, flags.FLAGS.repeats, flags.FLAGS.seconds)

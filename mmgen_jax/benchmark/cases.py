@@ -9,16 +9,15 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from mmgen_jax.data import pipeline
-from mmgen_jax.data.train_data import open_data
 from mmgen_jax.diffusion import keys
 from mmgen_jax.models import flops
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import sampler
 from mmgen_jax.sampling.sampler import Sampler, choices, jit_draw
+from mmgen_jax.settings import Settings
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training import standins
 
@@ -63,10 +62,10 @@ def _peak_bytes(lowered: jax.stages.Lowered) -> int:
     return analysis.peak_memory_in_bytes if analysis else 0
 
 
-def train(config: ConfigDict) -> Case:
+def train(config: Settings) -> Case:
     """Training steps on one random batch; the cost of reading data is not included."""
     a, rows = standins.architecture(config), config.train.batch
-    mesh = sharding.make_mesh(**config.mesh)
+    mesh = sharding.make_mesh(**vars(config.mesh))
     training = recipe.assemble(config, a, mesh)
     inputs = jax.device_put(standins.inputs(config, a.autoencoder), sharding.replicated(mesh))
     batch = sharding.to_global(standins.batch(config, a), mesh)
@@ -87,13 +86,13 @@ def train(config: ConfigDict) -> Case:
     )
 
 
-def sampling(config: ConfigDict) -> Case:
+def sampling(config: Settings) -> Case:
     """Latents of all modalities for one batch, as the config's sample section says; every sample has a class."""
     a, chosen = standins.architecture(config), config.sample
-    mesh = sharding.make_mesh(**config.mesh)
+    mesh = sharding.make_mesh(**vars(config.mesh))
     shares = sharding.parts(mesh)
     rows = -(-chosen.batch // shares) * shares
-    program, options = jit_draw(Layout(a, mesh)), choices(chosen)
+    program, options = jit_draw(Layout(a, mesh)), choices(chosen.options())
     where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
@@ -110,10 +109,10 @@ def sampling(config: ConfigDict) -> Case:
     )
 
 
-def decode(config: ConfigDict) -> Case:
+def decode(config: Settings) -> Case:
     """Latents of all modalities of one batch of samples -> images on the devices."""
     a, rows = standins.architecture(config), config.sample.batch
-    mesh = sharding.make_mesh(**config.mesh)
+    mesh = sharding.make_mesh(**vars(config.mesh))
     split = sharding.batched(mesh) if rows % sharding.parts(mesh) == 0 else sharding.replicated(mesh)
     rng = np.random.default_rng(0)
     latents = {m: rng.standard_normal(shape, np.float32) for m, shape in a.latent_shapes(rows).items()}
@@ -130,9 +129,9 @@ def decode(config: ConfigDict) -> Case:
     )
 
 
-def data(config: ConfigDict) -> Case:
+def data(config: Settings) -> Case:
     """Batches as training reads them, from the config's data; raises UsageError where there are none."""
-    found = open_data(config)
+    found = recipe.open_data(config)
     batches = pipeline.batches(
         found.source,
         found.transforms,
@@ -143,4 +142,4 @@ def data(config: ConfigDict) -> Case:
     return Case(run=functools.partial(_timed, lambda: next(batches)["class_id"]), samples=config.train.batch, flops=0)
 
 
-CASES: dict[str, Callable[[ConfigDict], Case]] = {"train": train, "sample": sampling, "decode": decode, "data": data}
+CASES: dict[str, Callable[[Settings], Case]] = {"train": train, "sample": sampling, "decode": decode, "data": data}

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import Protocol, TextIO
 
 import jax
-from ml_collections import ConfigDict
 
 from mmgen_jax.benchmark.cases import CASES, Case
 from mmgen_jax.parallel import chips
+from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.telemetry import memory
 
@@ -48,7 +48,7 @@ def facts(case: Case) -> dict:
 class Local:
     """Cases of a config in this process; each is made when it is first asked for."""
 
-    def __init__(self, config: ConfigDict):
+    def __init__(self, config: Settings):
         self._config = config
         self._cases: dict[str, Case] = {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from mmgen_jax.checkpoints import restore as checkpoint
 from mmgen_jax.checkpoints import weights
@@ -44,25 +43,3 @@ def load(name: epath.PathLike, step: int | None = None) -> tuple[Architecture, P
         params = weights.load_params(folder / WEIGHTS_FILE)
     weights.check_params(params, architecture, folder)
     return architecture, params
-
-
-def check_latents(config: ConfigDict, found: Architecture, where: object) -> None:
-    """Raises UsageError naming the first setting of the latents in which a config and a stored architecture differ.
-
-    An autoencoder once fitted is kept, so that these settings would otherwise have no effect.
-    """
-    facts = {"data.modalities": (config.data.modalities, found.modalities)}
-    for name, stored in found.autoencoder.options.items():
-        facts[f"autoencoder.{name}"] = (getattr(config.autoencoder, name), stored)
-    for key, (wanted, stored) in facts.items():
-        if wanted != stored:
-            raise UsageError(f"config key {key} is {wanted!r}; the model in {where} has {stored!r}")
-
-
-def check_config(config: ConfigDict, found: Architecture, where: object) -> None:
-    """Raises UsageError naming the first setting of the model in which a config and a stored architecture differ."""
-    check_latents(config, found, where)
-    facts = (found.autoencoder, found.class_names, found.palette, found.regions)
-    other = architectures.difference(architectures.from_config(config, *facts), found)
-    if other:
-        raise UsageError(f"config key {other.replace('the workdir', f'the model in {where}')}")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 
 import jax
-from ml_collections import ConfigDict
 
 from mmgen_jax.compiler import kernel_cycles, prediction, programs
 from mmgen_jax.compiler import topology as chips
@@ -17,6 +16,7 @@ from mmgen_jax.compiler.prediction import Prediction
 from mmgen_jax.models import flops
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import sampler
+from mmgen_jax.settings import Settings
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError
 from mmgen_jax.training import standins
@@ -25,7 +25,7 @@ DEPTHS = (2, 4)  # numbers of blocks compiled in place of a whole model without 
 GIB = 2**30
 
 
-def model_flops(config: ConfigDict, what: str) -> float:
+def model_flops(config: Settings, what: str) -> float:
     """Model flops of one call of the program, on all devices together."""
     a = standins.architecture(config)
     if what == "train":
@@ -36,15 +36,13 @@ def model_flops(config: ConfigDict, what: str) -> float:
     return sampler.sampler_flops(a, chosen.batch, chosen.steps, chosen.solver, chosen.guidance != 1)
 
 
-def with_depth(config: ConfigDict, depth: int) -> ConfigDict:
+def with_depth(config: Settings, depth: int) -> Settings:
     """The same model with fewer blocks, still without a loop over them."""
-    config = config.copy_and_resolve_references()
-    config.model.depth = config.model.unroll = depth
-    config.model.encoder_depth = min(config.model.encoder_depth, depth // 2)
-    return config
+    encoder_depth = min(config.model.encoder_depth, depth // 2)
+    return config.changed(model={"depth": depth, "unroll": depth, "encoder_depth": encoder_depth})
 
 
-def compiled(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, int]) -> Prediction:
+def compiled(config: Settings, what: str, topology: str, sizes: Mapping[str, int]) -> Prediction:
     """Figures of one program. Raises RunError if the compiler finds that it does not fit into memory."""
     devices = chips.devices(topology)
     chip = chips.CHIPS[chips.parse(topology)[0]]
@@ -68,7 +66,7 @@ def compiled(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, i
     return prediction.predict(executable, chip, list(mesh.devices.flat), cycles)
 
 
-def examine(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> Prediction:
+def examine(config: Settings, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> Prediction:
     """Like `compiled`, but extrapolates from two small depths where blocks are not in a loop, which is faster."""
     unrolled = config.model.unroll >= config.model.depth > DEPTHS[1]
     if exact or not unrolled or what == "encode":
@@ -109,7 +107,7 @@ def report(found: Prediction, model: float, topology: str, sizes: Mapping[str, i
     }
 
 
-def examined(config: ConfigDict, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> dict:
+def examined(config: Settings, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> dict:
     """`report` of what `examine` finds."""
     found = examine(config, what, topology, sizes, exact)
     return report(found, model_flops(config, what), topology, sizes)
@@ -153,7 +151,7 @@ def meshes(devices: int) -> list[dict[str, int]]:
     return [dict(zip(sharding.AXES, sizes, strict=True)) for sizes in dict.fromkeys(tried)]
 
 
-def search(config: ConfigDict, what: str, topology: str, exact: bool) -> list[dict]:
+def search(config: Settings, what: str, topology: str, exact: bool) -> list[dict]:
     """Reports of several meshes, the best first: those that fit, then by time."""
     found = []
     for sizes in meshes(len(chips.devices(topology))):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from mmgen_jax.data.latents import encoding
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import sampler
+from mmgen_jax.settings import Settings
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training import standins
 
@@ -23,7 +23,7 @@ def _placed(tree, where):
     return jax.tree.map(lambda x, w: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=w), tree, where)
 
 
-def train(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
+def train(config: Settings, mesh: Mesh) -> jax.stages.Lowered:
     """One training step."""
     a = standins.architecture(config)
     training = recipe.assemble(config, a, mesh)
@@ -36,7 +36,7 @@ def train(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
     )
 
 
-def sample(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
+def sample(config: Settings, mesh: Mesh) -> jax.stages.Lowered:
     """Latents of one batch of `sample.batch`, of all modalities, as the sample section says."""
     a, chosen = standins.architecture(config), config.sample
     sharding.check_batch(chosen.batch, mesh, "sample.batch")
@@ -52,16 +52,14 @@ def sample(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
         chosen.guidance,
         chosen.given_time,
         jax.eval_shape(jax.random.key, chosen.seed),
-        **sampler.choices(chosen),
+        **sampler.choices(chosen.options()),
     )
 
 
-def encode(config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
+def encode(config: Settings, mesh: Mesh) -> jax.stages.Lowered:
     """Moments and features of one batch of `encode.batch` tiles."""
-    config = config.copy_and_resolve_references()
-    config.data.latents = ""
-    config.train.batch = config.encode.batch
-    config.features.source = "online" if config.encode.features else "none"
+    source = "online" if config.encode.features else "none"
+    config = config.changed(data={"latents": ""}, train={"batch": config.encode.batch}, features={"source": source})
     sharding.check_batch(config.encode.batch, mesh, "encode.batch")
     a = standins.architecture(config)
     inputs = standins.inputs(config, a.autoencoder)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import grain.python as grain
 import numpy as np
-from ml_collections import ConfigDict
 
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.latents import folder as latents
@@ -32,22 +31,24 @@ class TrainData:
     regions: tuple[str, ...]
 
 
-def open_data(config: ConfigDict) -> TrainData:
-    """The train split of `data.latents` if that is set, else of `data.dir`; raises UsageError if it does not fit."""
-    chosen = config.data
-    if chosen.latents:
-        source = latents.read(chosen.latents, chosen.train_split)
-        info = latents.read_info(chosen.latents)
-        transforms = (latents.Select.checked(info, config),)
-        return TrainData(source, transforms, info.class_names, *_regions(info.metadata))
-    source = tiles.read_tiles(chosen.dir, chosen.train_split)
-    select, flip = pipeline.Select(chosen.modalities, chosen.image_size), pipeline.Flip(chosen.modalities)
+def open_tiles(folder: str, split: str, modalities: tuple[str, ...], image_size: int, flip: bool) -> TrainData:
+    """A split of a data set of tiles, half of them mirrored if `flip`; raises UsageError if it does not fit."""
+    source = tiles.read_tiles(folder, split)
+    select, mirror = pipeline.Select(modalities, image_size), pipeline.Flip(modalities)
     return TrainData(
         source,
-        (select, flip) if chosen.flip else (select,),
-        tiles.class_names(chosen.dir),
-        *_regions(tiles.read_metadata(chosen.dir)),
+        (select, mirror) if flip else (select,),
+        tiles.class_names(folder),
+        *_regions(tiles.read_metadata(folder)),
     )
+
+
+def open_latents(folder: str, split: str, modalities: tuple[str, ...], **fits: object) -> TrainData:
+    """A split of latents, which must fit `fits`, see `latents.Select.checked`; raises UsageError if they do not."""
+    source = latents.read(folder, split)
+    info = latents.read_info(folder)
+    transforms = (latents.Select.checked(info, modalities, **fits),)
+    return TrainData(source, transforms, info.class_names, *_regions(info.metadata))
 
 
 def _regions(metadata: Mapping) -> tuple[np.ndarray | None, tuple[str, ...]]:

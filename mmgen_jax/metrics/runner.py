@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from mmgen_jax import settings
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
@@ -40,9 +40,10 @@ class Runner:
     draws: int = 1
 
     @classmethod
-    def from_config(cls, config: ConfigDict, architecture: Architecture, params: Params) -> Runner:
-        sampler, e = Sampler(architecture), config.evaluate
-        generation = dataclasses.replace(Options.from_config(config), batch=e.batch)
+    def from_settings(cls, chosen: settings.Settings, architecture: Architecture, params: Params) -> Runner:
+        """A runner that samples as the sections `sample` and `evaluate` say."""
+        sampler, e = Sampler(architecture), chosen.evaluate
+        generation = dataclasses.replace(chosen.sample.options(), batch=e.batch)
         understanding = dataclasses.replace(generation, solver=e.solver, steps=e.steps)
         return cls(sampler, sampler.place(params), understanding, generation, e.draws)
 

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from etils import epath
 from flax import nnx
-from ml_collections import ConfigDict
 from safetensors import SafetensorError
 
 from mmgen_jax.frozen.autoencoders import registry
@@ -147,28 +146,6 @@ def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
         class_names=tuple(stored["class_names"]),
         palette=np.asarray(stored["palette"], np.uint8).reshape(-1, 3),
         regions=tuple(stored["regions"]),
-    )
-
-
-def from_config(
-    config: ConfigDict,
-    autoencoder: Autoencoder,
-    class_names: tuple[str, ...],
-    palette: np.ndarray,
-    regions: tuple[str, ...],
-) -> Architecture:
-    """Validated config and facts of the data set -> Architecture; raises UsageError for sizes that do not fit."""
-    std = tuple(tuple(float(s) for s in autoencoder.std[m]) for m in config.data.modalities)
-    fields = config.model.to_dict()
-    precondition = fields.pop("precondition")
-    model = MMDiTConfig(
-        modalities=tuple((m, autoencoder.channels[m]) for m in config.data.modalities),
-        num_classes=len(class_names),
-        data_std=std if precondition else None,
-        **fields,
-    )
-    return Architecture(
-        model, autoencoder, config.objective.path, config.data.image_size, class_names, palette, regions
     )
 
 

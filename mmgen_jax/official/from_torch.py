@@ -13,7 +13,6 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from etils import epath
-from ml_collections import ConfigDict
 from orbax.checkpoint import type_handlers
 
 from mmgen_jax import settings
@@ -27,6 +26,7 @@ from mmgen_jax.official import checkpoint as official
 from mmgen_jax.official import names as weights_of
 from mmgen_jax.official.checkpoint import Checkpoint, State
 from mmgen_jax.official.widen import from_one_modality, has_one_modality, widen
+from mmgen_jax.settings import Optim, Settings
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.tensor_files.torch_file import Streamed
@@ -34,7 +34,7 @@ from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState
 
 CONVENTIONS = ("auto", "repa", "sit")
-OPTIM = {  # config.optim <- args
+OPTIM = {  # settings of optim <- args
     "learning_rate": "learning_rate",
     "b1": "adam_beta1",
     "b2": "adam_beta2",
@@ -71,27 +71,36 @@ def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig
     return config
 
 
-def recipe(model: Architecture, found: Checkpoint) -> ConfigDict:
-    """The config of the checkpoint's run, as far as the file tells; else the defaults."""
-    config = settings.defaults()
-    m, names = model.model, model.modalities
-    keep = [config.data.modalities.index(name) for name in names]
-    for section, key in (("data", "modalities"), ("autoencoder", "components"), ("objective", "loss_weights")):
-        config[section][key] = tuple(config[section][key][i] for i in keep)
-    config.data.update({"image_size": model.image_size, "flip": False})
-    config.autoencoder.update({"name": model.autoencoder.name, "factor": model.autoencoder.factor})
-    fields = ("depth", "width", "heads", "patch", "mlp_ratio", "encoder_depth", "projector_width", "feature_width")
-    config.model.update({key: getattr(m, key) for key in fields})
-    config.objective.path = model.path
+def recipe(model: Architecture, found: Checkpoint) -> Settings:
+    """The settings of the checkpoint's run, as far as the file tells; else the defaults."""
+    default, m, names = Settings(), model.model, model.modalities
+    keep = [default.data.modalities.index(name) for name in names]
+    network = ("depth", "width", "heads", "patch", "mlp_ratio", "encoder_depth", "projector_width", "feature_width")
+    objective: dict[str, object] = {
+        "path": model.path,
+        "loss_weights": tuple(default.objective.loss_weights[i] for i in keep),
+    }
     if len(names) == 1:
-        config.objective.mix = ((1.0, "none", 0.0, "all"),)  # nothing to be given, no pairs to be dropped
-    if model.path != "linear":
-        config.sample.solver = "heun"
-    for ours, theirs in OPTIM.items():
-        config.optim[ours] = float(official.argument(found, theirs, int | float, config.optim[ours]))
-    config.train.batch = official.argument(found, "batch_size", int, config.train.batch)
-    settings.parse(config)
-    return config
+        objective["mix"] = ((1.0, "none", 0.0, "all"),)  # nothing to be given, no pairs to be dropped
+    optim = {
+        ours: float(official.argument(found, theirs, int | float, getattr(default.optim, ours)))
+        for ours, theirs in OPTIM.items()
+    }
+    return settings.check(
+        default.changed(
+            data={"modalities": tuple(names), "image_size": model.image_size, "flip": False},
+            autoencoder={
+                "name": model.autoencoder.name,
+                "factor": model.autoencoder.factor,
+                "components": tuple(default.autoencoder.components[i] for i in keep),
+            },
+            model={key: getattr(m, key) for key in network},
+            objective=objective,
+            optim=optim,
+            train={"batch": official.argument(found, "batch_size", int, default.train.batch)},
+            sample={"solver": default.sample.solver if model.path == "linear" else "heun"},
+        )
+    )
 
 
 def class_names(path: str, count: int) -> tuple[str, ...]:
@@ -108,7 +117,7 @@ def class_names(path: str, count: int) -> tuple[str, ...]:
     return names
 
 
-def train_state(found: Checkpoint, model: Architecture, config: ConfigDict) -> TrainState:
+def train_state(found: Checkpoint, model: Architecture, optim: Optim, steps: int) -> TrainState:
     """Parameters, EMA and Adam's averages of a checkpoint of MMGen, from which training goes on."""
     adam = official.adam(found)
     trees = {}
@@ -117,7 +126,7 @@ def train_state(found: Checkpoint, model: Architecture, config: ConfigDict) -> T
             Streamed(official.weights(found.path, found.entries, state)), model.model
         )
     trees["mu"], trees["nu"] = (weights_of.to_params(Streamed(s), model.model) for s in (adam.mean, adam.square))
-    tx = make_optimizer(config.optim, config.train.steps)
+    tx = make_optimizer(optim, steps)
     abstract = jax.eval_shape(tx.init, trees["params"])
     count = np.asarray(adam.count, np.int32)
     opt_state = optax.tree_utils.tree_set(abstract, mu=trees["mu"], nu=trees["nu"], count=count)
@@ -232,14 +241,14 @@ def convert(
         palette=np.zeros((0, 3), np.uint8),
         regions=(),
     )
-    config = recipe(model, found)
+    chosen = recipe(model, found)
     if optimizer:
-        stored = train_state(found, model, config)
+        stored = train_state(found, model, chosen.optim, chosen.train.steps)
     else:
         stored = {"ema": weights_of.from_official(Streamed(state), network)}
-    meta = {"step": found.step, "samples": official.samples(found, config.train.batch)}
+    meta = {"step": found.step, "samples": official.samples(found, chosen.train.batch)}
     with _new_folder(out) as part:
         model.save(part)
-        files.write(part / "config.json", (config.to_json_best_effort(indent=1) + "\n").encode())
+        files.write(part / "config.json", chosen.to_json().encode())
         _save(part, found.step, stored, meta)
     return model

@@ -5,7 +5,6 @@ Everything that samples a model goes through here: the API and its commands, eva
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from mmgen_jax.diffusion import keys
 from mmgen_jax.models.architecture import Architecture, Params
@@ -52,11 +50,6 @@ class Options:
     seed: int = 0
     batch: int = 32
     stream: str = "sample"
-
-    @classmethod
-    def from_config(cls, config: ConfigDict) -> Options:
-        names = [field.name for field in dataclasses.fields(cls) if field.name != "stream"]
-        return cls(**{name: config.sample[name] for name in names})
 
 
 class Sampler:
@@ -152,8 +145,8 @@ def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
     return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
 
 
-def choices(chosen: Options | ConfigDict) -> dict:
-    """What a program of `jit_draw` is chosen by, from options or the `sample` section of a config."""
+def choices(chosen: Options) -> dict:
+    """What a program of `jit_draw` is chosen by."""
     return {
         "solver": chosen.solver,
         "steps": chosen.steps,

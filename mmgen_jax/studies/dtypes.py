@@ -30,7 +30,7 @@ LIMIT = 2.0  # standard errors of the difference of two means
 
 def errors_of(config: ConfigDict, dtype: str, seed: int, folder: Path) -> dict[str, float]:
     """Held-out scores after a whole run."""
-    config = ConfigDict(config.to_dict())
+    config = config.copy_and_resolve_references()
     config.model.dtype, config.seed = dtype, seed
     workdir = folder / f"{dtype}_{seed}"
     train.train(config, str(workdir))

@@ -24,13 +24,14 @@ from diffusers import AutoencoderKL
 from transformers import Dinov2Config, Dinov2Model
 
 from configs import imagenet256_b2
+from mmgen_jax import settings
 from mmgen_jax.frozen import dino, dino_files
 from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
 from mmgen_jax.frozen.autoencoders import kl_names
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.models import architecture as architectures
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.training import setup as recipe
+from mmgen_jax.training.architecture import from_settings
 from mmgen_jax.training.inputs import LatentInputs, TileInputs
 
 REPEATS, BATCH, SIZE = 5, 8, 256
@@ -117,9 +118,8 @@ def macs(function: Callable, *arguments: object) -> float:
 
 def training(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
     """Prints what a step of B/2 costs with features, and with latents too, computed in it."""
-    config = imagenet256_b2.get_config()
-    config.model.dtype, config.model.remat = "float32", "none"
-    architecture = architectures.from_config(config, kl, tuple("ab"), np.zeros((0, 3), np.uint8), ())
+    config = settings.parse(imagenet256_b2.get_config()).changed(model={"dtype": "float32", "remat": "none"})
+    architecture = from_settings(config, kl, tuple("ab"), np.zeros((0, 3), np.uint8), ())
     mesh = sharding.make_mesh(jax.devices()[:1])
     training = recipe.assemble(config, architecture, mesh)
     rng = np.random.default_rng(0)

@@ -8,14 +8,15 @@ Each line takes minutes. Nothing is run: these are the compiler's figures, as py
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from unittest import mock
 
 import jax.numpy as jnp
 import optax
 from absl import flags
-from ml_collections import ConfigDict
 
 from mmgen_jax import settings
 from mmgen_jax.compiler import examine
@@ -24,23 +25,23 @@ from mmgen_jax.models import layers, layout
 from mmgen_jax.parallel import compiler_options
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.parallel.placement import Placement
+from mmgen_jax.settings import Settings
 from mmgen_jax.system import command, errors, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
-Change = Callable[[ConfigDict], contextlib.AbstractContextManager]
 
+@dataclass(frozen=True)
+class Undone:
+    """One choice undone.
 
-def _set(**values) -> Change:
-    """Other values in the config, with __ between section and key."""
+    Attributes:
+      values: section -> key -> other value of the settings.
+      patched: another program, while the context lasts.
+    """
 
-    def change(config: ConfigDict) -> contextlib.AbstractContextManager:
-        for name, value in values.items():
-            section, _, key = name.partition("__")
-            config[section][key] = value
-        return contextlib.nullcontext()
-
-    return change
+    values: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
+    patched: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
 
 
 def _plain_layer_norm(x):
@@ -55,13 +56,12 @@ def _training(flags: dict[str, str]) -> contextlib.AbstractContextManager:
     return mock.patch.object(compiler_options, "TRAINING", compiler_options.Options(flags, {}))
 
 
-def _annotated(config: ConfigDict) -> contextlib.AbstractContextManager:
+def _annotated() -> contextlib.AbstractContextManager:
     """FSDP by annotation: shardings of parameters and batch are given, and the compiler chooses what is gathered when.
 
     A kernel cannot be split that way, so that attention is XLA's; and without the option below the compiler cuts every
     matrix multiplication into windows with thousands of small transfers.
     """
-    config.model.attention = "xla"
 
     def gradients(self, local, params, example):
         def apply(params, *inputs):
@@ -84,30 +84,32 @@ def _annotated(config: ConfigDict) -> contextlib.AbstractContextManager:
 
 
 # name -> the choice undone
-CHANGES: dict[str, Change] = {
-    "as configured": _set(),
-    "attention by XLA": _set(model__attention="xla"),
-    "attention by XLA, FSDP by annotation": _annotated,
-    "loop over blocks": _set(model__unroll=1),
-    "loop, products kept": _set(model__unroll=1, model__remat="names"),
-    "products kept": _set(model__remat="names"),
-    "automatic LayerNorm": lambda _: mock.patch.object(layers, "normalise", _plain_layer_norm),
-    "reduce-scatter": lambda _: mock.patch.object(layout, "_sum_and_cut", layout._reduce_scatter),
-    "kernels kept whole": lambda _: mock.patch.object(layout, "_gathered_again", lambda product, x, w: product(x, w)),
-    "default tiles": lambda _: _training(compiler_options.TRAINING.flags),
-    "default options": lambda _: _training({}),
-    "data-parallel": _set(mesh__data=-1, mesh__fsdp=1),
-    "bfloat16 moments": _set(optim__moment_dtype="bfloat16"),
+CHANGES: dict[str, Undone] = {
+    "as configured": Undone(),
+    "attention by XLA": Undone({"model": {"attention": "xla"}}),
+    "attention by XLA, FSDP by annotation": Undone({"model": {"attention": "xla"}}, _annotated),
+    "loop over blocks": Undone({"model": {"unroll": 1}}),
+    "loop, products kept": Undone({"model": {"unroll": 1, "remat": "names"}}),
+    "products kept": Undone({"model": {"remat": "names"}}),
+    "automatic LayerNorm": Undone(patched=lambda: mock.patch.object(layers, "normalise", _plain_layer_norm)),
+    "reduce-scatter": Undone(patched=lambda: mock.patch.object(layout, "_sum_and_cut", layout._reduce_scatter)),
+    "kernels kept whole": Undone(
+        patched=lambda: mock.patch.object(layout, "_gathered_again", lambda product, x, w: product(x, w))
+    ),
+    "default tiles": Undone(patched=lambda: _training(compiler_options.TRAINING.flags)),
+    "default options": Undone(patched=lambda: _training({})),
+    "data-parallel": Undone({"mesh": {"data": -1, "fsdp": 1}}),
+    "bfloat16 moments": Undone({"optim": {"moment_dtype": "bfloat16"}}),
 }
 
 
-def measure(name: str, config: ConfigDict, topology: str) -> dict:
+def measure(name: str, chosen: Settings, topology: str) -> dict:
     """Report of one line."""
-    config = config.copy_and_resolve_references()
-    with CHANGES[name](config):
-        settings.parse(config)
-        sizes = dict(sharding.make_mesh(chips.devices(topology), **config.mesh).shape)
-        return examine.examined(config, "train", topology, sizes, exact=False)
+    undone = CHANGES[name]
+    chosen = settings.check(chosen.changed(**undone.values))
+    with undone.patched():
+        sizes = dict(sharding.make_mesh(chips.devices(topology), **vars(chosen.mesh)).shape)
+        return examine.examined(chosen, "train", topology, sizes, exact=False)
 
 
 def line(name: str, found: dict) -> str:
@@ -120,6 +122,7 @@ def line(name: str, found: dict) -> str:
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
+    chosen = settings.parse(values.config)
     names = [name for name in CHANGES if not values.only or any(part in name for part in values.only)]
     if not names:
         raise UsageError(f"--only is {','.join(values.only)!r}; allowed: parts of {', '.join(CHANGES)}")
@@ -128,7 +131,7 @@ def main(argv: list[str]) -> None:
     found = {}
     for name in names:
         try:
-            found[name] = measure(name, values.config, values.topology)
+            found[name] = measure(name, chosen, values.topology)
         except errors.RunError as error:
             say(f"| {name} | {error} |")
             continue

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict
 
 from configs import imagenet256_xl2
 from mmgen_jax import settings
 from mmgen_jax.benchmark import cases, measure
 from mmgen_jax.models.mmdit import parse_size
+from mmgen_jax.settings import Settings
 from mmgen_jax.system import command
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -38,15 +38,14 @@ GUIDANCE = 1.8
 SCALE = 0.18215  # of Stable Diffusion's latents
 
 
-def our_config(size: str, batch: int, steps: int, unroll: int) -> ConfigDict:
+def our_config(size: str, batch: int, steps: int, unroll: int) -> Settings:
     """The published recipe in float32 at another size."""
     config = imagenet256_xl2.get_config()
     config.model.update(parse_size(size))
     config.model.update({"dtype": "float32", "remat": "none", "unroll": unroll or config.model.unroll})
     config.train.batch = batch
     config.sample.update({"batch": batch, "steps": steps, "guidance": GUIDANCE, "solver": "euler_maruyama"})
-    settings.parse(config)
-    return config
+    return settings.parse(config)
 
 
 class Official:

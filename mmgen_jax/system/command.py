@@ -46,6 +46,16 @@ def define_flags() -> None:
     flags.register_validator("workdir", lambda name: name != "", "it must name a folder or a bundled model")
 
 
+def repeated(name: str = "config") -> list[str]:
+    """The flag --config, or another of its kind, and the values changed behind it, as they were given."""
+    given = flags.FLAGS[name]
+    changes = config_flags.get_override_values(given).items()
+    return [
+        f"--{name}={config_flags.get_config_filename(given)}",
+        *(f"--{name}.{key}={value}" for key, value in changes),
+    ]
+
+
 def _fail(message: object, code: int = EXIT_USAGE, leave: Callable[[int], object] = sys.exit) -> None:
     print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
     leave(code)

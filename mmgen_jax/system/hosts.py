@@ -16,7 +16,6 @@ from typing import TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from mmgen_jax.system.errors import HostLost, UsageError
 
@@ -38,39 +37,42 @@ def _on_tpu_host() -> bool:
     return "TPU_ML_PLATFORM" in os.environ and (not platforms or "tpu" in platforms.split(","))
 
 
-def start(chosen: ConfigDict) -> None:
-    """Connects the processes as the config's `distributed` section says; before anything else uses JAX.
+def start(coordinator: str, processes: int, process: int) -> None:
+    """Connects the processes of a run; before anything else uses JAX.
 
-    On TPU hosts JAX finds the other processes itself. Raises UsageError for an invalid address or process number.
+    `coordinator`: "", "auto", "none" or host:port of the first process, as the settings `distributed` explain; with an
+    address, this is number `process` of `processes`. On TPU hosts JAX finds the other processes itself.
+
+    Raises UsageError for an invalid address or process number.
     """
-    if jax.distributed.is_initialized() or chosen.coordinator == "none":
+    if jax.distributed.is_initialized() or coordinator == "none":
         return
     options = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS, "shutdown_timeout_seconds": _LEAVE_SECONDS}
-    if chosen.coordinator in ("", "auto"):
-        if chosen.coordinator == "auto" or _on_tpu_host():
+    if coordinator in ("", "auto"):
+        if coordinator == "auto" or _on_tpu_host():
             try:
                 _connect(**options)
             except ValueError as error:  # nothing found
                 raise UsageError(
-                    f"config key distributed.coordinator is {chosen.coordinator!r}, but JAX finds no cluster here "
+                    f"config key distributed.coordinator is {coordinator!r}, but JAX finds no cluster here "
                     f'({error}); allowed: host:port with distributed.processes and .process, or "none" for one process'
                 ) from error
         return
-    address = _ADDRESS.fullmatch(chosen.coordinator)
+    address = _ADDRESS.fullmatch(coordinator)
     if not address or not 1 <= int(address[1]) < 2**16:
         raise UsageError(
-            f"config key distributed.coordinator is {chosen.coordinator!r}; allowed: host:port of the first process, "
+            f"config key distributed.coordinator is {coordinator!r}; allowed: host:port of the first process, "
             '"" (TPU hosts find each other), "auto" (also SLURM, MPI, Kubernetes) or "none" (one process)'
         )
-    if not 0 <= chosen.process < chosen.processes:
+    if not 0 <= process < processes:
         raise UsageError(
-            f"config key distributed.process is {chosen.process}; "
-            f"allowed: 0 to {chosen.processes - 1}, as distributed.processes is {chosen.processes}"
+            f"config key distributed.process is {process}; "
+            f"allowed: 0 to {processes - 1}, as distributed.processes is {processes}"
         )
     _connect(
-        coordinator_address=chosen.coordinator,
-        num_processes=chosen.processes,
-        process_id=chosen.process,
+        coordinator_address=coordinator,
+        num_processes=processes,
+        process_id=process,
         **options,
     )
 

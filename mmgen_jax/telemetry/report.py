@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
-from ml_collections import ConfigDict
 
 from mmgen_jax.system.console import duration, say
 from mmgen_jax.telemetry import memory
@@ -25,21 +24,29 @@ class Report:
 
     def __init__(
         self,
-        config: ConfigDict,
+        modalities: Sequence[str],
+        batch: int,
         step: int,
         samples: int,
         writer: Writer,
         progress: Progress,
         damaged: Callable[[], int],
+        max_skipped: int,
+        spike_factor: float,
     ):
-        """`step`, `samples`: numbers of steps that were made and of samples that were seen before this run; `damaged`
-        returns how many damaged records all processes have met."""
+        """A report that starts after `step` steps, which saw `samples` samples; each step sees `batch` of them.
+
+        Args:
+          damaged: returns how many damaged records all processes have met.
+          max_skipped: steps with numbers that are not finite before the run stops.
+          spike_factor: losses above this many times their recent median are told.
+        """
         self.clock = Clock()
-        self._first, self._samples, self._batch = step, samples, config.train.batch
+        self._first, self._samples, self._batch = step, samples, batch
         self._writer, self._progress, self._count_damaged = writer, progress, damaged
-        self._summary = RunSummary(step, config.train.batch)
-        self._health = Health(config.data.modalities, config.train.max_skipped, config.train.spike_factor, self._event)
-        self._monitor = Monitor(config.data.modalities, self._health, self.clock)
+        self._summary = RunSummary(step, batch)
+        self._health = Health(modalities, max_skipped, spike_factor, self._event)
+        self._monitor = Monitor(modalities, self._health, self.clock)
         self._reported, self._damaged = step, 0
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:

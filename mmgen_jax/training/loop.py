@@ -6,11 +6,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
-from ml_collections import ConfigDict
-
 from mmgen_jax.checkpoints.saver import Saver
 from mmgen_jax.data import pipeline
 from mmgen_jax.models.architecture import Params
+from mmgen_jax.settings import Train
 from mmgen_jax.system import preemption
 from mmgen_jax.system.console import say
 from mmgen_jax.telemetry.profiler import Profiler
@@ -20,7 +19,7 @@ from mmgen_jax.training.state import TrainState
 
 
 def run_loop(
-    train: ConfigDict,
+    train: Train,
     state: TrainState,
     batches: Iterator[pipeline.Batch],
     advance: Callable[[TrainState, pipeline.Batch], tuple[TrainState, Metrics]],

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
-from ml_collections import ConfigDict
 
 from mmgen_jax.models.architecture import Params
+from mmgen_jax.settings import Optim
 from mmgen_jax.system.errors import UsageError
 
 
-def learning_rate(optim: ConfigDict, steps: int) -> optax.Schedule:
+def learning_rate(optim: Optim, steps: int) -> optax.Schedule:
     """Linear warmup, constant, linear decay to zero over the last `optim.decay_steps` of `steps`."""
     if optim.warmup_steps + optim.decay_steps > steps:
         raise UsageError(
@@ -39,7 +39,7 @@ def clip_by_norm(limit: float) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
 
 
-def make_optimizer(optim: ConfigDict, steps: int) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(optim: Optim, steps: int) -> optax.GradientTransformationExtraArgs:
     """AdamW after clipping by the norm of all gradients, which `update` takes as `norm`.
 
     MMGen: 1e-4, betas 0.9 and 0.999, eps 1e-8, no decay, clip 1.

@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from mmgen_jax.data import held_out
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architecture import Architecture, Params
-from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.sampling.sampler import Sampler
+from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
 from mmgen_jax.system import hosts as distributed
 
@@ -28,11 +28,9 @@ class Preview:
     How they are sampled stands in the config's `sample` section. Without tiles (`data.dir` empty) only the upper row.
     """
 
-    def __init__(
-        self, architecture: Architecture, config: ConfigDict, workdir: epath.PathLike, mesh: Mesh | None = None
-    ):
+    def __init__(self, architecture: Architecture, config: Settings, workdir: epath.PathLike, mesh: Mesh | None = None):
         self._sampler = Sampler(architecture, mesh)
-        self._options = Options.from_config(config)
+        self._options = config.sample.options()
         self._folder = epath.Path(workdir) / "samples"
         self._given = _held_out(architecture, config) if config.data.dir and len(architecture.modalities) > 1 else {}
 
@@ -55,7 +53,7 @@ class Preview:
         return pictures.sheet(shown, given=tuple(given))
 
 
-def _held_out(architecture: Architecture, config: ConfigDict) -> dict[str, np.ndarray]:
+def _held_out(architecture: Architecture, config: Settings) -> dict[str, np.ndarray]:
     """Arrays of the first modality of the first held-out tiles."""
     first, data = architecture.modalities[:1], config.data
     batch = held_out.first(data.dir, data.test_split, first, data.image_size, COUNT)

@@ -1,4 +1,4 @@
-"""A validated config -> the values that training, and what comes with it, are made of."""
+"""Settings -> the values that training, and what comes with it, are made of."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import jax
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from mmgen_jax.checkpoints import model_folders as bundles
 from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data import pipeline, tiles, train_data
 from mmgen_jax.data.damage import Tally
 from mmgen_jax.data.latents import folder as latents
 from mmgen_jax.data.train_data import TrainData
@@ -28,10 +27,13 @@ from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
 from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.settings import Settings
 from mmgen_jax.system import console
 from mmgen_jax.system import hosts as distributed
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training import architecture as fitting
+from mmgen_jax.training.architecture import from_settings
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.training.objective import Objective
 from mmgen_jax.training.optimizer import make_optimizer
@@ -41,7 +43,25 @@ from mmgen_jax.training.step import Training, make_training
 FIT_TILES = 4096  # that an autoencoder is fitted on
 
 
-def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") -> Autoencoder:
+def open_data(config: Settings) -> TrainData:
+    """The train split of `data.latents` if that is set, else of `data.dir`; raises UsageError if it does not fit."""
+    data, modalities = config.data, config.data.modalities
+    if not data.latents:
+        return train_data.open_tiles(data.dir, data.train_split, modalities, data.image_size, data.flip)
+    return train_data.open_latents(
+        data.latents,
+        data.train_split,
+        modalities,
+        image_size=data.image_size,
+        autoencoder=config.autoencoder.name,
+        factor=config.autoencoder.factor,
+        features=config.features.source,
+        feature_width=config.model.feature_width,
+        patch=config.model.patch,
+    )
+
+
+def make_autoencoder(config: Settings, latents_folder: epath.PathLike = "") -> Autoencoder:
     """The config's autoencoder: read from a file, or fitted on tiles spread over the train split.
 
     One that was fitted for the latents in a folder is kept there, and is taken from there.
@@ -53,7 +73,7 @@ def make_autoencoder(config: ConfigDict, latents_folder: epath.PathLike = "") ->
     return registry.build(chosen, names, functools.partial(_images_to_fit, config))
 
 
-def _images_to_fit(config: ConfigDict) -> dict[str, np.ndarray]:
+def _images_to_fit(config: Settings) -> dict[str, np.ndarray]:
     """Arrays [N, H, W, C] in [-1, 1] of each modality, from tiles spread over the train split that have it."""
     names = config.data.modalities
     total = len(tiles.read_tiles(config.data.dir, config.data.train_split))
@@ -63,7 +83,7 @@ def _images_to_fit(config: ConfigDict) -> dict[str, np.ndarray]:
     return {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
 
 
-def make_architecture(config: ConfigDict, workdir: epath.Path, data: TrainData) -> Architecture:
+def make_architecture(config: Settings, workdir: epath.Path, data: TrainData) -> Architecture:
     """The architecture that the config asks for.
 
     The autoencoder, and what the data do not say (classes, palette), are those of the model in the workdir or, before
@@ -77,10 +97,10 @@ def make_architecture(config: ConfigDict, workdir: epath.Path, data: TrainData) 
         empty = np.zeros((0, 3), np.uint8)
         palette = data.palette if data.palette is not None else empty
         autoencoder = make_autoencoder(config, config.data.latents)
-        return architectures.from_config(config, autoencoder, data.class_names, palette, data.regions)
-    bundles.check_latents(config, stored, where)
+        return from_settings(config, autoencoder, data.class_names, palette, data.regions)
+    fitting.check_latents(config, stored, where)
     stored = _with_facts(stored, data)
-    wanted = architectures.from_config(
+    wanted = from_settings(
         config,
         stored.autoencoder.configured(config.autoencoder),
         data.class_names or stored.class_names,
@@ -103,7 +123,7 @@ def _with_facts(stored: Architecture, data: TrainData) -> Architecture:
     return stored
 
 
-def make_objective(config: ConfigDict) -> Objective:
+def make_objective(config: Settings) -> Objective:
     """The config's objective section as a value."""
     chosen = config.objective
     return Objective(
@@ -116,7 +136,7 @@ def make_objective(config: ConfigDict) -> Objective:
     )
 
 
-def assemble(config: ConfigDict, architecture: Architecture, mesh: Mesh) -> Training:
+def assemble(config: Settings, architecture: Architecture, mesh: Mesh) -> Training:
     """The step and the state that a config asks for. Raises UsageError if the mesh cannot share its batch."""
     sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
     return make_training(
@@ -131,13 +151,13 @@ def assemble(config: ConfigDict, architecture: Architecture, mesh: Mesh) -> Trai
     )
 
 
-def make_inputs(config: ConfigDict, autoencoder: Autoencoder) -> Inputs:
+def make_inputs(config: Settings, autoencoder: Autoencoder) -> Inputs:
     """How batches become latents and features."""
     kind = LatentInputs if config.data.latents else TileInputs
     return kind(autoencoder, load_dino(config) if config.features.source == "online" else None)
 
 
-def check_latents(config: ConfigDict, autoencoder: Autoencoder) -> None:
+def check_latents(config: Settings, autoencoder: Autoencoder) -> None:
     """Raises UsageError unless the stored latents are those of this autoencoder, as far as they tell."""
     info = latents.read_info(config.data.latents)
     known = json.loads(json.dumps(autoencoder.spec))
@@ -154,13 +174,13 @@ def check_latents(config: ConfigDict, autoencoder: Autoencoder) -> None:
             )
 
 
-def load_dino(config: ConfigDict) -> dino.Dino:
+def load_dino(config: Settings) -> dino.Dino:
     """DINOv2 with one patch for each of the model's tokens."""
     grid = config.data.image_size // (config.autoencoder.factor * config.model.patch)
     return dino_files.load(config.features.path, dtype=config.features.dtype, grid=grid)
 
 
-def restore_or_init(config: ConfigDict, training: Training, workdir: epath.Path) -> tuple[TrainState, dict]:
+def restore_or_init(config: Settings, training: Training, workdir: epath.Path) -> tuple[TrainState, dict]:
     """The state to start from and what its checkpoint says of the data it has seen; writes nothing.
 
     Order of sources: the newest checkpoint of the workdir, `train.init_from`, fresh parameters.
@@ -182,7 +202,7 @@ def restore_or_init(config: ConfigDict, training: Training, workdir: epath.Path)
 
 
 def open_batches(
-    config: ConfigDict, data: TrainData, mesh: Mesh, meta: Mapping[str, int]
+    config: Settings, data: TrainData, mesh: Mesh, meta: Mapping[str, int]
 ) -> tuple[Iterator[pipeline.Batch], Tally]:
     """What this process reads of each global batch, from where the checkpoint's `meta` says; counts damaged records."""
     tally = Tally(

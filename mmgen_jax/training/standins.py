@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from mmgen_jax.data.latents.record import FEATURES, PIXELS
 from mmgen_jax.frozen import dino
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training.architecture import from_settings
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 
 CLASSES = 1000  # classes of the stand-in; their number hardly changes the cost of anything
@@ -26,14 +26,14 @@ DINO = {
 }
 
 
-def architecture(config: ConfigDict) -> Architecture:
+def architecture(config: Settings) -> Architecture:
     """Of a validated config; raises UsageError for shapes that its kind of autoencoder cannot have."""
     classes = tuple(map(str, range(CLASSES)))
     autoencoder = registry.stand_in(config.autoencoder, tuple(config.data.modalities))
-    return architectures.from_config(config, autoencoder, classes, np.zeros((0, 3), np.uint8), ())
+    return from_settings(config, autoencoder, classes, np.zeros((0, 3), np.uint8), ())
 
 
-def inputs(config: ConfigDict, chosen: Autoencoder) -> Inputs:
+def inputs(config: Settings, chosen: Autoencoder) -> Inputs:
     """As `recipe.make_inputs`, with a DINOv2 of random weights where features are computed online."""
     network = None
     if config.features.source == "online":
@@ -49,7 +49,7 @@ def inputs(config: ConfigDict, chosen: Autoencoder) -> Inputs:
     return (LatentInputs if config.data.latents else TileInputs)(chosen, network)
 
 
-def batch_shapes(config: ConfigDict, of: Architecture) -> dict[str, jax.ShapeDtypeStruct]:
+def batch_shapes(config: Settings, of: Architecture) -> dict[str, jax.ShapeDtypeStruct]:
     """A global batch as `pipeline.batches` makes it."""
     rows, size = config.train.batch, config.data.image_size
     batch = {
@@ -68,7 +68,7 @@ def batch_shapes(config: ConfigDict, of: Architecture) -> dict[str, jax.ShapeDty
     return batch
 
 
-def batch(config: ConfigDict, of: Architecture) -> dict[str, np.ndarray]:
+def batch(config: Settings, of: Architecture) -> dict[str, np.ndarray]:
     """Random numbers of `batch_shapes`; every modality is present."""
     rng = np.random.default_rng(0)
 

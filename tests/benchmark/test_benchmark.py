@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mmgen_jax import settings
 from mmgen_jax.benchmark import measure
 from mmgen_jax.benchmark.__main__ import lines, measured
 from mmgen_jax.benchmark.worker import Local, Remote
@@ -73,7 +74,7 @@ def quick(tiny_config):
 
 
 def test_every_case_runs(quick):
-    local = Local(quick)
+    local = Local(settings.parse(quick))
     for case in ("train", "sample", "decode", "data"):
         assert local.run(case, 2) > 0
         facts = local.describe(case)
@@ -83,7 +84,7 @@ def test_every_case_runs(quick):
 def test_data_that_are_missing_are_named(quick):
     quick.data.dir = "nowhere"
     with pytest.raises(UsageError, match="data directory 'nowhere' does not exist"):
-        Local(quick).run("data", 1)
+        Local(settings.parse(quick)).run("data", 1)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 from jax.experimental import topologies
 
 from configs import shapes_tiny
+from mmgen_jax import settings
 from mmgen_jax.compiler import hlo, programs
 from mmgen_jax.compiler import topology as chips
 from mmgen_jax.parallel import mesh as sharding
@@ -30,6 +31,8 @@ def test_weights_are_gathered_within_a_pod(devices):
     config = shapes_tiny.get_config()
     with config.unlocked():
         config.model.depth, config.model.width, config.model.heads, config.train.batch = 2, 32, 2, 32
-    program = hlo.Program.parse(programs.train(config, sharding.make_mesh(devices, 2, -1, 1)).compile().as_text())
+    program = hlo.Program.parse(
+        programs.train(settings.parse(config), sharding.make_mesh(devices, 2, -1, 1)).compile().as_text()
+    )
     gathers = [c for c in program.collectives() if c.kind == "all-gather"]
     assert gathers and all(len(c.group) == 8 for c in gathers)

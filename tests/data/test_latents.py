@@ -261,36 +261,30 @@ def test_bfloat16_reaches_the_batch(tmp_path, workers):
     assert {x.tobytes() for x in batch["rgb"]} == {sample(i, layout)["rgb"].tobytes() for i in range(10)}
 
 
-def test_what_training_wants_is_checked(tiny_config):
-    config = tiny_config
-    config.data.image_size, config.data.modalities = 24, ("rgb", "mask")
-    config.autoencoder.update({"name": "identity", "factor": 8})
-    config.model.patch = 1  # 3 x 3 tokens
-    info = make_info()
-    assert latents.Select.checked(info, config) == latents.Select(LAYOUT, ("rgb", "mask"))
-    for changes, extra in (({"source": "stored"}, "features"), ({"source": "online"}, "rgb_pixels")):
-        config.features.update(changes)
-        config.model.feature_width = 7
-        assert latents.Select.checked(info, config).extra == (extra,)
+def test_what_training_wants_is_checked():
+    """Of 24 x 24 images, with 3 x 3 latents of width 7."""
+    info, names = make_info(), ("rgb", "mask")
+    wanted = {"image_size": 24, "autoencoder": "identity", "factor": 8}
+    wanted |= {"features": "none", "feature_width": 7, "patch": 1}
+    assert latents.Select.checked(info, names, **wanted) == latents.Select(LAYOUT, names)
+    for source, extra in (("stored", "features"), ("online", "rgb_pixels")):
+        assert latents.Select.checked(info, names, **wanted | {"features": source}).extra == (extra,)
     bare = dataclasses.replace(info, layout=dataclasses.replace(LAYOUT, features=None, pixels=0))
     other = dataclasses.replace(info, autoencoder={"name": "kl", "factor": 8})
     cases = (
-        (bare, "features.source", "online", "the latents have no rgb pixels"),
-        (bare, "features.source", "stored", "for 9 tokens; the latents have no features"),
-        (info, "model.feature_width", 768, "width 768, for 9 tokens; the latents have 9 features of width 7"),
-        (info, "model.patch", 3, "width 7, for 1 tokens; the latents have 9 features of width 7"),
-        (info, "data.image_size", 32, "config key data.image_size is 32; the latents have 24"),
-        (info, "autoencoder.factor", 4, "config key autoencoder.factor is 4; the latents have 8"),
-        (other, "autoencoder.name", "identity", "config key autoencoder.name is 'identity'; the latents have 'kl'"),
-        (info, "data.modalities", ("rgb", "normal"), "data.modalities has normal; the latents have rgb, depth, mask"),
+        (bare, "features", "online", "the latents have no rgb pixels"),
+        (bare, "features", "stored", "for 9 tokens; the latents have no features"),
+        (info, "feature_width", 768, "width 768, for 9 tokens; the latents have 9 features of width 7"),
+        (info, "patch", 3, "width 7, for 1 tokens; the latents have 9 features of width 7"),
+        (info, "image_size", 32, "config key data.image_size is 32; the latents have 24"),
+        (info, "factor", 4, "config key autoencoder.factor is 4; the latents have 8"),
+        (other, "autoencoder", "identity", "config key autoencoder.name is 'identity'; the latents have 'kl'"),
+        (info, "modalities", ("rgb", "normal"), "data.modalities has normal; the latents have rgb, depth, mask"),
     )
     for found, key, value, message in cases:
-        changed = config.copy_and_resolve_references()
-        changed.features.source = "stored"
-        section, name = key.split(".")
-        changed[section][name] = value
+        changed = {"modalities": names} | wanted | {"features": "stored", key: value}
         with pytest.raises(UsageError, match=message):
-            latents.Select.checked(found, changed)
+            latents.Select.checked(found, **changed)
 
 
 def test_a_full_disk_is_told_in_one_line(folder, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import tiny_model
 
 from configs import base
+from mmgen_jax import settings
 from mmgen_jax.data import pipeline
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.conditioning import parse_mix
@@ -61,7 +62,7 @@ def test_every_key_of_two_steps_a_preview_and_an_evaluation_differs(model_config
     mesh = sharding.make_mesh(jax.devices()[:1])  # on several devices each of them would tell of the same draw
 
     mix = parse_mix(base.get_config().objective.mix, architecture.modalities)  # with pairs that are dropped
-    objective = dataclasses.replace(recipe.make_objective(config), mix=mix, time_sampler=uniform)
+    objective = dataclasses.replace(recipe.make_objective(settings.parse(config)), mix=mix, time_sampler=uniform)
     moments = architecture.autoencoder.moments({m: to_array(batch[m]) for m in architecture.modalities})
     stored = batch | {m: np.asarray(x) for m, x in moments.items()}
     with monkeypatch.context() as patch:
@@ -73,7 +74,7 @@ def test_every_key_of_two_steps_a_preview_and_an_evaluation_differs(model_config
     # Posterior and noise of four modalities, labels, times, times of the given, two for dropped pairs, a set per row.
     assert len(drawn) == 2 * (4 + 4 + 1 + 1 + 1 + 2 + len(objective.mix))
 
-    previews.Preview(architecture, config, tmp_path, mesh)(params, 1)
+    previews.Preview(architecture, settings.parse(config), tmp_path, mesh)(params, 1)
     jax.effects_barrier()
     assert len(drawn) > 2 * 8 * 4 + 2 * 8 * 3 * 3  # noise of every sample and modality, noise of every step
 

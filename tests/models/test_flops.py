@@ -9,6 +9,7 @@ import pytest
 import tiny_model
 
 from configs import imagenet256_xl2
+from mmgen_jax import settings
 from mmgen_jax.frozen.autoencoders import identity, kl_names
 from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
@@ -18,6 +19,7 @@ from mmgen_jax.models.mmdit import MMDiTConfig
 from mmgen_jax.parallel import chips
 from mmgen_jax.sampling import sampler
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training.architecture import from_settings
 
 SMALL_KL = KLConfig(block_out_channels=(32, 64), norm_num_groups=8)
 
@@ -74,10 +76,10 @@ def test_forward_is_every_product_of_the_program(unrolled):
 
 
 def test_the_published_model():
-    config = imagenet256_xl2.get_config()
+    config = settings.parse(imagenet256_xl2.get_config())
     autoencoder = autoencoder_kl.AutoencoderKL(config.data.modalities, KLConfig(), None)
     names = tuple(map(str, range(1000)))
-    a = architectures.from_config(config, autoencoder, names, np.zeros((0, 3), np.uint8), ())
+    a = from_settings(config, autoencoder, names, np.zeros((0, 3), np.uint8), ())
     assert flops.train_step_flops(a, 256) == pytest.approx(185.5e12, rel=0.002)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_model
 
+from mmgen_jax import settings
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system.errors import UsageError
@@ -37,7 +38,7 @@ def case():
     shapes = jax.eval_shape(architecture.init, jax.random.key(0))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: jnp.float32(0.2 * rng.normal(size=leaf.shape)), shapes)
-    objective = recipe.make_objective(tiny_model.config())
+    objective = recipe.make_objective(settings.parse(tiny_model.config()))
     pixels = tiny_model.pixels(ROWS, "train")
     batch = pixels | {"class_id": np.arange(ROWS, dtype=np.int32) % 3, "present": np.ones((ROWS, 4), bool)}
     make = jax.jit(functools.partial(make_example, architecture, objective))
@@ -109,7 +110,7 @@ def test_training_is_that_of_one_device(case, sizes):
     architecture, _, objective, _, batch = case
     config = tiny_model.config()
     config.optim.warmup_steps = config.optim.decay_steps = 0
-    tx = make_optimizer(config.optim, 100)
+    tx = make_optimizer(settings.parse(config).optim, 100)
 
     def train(sizes):
         mesh = mesh_of(sizes)

@@ -8,6 +8,7 @@ import pytest
 import tiny_model
 from PIL import Image
 
+from mmgen_jax import settings
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.training import preview as previews
@@ -59,7 +60,7 @@ def test_previews_follow_the_sample_section(model_config, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Sampler, "__call__", draw)
     model_config.sample.update({"solver": "heun", "steps": 7, "guidance": 1.5, "given_time": 0.1, "seed": 4})
-    picture = previews.Preview(architecture, model_config, tmp_path)(params, 12)
+    picture = previews.Preview(architecture, settings.parse(model_config), tmp_path)(params, 12)
     options = Options("heun", 7, 1.5, (0.0, 1.0), 0.1, 4, 4)
     joint, given = (dataclasses.replace(options, stream=f"preview: {row}") for row in ("joint", "given"))
     assert drawn == [((), joint), (("rgb",), given)]

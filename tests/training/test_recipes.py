@@ -10,9 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from mmgen_jax import MMGen, encode, train
+from mmgen_jax import MMGen, encode, settings, train
 from mmgen_jax.data import pipeline
-from mmgen_jax.data.train_data import open_data
 from mmgen_jax.data.trees import builder as tree_tiles
 from mmgen_jax.data.trees import hypersim as hypersim_tiles
 from mmgen_jax.data.trees import imagenet as imagenet_tiles
@@ -124,7 +123,8 @@ def test_devices_do_not_change_what_frozen_networks_compute(imagenet, tmp_path):
     config = small("imagenet256_xl2", imagenet)
     config.data.latents, config.features.source, config.features.dtype = "", "online", "float32"
     config.model.dtype, config.autoencoder.chunk = "float32", 8
-    data = open_data(config)
+    config = settings.parse(config)
+    data = recipe.open_data(config)
     architecture = recipe.make_architecture(config, tmp_path, data)
     inputs = recipe.make_inputs(config, architecture.autoencoder)
     batch = next(pipeline.batches(data.source, data.transforms, 8, seed=0))

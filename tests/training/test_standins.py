@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from configs import base, imagenet256_xl2
+from configs import imagenet256_xl2
+from mmgen_jax import settings
 from mmgen_jax.data import pipeline
-from mmgen_jax.data.train_data import open_data
 from mmgen_jax.models import architecture as architectures
+from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training import standins
@@ -18,22 +19,23 @@ def shapes(tree):
 
 
 def test_batches_are_as_the_pipeline_makes_them(tiny_config, tmp_path):
-    data = open_data(tiny_config)
-    real = next(pipeline.batches(data.source, data.transforms, tiny_config.train.batch, seed=0))
-    found = standins.batch(tiny_config, standins.architecture(tiny_config))
+    chosen = settings.parse(tiny_config)
+    data = recipe.open_data(chosen)
+    real = next(pipeline.batches(data.source, data.transforms, chosen.train.batch, seed=0))
+    found = standins.batch(chosen, standins.architecture(chosen))
     assert shapes(found) == shapes({name: real[name] for name in found}) and set(found) == set(real)
 
 
 def test_the_model_differs_from_the_real_one_in_its_classes_only(tiny_config, tmp_path):
-    real = recipe.make_architecture(tiny_config, tmp_path, open_data(tiny_config))
-    found = standins.architecture(tiny_config)
+    chosen = settings.parse(tiny_config)
+    real = recipe.make_architecture(chosen, tmp_path, recipe.open_data(chosen))
+    found = standins.architecture(chosen)
     assert architectures.difference(found, real).startswith("model.num_classes is 1000")
     assert found.latent_shapes(3) == real.latent_shapes(3)
 
 
 def test_stored_latents_and_features_of_the_published_recipe():
-    config = imagenet256_xl2.get_config()
-    config.train.batch = 2
+    config = settings.parse(imagenet256_xl2.get_config()).changed(train={"batch": 2})
     a = standins.architecture(config)
     batch = standins.batch(config, a)
     assert batch["features"].shape == (2, 256, 768) and batch["mask"].shape == (2, 32, 32, 8)
@@ -41,11 +43,9 @@ def test_stored_latents_and_features_of_the_published_recipe():
 
 
 def test_what_a_stand_in_cannot_be_is_named():
-    config = base.get_config()
-    config.autoencoder.update({"name": "kl", "factor": 4})
+    config = Settings().changed(autoencoder={"name": "kl", "factor": 4})
     with pytest.raises(UsageError, match="autoencoder.factor is 4; that of a kl stand-in is 8"):
         standins.architecture(config)
-    config.features.source = "online"
-    config.model.feature_width = 5
+    config = config.changed(features={"source": "online"}, model={"feature_width": 5})
     with pytest.raises(UsageError, match="model.feature_width is 5; those of DINOv2 are 384, 768"):
         standins.inputs(config, None)

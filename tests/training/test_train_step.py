@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from mmgen_jax import settings
 from mmgen_jax.data import pipeline
-from mmgen_jax.data.train_data import open_data
 from mmgen_jax.diffusion.conditioning import parse_mix
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.parallel import mesh as sharding
@@ -25,8 +25,8 @@ from mmgen_jax.training.step import make_training
 @pytest.fixture(scope="module")
 def parts(small_config, tmp_path_factory):
     """(config, architecture, objective, one batch of pixels)."""
-    config = small_config()
-    architecture = recipe.make_architecture(config, tmp_path_factory.mktemp("run"), open_data(config))
+    config = settings.parse(small_config())
+    architecture = recipe.make_architecture(config, tmp_path_factory.mktemp("run"), recipe.open_data(config))
     batch = pipeline.load(config.data.dir, "train", config.data.modalities, config.data.image_size, range(16))
     return config, architecture, recipe.make_objective(config), batch
 
@@ -151,7 +151,9 @@ def test_a_step_that_is_not_finite_leaves_the_state_alone(parts):
 
 def test_learning_rate_warms_up_holds_and_decays(tiny_config):
     tiny_config.optim.update({"learning_rate": 1.0, "warmup_steps": 10, "decay_steps": 20})
-    rate = [float(learning_rate(tiny_config.optim, 100)(jnp.asarray(s))) for s in (0, 4, 9, 50, 80, 90, 99)]
+    rate = [
+        float(learning_rate(settings.parse(tiny_config).optim, 100)(jnp.asarray(s))) for s in (0, 4, 9, 50, 80, 90, 99)
+    ]
     np.testing.assert_allclose(rate, [0.1, 0.5, 1, 1, 1, 0.5, 0.05], rtol=1e-6)
 
 
@@ -164,7 +166,10 @@ def test_ema_ramp_starts_with_the_parameters_and_ends_at_the_decay():
 
 def test_optimizer_is_clipped_adamw(tiny_config):
     tiny_config.optim.update({"learning_rate": 0.1, "b2": 0.999, "clip_norm": 1.0})
-    ours, reference = make_optimizer(tiny_config.optim, 10), optax.adamw(0.1, 0.9, 0.999, 1e-8, weight_decay=0.0)
+    ours, reference = (
+        make_optimizer(settings.parse(tiny_config).optim, 10),
+        optax.adamw(0.1, 0.9, 0.999, 1e-8, weight_decay=0.0),
+    )
     params, gradient = {"w": jnp.ones(3)}, {"w": jnp.array([3.0, 4.0, 0.0])}
     update, _ = ours.update(gradient, ours.init(params), params, norm=5.0)
     expected, _ = reference.update({"w": gradient["w"] / 5}, reference.init(params), params)

@@ -19,7 +19,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
-from ml_collections import ConfigDict
 
 from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.data.latents.record import FEATURES, PIXELS, Layout
@@ -194,36 +193,57 @@ class Select(grain.MapTransform):
     extra: tuple[str, ...] = ()
 
     @classmethod
-    def checked(cls, info: Info, config: ConfigDict) -> Select:
-        """What a validated config wants; raises UsageError naming the first setting that the latents do not fit."""
+    def checked(
+        cls,
+        info: Info,
+        modalities: tuple[str, ...],
+        *,
+        image_size: int,
+        autoencoder: str,
+        factor: int,
+        features: str,
+        feature_width: int,
+        patch: int,
+    ) -> Select:
+        """What settings want of latents; raises UsageError naming the first setting that the latents do not fit.
+
+        Args:
+          info: of the latents.
+          modalities: wanted ones.
+          image_size: pixels of the images, each way.
+          autoencoder: its name.
+          factor: pixels per latent position, each way.
+          features: "none", "stored" or "online".
+          feature_width: of the features that the model is aligned with.
+          patch: latent positions per token, each way.
+        """
         known, layout = info.autoencoder, info.layout
         facts = {
-            "data.image_size": (config.data.image_size, info.image_size),
-            "autoencoder.name": (config.autoencoder.name, known.get("name", config.autoencoder.name)),
-            "autoencoder.factor": (config.autoencoder.factor, info.image_size // layout.size),
+            "data.image_size": (image_size, info.image_size),
+            "autoencoder.name": (autoencoder, known.get("name", autoencoder)),
+            "autoencoder.factor": (factor, info.image_size // layout.size),
         }
         for key, (wanted, found) in facts.items():
             if wanted != found:
                 raise UsageError(f"config key {key} is {wanted!r}; the latents have {found!r}")
-        missing = [m for m in config.data.modalities if m not in info.modalities]
+        missing = [m for m in modalities if m not in info.modalities]
         if missing:
             raise UsageError(
                 f"config key data.modalities has {', '.join(missing)}; the latents have {', '.join(info.modalities)}"
             )
-        source, width = config.features.source, config.model.feature_width
-        tokens = (layout.size // config.model.patch) ** 2
-        if source == "stored" and layout.features != (tokens, width):
+        tokens = (layout.size // patch) ** 2
+        if features == "stored" and layout.features != (tokens, feature_width):
             found = "no features" if layout.features is None else "{} features of width {}".format(*layout.features)
             raise UsageError(
-                f'config key features.source is "stored" and model.feature_width {width}, for {tokens} tokens; '
+                f'config key features.source is "stored" and model.feature_width {feature_width}, for {tokens} tokens; '
                 f"the latents have {found}"
             )
-        if source == "online" and not layout.pixels:
+        if features == "online" and not layout.pixels:
             raise UsageError(
                 'config key features.source is "online"; the latents have no rgb pixels: encode.rgb was False'
             )
-        extra = {"stored": (FEATURES,), "online": (PIXELS,)}.get(source, ())
-        return cls(layout, tuple(config.data.modalities), extra)
+        extra = {"stored": (FEATURES,), "online": (PIXELS,)}.get(features, ())
+        return cls(layout, tuple(modalities), extra)
 
     def map(self, sample: dict) -> dict[str, np.ndarray]:
         names = [m for m, _ in self.layout.modalities]
