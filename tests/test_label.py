@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from mmgen_jax import label
-from mmgen_jax.data.trees import groups as trees
 from mmgen_jax.experts import labelling
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import RunError, UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def test_labels_mirror_the_images_and_are_made_once(scenes, tmp_path):
     assert labelling.run_expert("depth", expert, jobs(tmp_path), tree, batch=3) == []
     assert expert.sizes == [3, 3, 1]
     for i in range(7):
-        assert (trees.read(str(tmp_path / "out" / "depth" / f"{i % 2}" / f"{i:03d}.png"), "depth") == i + 1).all()
+        assert (MODALITIES["depth"].read(str(tmp_path / "out" / "depth" / f"{i % 2}" / f"{i:03d}.png")) == i + 1).all()
     (tmp_path / "out" / "depth" / "0" / "004.png").unlink()
     again = Counting()
     labelling.run_expert("depth", again, jobs(tmp_path), tree, batch=3)
@@ -110,7 +110,7 @@ def test_the_command_with_precomputed_and_derived_labels(scenes, tmp_path):
     )
     assert "depth 7/7, normal 7/7, mask 6/7" in done.stdout
     assert [json.loads(x)["image"] for x in (out / "failures.jsonl").read_text().splitlines()] == ["1/005.png"]
-    np.testing.assert_array_equal(trees.read(str(out / "depth" / "0" / "002.png"), "depth"), scenes["depth"][2])
+    np.testing.assert_array_equal(MODALITIES["depth"].read(str(out / "depth" / "0" / "002.png")), scenes["depth"][2])
     sheet = np.array(Image.open(out / "contact_sheet.png"))
     assert sheet.shape[0] > 7 * 160 and sheet.shape[1] > 4 * 160
     image_trees.save(source / "mask" / "1" / "005.png", scenes["mask"][5])
