@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
+import jax
+
 from mmgen_jax.checkpoints.saver import Saver
 from mmgen_jax.data import pipeline
 from mmgen_jax.models.architecture import Params
@@ -39,7 +41,12 @@ def run_loop(
                 profiler.before(step)
             with clock("data"):
                 batch = next(batches)
-            with clock("compile" if step == first + 1 else "dispatch"):
+            with (
+                clock("compile" if step == first + 1 else "dispatch"),
+                # Whatever goes to the devices is sent on purpose: an array of the host that slips in costs every step.
+                jax.transfer_guard("disallow"),
+                jax.profiler.StepTraceAnnotation("train", step_num=step),
+            ):
                 state, metrics = advance(state, batch)
             report.add(step, metrics)  # reads those of the step before: this one is still being computed
             last, stop = step == train.steps, requested()
