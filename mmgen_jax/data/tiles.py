@@ -79,7 +79,7 @@ def decode_tile(record: Mapping) -> dict:
     """
     key = record.get("key", b"?")
     key = key.decode() if isinstance(key, bytes) else str(key)
-    tile = {name: _decode_png(record[name], name, key) for name in NAMES if record[name]}
+    tile = {name: _decode_png(record[name], name, key) for name in NAMES if record.get(name)}
     if not tile:
         raise DamagedRecord(f"tile {key!r} has no image; at least one of {', '.join(NAMES)} must be there")
     sizes = {image.shape[:2] for image in tile.values()}
@@ -181,7 +181,8 @@ def read_tiles(directory: str, split: str) -> Source:
         ) from error
     if not size:
         raise UsageError(f"split {split!r} of {str(path)!r} is empty; it must hold at least one tile")
-    decoders = {name: tfds.decode.SkipDecoding() for name in NAMES}
+    # A data set that was written before a modality was known has no feature for it: it is absent from every tile.
+    decoders = {name: tfds.decode.SkipDecoding() for name in NAMES if name in builder.info.features}
     return Source(builder.as_data_source(split, decoders=decoders), tuple(builder.info.splits[split].file_instructions))
 
 
@@ -192,7 +193,8 @@ def class_names(directory: str) -> tuple[str, ...]:
 
 def image_size(directory: str) -> tuple[int, int]:
     """Height and width of the tiles of a data set, in pixels."""
-    return tuple(tfds.builder_from_directory(find_dataset(directory)).info.features["rgb"].shape[:2])
+    features = tfds.builder_from_directory(find_dataset(directory)).info.features
+    return tuple(next(features[name] for name in NAMES if name in features).shape[:2])
 
 
 def read_metadata(directory: str) -> dict:
