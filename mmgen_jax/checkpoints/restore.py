@@ -16,12 +16,12 @@ from mmgen_jax.system import files
 from mmgen_jax.system import hosts as distributed
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training.state import TrainState
 
 FOLDER = "checkpoints"
 _DELETED, _DAMAGED = ".deleted", "damaged"  # folders in FOLDER
 _COMMITTED = "commit_success.txt"  # Orbax's sign that a checkpoint is complete, where renaming is not atomic
 T = TypeVar("T")
+Tree = TypeVar("Tree")  # a train state, as tree of arrays
 
 
 def folder_of(workdir: epath.PathLike) -> epath.Path:
@@ -145,13 +145,33 @@ def _first_sound(folder: epath.Path, step: int | None, read: Callable[[int], T])
     )
 
 
-def _flexible(folder: epath.Path) -> ocp.CheckpointManager:
-    """A manager that reads parts of states, whatever is in them."""
-    handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
-    return ocp.CheckpointManager(folder, item_names=tuple(handlers), item_handlers=handlers)
+def open_manager(
+    folder: epath.Path,
+    state: ocp.PyTreeCheckpointHandler | None = None,
+    options: ocp.CheckpointManagerOptions | None = None,
+) -> ocp.CheckpointManager:
+    """Orbax's manager of the checkpoints in a folder, for states of any structure and for parts of them.
+
+    Args:
+      folder: of the checkpoints, see `folder_of`.
+      state: what reads and writes states; by default Orbax's handler of any tree.
+      options: of the manager.
+    """
+    handlers = {"state": state or ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+    return ocp.CheckpointManager(folder, item_names=tuple(handlers), item_handlers=handlers, options=options)
 
 
-def restore(workdir: epath.PathLike, abstract: TrainState, step: int | None = None) -> tuple[TrainState, dict]:
+def entries(workdir: epath.PathLike) -> tuple[str, ...]:
+    """Names of the parts of the newest state of a workdir, such as "ema" and "opt_state"; none without a checkpoint."""
+    folder = folder_of(workdir)
+    steps = steps_in(folder)
+    if not steps:
+        return ()
+    with open_manager(folder) as manager:
+        return tuple(manager.item_metadata(steps[-1])["state"].tree)
+
+
+def restore(workdir: epath.PathLike, abstract: Tree, step: int | None = None) -> tuple[Tree, dict]:
     """State and meta of `step`, or of the newest sound checkpoint; says what was skipped.
 
     Args:
@@ -165,7 +185,7 @@ def restore(workdir: epath.PathLike, abstract: TrainState, step: int | None = No
     folder = folder_of(workdir)
 
     def read(number: int) -> ocp.args.Composite:
-        with _flexible(folder) as manager:
+        with open_manager(folder) as manager:
             if "params" not in manager.item_metadata(number)["state"].tree:
                 raise UsageError(
                     f"{folder.parent} has averaged weights alone and cannot be continued; "
@@ -187,7 +207,7 @@ def restore_ema(workdir: epath.PathLike, step: int | None = None) -> tuple[dict,
     folder = folder_of(workdir)
 
     def read(number: int) -> dict:
-        with _flexible(folder) as manager:
+        with open_manager(folder) as manager:
             stored = manager.item_metadata(number)["state"].tree["ema"]
             device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
             item = {"ema": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stored)}

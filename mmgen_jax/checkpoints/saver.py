@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint import type_handlers
 
 from mmgen_jax.checkpoints import quiet
 from mmgen_jax.checkpoints import restore as checkpoint
@@ -14,7 +16,6 @@ from mmgen_jax.checkpoints import seal as integrity
 from mmgen_jax.system import hosts as distributed
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import HostLost, RunError
-from mmgen_jax.training.state import TrainState
 
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 60
@@ -24,6 +25,24 @@ def to_keep(losses: dict[int, float | None], newest: int, best: int) -> set[int]
     """Steps of sealed checkpoints, given with their losses, that stay: the newest, and those of the lowest loss."""
     with_loss = sorted((loss, -step) for step, loss in losses.items() if loss is not None and loss == loss)
     return set(sorted(losses)[-newest:]) | {-step for _, step in with_loss[:best]}
+
+
+def write(workdir: epath.PathLike, step: int, state: object, meta: dict) -> None:
+    """Writes one sealed checkpoint of NumPy arrays and waits for it; at no time is any array held twice.
+
+    By default Orbax copies what it writes and keeps the compressed copy, which is only a tenth smaller for weights.
+    """
+    registry = type_handlers.create_type_handler_registry(
+        (np.ndarray, type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, type_handlers.ArrayHandler()),
+    )
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
+    folder = checkpoint.folder_of(workdir)
+    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+    with checkpoint.open_manager(folder, handler, options) as manager:
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
+        manager.save(step, args=args, force=True)
+    integrity.write_manifest(folder / str(step))
 
 
 class _Manager(ocp.CheckpointManager):
@@ -82,8 +101,11 @@ class Saver:
             self._stop.set()
             self._quiet.__exit__(kind, error, trace)
 
-    def save(self, step: int, state: TrainState, meta: dict, loss: float | None = None) -> None:
-        """Starts saving; waits only for the save before this one. `meta` must be JSON. Raises RunError."""
+    def save(self, step: int, state: object, meta: dict, loss: float | None = None) -> None:
+        """Starts saving a state, a tree of arrays; waits only for the save before this one. `meta` must be JSON.
+
+        Raises RunError if that save failed, or this one cannot begin.
+        """
         self.finish()
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         self._current = step

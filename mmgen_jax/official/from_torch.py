@@ -11,13 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from etils import epath
-from orbax.checkpoint import type_handlers
 
 from mmgen_jax import settings
-from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.checkpoints import saver
 from mmgen_jax.frozen.autoencoders import protocol as vae
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models.architecture import Architecture
@@ -133,27 +130,6 @@ def train_state(found: Checkpoint, model: Architecture, optim: Optim, steps: int
     return TrainState(np.asarray(found.step, np.int32), trees["params"], trees["ema"], opt_state)
 
 
-def _save(folder: epath.Path, step: int, state: object, meta: dict) -> None:
-    """Writes a checkpoint like those of `checkpoints/saver.py`, from NumPy arrays, none of which is held twice.
-
-    By default Orbax copies what it writes and keeps the compressed copy, which is only a tenth smaller for weights.
-    """
-    arrays = type_handlers.NumpyHandler(deepcopy_host_arrays=False)
-    registry = type_handlers.create_type_handler_registry(
-        (np.ndarray, arrays), (jax.Array, type_handlers.ArrayHandler())
-    )
-    handlers = {
-        "state": ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry),
-        "meta": ocp.JsonCheckpointHandler(),
-    }
-    options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-    place = folder / checkpoint.FOLDER
-    with ocp.CheckpointManager(place, item_names=tuple(handlers), item_handlers=handlers, options=options) as manager:
-        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
-        manager.save(step, args=args, force=True)
-    integrity.write_manifest(place / str(step))
-
-
 @contextlib.contextmanager
 def _new_folder(out: epath.PathLike) -> Iterator[epath.Path]:
     """A folder beside `out` that becomes `out` when the block ends well, and is removed otherwise."""
@@ -250,5 +226,5 @@ def convert(
     with _new_folder(out) as part:
         model.save(part)
         files.write(part / "config.json", chosen.to_json().encode())
-        _save(part, found.step, stored, meta)
+        saver.write(part, found.step, stored, meta)
     return model

@@ -7,12 +7,11 @@ import functools
 import jax
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from etils import epath
 
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import restore
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.official import names as convert
@@ -63,21 +62,15 @@ def arguments(model: Architecture) -> dict:
 
 def _train_state(folder: epath.Path, model: Architecture) -> TrainState | None:
     """The newest train state of a workdir; None where it has averaged weights alone."""
-    if not (folder / checkpoint.FOLDER).exists():
+    if "opt_state" not in restore.entries(folder):
         return None
-    handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
-    place = checkpoint.folder_of(folder)
-    with ocp.CheckpointManager(place, item_names=tuple(handlers), item_handlers=handlers) as manager:
-        step = manager.latest_step()
-        if step is None or "opt_state" not in manager.item_metadata(step)["state"].tree:
-            return None
     # An optimizer's state has the same structure whatever its settings are.
     base = settings.Settings()
     tx = make_optimizer(base.optim, base.train.steps)
     shapes = jax.eval_shape(functools.partial(init_state, model, tx), jax.random.key(0))
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
-    return checkpoint.restore(folder, abstract)[0]
+    return restore.restore(folder, abstract)[0]
 
 
 def _official(params: Params, model: Architecture) -> dict[str, np.ndarray]:
