@@ -18,6 +18,8 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.sampling import SOLVERS
@@ -33,7 +35,7 @@ class MMGen:
         self.architecture = architecture
         self._sampler = Sampler(architecture)
         self._params = self._sampler.place(params)
-        self._velocity = jax.jit(lambda params, *inputs: architecture.apply(params, *inputs)[0])
+        self._velocity = jax.jit(lambda params, x, t, prompt: architecture.apply(params, x, t, prompt)[0])
 
     @classmethod
     def load(cls, name: epath.PathLike, step: int | None = None) -> MMGen:
@@ -51,9 +53,15 @@ class MMGen:
     def modalities(self) -> tuple[str, ...]:
         return self.architecture.modalities
 
-    def velocity(self, x: Mapping, t, class_id, task) -> dict[str, jax.Array]:
-        """The raw network: x dict of [B, H, W, C], t [B, M], class_id [B], task [B] -> velocities, float32."""
-        return self._velocity(self._params, dict(x), jnp.asarray(t), jnp.asarray(class_id), jnp.asarray(task))
+    def velocity(self, x: Mapping, t, class_id, task) -> Latents:
+        """The raw network: x dict of [B, H, W, C], t [B, M], class_id [B], task [B] -> velocities, float32.
+
+        Column m of t is the time of the m-th key of x; velocities come in the model's order.
+        """
+        names = tuple(x)
+        order = [names.index(m) for m in self.modalities if m in names]
+        prompt = Prompt(jnp.asarray(class_id), jnp.asarray(task))
+        return self._velocity(self._params, self.architecture.ordered(x), jnp.asarray(t)[:, order], prompt)
 
     def encode(self, values: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Values of some modalities, as `generate` returns them, to latents [n, h, w, C]."""

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from mmgen_jax import MMGen, convert, settings
 from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen.autoencoders import identity
 from mmgen_jax.models import architecture as architectures
 from mmgen_jax.models.mmdit import MMDiTConfig
@@ -27,7 +28,7 @@ from mmgen_jax.official import checkpoint as official
 from mmgen_jax.official import from_torch, to_torch
 from mmgen_jax.official.names import abstract_params, from_params, to_official, to_params
 from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.sampling import bind_task, classifier_free, sample
+from mmgen_jax.sampling import classifier_free, sample
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import torch_write
 from mmgen_jax.tensor_files.torch_pickle import Namespace
@@ -117,8 +118,12 @@ def test_golden_checkpoint_computes_the_golden_outputs(golden_folder):
 def test_golden_checkpoint_samples_the_golden_samples(golden_folder):
     model = MMGen.load(golden_folder)
     z = golden.arrays()
-    conditional = bind_task(model.velocity, jnp.zeros(3, int))
-    velocity_fn = classifier_free(conditional, jnp.asarray(z["sample/class"]), 10, 1.0)
+    prompt = Prompt(jnp.asarray(z["sample/class"]), jnp.zeros(3, int))
+
+    def network(x, t, prompt):
+        return model.velocity(x, t, prompt.class_id, prompt.task)
+
+    velocity_fn = classifier_free(network, prompt, 10, 1.0)
     case = {name: golden.split(z[f"sample/em_joint/{name}"]) for name in ("latents", "step_noise")}
     out = sample(velocity_fn, case["latents"], solver="euler_maruyama", steps=6, step_noise=case["step_noise"])
     assert golden.largest_difference(out, z["sample/em_joint/out"]) < 1e-4

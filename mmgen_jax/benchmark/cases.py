@@ -12,11 +12,12 @@ import numpy as np
 
 from mmgen_jax.data import pipeline
 from mmgen_jax.diffusion import keys
+from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.models import flops
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import sampler
-from mmgen_jax.sampling.sampler import Sampler, choices, jit_draw
+from mmgen_jax.sampling.sampler import Choices, Rows, Sampler, jit_draw
 from mmgen_jax.settings import Settings
 from mmgen_jax.training import setup as recipe
 from mmgen_jax.training import standins
@@ -92,20 +93,20 @@ def sampling(config: Settings) -> Case:
     mesh = sharding.make_mesh(**vars(config.mesh))
     shares = sharding.parts(mesh)
     rows = -(-chosen.batch // shares) * shares
-    program, options = jit_draw(Layout(a, mesh)), choices(chosen.options())
+    program, choices = jit_draw(Layout(a, mesh)), Choices.of(chosen.options())
     where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
     samples = jax.device_put((np.arange(rows), classes), sharding.batched(mesh))
     values = float(chosen.guidance), float(chosen.given_time), keys.of_seed(chosen.seed, "sample")
-    arguments = (params, *samples, {}, *values)
-    call = functools.partial(program, *arguments, **options)
+    arguments = (params, Rows(*samples, Latents()), *values)
+    call = functools.partial(program, *arguments, choices=choices)
     return Case(
         run=functools.partial(_timed, call),
         samples=rows,
-        flops=sampler.sampler_flops(a, rows, chosen.steps, chosen.solver, options["guided"]),
+        flops=sampler.sampler_flops(a, rows, chosen.steps, chosen.solver, choices.guided),
         dispatch=functools.partial(_first_return, call),
-        program_bytes=lambda: _peak_bytes(program.lower(*arguments, **options)),
+        program_bytes=lambda: _peak_bytes(program.lower(*arguments, choices=choices)),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mmgen_jax.data.latents import encoding
+from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.sampling import sampler
@@ -46,13 +47,11 @@ def sample(config: Settings, mesh: Mesh) -> jax.stages.Lowered:
     placed = _placed(params, sharding.state_shardings(mesh, params))
     return sampler.jit_draw(layout).lower(
         placed,
-        rows,
-        rows,
-        {},
+        sampler.Rows(rows, rows, Latents()),
         chosen.guidance,
         chosen.given_time,
         jax.eval_shape(jax.random.key, chosen.seed),
-        **sampler.choices(chosen.options()),
+        choices=sampler.Choices.of(chosen.options()),
     )
 
 

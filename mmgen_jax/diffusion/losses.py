@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mmgen_jax.diffusion.latents import Latents
+
 TIME_RANGES = 4  # equal ranges of t in [0, 1] that losses are told apart by
 
 
-def squared_error(
-    prediction: Mapping[str, Array], target: Mapping[str, Array], modalities: Sequence[str]
-) -> Float[Array, "B M"]:
+def squared_error(prediction: Mapping[str, Array], target: Latents) -> Float[Array, "B M"]:
     """Squared error of each sample and modality, averaged over pixels and channels, in float32.
 
-    Column m is `modalities[m]`; the order of a dict is not relied on, as JAX sorts its keys.
+    Column m is the m-th modality of `target`.
     """
 
     def error(m: str) -> Float[Array, " B"]:
         return jnp.mean(jnp.square(prediction[m].astype(jnp.float32) - target[m].astype(jnp.float32)), axis=(1, 2, 3))
 
-    return jnp.stack([error(m) for m in modalities], -1)
+    return jnp.stack([error(m) for m in target], -1)
 
 
 def mean_weights(supervised: Bool[Array, "B M"]) -> Float[Array, "B M"]:

@@ -6,7 +6,10 @@ import dataclasses
 import functools
 import json
 import operator
+from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +17,8 @@ from etils import epath
 from flax import nnx
 from safetensors import SafetensorError
 
+from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.facts import Facts
@@ -68,8 +73,13 @@ class Architecture:
     def latent_size(self) -> int:
         return self.image_size // self.autoencoder.factor
 
-    def latent_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        return {m: (batch, self.latent_size, self.latent_size, c) for m, c in self.model.modalities}
+    def latent_shapes(self, batch: int) -> OrderedDict[str, tuple[int, ...]]:
+        """Shape [B, h, w, C] of each modality's latents, in the model's order."""
+        return OrderedDict((m, (batch, self.latent_size, self.latent_size, c)) for m, c in self.model.modalities)
+
+    def ordered(self, arrays: Mapping[str, Any]) -> OrderedDict[str, Any]:
+        """Arrays of some modalities as they come in, whatever their order -> the same in the model's order."""
+        return OrderedDict((m, arrays[m]) for m in self.modalities if m in arrays)
 
     def to_json(self) -> dict:
         """What `model.json` holds; plain lists, numbers and strings."""
@@ -96,9 +106,11 @@ class Architecture:
         """Fresh float32 parameters; may run under jit."""
         return nnx.to_pure_dict(nnx.split(MMDiT(self.model, rngs=nnx.Rngs(key)))[1])
 
-    def apply(self, params: Params, x, t, class_id, task, placement: Placement | None = None):
+    def apply(
+        self, params: Params, x: Latents, t: jax.Array, prompt: Prompt, placement: Placement | None = None
+    ) -> tuple[Latents, jax.Array | None]:
         """The network as a pure function; see `MMDiT.__call__`."""
-        return nnx.merge(self.graphdef, params)(x, t, class_id, task, placement)
+        return nnx.merge(self.graphdef, params)(x, t, prompt, placement)
 
     def class_index(self, name: int | str | None) -> int:
         """Index of a class given by index, name or None (the null class); raises UsageError."""

@@ -28,6 +28,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jax.tree_util import tree_map_with_path
 
+from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.parallel.placement import Placement, einsum
@@ -67,15 +69,15 @@ class Layout:
         shapes = jax.eval_shape(self.architecture.init, jax.random.key(0))
         return tree_map_with_path(lambda path, leaf: sharding.spec_of(path, leaf.shape, self.mesh), shapes)
 
-    def apply(self, params: Params, x, t, class_id, task):
+    def apply(self, params: Params, x: Latents, t: jax.Array, prompt: Prompt) -> tuple[Latents, jax.Array | None]:
         """`Architecture.apply` on global arrays: batches split over the devices, parameters split as `specs` says."""
         return jax.shard_map(
             self._local,
             mesh=self.mesh,
-            in_specs=(self.specs, ON_BATCH, ON_BATCH, ON_BATCH, ON_BATCH),
+            in_specs=(self.specs, ON_BATCH, ON_BATCH, ON_BATCH),
             out_specs=ON_BATCH,
             check_vma=False,
-        )(params, x, t, class_id, task)
+        )(params, x, t, prompt)
 
     def gradients(self, local: Callable[..., tuple[Params, Any]], params: Params, example: Any) -> tuple[Params, Any]:
         """Gradients and metrics of a loss that is a sum over samples.
@@ -154,7 +156,7 @@ class Layout:
             total += jnp.square(leaf.astype(jnp.float32)).sum() * (split / self.mesh.size)
         return total
 
-    def _local(self, params: Params, x, t, class_id, task):
+    def _local(self, params: Params, x: Latents, t: jax.Array, prompt: Prompt) -> tuple[Latents, jax.Array | None]:
         """The network of one device, on its samples."""
         placement = Placement(
             platform=self.platform,
@@ -166,7 +168,7 @@ class Layout:
         )
         # Everything except the blocks is gathered at once and kept: it is small and used at both ends of the network.
         whole = {part: value if part == "blocks" else self._whole(value, part) for part, value in params.items()}
-        return self.architecture.apply(whole, x, t, class_id, task, placement)
+        return self.architecture.apply(whole, x, t, prompt, placement)
 
     def _block(self, block: Any) -> Any:
         """One block of the stack with its biases gathered; `_product` gathers its kernels one by one."""

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models import attention
 from mmgen_jax.models.layers import (
     Block,
@@ -138,38 +140,39 @@ class MMDiT(nnx.Module):
 
     def __call__(
         self,
-        x: Mapping[str, jax.Array],
+        x: Latents,
         t: jax.Array,
-        class_id: jax.Array,
-        task: jax.Array,
+        prompt: Prompt,
         placement: Placement | None = None,
-    ) -> tuple[dict[str, jax.Array], jax.Array | None]:
+    ) -> tuple[Latents, jax.Array | None]:
         """Predicts d x_t / dt.
 
         Args:
-          x: noisy latents, one [B, H, W, C] per modality, H and W divisible by the patch.
-          t: times [B, M] in [0, 1] (1 = noise), columns in the order of `config.modalities` whatever the order of x.
-          class_id: int [B], 0..num_classes; num_classes is the null class.
-          task: int [B], 0 = joint generation, i + 1 = modality i is the condition.
+          x: noisy latents, one [B, H, W, C] per modality in the order of `config.modalities`, H and W divisible by
+            the patch.
+          t: times [B, M] in [0, 1] (1 = noise), one column per modality.
+          prompt: its class_id is 0..num_classes, where num_classes is the null class, and its task 0 for joint
+            generation and i + 1 where modality i is the condition.
           placement: how blocks get their weights; None means that all weights are on the default device.
 
         Returns:
           velocities like x in float32, and projected features float32 [B, T, feature_width] (None without projector).
 
         Raises:
-          ValueError: on other modalities, channels or sizes than the config allows.
+          ValueError: on other modalities, orders, channels or sizes than the config allows.
         """
         self._check(x, t)
         skip, scale_in, scale_out = self._preconditioning(t)
-        scaled = {name: x[name].astype(jnp.float32) * scale_in[name] for name in self.config.names}
-        outputs, features = self._network(scaled, t, class_id, task, placement or single())
-        velocity = {name: skip[name] * x[name] + scale_out[name] * outputs[name] for name in self.config.names}
+        scaled = Latents((name, z.astype(jnp.float32) * scale_in[name]) for name, z in x.items())
+        outputs, features = self._network(scaled, t, prompt, placement or single())
+        velocity = Latents((name, skip[name] * z + scale_out[name] * outputs[name]) for name, z in x.items())
         return velocity, features
 
     def _check(self, x: Mapping[str, jax.Array], t: jax.Array) -> None:
         config = self.config
-        if set(x) != set(config.names):
-            raise ValueError(f"modalities {tuple(x)}: must be {config.names}")
+        if tuple(x) != config.names:
+            # Columns of t follow this order. JAX sorts a plain dict that passes through jit, but not an OrderedDict.
+            raise ValueError(f"modalities {tuple(x)}: must be an OrderedDict of {config.names}, in this order")
         b, h, w = x[config.names[0]].shape[:3]
         if h % config.patch or w % config.patch:
             raise ValueError(f"latent size {h}x{w}: must be divisible by patch={config.patch}")
@@ -198,13 +201,14 @@ class MMDiT(nnx.Module):
         return tuple({name: factors[name][i] for name in names} for i in range(3))
 
     def _network(
-        self, x: dict[str, jax.Array], t, class_id, task, placement: Placement
+        self, x: Latents, t: jax.Array, prompt: Prompt, placement: Placement
     ) -> tuple[dict[str, jax.Array], jax.Array | None]:
         config = self.config
         height, width = x[config.names[0]].shape[1:3]
         position = position_embedding(height // config.patch, width // config.patch, config.width)
-        tokens = self.patch_embed(patchify(jnp.concatenate([x[name] for name in config.names], -1), config.patch))
-        condition = jax.nn.silu(self.time_embed(t) + self.class_embed(class_id) + self.task_embed(task))
+        tokens = self.patch_embed(patchify(jnp.concatenate(list(x.values()), -1), config.patch))
+        embedded = self.time_embed(t) + self.class_embed(prompt.class_id) + self.task_embed(prompt.task)
+        condition = jax.nn.silu(embedded)
         tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), condition, placement)
         features = None if self.projector is None else self.projector(tapped).astype(jnp.float32)
         # All heads normalise the same tokens in the same way; only the modulation differs.

@@ -1,6 +1,6 @@
 """Sampling: solvers over any velocity function, guidance, and the tasks that a request becomes."""
 
-from mmgen_jax.sampling.guidance import bind, bind_task, classifier_free
+from mmgen_jax.sampling.guidance import bind, classifier_free
 from mmgen_jax.sampling.solvers import SOLVERS, Solver, sample
 
-__all__ = ["SOLVERS", "Solver", "bind", "bind_task", "classifier_free", "sample"]
+__all__ = ["SOLVERS", "Solver", "bind", "classifier_free", "sample"]

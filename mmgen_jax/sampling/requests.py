@@ -16,6 +16,8 @@ import numpy as np
 
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.conditioning import task_row
+from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.diffusion.prompt import Prompt
 
 
 @jax.tree_util.register_dataclass
@@ -24,21 +26,19 @@ class Arrays:
     """One batch of a request.
 
     Attributes:
-      noise: standard normal [B, H, W, C] per modality.
+      noise: standard normal [B, H, W, C] per modality, in the model's order.
       key: [B] typed keys, one per sample, for solvers that draw noise.
       given: clean latents [B, H, W, C] of the modalities that are given.
-      class_id: int [B].
-      task: int [B], row of the task table.
+      prompt: its class, and the row of the task table that follows from what is given.
     """
 
-    noise: dict[str, jax.Array]
+    noise: Latents
     key: jax.Array
-    given: dict[str, jax.Array]
-    class_id: jax.Array
-    task: jax.Array
+    given: Latents
+    prompt: Prompt
 
 
-def noise(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, jax.Array]:
+def noise(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> Latents:
     """Standard normal noise of the samples `indices` [B]: shapes [H, W, C] -> [B, H, W, C] per modality.
 
     The noise of a modality does not depend on which others there are.
@@ -53,7 +53,7 @@ def noise(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ..
     # One program for all modalities, which compiles four times as fast as one for each. Number k of a draw depends on
     # the key and k alone, so that the length of the draw, and with it the other modalities, does not matter.
     flat = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(indices, streams)
-    return {m: flat[:, i, : sizes[m]].reshape(-1, *shape) for i, (m, shape) in enumerate(shapes.items())}
+    return Latents((m, flat[:, i, : sizes[m]].reshape(-1, *shape)) for i, (m, shape) in enumerate(shapes.items()))
 
 
 def step_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
@@ -78,7 +78,8 @@ def request(
       shapes: latent shape [H, W, C] of every modality of the model, in its order.
     """
     mask = jnp.broadcast_to(jnp.array([m in given for m in shapes]), (len(indices), len(shapes)))
-    return Arrays(noise(key, indices, shapes), step_keys(key, indices), dict(given), class_id, task_row(mask))
+    prompt = Prompt(class_id, task_row(mask))
+    return Arrays(noise(key, indices, shapes), step_keys(key, indices), Latents(given), prompt)
 
 
 def batch_size(count: int, limit: int) -> int:

@@ -6,6 +6,7 @@ Everything that samples a model goes through here: the API and its commands, eva
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mmgen_jax.diffusion import keys
+from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options
 from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.sampling import SOLVERS, bind, bind_task, classifier_free, sample
+from mmgen_jax.sampling import SOLVERS, bind, classifier_free, sample
 from mmgen_jax.sampling import requests as tasks
 from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import choice
@@ -74,13 +76,14 @@ class Sampler:
         """Parameters where, and in the types in which, the programs want them; those that are there cost nothing."""
         return jax.tree.map(jax.device_put, self._layout.in_types(params), sharding.state_shardings(self._mesh, params))
 
-    def encode(self, images: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    def encode(self, images: Mapping[str, np.ndarray]) -> Latents:
         """Arrays in [-1, 1] [n, H, W, C] of some modalities to latents [n, h, w, K], in the model's order."""
-        return self._ordered(self._encode(self._autoencoder, dict(images)))
+        return self._encode(self._autoencoder, self.architecture.ordered(images))
 
     def decode(self, latents: Mapping[str, jax.Array]) -> Arrays:
         """The inverse of `encode`."""
-        return {m: np.asarray(x) for m, x in self._ordered(self._decode(self._autoencoder, dict(latents))).items()}
+        images = self._decode(self._autoencoder, self.architecture.ordered(latents))
+        return {m: np.asarray(x) for m, x in images.items()}
 
     def __call__(
         self,
@@ -111,20 +114,17 @@ class Sampler:
         numbers = np.arange(n) if numbers is None else np.asarray(numbers)
         shares = sharding.parts(self._mesh)
         size = -(-tasks.batch_size(n, options.batch) // shares) * shares
-        draw = functools.partial(
-            self._draw,
-            solver=options.solver,
-            steps=options.steps,
-            guided=options.guidance != 1 and bool((class_id != a.null_class).any()),
-            interval=options.guidance_interval,
-        )
+        choices = Choices.of(options)
+        if not (class_id != a.null_class).any():
+            choices = dataclasses.replace(choices, guided=False)
         values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, options.stream)
         parts, progress = [], Progress(label, n, "samples")
         for rows in tasks.batches(n, size):
             inputs = jax.device_put(
                 (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split
             )
-            latents = draw(params, *inputs[:2], self.encode(inputs[2]), *values)
+            batch = Rows(*inputs[:2], self.encode(inputs[2]))
+            latents = self._draw(params, batch, *values, choices=choices)
             parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given})))
             progress(min(size, n - len(parts[:-1]) * size))
         return _joined(parts, n)
@@ -135,59 +135,79 @@ class Sampler:
         rows = tasks.batches(n, tasks.batch_size(n, batch))
         return _joined([self.decode(self.encode({m: x[r] for m, x in images.items()})) for r in rows], n)
 
-    def _ordered(self, arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """In the model's order: JAX sorts the keys of every dict that passes through a jit."""
-        return {m: arrays[m] for m in self.architecture.modalities if m in arrays}
-
 
 def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
     """The first n rows of all batches; what is beyond only filled up the last one."""
     return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
 
 
-def choices(chosen: Options) -> dict:
-    """What a program of `jit_draw` is chosen by."""
-    return {
-        "solver": chosen.solver,
-        "steps": chosen.steps,
-        "guided": chosen.guidance != 1,
-        "interval": tuple(chosen.guidance_interval),
-    }
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rows:
+    """One batch of samples that are wanted.
+
+    Attributes:
+      numbers: int [B], numbers of the samples.
+      class_id: int [B].
+      given: clean latents [B, h, w, C] of the modalities that are given.
+    """
+
+    numbers: jax.Array
+    class_id: jax.Array
+    given: Latents
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a sampling program is compiled for.
+
+    Attributes:
+      solver: a key of `sampling.SOLVERS`.
+      steps: its number of steps.
+      guided: whether the class guides, which takes a second evaluation of the network.
+      interval: times (low, high) at which guidance acts.
+    """
+
+    solver: str
+    steps: int
+    guided: bool
+    interval: tuple[float, float]
+
+    @classmethod
+    def of(cls, chosen: Options) -> Choices:
+        """From options."""
+        return cls(chosen.solver, chosen.steps, chosen.guidance != 1, tuple(chosen.guidance_interval))
 
 
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:
-    """`draw` of this layout as a program, which also takes `choices`."""
-    static = ("solver", "steps", "guided", "interval")
+    """`draw` of this layout as a program."""
     chosen = compiler_options.SAMPLING.on(layout.mesh)
-    return jax.jit(functools.partial(draw, layout), static_argnames=static, compiler_options=chosen)
+    return jax.jit(functools.partial(draw, layout), static_argnames="choices", compiler_options=chosen)
 
 
 def draw(
     layout: Layout,
     params: Params,
-    numbers: jax.Array,
-    class_id: jax.Array,
-    given: dict[str, jax.Array],
+    rows: Rows,
     guidance: jax.Array,
     given_time: jax.Array,
     key: jax.Array,
     *,
-    solver: str,
-    steps: int,
-    guided: bool,
-    interval: tuple[float, float],
-) -> dict[str, jax.Array]:
+    choices: Choices,
+) -> Latents:
     """Latents of one batch."""
     architecture = layout.architecture
-    shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
-    arrays = tasks.request(key, numbers, class_id, given, shapes)
-    network, names = functools.partial(layout.apply, params), architecture.modalities
-    if guided:
-        conditional = bind_task(network, arrays.task, names)
-        field = classifier_free(conditional, class_id, architecture.null_class, guidance, interval, tuple(given))
+    shapes = OrderedDict((m, shape[1:]) for m, shape in architecture.latent_shapes(1).items())
+    arrays = tasks.request(key, rows.numbers, rows.class_id, rows.given, shapes)
+    network, prompt = functools.partial(layout.apply, params), arrays.prompt
+    if choices.guided:
+        null, given = architecture.null_class, tuple(rows.given)
+        field = classifier_free(network, prompt, null, guidance, choices.interval, given)
     else:
-        field = bind(network, class_id, arrays.task, names)
-    return sample(field, arrays.noise, arrays.key, solver, steps, given=arrays.given, given_time=given_time)
+        field = bind(network, prompt)
+    return sample(
+        field, arrays.noise, arrays.key, choices.solver, choices.steps, given=arrays.given, given_time=given_time
+    )
 
 
 def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, guided: bool) -> float:

@@ -35,11 +35,6 @@ class Monitor:
             if self._health.check(step, metrics):
                 self._window.append(metrics)
 
-    def _rank(self, key: str) -> int:
-        """Losses come first, in the order of the modalities: JAX sorts names."""
-        order = ["loss", *(f"loss/{m}" for m in self._modalities)]
-        return order.index(key) if key in order else len(order)
-
     def means(self) -> dict[str, float]:
         """Means over the steps since the last call, without skipped ones; empty if all were skipped."""
         window, self._window = self._window, []
@@ -47,7 +42,7 @@ class Monitor:
             return {}
         sums = {
             key: np.sum([metrics[key] for metrics in window], axis=0, dtype=np.float64)
-            for key in sorted(window[0], key=self._rank)
+            for key in window[0]
             if key != "finite"
         }
         scalars = {key: float(value) / len(window) for key, value in sums.items() if value.ndim == 0}

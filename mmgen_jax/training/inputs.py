@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import Array
 
+from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.modalities.pixels import to_array
@@ -32,7 +33,7 @@ class TileInputs:
     autoencoder: Autoencoder
     dino: Dino | None = None
 
-    def latents(self, batch: Batch, key: jax.Array) -> dict[str, Array]:
+    def latents(self, batch: Batch, key: jax.Array) -> Latents:
         """Clean latents ``[B, h, w, K]`` of each modality."""
         return self.autoencoder.encode({m: to_array(batch[m]) for m in self.autoencoder.modalities}, key)
 
@@ -54,7 +55,7 @@ class LatentInputs:
     autoencoder: Autoencoder
     dino: Dino | None = None
 
-    def latents(self, batch: Batch, key: jax.Array) -> dict[str, Array]:
+    def latents(self, batch: Batch, key: jax.Array) -> Latents:
         """Clean latents ``[B, h, w, K]`` of each modality, float32."""
         moments = {m: batch[m].astype("float32") for m in self.autoencoder.modalities}
         return self.autoencoder.sample(moments, key)

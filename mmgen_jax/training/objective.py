@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmgen_jax.diffusion import conditioning, flow, keys, losses
+from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models.architecture import Architecture, Params
 from mmgen_jax.training.inputs import Inputs
 
-Metrics = dict[str, Array]
+Metrics = OrderedDict[str, Array]  # losses first; the order survives jit, which sorts plain dicts
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,10 @@ class Objective:
 class Example:
     """Network inputs and targets of a batch; every leaf has the batch as its leading axis."""
 
-    x: dict[str, Array]
-    target: dict[str, Array]
+    x: Latents
+    target: Latents
     t: Float[Array, "B M"]
-    class_id: Array
-    task: Array
+    prompt: Prompt
     weights: Float[Array, "B M"]  # weight of each sample and modality in the velocity loss
     features: Array | None
     feature_weight: Float[Array, " B"]
@@ -62,7 +64,7 @@ def make_example(
     chosen = keys.stream(key, "conditions")
     conditions = conditioning.draw(chosen, objective.mix, batch["present"], objective.time_sampler)
 
-    x, target, noises = {}, {}, keys.stream(key, "noise")
+    x, target, noises = Latents(), Latents(), keys.stream(key, "noise")
     for i, m in enumerate(names):
         noise = jax.random.normal(keys.stream(noises, m), x0[m].shape)
         x[m], target[m] = flow.interpolate(objective.path, x0[m], noise, conditions.t[:, i])
@@ -73,8 +75,10 @@ def make_example(
         x=x,
         target=target,
         t=conditions.t,
-        class_id=jnp.where(dropped | (batch["class_id"] < 0), architecture.null_class, batch["class_id"]),
-        task=conditions.task,
+        prompt=Prompt(
+            class_id=jnp.where(dropped | (batch["class_id"] < 0), architecture.null_class, batch["class_id"]),
+            task=conditions.task,
+        ),
         weights=losses.mean_weights(conditions.supervised),
         features=features,
         feature_weight=losses.mean_weights(batch["present"])[:, names.index("rgb") if "rgb" in names else 0],
@@ -82,17 +86,17 @@ def make_example(
 
 
 def example_loss(
-    apply: Callable, modalities: Sequence[str], objective: Objective, params: Params, example: Example
+    apply: Callable, objective: Objective, params: Params, example: Example
 ) -> tuple[Float[Array, ""], Metrics]:
     """Loss of (a part of) a global batch; parts add up because the weights are those of the whole.
 
     `apply` is the network, as `Architecture.apply`.
     """
-    velocity, features = apply(params, example.x, example.t, example.class_id, example.task)
-    error = losses.squared_error(velocity, example.target, modalities)
+    velocity, features = apply(params, example.x, example.t, example.prompt)
+    error = losses.squared_error(velocity, example.target)
     per_modality = (example.weights * error).sum(0)
     loss = per_modality @ jnp.asarray(objective.loss_weights)
-    metrics = {f"loss/{m}": per_modality[i] for i, m in enumerate(modalities)}
+    metrics = OrderedDict(loss=loss) | {f"loss/{m}": per_modality[i] for i, m in enumerate(example.target)}
     metrics |= losses.by_time(error, example.weights > 0, example.t)
     if features is not None and example.features is not None:
         alignment = (example.feature_weight * losses.negative_cosine(features, example.features)).sum()

@@ -86,7 +86,7 @@ def make_training(
 
     def local(apply: Callable, params: Params, example: Example) -> tuple[Params, Metrics]:
         """Gradients and metrics of one device's samples."""
-        loss = functools.partial(example_loss, apply, architecture.modalities, objective)
+        loss = functools.partial(example_loss, apply, objective)
         return accumulated_gradients(loss, params, example, accumulate)
 
     def step(state: TrainState, inputs: Inputs, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:

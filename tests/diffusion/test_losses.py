@@ -1,25 +1,26 @@
 """Losses against the official model's arrays, and masks that mean what they say."""
 
+from collections import OrderedDict
+
 import golden_arrays
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.diffusion import flow, losses
+from mmgen_jax.diffusion.prompt import Prompt
 
 
 def test_golden_losses():
     golden = golden_arrays.arrays()
     x0, noise = golden_arrays.split(golden["loss/x0"]), golden_arrays.split(golden["loss/noise"])
     t = jnp.asarray(golden["forward/t"])
-    x, target = {}, {}
+    x, target = OrderedDict(), OrderedDict()
     for i, m in enumerate(x0):
         x[m], target[m] = flow.interpolate(flow.LINEAR, x0[m], noise[m], t[:, i])
     with jax.default_matmul_precision("highest"):
-        velocity, features = golden_arrays.model()(x, t, golden["forward/class"], golden["forward/task"])
-    np.testing.assert_allclose(
-        losses.squared_error(velocity, target, tuple(x0)), golden["loss/sq_per_modality"], atol=1e-4
-    )
+        velocity, features = golden_arrays.model()(x, t, Prompt(golden["forward/class"], golden["forward/task"]))
+    np.testing.assert_allclose(losses.squared_error(velocity, target), golden["loss/sq_per_modality"], atol=1e-4)
     alignment = losses.negative_cosine(features, golden["loss/z"]).mean()
     np.testing.assert_allclose(alignment, golden["loss/proj"], atol=1e-6)
 
@@ -33,11 +34,11 @@ def test_mean_weights_average_each_modality_over_its_supervised_samples():
 
 def test_nobody_supervised_gives_zero_loss_and_gradient_not_nan():
     supervised = jnp.zeros((4, 2), bool)
-    target = {"rgb": jnp.ones((4, 2, 2, 3)), "depth": jnp.ones((4, 2, 2, 1))}
+    target = OrderedDict(rgb=jnp.ones((4, 2, 2, 3)), depth=jnp.ones((4, 2, 2, 1)))
 
     def loss(scale):
         prediction = {m: scale * x for m, x in target.items()}
-        return (losses.mean_weights(supervised) * losses.squared_error(prediction, target, tuple(target))).sum()
+        return (losses.mean_weights(supervised) * losses.squared_error(prediction, target)).sum()
 
     value, gradient = jax.value_and_grad(loss)(0.5)
     assert value == 0 and gradient == 0

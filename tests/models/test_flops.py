@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections import OrderedDict
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import tiny_model
 
 from configs import imagenet256_xl2
 from mmgen_jax import settings
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen.autoencoders import identity, kl_names
 from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
@@ -50,10 +52,10 @@ def unrolled():
 
 def network(a: architectures.Architecture, batch: int):
     """The forward pass, and shapes of what it takes."""
-    x = {m: jax.ShapeDtypeStruct(s, "float32") for m, s in a.latent_shapes(batch).items()}
+    x = OrderedDict((m, jax.ShapeDtypeStruct(s, "float32")) for m, s in a.latent_shapes(batch).items())
     t = jax.ShapeDtypeStruct((batch, len(a.modalities)), "float32")
     label = jax.ShapeDtypeStruct((batch,), "int32")
-    return a.apply, (jax.eval_shape(a.init, jax.random.key(0)), x, t, label, label)
+    return a.apply, (jax.eval_shape(a.init, jax.random.key(0)), x, t, Prompt(label, label))
 
 
 def compiled_flops(function, arguments) -> float:

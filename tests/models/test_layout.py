@@ -48,7 +48,7 @@ def case():
 
 
 def local_gradients(architecture, objective, accumulate, apply, params, example):
-    loss = functools.partial(example_loss, apply, architecture.modalities, objective)
+    loss = functools.partial(example_loss, apply, objective)
     return accumulated_gradients(loss, params, example, accumulate)
 
 
@@ -89,7 +89,7 @@ def test_what_is_arranged_for_tpus_gives_the_same(case, wanted, monkeypatch, siz
 def test_velocities_are_those_of_one_device(case, sizes):
     architecture, params, _, example, _ = case
     layout = Layout(architecture, mesh_of(sizes))
-    inputs = (example.x, example.t, example.class_id, example.task)
+    inputs = (example.x, example.t, example.prompt)
     expected = jax.jit(architecture.apply)(params, *inputs)
     placed = jax.device_put(params, sharding.state_shardings(layout.mesh, params))
     assert_close(jax.jit(layout.apply)(placed, *jax.device_put(inputs, sharding.batched(layout.mesh))), expected)

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+from collections import OrderedDict
 
 import golden_arrays as golden
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx, traverse_util
 
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models import layers
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig, parse_size
 
@@ -37,9 +39,10 @@ def build_random(config, std=0.1):
 
 def inputs(config, batch=2, height=8, width=8):
     keys = jax.random.split(jax.random.key(1), len(config.modalities) + 1)
-    x = {n: jax.random.normal(k, (batch, height, width, c)) for (n, c), k in zip(config.modalities, keys, strict=False)}
+    named = zip(config.modalities, keys, strict=False)
+    x = OrderedDict((n, jax.random.normal(k, (batch, height, width, c))) for (n, c), k in named)
     t = jax.random.uniform(keys[-1], (batch, len(config.modalities)))
-    return x, t, jnp.arange(batch) % config.num_classes, jnp.zeros(batch, int)
+    return x, t, Prompt(jnp.arange(batch) % config.num_classes, jnp.zeros(batch, int))
 
 
 @jax.jit
@@ -50,7 +53,8 @@ def run(model, *args):
 def call_golden(model):
     z = golden.arrays()
     with jax.default_matmul_precision("highest"):
-        return run(model, golden.split(z["forward/x"]), z["forward/t"], z["forward/class"], z["forward/task"])
+        prompt = Prompt(z["forward/class"], z["forward/task"])
+        return run(model, golden.split(z["forward/x"]), z["forward/t"], prompt)
 
 
 def test_parity_with_the_official_model():
@@ -131,18 +135,18 @@ def test_published_sizes(size):
 def test_any_number_of_modalities_and_any_size(modalities, height, width):
     config = dataclasses.replace(SMALL, modalities=tuple((f"m{i}", i + 1) for i in range(modalities)))
     x, *rest = inputs(config, 2, height, width)
-    velocity, features = run(build_random(config), dict(reversed(x.items())), *rest)
+    velocity, features = run(build_random(config), x, *rest)
     assert features is None
-    assert {n: v.shape for n, v in velocity.items()} == {n: v.shape for n, v in x.items()}
+    assert [(n, v.shape) for n, v in velocity.items()] == [(n, v.shape) for n, v in x.items()]
     assert all(v.dtype == jnp.float32 and v.any() for v in velocity.values())
 
 
 def test_each_input_matters_and_each_time_has_its_column():
     model = build_random(SMALL, 0.2)
-    x, t, class_id, task = inputs(SMALL)
-    base, _ = run(model, x, t, class_id, task)
-    changed = [(x, t.at[:, m].add(0.3), class_id, task) for m in range(2)]
-    changed += [(x, t, class_id + 1, task), (x, t, class_id, task + 1)]
+    x, t, prompt = inputs(SMALL)
+    base, _ = run(model, x, t, prompt)
+    changed = [(x, t.at[:, m].add(0.3), prompt) for m in range(2)]
+    changed += [(x, t, Prompt(prompt.class_id + 1, prompt.task)), (x, t, Prompt(prompt.class_id, prompt.task + 1))]
     outputs = [base["rgb"], *(run(model, *args)[0]["rgb"] for args in changed)]
     for i, a in enumerate(outputs):
         for b in outputs[i + 1 :]:
@@ -182,15 +186,15 @@ def test_preconditioned_form():
     """v is the linear regression on x_t plus a scaled network output; with output 0 it is the regression alone."""
     std = ((0.5, 1.0, 2.0), (0.3,))
     config = dataclasses.replace(SMALL, data_std=std)
-    x, t, class_id, task = inputs(config)
-    velocity, _ = run(build(config), x, t, class_id, task)
-    preconditioned, _ = run(build_random(config), x, t, class_id, task)
-    scaled, slope, scale = {}, {}, {}
+    x, t, prompt = inputs(config)
+    velocity, _ = run(build(config), x, t, prompt)
+    preconditioned, _ = run(build_random(config), x, t, prompt)
+    scaled, slope, scale = OrderedDict(), {}, {}
     for m, name in enumerate(config.names):
         s, time = np.array(std[m]), np.asarray(t)[:, m, None, None, None]
         q = time**2 + (1 - time) ** 2 * s**2
         slope[name], scale[name], scaled[name] = (time - (1 - time) * s**2) / q, s / np.sqrt(q), x[name] / np.sqrt(q)
-    raw, _ = run(build_random(SMALL), scaled, t, class_id, task)
+    raw, _ = run(build_random(SMALL), scaled, t, prompt)
     for name in config.names:
         np.testing.assert_allclose(velocity[name], slope[name] * x[name], atol=1e-5)
         expected = slope[name] * x[name] + scale[name] * raw[name]
@@ -223,13 +227,14 @@ def test_bad_configs_are_named(change, message):
 
 def test_bad_inputs_are_named():
     model = nnx.eval_shape(lambda: MMDiT(SMALL, rngs=nnx.Rngs(0)))
-    x, t, class_id, task = inputs(SMALL)
+    x, t, prompt = inputs(SMALL)
     odd = {name: value[:, :7] for name, value in x.items()}
     cases = [(odd, t, "7x8.*patch=2"), (x | {"flow": x["rgb"]}, t, "flow.*must be"), (x, t[:, :1], "one time per")]
     cases.append((x | {"depth": x["rgb"]}, t, "depth has shape"))
+    cases.append((dict(sorted(x.items())), t, "OrderedDict.*in this order"))
     for x_bad, t_bad, message in cases:
         with pytest.raises(ValueError, match=message):
-            model(x_bad, t_bad, class_id, task)
+            model(x_bad, t_bad, prompt)
     for size in ("XXL/2", "XL/3", "XL"):
         with pytest.raises(ValueError, match="must be one of S, B, L, XL"):
             parse_size(size)

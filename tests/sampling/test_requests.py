@@ -39,15 +39,15 @@ def test_noise_is_standard_normal_and_differs():
 def test_request():
     given = {"depth": jnp.ones((2, 4, 4, 1))}
     arrays = tasks.request(jax.random.key(0), jnp.arange(2), jnp.array([1, 2]), given, SHAPES)
-    np.testing.assert_array_equal(arrays.task, [2, 2])
+    np.testing.assert_array_equal(arrays.prompt.task, [2, 2])
     assert arrays.given.keys() == {"depth"} and arrays.noise.keys() == SHAPES.keys()
     assert arrays.key.shape == (2,)
     joint = tasks.request(jax.random.key(0), jnp.arange(2), jnp.array([1, 2]), {}, SHAPES)
-    np.testing.assert_array_equal(joint.task, [0, 0])
+    np.testing.assert_array_equal(joint.prompt.task, [0, 0])
     two = tasks.request(
         jax.random.key(0), jnp.arange(2), jnp.array([1, 2]), given | {"mask": jnp.ones((2, 4, 4, 2))}, SHAPES
     )
-    np.testing.assert_array_equal(two.task, [0, 0])
+    np.testing.assert_array_equal(two.prompt.task, [0, 0])
 
 
 def test_stochastic_solver_with_one_key_per_sample_does_not_depend_on_the_batch():

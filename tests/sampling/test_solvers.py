@@ -1,49 +1,52 @@
+from collections import OrderedDict
+
 import golden_arrays as golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.sampling import SOLVERS, bind, bind_task, classifier_free, sample
+from mmgen_jax.diffusion.prompt import Prompt
+from mmgen_jax.sampling import SOLVERS, bind, classifier_free, sample
 
 # ---- the official samplers ----
 
 
 @jax.jit
-def network(x, t, class_id, task):
-    return golden.model()(x, t, class_id, task)
+def network(x, t, prompt):
+    return golden.model()(x, t, prompt)
 
 
 def setting(task):
     z = golden.arrays()
-    return bind_task(network, jnp.full(3, task)), jnp.asarray(z["sample/class"]), golden.split(z["sample/noise"])
+    return Prompt(jnp.asarray(z["sample/class"]), jnp.full(3, task)), golden.split(z["sample/noise"])
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])
 def test_ode_solvers_reproduce_the_official_ones(solver):
-    _, class_id, noise = setting(0)
-    velocity_fn = bind(network, class_id, jnp.zeros(3, int))
+    prompt, noise = setting(0)
+    velocity_fn = bind(network, prompt)
     out = jax.jit(lambda noise: sample(velocity_fn, noise, solver=solver, steps=6))(noise)
     assert golden.largest_difference(out, golden.arrays()[f"sample/{solver}_cfg1"]) < 1e-4
 
 
 def test_guidance_in_an_interval_reproduces_the_official_one():
-    conditional, class_id, noise = setting(0)
-    out = sample(classifier_free(conditional, class_id, 10, 2.0, (0.1, 0.8)), noise, steps=6)
+    prompt, noise = setting(0)
+    out = sample(classifier_free(network, prompt, 10, 2.0, (0.1, 0.8)), noise, steps=6)
     assert golden.largest_difference(out, golden.arrays()["sample/euler_cfg2"]) < 1e-4
 
 
 @pytest.mark.parametrize("case, held, scale", [("em_joint", None, 1.0), ("em_cond0", 0, 1.0), ("em_cond1_cfg", 1, 1.8)])
 def test_euler_maruyama_reproduces_the_official_one(case, held, scale):
     z = {name: golden.arrays()[f"sample/{case}/{name}"] for name in ("latents", "step_noise", "out")}
-    conditional, class_id, _ = setting(0 if held is None else held + 1)
+    prompt, _ = setting(0 if held is None else held + 1)
     noise, given = golden.split(z["latents"]), {}
     if held is not None:
         name = golden.NAMES[held]
         clean = np.moveaxis(golden.arrays()[f"sample/{case}/condition"], 1, -1)
         # The official start holds the condition with its noise mixed in already.
         given[name], noise[name] = jnp.asarray(clean), (noise[name] - 0.995 * clean) / 0.005
-    velocity_fn = classifier_free(conditional, class_id, 10, scale)
+    velocity_fn = classifier_free(network, prompt, 10, scale)
     noises = golden.split(z["step_noise"])
     out = sample(velocity_fn, noise, solver="euler_maruyama", steps=6, given=given, step_noise=noises)
     for name, value in golden.split(z["out"]).items():
@@ -69,7 +72,7 @@ def pack(x):
 
 def unpack(flat):
     parts = jnp.split(flat, np.cumsum(list(DIMENSIONS.values()))[:-1], 1)
-    return {name: part[:, None, None] for name, part in zip(ORDER, parts, strict=True)}
+    return OrderedDict((name, part[:, None, None]) for name, part in zip(ORDER, parts, strict=True))
 
 
 def oracle(x, t):
@@ -206,13 +209,14 @@ def test_errors():
 
 
 def test_guidance_interval_and_interleaving():
-    def conditional(x, t, class_id):
-        assert len(class_id) == len(t)
-        return {name: jnp.broadcast_to(class_id[:, None, None, None] * 1.0, value.shape) for name, value in x.items()}
+    def network(x, t, prompt):
+        assert len(prompt.class_id) == len(prompt.task) == len(t)
+        value = prompt.class_id[:, None, None, None] * 1.0
+        return {name: jnp.broadcast_to(value, z.shape) for name, z in x.items()}
 
     x = normal(3)
-    class_id = jnp.array([1, 2, 3])
-    velocity_fn = classifier_free(conditional, class_id, 0, 2.0, (0.3, 0.7))
+    prompt = Prompt(jnp.array([1, 2, 3]), jnp.zeros(3, int))
+    velocity_fn = classifier_free(network, prompt, 0, 2.0, (0.3, 0.7))
     for time, factor in ((0.1, 1), (0.3, 2), (0.5, 2), (0.9, 1)):
         out = velocity_fn(x, jnp.full((3, 3), jnp.float32(time)))
         for value in out.values():
@@ -227,25 +231,50 @@ def test_guidance_interval_and_interleaving():
 def test_second_branch_is_skipped_outside_the_interval(held_outside):
     batches = []
 
-    def conditional(x, t, class_id):
+    def network(x, t, prompt):
         jax.debug.callback(lambda n: batches.append(int(n)), len(t))
         return x
 
-    velocity_fn = classifier_free(
-        conditional, jnp.zeros(3, int), 1, 2.0, (0.0, 0.5), given=["a"] if held_outside else []
-    )
+    prompt = Prompt(jnp.zeros(3, int), jnp.zeros(3, int))
+    velocity_fn = classifier_free(network, prompt, 1, 2.0, (0.0, 0.5), given=["a"] if held_outside else [])
     velocity_fn(normal(3), jnp.tile(jnp.array([0.9, 0.0, 0.9]), (3, 1)))
     jax.effects_barrier()
     assert batches == [3 if held_outside else 6]
 
 
-def test_bind_puts_times_into_the_networks_order():
-    def apply(x, t, class_id, task):
-        assert tuple(x) == ("rgb", "depth", "mask")
-        return {name: t[:, m] for m, name in enumerate(x)}, None
+def test_both_branches_of_guidance_have_the_task_and_one_has_the_null_class():
+    """Leaves of a prompt are interleaved like samples: neighbours belong to one."""
+    seen = {}
 
-    x = {"mask": jnp.zeros(2), "depth": jnp.zeros(2), "rgb": jnp.zeros(2)}
-    out = bind(apply, jnp.zeros(2, int), jnp.zeros(2, int))(x, jnp.tile(jnp.array([0.1, 0.2, 0.3]), (2, 1)))
-    assert {name: round(float(value[0]), 3) for name, value in out.items()} == {"rgb": 0.3, "depth": 0.2, "mask": 0.1}
-    with pytest.raises(ValueError, match="must be"):
-        bind(apply, jnp.zeros(2, int), jnp.zeros(2, int), names=("rgb",))(x, jnp.zeros((2, 3)))
+    def network(x, t, prompt):
+        seen.update(class_id=prompt.class_id, task=prompt.task)
+        return x
+
+    prompt = Prompt(jnp.array([1, 2, 3]), jnp.array([4, 0, 2]))
+    classifier_free(network, prompt, 9, 2.0)(normal(3), jnp.zeros((3, 3)))
+    np.testing.assert_array_equal(seen["class_id"], [1, 9, 2, 9, 3, 9])
+    np.testing.assert_array_equal(seen["task"], [4, 4, 0, 0, 2, 2])
+
+
+def test_the_order_of_modalities_survives_whatever_jax_does_to_a_sample():
+    """Scans, conditionals and jit keep the order of an OrderedDict, so that each time finds its own modality."""
+    seen = []
+
+    def network(x, t, prompt):
+        seen.append(tuple(x))
+        return {name: jnp.zeros_like(value) for name, value in x.items()}, None
+
+    prompt = Prompt(jnp.zeros(4, int), jnp.zeros(4, int))
+    for solver in SOLVERS:
+        for field in (bind(network, prompt), classifier_free(network, prompt, 1, 2.0, (0.2, 0.7))):
+            run = jax.jit(lambda noise, field=field, solver=solver: sample(field, noise, jax.random.key(0), solver, 3))
+            assert tuple(run(normal(4))) == ORDER
+    assert set(seen) == {ORDER}
+
+
+def test_a_plain_dict_is_taken_in_its_own_order():
+    def check(x, t):
+        assert tuple(x) == ORDER
+        return {name: jnp.zeros_like(value) for name, value in reversed(x.items())}
+
+    assert tuple(sample(check, dict(normal(4)), solver="heun", steps=2)) == ORDER

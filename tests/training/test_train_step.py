@@ -69,7 +69,7 @@ def test_unsupervised_modalities_have_exactly_zero_gradient(parts):
     @jax.jit
     def gradients(params):
         example = make_example(architecture, objective, TileInputs(architecture.autoencoder), batch, jax.random.key(1))
-        loss = functools.partial(example_loss, architecture.apply, architecture.modalities, objective)
+        loss = functools.partial(example_loss, architecture.apply, objective)
         return jax.grad(lambda p: loss(p, example)[0])(params)
 
     heads = gradients(params)["heads"]
@@ -102,7 +102,7 @@ def test_alignment_counts_where_there_are_features_and_only_there(parts):
     @jax.jit
     def losses_of(inputs, batch):
         example = make_example(aligned, objective, inputs, batch, jax.random.key(1))
-        return example_loss(aligned.apply, aligned.modalities, objective, params, example)[1]
+        return example_loss(aligned.apply, objective, params, example)[1]
 
     moments = architecture.autoencoder.moments({m: to_array(batch[m]) for m in architecture.modalities})
     stored = batch | {m: np.asarray(x) for m, x in moments.items()} | {"features": features}
@@ -120,7 +120,7 @@ def test_label_dropout_and_its_absence(parts):
     for rate, expected in ((0.0, batch["class_id"]), (1.0, np.full(16, architecture.null_class))):
         chosen = dataclasses.replace(objective, label_dropout=rate)
         example = make_example(architecture, chosen, TileInputs(architecture.autoencoder), batch, jax.random.key(0))
-        np.testing.assert_array_equal(example.class_id, expected)
+        np.testing.assert_array_equal(example.prompt.class_id, expected)
 
 
 def test_samples_without_a_class_have_the_null_class_and_without_rgb_no_alignment(parts):
@@ -129,7 +129,7 @@ def test_samples_without_a_class_have_the_null_class_and_without_rgb_no_alignmen
     batch = batch | {"class_id": batch["class_id"].copy(), "present": batch["present"].copy()}
     batch["class_id"][3], batch["present"][5, 0] = -1, False
     example = make_example(architecture, objective, TileInputs(architecture.autoencoder), batch, jax.random.key(0))
-    assert example.class_id[3] == architecture.null_class and example.class_id[4] == batch["class_id"][4]
+    assert example.prompt.class_id[3] == architecture.null_class and example.prompt.class_id[4] == batch["class_id"][4]
     weight = np.asarray(example.feature_weight)
     assert weight[5] == 0 and weight[4] == pytest.approx(1 / 15)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -65,9 +66,9 @@ class Identity(Deterministic):
     def arrays(self) -> dict[str, np.ndarray]:
         return {}
 
-    def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> OrderedDict[str, Array]:
         del key  # there is no posterior to draw from
-        return {m: space_to_depth(x, self.factor) for m, x in images.items()}
+        return OrderedDict((m, space_to_depth(x, self.factor)) for m, x in images.items())
 
-    def decode(self, latents: Arrays) -> dict[str, Array]:
-        return {m: jnp.clip(depth_to_space(x, self.factor), -1, 1) for m, x in latents.items()}
+    def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
+        return OrderedDict((m, jnp.clip(depth_to_space(x, self.factor), -1, 1)) for m, x in latents.items())

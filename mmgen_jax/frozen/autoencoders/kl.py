@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -117,12 +118,12 @@ class AutoencoderKL:
         """Named and laid out as diffusers does: the stored file is one of its format."""
         return {} if self.params is None else to_names(self.params)
 
-    def moments(self, images: Arrays) -> dict[str, Array]:
+    def moments(self, images: Arrays) -> OrderedDict[str, Array]:
         wide = {m: jnp.broadcast_to(x, (*x.shape[:-1], self.config.in_channels)) for m, x in images.items()}
         return self._each(wide, KLNetwork.moments, 1 / self.factor)
 
-    def sample(self, moments: Arrays, key: jax.Array | None) -> dict[str, Array]:
-        latents = {}
+    def sample(self, moments: Arrays, key: jax.Array | None) -> OrderedDict[str, Array]:
+        latents = OrderedDict()
         for m in self.modalities:
             if m in moments:
                 z, std = jnp.split(moments[m], 2, -1)
@@ -131,20 +132,22 @@ class AutoencoderKL:
                 latents[m] = (z - (self.config.shift_factor or 0.0)) * self.config.scaling_factor
         return latents
 
-    def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> OrderedDict[str, Array]:
         return self.sample(self.moments(images), key)
 
-    def decode(self, latents: Arrays) -> dict[str, Array]:
+    def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
         scale, shift = self.config.scaling_factor, self.config.shift_factor or 0.0
         images = self._each({m: z / scale + shift for m, z in latents.items()}, KLNetwork.decode, self.factor)
         narrow = {m: MODALITIES[m].channels == 1 for m in images}
         images = {m: x.mean(-1, keepdims=True) if narrow[m] else x for m, x in images.items()}
-        return {m: jnp.clip(x, -1, 1) for m, x in images.items()}
+        return OrderedDict((m, jnp.clip(x, -1, 1)) for m, x in images.items())
 
-    def _each(self, arrays: Arrays, method: Callable[[KLNetwork, Array], Array], zoom: float) -> dict[str, Array]:
+    def _each(
+        self, arrays: Arrays, method: Callable[[KLNetwork, Array], Array], zoom: float
+    ) -> OrderedDict[str, Array]:
         """`method` on all modalities in one pass."""
         if not arrays:
-            return {}
+            return OrderedDict()
         if self.params is None:
             raise UsageError(
                 "this model has no weights of its autoencoder; convert it with --vae, or set config.autoencoder.path"
@@ -162,7 +165,7 @@ class AutoencoderKL:
         stacked = jnp.stack([arrays[m] for m in names], 1)
         out = _chunked(run, stacked.reshape(-1, *stacked.shape[2:]), self.chunk)
         out = out.reshape(*stacked.shape[:2], *out.shape[1:])
-        return {m: out[:, i] for i, m in enumerate(names)}
+        return OrderedDict((m, out[:, i]) for i, m in enumerate(names))
 
 
 @functools.cache

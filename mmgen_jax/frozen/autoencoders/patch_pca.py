@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -90,17 +91,17 @@ class PatchPCA(Deterministic):
         parts = {"mean": self.mean, "basis": self.basis, "scale": self.scale, "sigma": self.sigma}
         return {f"{m}/{part}": np.asarray(value[m]) for part, value in parts.items() for m in self.modalities}
 
-    def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> OrderedDict[str, Array]:
         del key  # there is no posterior to draw from
         centred = {m: space_to_depth(x, self.factor) - self.mean[m] for m, x in images.items()}
-        return {m: _product(x, self.basis[m]) / self.scale[m] for m, x in centred.items()}
+        return OrderedDict((m, _product(x, self.basis[m]) / self.scale[m]) for m, x in centred.items())
 
-    def decode(self, latents: Arrays) -> dict[str, Array]:
+    def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
         images = {
             m: depth_to_space(_product(z * self.scale[m], self.basis[m].T) + self.mean[m], self.factor)
             for m, z in latents.items()
         }
-        return {m: jnp.clip(x, -1, 1) for m, x in images.items()}
+        return OrderedDict((m, jnp.clip(x, -1, 1)) for m, x in images.items())
 
 
 def _product(x: Array, matrix: Array) -> Array:

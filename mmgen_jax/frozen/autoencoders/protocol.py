@@ -7,6 +7,7 @@ a row of `registry.KINDS`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol, Self
 
@@ -43,7 +44,9 @@ class Options(Protocol):
 
 
 class Autoencoder(Protocol):
-    """Images ``[B, H, W, C]`` in [-1, 1] <-> latents ``[B, H/f, W/f, K]``, both dicts by modality.
+    """Images ``[B, H, W, C]`` in [-1, 1] <-> latents ``[B, H/f, W/f, K]``, both by modality.
+
+    What comes out is an `OrderedDict`, whose order JAX keeps, in the order of what goes in or of `modalities`.
 
     Attributes:
       name: of the kind.
@@ -84,16 +87,16 @@ class Autoencoder(Protocol):
     def configured(self, options: Options) -> Self:
         """This stored one, computing as the options say: their `dtype` and `chunk`, where the kind has any."""
 
-    def moments(self, images: Arrays) -> dict[str, Array]:
+    def moments(self, images: Arrays) -> OrderedDict[str, Array]:
         """Images -> mean and standard deviation of the posterior, ``[B, H/f, W/f, 2K]``, mean first; as stored."""
 
-    def sample(self, moments: Arrays, key: jax.Array | None) -> dict[str, Array]:
+    def sample(self, moments: Arrays, key: jax.Array | None) -> OrderedDict[str, Array]:
         """Moments -> latents as the network sees them; their means where `key` is None."""
 
-    def encode(self, images: Arrays, key: jax.Array | None = None) -> dict[str, Array]:
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> OrderedDict[str, Array]:
         """Images -> latents: `sample` of `moments`."""
 
-    def decode(self, latents: Arrays) -> dict[str, Array]:
+    def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
         """Latents -> images, clipped to [-1, 1]."""
 
 
@@ -128,9 +131,9 @@ class Deterministic:
     def configured(self, options: Options) -> Self:  # noqa: ARG002 nothing to choose: all is float32, all at once
         return self
 
-    def moments(self, images: Arrays) -> dict[str, Array]:
-        return {m: jnp.concatenate([z, jnp.zeros_like(z)], -1) for m, z in self.encode(images).items()}
+    def moments(self, images: Arrays) -> OrderedDict[str, Array]:
+        return OrderedDict((m, jnp.concatenate([z, jnp.zeros_like(z)], -1)) for m, z in self.encode(images).items())
 
-    def sample(self, moments: Arrays, key: jax.Array | None) -> dict[str, Array]:
+    def sample(self, moments: Arrays, key: jax.Array | None) -> OrderedDict[str, Array]:
         del key  # the standard deviation is zero
-        return {m: x[..., : x.shape[-1] // 2] for m, x in moments.items()}
+        return OrderedDict((m, x[..., : x.shape[-1] // 2]) for m, x in moments.items())
