@@ -5,6 +5,7 @@ Everything that samples a model goes through here: the API and its commands, eva
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
