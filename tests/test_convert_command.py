@@ -331,7 +331,7 @@ def without(weights, name):
         ({"ema": own_weights() | {"blocks.0.mlp.fc1.bias": np.ones(8)}}, {}, "blocks.0.mlp.fc1.bias has shape"),
         ({"opt": {}}, {"optimizer": True}, "no optimizer state"),
         ({"opt": {"state": {0: {}}}}, {"optimizer": True}, "opt.state of pos_embed is not AdamW's"),
-        ({"opt": {"state": {999: {}}}}, {"optimizer": True}, "no positions of the"),
+        ({"opt": {"state": {999: {}}}}, {"optimizer": True}, "not positions of the"),
         ({}, {"optimizer": True, "weights": "model"}, "--optimizer keeps both"),
         ({}, {"modalities": ("depth", "rgb")}, "--modalities is depth,rgb; allowed: some of rgb,depth,normal,mask"),
         ({}, {"modalities": ("normal", "mask")}, "has latents {'normal': 12, 'mask': 4}"),
