@@ -244,19 +244,19 @@ def test_hypersim_layout(tmp_path):
 
 
 def command(module, *arguments) -> subprocess.CompletedProcess:
-    words = [sys.executable, "-m", f"mmgen_jax.data.{module}", *arguments]
+    words = [sys.executable, "-m", f"mmgen_jax.data.trees.{module}", *arguments]
     return subprocess.run(words, cwd=ROOT, env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True)
 
 
 def test_the_commands(tmp_path):
     image_trees.folders(tmp_path / "f")
     arguments = [f"--{m}={tmp_path}/f/{m}" for m in ("rgb", "depth")]
-    done = command("folder_tiles", *arguments, f"--out={tmp_path}/a", "--size=8", "--test_fraction=0.4")
+    done = command("folders", *arguments, f"--out={tmp_path}/a", "--size=8", "--test_fraction=0.4")
     assert done.returncode == 0, done.stderr
     assert "written:" in done.stdout and "train" in done.stdout
     source = tiles.read_tiles(str(tmp_path / "a"), "train")
     np.testing.assert_array_equal(tiles.decode_tile(source[0])["present"], [True, True, False, False])
-    again = command("folder_tiles", *arguments, f"--out={tmp_path}/a", "--size=8", "--test_fraction=0.4")
+    again = command("folders", *arguments, f"--out={tmp_path}/a", "--size=8", "--test_fraction=0.4")
     assert again.returncode == 2 and "exists already; remove it first" in again.stderr
 
 
@@ -277,6 +277,6 @@ def test_bad_arguments_end_in_one_line(tmp_path, arguments, message):
     if "--rgb=docs" in arguments:
         (tmp_path / "empty").mkdir()
         arguments = (f"--rgb={tmp_path}/empty",)
-    done = command("folder_tiles", f"--out={tmp_path}/out", *arguments)
+    done = command("folders", f"--out={tmp_path}/out", *arguments)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and message in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()

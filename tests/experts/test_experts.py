@@ -107,7 +107,9 @@ def test_depth_anything_labels_images_of_several_sizes(rng):
     labels = expert.label(images, ["a.png", "b.png", "c.png"])
     assert [x.shape for x in labels] == [(30, 40, 1), (28, 28, 1), (30, 40, 1)]
     assert all(x.dtype == np.uint16 and x.min() == 0 and x.max() == 65535 for x in labels)
-    np.testing.assert_array_equal(expert.label(images[2:], ["c.png"])[0], labels[2])
+    # A batch of another size may be computed in another order, which can move a rounded number by one step of 65,535.
+    alone = expert.label(images[2:], ["c.png"])[0]
+    np.testing.assert_allclose(alone.astype(int), labels[2].astype(int), rtol=0, atol=1)
 
 
 def test_sam_of_transformers(tmp_path, rng):

@@ -193,7 +193,7 @@ def compare(folder, before, after, guess=(0.08, 20.0, 0.57)):
         report = {"understanding": {c: dict(zip(keys, v, strict=True)) for c, v in columns.items()}}
         (folder / name).write_text(json.dumps(report))
     return subprocess.run(
-        [sys.executable, ROOT / "launch" / "compare.py", folder / "before", folder / "after"],
+        [sys.executable, ROOT / "mmgen_jax" / "studies" / "learned.py", folder / "before", folder / "after"],
         capture_output=True,
         text=True,
         check=False,
@@ -212,7 +212,7 @@ def test_comparison_passes_only_what_is_clearly_better(tmp_path):
     )
     (tmp_path / "after").write_text("{}")
     done = subprocess.run(
-        [sys.executable, ROOT / "launch" / "compare.py", tmp_path / "before", tmp_path / "after"],
+        [sys.executable, ROOT / "mmgen_jax" / "studies" / "learned.py", tmp_path / "before", tmp_path / "after"],
         capture_output=True,
         text=True,
         check=False,
