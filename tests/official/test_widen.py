@@ -1,11 +1,14 @@
 """Models with one modality as MMGen's, and as the start of wider ones."""
 
+from collections import OrderedDict
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models.mmdit import MMDiT
 from mmgen_jax.official.names import check, config_from_official, from_official
 from mmgen_jax.official.widen import from_one_modality, has_one_modality, widen
@@ -27,7 +30,9 @@ def build(state, names=None):
     config = config_from_official(state, num_heads=4, names=names, encoder_depth=2)
     graphdef, _ = nnx.split(nnx.eval_shape(lambda: MMDiT(config, rngs=nnx.Rngs(0))))
     params = from_official(state, config)
-    return params, jax.jit(lambda params, x, t, task: nnx.merge(graphdef, params)(x, t, CLASSES, task))
+    program = jax.jit(lambda params, x, t, task: nnx.merge(graphdef, params)(x, t, Prompt(CLASSES, task)))
+    order = [name for name, _ in config.modalities]
+    return params, lambda params, x, t, task: program(params, OrderedDict((m, x[m]) for m in order), t, task)
 
 
 @pytest.fixture(scope="module")
