@@ -95,7 +95,7 @@ class MMGen:
         Args:
           class_id: index or name, the same for all samples or one for each; None = no class.
           n: number of samples.
-          given: modality -> a file or array (see `data.images`), one for all samples or one for each.
+          given: modality -> a file or array (see `modalities.modality`), one for all samples or one for each.
           steps: number of steps of the solver.
           solver: a name of `mmgen_jax.sampling.SOLVERS`.
           guidance: classifier-free guidance on the class; 1 = none.

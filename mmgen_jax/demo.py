@@ -44,7 +44,6 @@ class Demo:
     def __init__(self, model: MMGen, options: Options, scenes: Values):
         self.model, self.scenes = model, scenes
         self._options = dataclasses.asdict(options)
-        del self._options["stream"]  # `generate` has one of its own
 
     def sections(self) -> dict[str, Section]:
         """File name -> section: classes, the rest from each modality, several samples from one condition."""

@@ -94,7 +94,6 @@ def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath
     files.check_place(target, "--out", folder=True)
     model = MMGen.load(workdir, chosen.step)
     how = dataclasses.asdict(chosen.options())
-    del how["stream"]  # `generate` has one of its own
     outputs = model.generate(class_id=chosen.class_id, n=chosen.n, given=given, **how)
     sections = [outputs.comparison(truth)] if truth else []
     outputs.save(target, f"MMGen: {chosen.task}", sections)

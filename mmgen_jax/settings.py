@@ -224,7 +224,7 @@ class Sample:
 
     def options(self) -> Options:
         """How samples are drawn, as `sampling.sampler` takes it."""
-        return Options(**{field.name: getattr(self, field.name) for field in fields(Options) if field.name != "stream"})
+        return Options(**{field.name: getattr(self, field.name) for field in fields(Options)})
 
     @property
     def step(self) -> int | None:

@@ -5,7 +5,6 @@ import importlib
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -13,10 +12,10 @@ from configs import base
 from mmgen_jax import settings
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
-from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.parallel import mesh as sharding
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup as recipe
+from mmgen_jax.training import standins
 from mmgen_jax.training.architecture import from_settings
 
 RECIPES = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "__init__")
@@ -30,18 +29,7 @@ def test_recipe_builds(name):
     autoencoder = registry.stand_in(chosen.autoencoder, chosen.data.modalities)
     a = from_settings(chosen, autoencoder, classes, PALETTE, REGIONS)
     training = recipe.assemble(chosen, a, sharding.make_mesh(jax.devices()[:1]))
-    rows, size = config.train.batch, config.data.image_size
-    batch = {
-        "class_id": jax.ShapeDtypeStruct((rows,), np.int32),
-        "present": jax.ShapeDtypeStruct((rows, len(a.modalities)), bool),
-    }
-    for m, (_, side, _, channels) in a.latent_shapes(rows).items():
-        pixels = (rows, size, size, MODALITIES[m].channels), MODALITIES[m].dtype
-        moments = (rows, side, side, 2 * channels), np.float16
-        batch[m] = jax.ShapeDtypeStruct(*(moments if config.data.latents else pixels))
-    if config.features.source == "stored":
-        tokens = (a.latent_size // a.model.patch) ** 2
-        batch["features"] = jax.ShapeDtypeStruct((rows, tokens, a.model.feature_width), np.float16)
+    batch = standins.batch_shapes(chosen, a)
     new, metrics = jax.eval_shape(training.step, training.state, recipe.make_inputs(chosen, a.autoencoder), batch)
     assert jax.tree.map(lambda s: s.shape, new) == jax.tree.map(lambda s: s.shape, training.state)
     assert {f"loss/{m}" for m in a.modalities} <= set(metrics)

@@ -28,7 +28,7 @@ class Runner:
     Attributes:
       sampler: sampler of the model.
       params: its weights.
-      understanding: options for predictions from rgb; their seed and stream are not used.
+      understanding: options for predictions from rgb; their seed is not used.
       generation: options for samples of classes, likewise.
       draws: predictions averaged for each scene.
     """
@@ -50,15 +50,15 @@ class Runner:
     def rest_from_rgb(self, rgb: np.ndarray, seed: int, stream: str = "understanding") -> Arrays:
         """Arrays [N, H, W, C] of all modalities except rgb, for rgb uint8 [N, H, W, 3], no class; draws averaged."""
         classes, given = np.full(len(rgb), self.sampler.architecture.null_class), {"rgb": to_array(rgb)}
-        options, total = dataclasses.replace(self.understanding, seed=seed, stream=stream), {}
+        options, total = dataclasses.replace(self.understanding, seed=seed), {}
         for draw in range(self.draws):
             numbers = np.arange(len(rgb)) * self.draws + draw
             label = "from rgb" if self.draws == 1 else f"from rgb, draw {draw + 1}/{self.draws},"
-            out = self.sampler(self.params, classes, given, options, numbers=numbers, label=label)
+            out = self.sampler(self.params, classes, given, options, numbers=numbers, label=label, stream=stream)
             total = {m: total.get(m, 0) + x / self.draws for m, x in out.items()}
         return total
 
     def from_class(self, class_id: np.ndarray, seed: int) -> Arrays:
         """Arrays [N, H, W, C] of all modalities, sampled jointly for class_id int [N]."""
-        options = dataclasses.replace(self.generation, seed=seed, stream="generation")
-        return self.sampler(self.params, class_id, {}, options)
+        options = dataclasses.replace(self.generation, seed=seed)
+        return self.sampler(self.params, class_id, {}, options, stream="generation")

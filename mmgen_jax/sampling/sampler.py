@@ -41,7 +41,6 @@ class Options:
       guidance_interval: times (low, high) at which guidance acts.
       given_time: time at which given modalities are held; 0 shows them clean.
       seed: the seed of the noise.
-      stream: name of the stream of random numbers within the seed, see `diffusion.keys`.
       batch: samples computed at once.
     """
 
@@ -52,7 +51,6 @@ class Options:
     given_time: float = 0.005
     seed: int = 0
     batch: int = 32
-    stream: str = "sample"
 
 
 class Sampler:
@@ -96,6 +94,7 @@ class Sampler:
         numbers: Sequence[int] | None = None,
         finish: Callable[[Arrays], Arrays] = dict,
         label: str = "sample",
+        stream: str = "sample",
     ) -> Arrays:
         """Arrays in [-1, 1] [n, H, W, C] of all modalities that are not given, in the model's order.
 
@@ -109,6 +108,7 @@ class Sampler:
           numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
           finish: of the arrays of each batch, what is kept.
           label: what progress is told of.
+          stream: name of the stream of random numbers within the seed, see `diffusion.keys`.
         """
         a, n = self.architecture, len(class_id)
         params, class_id = self.place(params), np.asarray(class_id, np.int32)
@@ -118,7 +118,7 @@ class Sampler:
         choices = Choices.of(options)
         if not (class_id != a.null_class).any():
             choices = dataclasses.replace(choices, guided=False)
-        values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, options.stream)
+        values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, stream)
         parts, progress = [], Progress(label, n, "samples")
         for rows in tasks.batches(n, size):
             inputs = jax.device_put(
@@ -127,7 +127,7 @@ class Sampler:
             batch = Rows(*inputs[:2], self.encode(inputs[2]))
             latents = self._draw(params, batch, *values, choices=choices)
             parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given})))
-            progress(min(size, n - len(parts[:-1]) * size))
+            progress(min(size, n - (len(parts) - 1) * size))
         return _joined(parts, n)
 
     def round_trip(self, images: Mapping[str, np.ndarray], batch: int) -> Arrays:

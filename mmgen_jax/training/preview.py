@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
@@ -47,8 +45,8 @@ class Preview:
         return picture
 
     def _sheet(self, params: Params, class_id: np.ndarray, given: dict[str, np.ndarray], stream: str) -> np.ndarray:
-        a, options = self._sampler.architecture, dataclasses.replace(self._options, stream=stream)
-        arrays = self._sampler(params, class_id, given, options, label="preview") | given
+        a = self._sampler.architecture
+        arrays = self._sampler(params, class_id, given, self._options, label="preview", stream=stream) | given
         shown = {m: MODALITIES[m].picture(MODALITIES[m].value(arrays[m], a.facts), a.facts) for m in a.modalities}
         return pictures.sheet(shown, given=tuple(given))
 

@@ -54,15 +54,14 @@ def test_previews_follow_the_sample_section(model_config, tmp_path, monkeypatch)
     architecture, params = tiny_model.build()
     drawn = []
 
-    def draw(self, params, class_id, given, options, **_):
-        drawn.append((tuple(given), options))
+    def draw(self, params, class_id, given, options, *, stream, **_):
+        drawn.append((tuple(given), options, stream))
         return {m: np.zeros((8, 16, 16, {"depth": 1}.get(m, 3))) for m in architecture.modalities if m not in given}
 
     monkeypatch.setattr(Sampler, "__call__", draw)
     model_config.sample.update({"solver": "heun", "steps": 7, "guidance": 1.5, "given_time": 0.1, "seed": 4})
     picture = previews.Preview(architecture, settings.parse(model_config), tmp_path)(params, 12)
     options = Options("heun", 7, 1.5, (0.0, 1.0), 0.1, 4, 4)
-    joint, given = (dataclasses.replace(options, stream=f"preview: {row}") for row in ("joint", "given"))
-    assert drawn == [((), joint), (("rgb",), given)]
+    assert drawn == [((), options, "preview: joint"), (("rgb",), options, "preview: given")]
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "samples" / "00000012.png")), picture)
     assert [p.name for p in (tmp_path / "samples").iterdir()] == ["00000012.png"]
