@@ -141,7 +141,7 @@ def check_batch(batch: int, mesh: Mesh, name: str = "train.batch") -> None:
 
 def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This host's part of a batch -> global arrays, split over the devices."""
-    # This transfer is meant. JAX takes it for an accident where several processes share the mesh, and guards would stop it.
+    # This transfer is meant; where several processes share the mesh, a guard would take it for an accident.
     with jax.transfer_guard_host_to_device("allow"):
         return {k: jax.make_array_from_process_local_data(batched(mesh), v) for k, v in batch.items()}
 
