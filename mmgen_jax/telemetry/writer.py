@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from etils import epath
+from tensorboardX import SummaryWriter
 
 from mmgen_jax.telemetry.lines import Lines
 
@@ -21,8 +22,6 @@ class Writer:
     """
 
     def __init__(self, workdir: epath.PathLike, first_step: int):
-        from tensorboardX import SummaryWriter  # imports PyTorch where there is one: seconds that only a run may cost
-
         workdir = epath.Path(workdir)
         self._lines = Lines(workdir / METRICS_FILE)
         self._events = Lines(workdir / EVENTS_FILE)

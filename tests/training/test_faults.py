@@ -185,6 +185,8 @@ def test_ctrl_c_in_a_terminal_leaves_workers_reading_until_training_has_saved(ti
         for line in process.stdout:
             if line.startswith(start):
                 break
+        while not (tmp_path / "tensorboard").exists():  # the last that is opened before the loop
+            time.sleep(0.1)
         time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
