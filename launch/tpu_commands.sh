@@ -163,7 +163,7 @@ reason() {
   local text
   text="$(gcloud_tpus queued-resources describe "$name" "--format=value(state.failedData.error.message)" \
     2>/dev/null)" || return 0
-  [ -z "$text" ] || printf ': %s' "$text" | head -n 1
+  [ -z "$text" ] || printf ': %s' "${text%%$'\n'*}"
 }
 
 # pack: the commit HEAD, once; a restart runs the same code

@@ -61,7 +61,8 @@ begin_again() {
 
 # matching LINES PATTERN: the first line that matches
 matching() {
-  printf '%s\n' "$1" | grep -m 1 -E "$2"
+  # Not through a pipe: grep stops reading at the match, and the broken pipe of the writer would count as no match.
+  grep -m 1 -E "$2" <<<"$1"
 }
 
 # describe_end STATUS_LINE LINES: "HOST ended with exit code CODE: LINE"
