@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.show.outputs import Outputs
@@ -43,7 +43,7 @@ class MMGen:
 
         Raises UsageError if there is no such model.
         """
-        return cls(*bundles.load(name, step))
+        return cls(*model_folders.load(name, step))
 
     @property
     def class_names(self) -> tuple[str, ...]:

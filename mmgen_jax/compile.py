@@ -17,9 +17,9 @@ from absl import flags
 
 from mmgen_jax import settings
 from mmgen_jax.compiler import programs
-from mmgen_jax.compiler import topology as chips
 from mmgen_jax.compiler.examine import examined, lines, search
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.compiler.topology import tpu_devices
+from mmgen_jax.parallel import sharding
 from mmgen_jax.system import command, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import choice
@@ -35,11 +35,11 @@ def main(argv: list[str]) -> None:
     )
     if values.json:
         files.check_place(values.json, "--json", folder=False)
-    devices = len(chips.devices(topology))
+    devices = len(tpu_devices(topology))
     if values.search:
         found = search(config, what, topology, values.exact)
     else:
-        sizes = dict(sharding.make_mesh(chips.devices(topology), **vars(config.mesh)).shape)
+        sizes = dict(sharding.make_mesh(tpu_devices(topology), **vars(config.mesh)).shape)
         found = [examined(config, what, topology, sizes, values.exact)]
     for one in found:
         say("\n".join(lines(one, what)))

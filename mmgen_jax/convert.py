@@ -14,21 +14,19 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
-from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.frozen.autoencoders import kl, protocol
 from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
-from mmgen_jax.official import checkpoint as official
-from mmgen_jax.official import to_torch
+from mmgen_jax.official import checkpoint, to_torch
 from mmgen_jax.official.from_torch import CONVENTIONS, convert
 from mmgen_jax.system import command
 from mmgen_jax.system.console import say
 
 
-def stable_diffusion(path: str) -> Callable[[tuple[str, ...]], vae.Autoencoder]:
+def stable_diffusion(path: str) -> Callable[[tuple[str, ...]], protocol.Autoencoder]:
     """Maker of the autoencoder in `path` or, where that is empty, of one without weights, which makes no images."""
     if path:
-        return lambda names: autoencoder_kl.load(path, names)
+        return lambda names: kl.load(path, names)
     return lambda names: AutoencoderKL(names, KLConfig(), None)
 
 
@@ -49,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     f = flags.FLAGS
     if f.sha256:
-        official.verify(f.source, f.sha256)
+        checkpoint.verify(f.source, f.sha256)
     if f.to_torch:
         to_torch.write(f.source, f.out)
         say(f"wrote {f.out}")
@@ -66,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
         optimizer=f.optimizer,
     )
     m = model.model
-    facts = (official.size_name(m), " + ".join(m.names), f"{m.num_classes} classes", f"{model.image_size} pixels")
+    facts = (checkpoint.size_name(m), " + ".join(m.names), f"{m.num_classes} classes", f"{model.image_size} pixels")
     say(f"wrote {f.out}: {', '.join(facts)}")
 
 

@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 
 from mmgen_jax import sample, settings
 from mmgen_jax.api import MMGen
-from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.models import architecture as architectures
+from mmgen_jax.models import architectures
 from mmgen_jax.sampling.sampler import Options
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.show.gallery import Section
@@ -96,7 +96,7 @@ def run(config: ConfigDict, workdir: str, out: str, name: str, title: str = "") 
     chosen = settings.parse(config)
     if not name or epath.Path(name).name != name or name in (".", ".."):
         raise UsageError(f"--name is {name!r}; allowed: the name of a folder in --out, without /")
-    architecture = architectures.load(bundles.locate(workdir))
+    architecture = architectures.load(model_folders.locate(workdir))
     check_config(chosen, architecture, workdir)
     folder = epath.Path(out) / name
     files.check_place(folder, "--out", folder=True)

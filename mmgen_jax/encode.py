@@ -20,17 +20,16 @@ from ml_collections import ConfigDict
 
 from mmgen_jax import settings
 from mmgen_jax.data import tiles
-from mmgen_jax.data.latents import encoding
-from mmgen_jax.data.latents import shards as latent_shards
+from mmgen_jax.data.latents import encoding, shards
 from mmgen_jax.data.latents.plan import Request, make_info
 from mmgen_jax.frozen.autoencoders.registry import KINDS, save_arrays
 from mmgen_jax.frozen.dino import Dino
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import command, console
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.training import setup as recipe
+from mmgen_jax.training import setup
 
 # Settings that the latents depend on, besides those of the kind of autoencoder and those that come as digests.
 DEPENDS = (
@@ -55,7 +54,7 @@ def load_features(chosen: Settings) -> Dino | None:
         return None
     if not chosen.features.path:
         raise UsageError("config key encode.features is True; it needs features.path, which is empty")
-    return recipe.load_dino(chosen)
+    return setup.load_dino(chosen)
 
 
 def request(chosen: Settings) -> Request:
@@ -82,23 +81,23 @@ def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int
     mesh = sharding.make_mesh()
     sharding.check_batch(chosen.encode.batch, mesh, "encode.batch")
     folder = epath.Path(out)
-    autoencoder, dino = recipe.make_autoencoder(chosen, folder), load_features(chosen)
+    autoencoder, dino = setup.make_autoencoder(chosen, folder), load_features(chosen)
     splits_info = tfds.builder_from_directory(tiles.find_dataset(chosen.data.dir)).info.splits
     known = sorted(name for name, found in splits_info.items() if found.num_examples)
     splits = [choice("--splits", split, known) for split in splits or known]
     wanted = request(chosen)
     info = make_info(wanted, splits, autoencoder, dino)
-    latent_shards.begin(folder, info)
+    shards.begin(folder, info)
     if KINDS[chosen.autoencoder.name].fitted:
         save_arrays(folder, autoencoder)
-    say(latent_shards.describe(info))
-    todo = latent_shards.remaining(folder, info, worker, workers)
+    say(shards.describe(info))
+    todo = shards.remaining(folder, info, worker, workers)
     progress = console.Progress("encode", sum(shard.count for shard in todo), "samples")
     say(f"{len(todo)} shard(s) to do on {mesh.size} {jax.devices()[0].platform} device(s)")
     autoencoder, dino = jax.device_put((autoencoder, dino), sharding.replicated(mesh))
     for split, group in itertools.groupby(todo, key=lambda shard: shard.split):
-        shards = list(group)
-        ranges = ((s.index * chosen.encode.shard, s.count // wanted.copies) for s in shards)
+        mine = list(group)
+        ranges = ((s.index * chosen.encode.shard, s.count // wanted.copies) for s in mine)
         samples = encoding.read(
             tiles.read_tiles(chosen.data.dir, split),
             [i for start, count in ranges for i in range(start, start + count)],
@@ -107,11 +106,11 @@ def encode(config: ConfigDict, out: str, splits: Sequence[str] = (), worker: int
             mirror=chosen.encode.mirror,
         )
         with contextlib.closing(samples):
-            for shard in shards:
+            for shard in mine:
                 part = itertools.islice(samples, shard.count)
                 made = encoding.records(part, info.layout, autoencoder, dino, chosen.encode.batch, mesh)
-                latent_shards.write(folder, shard, progress.watch(made))
-    missing = latent_shards.finish(folder, info)
+                shards.write(folder, shard, progress.watch(made))
+    missing = shards.finish(folder, info)
     say(f"{missing} shard(s) of other workers are not finished yet" if missing else f"done: latents in {folder}")
 
 

@@ -13,12 +13,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax import settings
-from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import model_folders, restore
 from mmgen_jax.data import held_out, tiles
 from mmgen_jax.metrics.report import evaluate, mean_image, table
 from mmgen_jax.metrics.runner import Runner
-from mmgen_jax.models import architecture as architectures
+from mmgen_jax.models import architectures
 from mmgen_jax.system import command, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -32,7 +31,7 @@ def _output(path: str, workdir: str) -> epath.Path:
     """--out, else in the workdir, else (a bundled model's folder is not to write to) here."""
     if path:
         return epath.Path(path)
-    return epath.Path(workdir) / FILE if (epath.Path(workdir) / checkpoint.FOLDER).is_dir() else epath.Path(FILE)
+    return epath.Path(workdir) / FILE if (epath.Path(workdir) / restore.FOLDER).is_dir() else epath.Path(FILE)
 
 
 def _write(path: epath.Path, report: dict) -> None:
@@ -50,7 +49,7 @@ def _write(path: epath.Path, report: dict) -> None:
 def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
     """Loads model and data, evaluates, prints the table and writes the report, which it returns."""
     chosen = settings.parse(config)
-    stored = architectures.load(bundles.locate(workdir))
+    stored = architectures.load(model_folders.locate(workdir))
     check_config(chosen, stored, workdir)
     names = tiles.class_names(chosen.data.dir)
     if names and names != stored.class_names:  # scenes without classes are scored all the same
@@ -64,7 +63,7 @@ def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
     except UsageError as error:  # a data set may have no train split
         say(f"no mean image: {error}")
         average = None
-    runner = Runner.from_settings(chosen, *bundles.load(workdir, chosen.sample.step))
+    runner = Runner.from_settings(chosen, *model_folders.load(workdir, chosen.sample.step))
     metadata, samples = tiles.read_metadata(chosen.data.dir), chosen.evaluate.samples
     say(f"{len(batch['class_id'])} held-out scenes, {samples} samples")
     scores = evaluate(runner, batch, samples=samples, metadata=metadata, average=average, seed=chosen.seed)

@@ -15,10 +15,8 @@ from ml_collections import ConfigDict
 from numpy.typing import DTypeLike
 
 from mmgen_jax import settings
-from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.checkpoints import weights
-from mmgen_jax.models import architecture
+from mmgen_jax.checkpoints import model_folders, restore, weights
+from mmgen_jax.models import architectures
 from mmgen_jax.system import command, console
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_config
@@ -29,14 +27,14 @@ def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, d
 
     Raises UsageError if `out` already holds a model of another architecture.
     """
-    model, params = bundles.load(name, step)
+    model, params = model_folders.load(name, step)
     out = epath.Path(out)
-    if (out / checkpoint.FOLDER).exists():
+    if (out / restore.FOLDER).exists():
         raise UsageError(
             f"--out {out} is a workdir; allowed: another folder, as this file would outlive its checkpoints"
         )
-    if (out / architecture.FILE).exists():
-        other = architecture.difference(model, architecture.load(out))
+    if (out / architectures.FILE).exists():
+        other = architectures.difference(model, architectures.load(out))
         if other:
             raise UsageError(f"--out {out} already holds another model: {other.replace('the workdir', 'that one')}")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -45,7 +43,7 @@ def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, d
         )
     out.mkdir(parents=True, exist_ok=True)
     model.save(out)
-    path = out / bundles.WEIGHTS_FILE
+    path = out / model_folders.WEIGHTS_FILE
     weights.save_params(path, params, dtype)
     data = path.read_bytes()
     return f"wrote {path}: {len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
@@ -56,7 +54,7 @@ def run(config: ConfigDict, workdir: str, out: str, dtype: DTypeLike = np.float3
     chosen = settings.parse(config)
     if not out:
         raise UsageError("--out is empty; it must be the folder to write")
-    check_config(chosen, architecture.load(bundles.locate(workdir)), workdir)
+    check_config(chosen, architectures.load(model_folders.locate(workdir)), workdir)
     return export(workdir, out, chosen.sample.step, dtype)
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mmgen_jax.experts import contact_sheet
-from mmgen_jax.experts import registry as choosing
+from mmgen_jax.experts import contact_sheet, registry
 from mmgen_jax.experts.labelling import Tree, find_jobs, run_expert
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system import command, files
@@ -40,7 +39,7 @@ def label(
     Raises UsageError before any work for what does not fit, and RunError at the end if images failed.
     """
     if not descriptions:
-        raise UsageError(f"no expert is given; allowed: --{', --'.join(choosing.EXPERTS)}")
+        raise UsageError(f"no expert is given; allowed: --{', --'.join(registry.EXPERTS)}")
     if batch < 1:
         raise UsageError(f"batch is {batch}; allowed: at least 1")
     if size and not 8 <= size <= 4096:
@@ -51,7 +50,7 @@ def label(
         raise UsageError(f"out {out!r} is inside images {folder!r}, where its labels would be taken for images")
     files.check_place(out, "out", folder=True)
     jobs, tree = find_jobs(folder, worker, workers), Tree(Path(out), size)
-    experts = {m: choosing.make(m, descriptions[m], str(Path(out) / "depth")) for m in MODALITIES if m in descriptions}
+    experts = {m: registry.make(m, descriptions[m], str(Path(out) / "depth")) for m in MODALITIES if m in descriptions}
     say(f"{len(jobs)} images; {', '.join(f'{m} by {descriptions[m]}' for m in experts)}")
     failures = [f for m, expert in experts.items() for f in run_expert(m, expert, jobs, tree, batch)]
     name = FAILURES_FILE if workers == 1 else f"failures-{worker}-of-{workers}.jsonl"
@@ -73,7 +72,7 @@ def label(
 def _define_flags() -> None:
     flags.DEFINE_string("images", None, "Folder of images, with folders below it.", required=True)
     flags.DEFINE_string("out", None, "Folder of the labels.", required=True)
-    for m, entries in choosing.EXPERTS.items():
+    for m, entries in registry.EXPERTS.items():
         flags.DEFINE_string(m, None, f"Expert for {m}: {', '.join(entries)}.")
     flags.DEFINE_integer("batch", 8, "Images computed at once.")
     flags.DEFINE_integer("size", 0, "Crop images to this size first and keep them in OUT/rgb; 0 = as they are.")
@@ -84,7 +83,7 @@ def _define_flags() -> None:
 def main(argv: list[str]) -> None:
     del argv
     v = flags.FLAGS
-    descriptions = {m: v[m].value for m in choosing.EXPERTS if v[m].value}
+    descriptions = {m: v[m].value for m in registry.EXPERTS if v[m].value}
     label(v.images, v.out, descriptions, batch=v.batch, size=v.size, worker=v.worker, workers=v.workers)
 
 

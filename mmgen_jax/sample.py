@@ -19,11 +19,11 @@ from ml_collections import ConfigDict
 
 from mmgen_jax import settings
 from mmgen_jax.api import MMGen
-from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data import held_out
 from mmgen_jax.diffusion.conditioning import subset
-from mmgen_jax.models import architecture as architectures
-from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.models import architectures
+from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.settings import Data, Settings
 from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system import command, console, files
@@ -83,13 +83,13 @@ def conditions(chosen: Settings, architecture: Architecture) -> tuple[dict[str, 
 
 def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath.Path]:
     """What the command does: outputs and the folder they are in. Raises UsageError."""
-    parsed, folder = settings.parse(config), bundles.locate(workdir)
+    parsed, folder = settings.parse(config), model_folders.locate(workdir)
     chosen = parsed.sample
     architecture = architectures.load(folder)
     check_config(parsed, architecture, workdir)
     given, truth = conditions(parsed, architecture)
     architecture.class_index(chosen.class_id)  # before weights are read
-    here = epath.Path() if workdir in bundles.bundled() else folder
+    here = epath.Path() if workdir in model_folders.bundled() else folder
     target = epath.Path(out) if out else here / "samples" / chosen.task
     files.check_place(target, "--out", folder=True)
     model = MMGen.load(workdir, chosen.step)

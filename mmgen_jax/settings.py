@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS
 from mmgen_jax.diffusion.flow import PATHS
-from mmgen_jax.frozen.autoencoders import registry as autoencoders
+from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models import attention
 from mmgen_jax.models.mmdit import DTYPES, REMATS
@@ -87,7 +87,7 @@ class Data:
 class Autoencoder:
     """What makes latents of images."""
 
-    name: str = setting("identity", one_of(*autoencoders.NAMES), "pixels, PCA fitted on tiles, or pretrained")
+    name: str = setting("identity", one_of(*registry.NAMES), "pixels, PCA fitted on tiles, or pretrained")
     path: str = setting("", TEXT, "kl: diffusers folder, weights file or hub id; it is kept in the workdir")
     dtype: str = setting("float32", one_of(*DTYPES), "kl: type that it multiplies matrices in")
     chunk: int = setting(16, integer(1), "kl: images at once, on all devices; 0.11 GB each at 256 pixels, decoded 0.24")

@@ -17,25 +17,21 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax import settings
-from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import model_folders, restore
 from mmgen_jax.checkpoints.saver import Saver
 from mmgen_jax.models import flops, overview
-from mmgen_jax.parallel import chips
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import chips, sharding
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import command, files
-from mmgen_jax.system import hosts as distributed
+from mmgen_jax.system import command, files, hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry import profiler as profiling
-from mmgen_jax.telemetry.profiler import Profiler
+from mmgen_jax.telemetry import profiler
 from mmgen_jax.telemetry.progress import Progress
 from mmgen_jax.telemetry.report import Report
 from mmgen_jax.telemetry.writer import Writer
-from mmgen_jax.training import preview as previews
-from mmgen_jax.training import setup as recipe
+from mmgen_jax.training import setup
 from mmgen_jax.training.loop import run_loop
+from mmgen_jax.training.preview import Preview
 from mmgen_jax.training.setup import open_batches, restore_or_init
 
 
@@ -45,44 +41,44 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     `profile`: first and last step to trace. Nothing is written before all that the config names has been read and fits.
     """
     chosen = settings.parse(config)
-    distributed.start(**vars(chosen.distributed))
-    if str(workdir) in bundles.bundled():
+    hosts.start(**vars(chosen.distributed))
+    if str(workdir) in model_folders.bundled():
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")
     workdir = epath.Path(workdir)
     mesh = sharding.make_mesh(**vars(chosen.mesh))
-    data = recipe.open_data(chosen)
-    architecture = recipe.make_architecture(chosen, workdir, data)
+    data = setup.open_data(chosen)
+    architecture = setup.make_architecture(chosen, workdir, data)
     placed = jax.device_put(architecture.autoencoder, sharding.replicated(mesh))  # once, for steps and previews
     architecture = dataclasses.replace(architecture, autoencoder=placed)
     if chosen.data.latents:
-        recipe.check_latents(chosen, architecture.autoencoder)
-    inputs = recipe.make_inputs(chosen, architecture.autoencoder)
-    training = recipe.assemble(chosen, architecture, mesh)
-    preview = previews.Preview(architecture, chosen, workdir, mesh) if chosen.train.sample_every else None
+        setup.check_latents(chosen, architecture.autoencoder)
+    inputs = setup.make_inputs(chosen, architecture.autoencoder)
+    training = setup.assemble(chosen, architecture, mesh)
+    preview = Preview(architecture, chosen, workdir, mesh) if chosen.train.sample_every else None
     state, meta = restore_or_init(chosen, training, workdir)
     count = sum(p.size for p in jax.tree.leaves(state.params))
     say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {workdir}")
     if int(state.step) >= chosen.train.steps:
         say(f"nothing to do: step {int(state.step)} of train.steps = {chosen.train.steps} is reached")
         return
-    profiling.check(profile, int(state.step) + 1, chosen.train.steps)
+    profiler.check(profile, int(state.step) + 1, chosen.train.steps)
     say(overview.parameters(state.params))
     batches, tally = open_batches(chosen, data, mesh, meta)
     inputs = jax.device_put(inputs, sharding.replicated(mesh))
-    distributed.meet("all have read what there is in the workdir")
+    hosts.meet("all have read what there is in the workdir")
     start, steps, size = int(state.step), chosen.train.steps, chosen.train.batch
     peak = chips.total_peak(mesh.devices.flatten())
     progress = Progress(start, steps, size, flops.train_step_flops(architecture, size), peak)
     with (
-        files.alone(workdir) if distributed.is_first() else contextlib.nullcontext(),
+        files.alone(workdir) if hosts.is_first() else contextlib.nullcontext(),
         Saver(workdir, chosen.train.keep, chosen.train.keep_best, start) as saver,
-        contextlib.closing(distributed.only_first(Writer, workdir, start)) as writer,
+        contextlib.closing(hosts.only_first(Writer, workdir, start)) as writer,
         contextlib.closing(_report(chosen, start, meta["samples"], writer, progress, tally.settle)) as report,
         contextlib.closing(batches),
-        contextlib.closing(distributed.only_first(Profiler, workdir, profile)) as profiler,
-        distributed.losing_hosts(),
+        contextlib.closing(hosts.only_first(profiler.Profiler, workdir, profile)) as tracing,
+        hosts.losing_hosts(),
     ):
-        if distributed.is_first():
+        if hosts.is_first():
             architecture.save(workdir)
             files.write(workdir / "config.json", chosen.to_json().encode())
         run_loop(
@@ -92,10 +88,10 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
             lambda state, batch: training.step(state, inputs, sharding.to_global(batch, mesh)),
             report,
             saver,
-            profiler,
+            tracing,
             preview and (lambda params, step: writer.image(step, "samples", preview(params, step))),
         )
-    say(f"done: {chosen.train.steps} steps; weights in {workdir / checkpoint.FOLDER}")
+    say(f"done: {chosen.train.steps} steps; weights in {workdir / restore.FOLDER}")
 
 
 def _report(
@@ -108,11 +104,11 @@ def _report(
 
 def main(argv: list[str]) -> None:
     del argv
-    with distributed.losing_hosts():
-        train(flags.FLAGS.config, flags.FLAGS.workdir, profiling.parse(flags.FLAGS.profile))
+    with hosts.losing_hosts():
+        train(flags.FLAGS.config, flags.FLAGS.workdir, profiler.parse(flags.FLAGS.profile))
 
 
 if __name__ == "__main__":
     command.define_flags()
     flags.DEFINE_string("profile", "", "FIRST:LAST, steps to trace into workdir/profile.")
-    command.run(main, distributed.leave)
+    command.run(main, hosts.leave)

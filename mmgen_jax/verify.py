@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from absl import flags
 from etils import epath
 
-from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.checkpoints import restore, seal
 from mmgen_jax.system import command
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError
@@ -19,25 +18,25 @@ from mmgen_jax.system.errors import RunError, UsageError
 
 def state_of(path: epath.Path) -> str:
     """One line about a checkpoint. Raises Damage."""
-    seal = integrity.read_seal(path)
-    if seal is None:
+    stored = seal.read_seal(path)
+    if stored is None:
         return "no checksums (its run was stopped before they were written, or is old)"
-    integrity.check(path, seal)
-    size = sum(size for size, _ in seal.files.values())
-    loss = "" if seal.loss is None else f", loss {seal.loss:.4f}"
-    return f"sound, {size / 1e6:.1f} MB in {len(seal.files)} files{loss}"
+    seal.check(path, stored)
+    size = sum(size for size, _ in stored.files.values())
+    loss = "" if stored.loss is None else f", loss {stored.loss:.4f}"
+    return f"sound, {size / 1e6:.1f} MB in {len(stored.files)} files{loss}"
 
 
 def verify(workdir: epath.PathLike) -> None:
     """Says of each checkpoint whether it is sound. Raises UsageError if there is none, RunError if one is damaged."""
-    folder = checkpoint.folder_of(workdir)
-    steps, damaged = checkpoint.steps_in(folder), 0
+    folder = restore.folder_of(workdir)
+    steps, damaged = restore.steps_in(folder), 0
     if not steps:
         raise UsageError(f"no checkpoint in {folder}")
     for step in steps:
         try:
             say(f"step {step}: {state_of(folder / str(step))}")
-        except integrity.Damage as error:
+        except seal.Damage as error:
             damaged += 1
             say(f"step {step}: damaged: {error}")
     if damaged:

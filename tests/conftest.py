@@ -16,7 +16,7 @@ import tiny_model  # noqa: E402
 from absl import flags  # noqa: E402
 
 from configs import shapes_tiny  # noqa: E402
-from mmgen_jax.data.shapes import builder as shapes  # noqa: E402
+from mmgen_jax.data.shapes import builder  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -40,7 +40,7 @@ def parsed_flags():
 def tiles_dir(tmp_path_factory) -> str:
     """A data set of 96 train and 24 test scenes at 16 x 16."""
     folder = str(tmp_path_factory.mktemp("tiles"))
-    shapes.build(folder, shapes.Recipe(size=16, train=96, test=24))
+    builder.build(folder, builder.Recipe(size=16, train=96, test=24))
     return folder
 
 

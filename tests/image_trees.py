@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmgen_jax.data.shapes import builder as shapes
+from mmgen_jax.data.shapes import builder
 
 LABELS = ("depth", "normal", "mask")
 
 
 def pixels(count: int, size: int, split: str = "train") -> dict[str, np.ndarray]:
     """Stored pixels of rendered scenes, [count, size, size, C] of each modality."""
-    return shapes.scene_pixels(0, split, np.arange(count), size)[0]
+    return builder.scene_pixels(0, split, np.arange(count), size)[0]
 
 
 def save(path: Path, image: np.ndarray) -> None:

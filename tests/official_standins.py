@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import golden_arrays as golden
+import golden_arrays
 import h5py
 import numpy as np
 
@@ -14,7 +14,7 @@ from mmgen_jax.tensor_files import torch_write
 
 def write(folder: Path) -> None:
     """0600000.pt: the golden model with an optimizer's state; last.pt: a REPA model with rgb alone, weights only."""
-    weights = golden.weights()
+    weights = golden_arrays.weights()
     state = {
         i: {"step": np.asarray(600_000, np.float32), "exp_avg": 0 * value, "exp_avg_sq": 0 * value + 1}
         for i, (name, value) in enumerate(weights.items())

@@ -12,8 +12,7 @@ from PIL import Image
 
 from mmgen_jax import export
 from mmgen_jax.api import MMGen
-from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.checkpoints import weights
+from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.modalities.mask import PALETTE
 from mmgen_jax.system.errors import UsageError
 
@@ -186,10 +185,10 @@ def test_models_that_cannot_be_loaded_are_named(model_dir, tmp_path):
         MMGen.load(tmp_path)
     broken = tiny_model.save(tmp_path / "broken")
     _, params = tiny_model.build()
-    weights.save_params(broken / bundles.WEIGHTS_FILE, {k: v for k, v in params.items() if k != "heads"})
+    weights.save_params(broken / model_folders.WEIGHTS_FILE, {k: v for k, v in params.items() if k != "heads"})
     with pytest.raises(UsageError, match=r"weight heads\..* is missing"):
         MMGen.load(broken)
-    (broken / bundles.WEIGHTS_FILE).write_bytes(b"junk")
+    (broken / model_folders.WEIGHTS_FILE).write_bytes(b"junk")
     with pytest.raises(UsageError, match="is damaged"):
         MMGen.load(broken)
     for text in ("{", "{}", "[]", '{"model": {"depth": 2}}'):
@@ -202,8 +201,8 @@ def test_export_makes_a_folder_that_loads(model_dir, tmp_path):
     line = export.export(model_dir, tmp_path / "out")
     assert "sha256" in line and "bytes" in line and "\n" not in line
     export.export(model_dir, tmp_path / "out")  # the same model may be replaced
-    architecture, params = bundles.load(tmp_path / "out")
-    original, wanted = bundles.load(model_dir)
+    architecture, params = model_folders.load(tmp_path / "out")
+    original, wanted = model_folders.load(model_dir)
     assert architecture.to_json() == original.to_json()
     np.testing.assert_array_equal(params["patch_embed"]["kernel"], wanted["patch_embed"]["kernel"])
     stored = (tmp_path / "out" / "model.json").read_text()

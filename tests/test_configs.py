@@ -12,10 +12,9 @@ from configs import base
 from mmgen_jax import settings
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training import setup as recipe
-from mmgen_jax.training import standins
+from mmgen_jax.training import setup, standins
 from mmgen_jax.training.architecture import from_settings
 
 RECIPES = sorted(p.stem for p in (Path(__file__).parents[1] / "configs").glob("*.py") if p.stem != "__init__")
@@ -28,9 +27,9 @@ def test_recipe_builds(name):
     classes = tuple(map(str, range(10)))
     autoencoder = registry.stand_in(chosen.autoencoder, chosen.data.modalities)
     a = from_settings(chosen, autoencoder, classes, PALETTE, REGIONS)
-    training = recipe.assemble(chosen, a, sharding.make_mesh(jax.devices()[:1]))
+    training = setup.assemble(chosen, a, sharding.make_mesh(jax.devices()[:1]))
     batch = standins.batch_shapes(chosen, a)
-    new, metrics = jax.eval_shape(training.step, training.state, recipe.make_inputs(chosen, a.autoencoder), batch)
+    new, metrics = jax.eval_shape(training.step, training.state, setup.make_inputs(chosen, a.autoencoder), batch)
     assert jax.tree.map(lambda s: s.shape, new) == jax.tree.map(lambda s: s.shape, training.state)
     assert {f"loss/{m}" for m in a.modalities} <= set(metrics)
     assert ("loss/alignment" in metrics) == (config.features.source != "none")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import golden_arrays as golden
+import golden_arrays
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,15 +19,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from mmgen_jax import MMGen, convert, settings
-from mmgen_jax.checkpoints import model_folders as bundles
+from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen.autoencoders import identity
-from mmgen_jax.models import architecture as architectures
+from mmgen_jax.models import architectures
 from mmgen_jax.models.mmdit import MMDiTConfig
-from mmgen_jax.official import checkpoint as official
-from mmgen_jax.official import from_torch, to_torch
+from mmgen_jax.official import checkpoint, from_torch, to_torch
 from mmgen_jax.official.names import abstract_params, from_params, to_official, to_params
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
 from mmgen_jax.sampling import classifier_free, sample
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import torch_write
@@ -109,24 +108,24 @@ def golden_folder(tmp_path_factory):
 
 def test_golden_checkpoint_computes_the_golden_outputs(golden_folder):
     model = MMGen.load(golden_folder)
-    z = {name[8:]: value for name, value in golden.arrays().items() if name.startswith("forward/")}
-    found = model.velocity(golden.split(z["x"]), z["t"], z["class"], z["task"])
-    assert golden.largest_difference(found, z["velocity"]) < 1e-4
+    z = {name[8:]: value for name, value in golden_arrays.arrays().items() if name.startswith("forward/")}
+    found = model.velocity(golden_arrays.split(z["x"]), z["t"], z["class"], z["task"])
+    assert golden_arrays.largest_difference(found, z["velocity"]) < 1e-4
     assert model.class_names == tuple(map(str, range(10))) and model.architecture.image_size == 64
 
 
 def test_golden_checkpoint_samples_the_golden_samples(golden_folder):
     model = MMGen.load(golden_folder)
-    z = golden.arrays()
+    z = golden_arrays.arrays()
     prompt = Prompt(jnp.asarray(z["sample/class"]), jnp.zeros(3, int))
 
     def network(x, t, prompt):
         return model.velocity(x, t, prompt.class_id, prompt.task)
 
     velocity_fn = classifier_free(network, prompt, 10, 1.0)
-    case = {name: golden.split(z[f"sample/em_joint/{name}"]) for name in ("latents", "step_noise")}
+    case = {name: golden_arrays.split(z[f"sample/em_joint/{name}"]) for name in ("latents", "step_noise")}
     out = sample(velocity_fn, case["latents"], solver="euler_maruyama", steps=6, step_noise=case["step_noise"])
-    assert golden.largest_difference(out, z["sample/em_joint/out"]) < 1e-4
+    assert golden_arrays.largest_difference(out, z["sample/em_joint/out"]) < 1e-4
 
 
 def test_golden_checkpoint_comes_back_bit_by_bit(golden_folder, tmp_path):
@@ -156,7 +155,7 @@ def test_weights_alone_with_official_names(tmp_path, suffix):
     else:
         save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, path)
     from_torch.convert(path, tmp_path / "out", pixels, num_heads=2)
-    architecture, params = bundles.load(tmp_path / "out")
+    architecture, params = model_folders.load(tmp_path / "out")
     equal(to_official(params, architecture.model, 8), weights)
     assert MMGen.load(tmp_path / "out").generate(class_id=1, n=1, steps=1)["rgb"].shape == (1, 16, 16, 3)
 
@@ -164,7 +163,7 @@ def test_weights_alone_with_official_names(tmp_path, suffix):
 @pytest.mark.parametrize("which", ["ema", "model"])
 def test_either_weights_can_be_taken(tmp_path, which):
     from_torch.convert(write_own(tmp_path), tmp_path / "out", pixels, num_heads=2, weights=which)
-    architecture, params = bundles.load(tmp_path / "out")
+    architecture, params = model_folders.load(tmp_path / "out")
     equal(to_official(params, architecture.model, 8), own_checkpoint()[which])
 
 
@@ -368,17 +367,17 @@ def test_other_autoencoders_are_refused():
 def test_digests(tmp_path, capsys):
     path = tmp_path / "0600000.pt"
     path.write_bytes(b"data")
-    official.verify(path, hashlib.sha256(b"data").hexdigest().upper())
+    checkpoint.verify(path, hashlib.sha256(b"data").hexdigest().upper())
     for digest, text in [
         ("auto", "0600000.pt has sha256 3a6eb07.*must be 7ea94ac"),
         ("0" * 63, "64 hexadecimal digits"),
     ]:
         with pytest.raises(UsageError, match=text):
-            official.verify(path, digest)
+            checkpoint.verify(path, digest)
     with pytest.raises(UsageError, match="'own.pt'; allowed: 0600000.pt, 0620000.pt"):
-        official.verify(tmp_path / "own.pt", "auto")
+        checkpoint.verify(tmp_path / "own.pt", "auto")
     with pytest.raises(UsageError, match="no such file"):
-        official.verify(tmp_path / "0620000.pt", "auto")
+        checkpoint.verify(tmp_path / "0620000.pt", "auto")
 
 
 def test_what_the_official_code_lacks_is_refused(tmp_path):

@@ -13,7 +13,7 @@ import image_trees
 import official_standins
 import pytest
 
-from mmgen_jax.compiler import topology as chips
+from mmgen_jax.compiler.topology import LIBRARY
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -133,7 +133,7 @@ def test_every_block_of_a_page_runs(page, folder):
                 # tests/test_launch*.py and CI run those.
                 if words[0].startswith("./launch/") or words[0] == "gcloud":
                     continue
-                if words[2] in ("mmgen_jax.compile", "mmgen_jax.studies.layouts") and not chips.LIBRARY.exists():
+                if words[2] in ("mmgen_jax.compile", "mmgen_jax.studies.layouts") and not LIBRARY.exists():
                     continue
                 run(smaller(words), folder)
 

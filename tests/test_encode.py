@@ -15,13 +15,12 @@ from tensorflow_datasets.core import registered
 
 from mmgen_jax import encode, settings
 from mmgen_jax.data import pipeline, tiles
-from mmgen_jax.data.latents import encoding, plan
-from mmgen_jax.data.latents import folder as latents
-from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.data.latents import dataset, encoding, plan
+from mmgen_jax.frozen.autoencoders import protocol
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training import setup as recipe
+from mmgen_jax.training import setup
 
 SIZE = 16
 
@@ -44,7 +43,7 @@ class Gaussian:
         return {"name": "kl", "factor": self.factor, "config": {"scaling_factor": 0.5}}
 
     def moments(self, images):
-        both = {m: vae.space_to_depth(x, self.factor) @ self.weights[m] for m, x in images.items()}
+        both = {m: protocol.space_to_depth(x, self.factor) @ self.weights[m] for m, x in images.items()}
         return {m: jnp.concatenate([x[..., :3], jnp.exp(x[..., 3:])], -1) for m, x in both.items()}
 
 
@@ -56,7 +55,7 @@ class Patches:
     weights: jax.Array  # [192, 5]
 
     def __call__(self, rgb):
-        x = vae.space_to_depth(rgb, 8) @ self.weights
+        x = protocol.space_to_depth(rgb, 8) @ self.weights
         return x.reshape(len(x), -1, x.shape[-1])
 
 
@@ -81,8 +80,8 @@ def kl(config, monkeypatch):
     config.autoencoder.name = "kl"
     config.features.path = "dino"
     config.encode.update({"features": True, "rgb": True})
-    monkeypatch.setattr(recipe, "make_autoencoder", lambda config, folder: gaussian())
-    monkeypatch.setattr(recipe, "load_dino", lambda config: PATCHES)
+    monkeypatch.setattr(setup, "make_autoencoder", lambda config, folder: gaussian())
+    monkeypatch.setattr(setup, "load_dino", lambda config: PATCHES)
     return config
 
 
@@ -110,7 +109,7 @@ def test_moments_features_and_pixels_of_every_tile(kl, tmp_path, dtype, toleranc
     assert "120 samples of test, train in 4 shard(s): 189 kB" in said
     assert "encode 120/120" in meter and "samples/s" in meter
     for split, count in (("train", 96), ("test", 24)):
-        source = latents.read(tmp_path / "latents", split)
+        source = dataset.read(tmp_path / "latents", split)
         assert len(source) == count
         for i in (0, 17, count - 1):
             found, pixels = source[i], tile(kl, split, i)
@@ -120,7 +119,7 @@ def test_moments_features_and_pixels_of_every_tile(kl, tmp_path, dtype, toleranc
             np.testing.assert_array_equal(found["rgb_pixels"], pixels["rgb"])
             assert found["class_id"] == pixels["class_id"] and found["present"].all()
             assert found["key"] == tiles.read_tiles(kl.data.dir, split)[i]["key"].decode()
-    info = latents.read_info(tmp_path / "latents")
+    info = dataset.read_info(tmp_path / "latents")
     assert info.class_names == tiles.class_names(kl.data.dir) and info.metadata == tiles.read_metadata(kl.data.dir)
     assert info.autoencoder == gaussian().spec and info.image_size == SIZE
 
@@ -128,7 +127,7 @@ def test_moments_features_and_pixels_of_every_tile(kl, tmp_path, dtype, toleranc
 def test_identity_is_stored_exactly(config, tmp_path):
     config.autoencoder.update({"name": "identity", "factor": 4})
     encode.encode(config, tmp_path / "latents", splits=["test"])
-    found, pixels = latents.read(tmp_path / "latents", "test")[5], tile(config, "test", 5)
+    found, pixels = dataset.read(tmp_path / "latents", "test")[5], tile(config, "test", 5)
     for m in NAMES:
         mean, std = np.split(found[m], 2, axis=-1)
         image = mean.reshape(4, 4, 4, 4, -1).swapaxes(1, 2).reshape(SIZE, SIZE, -1)
@@ -139,20 +138,20 @@ def test_identity_is_stored_exactly(config, tmp_path):
 def test_a_fitted_autoencoder_is_kept_with_its_latents(config, tmp_path):
     folder = tmp_path / "latents"
     encode.encode(config, folder, splits=["test"])
-    stored = recipe.make_autoencoder(settings.parse(config), folder)
+    stored = setup.make_autoencoder(settings.parse(config), folder)
     batch = pipeline.load(config.data.dir, "test", NAMES, SIZE, None)
     made = stored.moments({m: to_array(batch[m]) for m in NAMES})
-    source = latents.read(folder, "test")
+    source = dataset.read(folder, "test")
     for m in NAMES:
         np.testing.assert_allclose(np.stack([x[m] for x in source]), made[m], rtol=2e-3, atol=2e-3)
-    assert plan.digest(stored) == plan.digest(recipe.make_autoencoder(settings.parse(config)))
+    assert plan.digest(stored) == plan.digest(setup.make_autoencoder(settings.parse(config)))
 
 
 def test_mirrored_copies_are_those_of_mirrored_tiles(kl, tmp_path):
     kl.encode.mirror = True
     encode.encode(kl, tmp_path / "latents")
-    source = latents.read(tmp_path / "latents", "train")
-    assert len(source) == 2 * 96 and len(latents.read_info(tmp_path / "latents").shards["train"]) == 3
+    source = dataset.read(tmp_path / "latents", "train")
+    assert len(source) == 2 * 96 and len(dataset.read_info(tmp_path / "latents").shards["train"]) == 3
     for i in (0, 39, 40, 95):
         pixels = tile(kl, "train", i)
         mirrored = {m: MODALITIES[m].mirror(pixels[m]) for m in NAMES}
@@ -196,10 +195,10 @@ def test_other_settings_weights_or_tiles_are_refused(kl, tmp_path, monkeypatch):
         encode.encode(changed, folder, splits=["test"])
     with pytest.raises(UsageError, match="was begun with samples of test 24 instead of nothing"):
         encode.encode(kl, folder, splits=["train"])
-    monkeypatch.setattr(recipe, "make_autoencoder", lambda config, folder: gaussian(seed=1))
+    monkeypatch.setattr(setup, "make_autoencoder", lambda config, folder: gaussian(seed=1))
     with pytest.raises(UsageError, match="was begun with weights of the autoencoder "):
         encode.encode(kl, folder, splits=["test"])
-    monkeypatch.setattr(recipe, "make_autoencoder", lambda config, folder: gaussian())
+    monkeypatch.setattr(setup, "make_autoencoder", lambda config, folder: gaussian())
     other = shutil.copytree(kl.data.dir, tmp_path / "tiles")
     info = next(other.rglob("dataset_info.json"))
     info.write_text(info.read_text() + "\n")
@@ -209,7 +208,7 @@ def test_other_settings_weights_or_tiles_are_refused(kl, tmp_path, monkeypatch):
 
 
 def test_numbers_that_do_not_fit_are_named_and_nothing_is_left(kl, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "make_autoencoder", lambda config, folder: gaussian(scale=3.0))  # exp() of it
+    monkeypatch.setattr(setup, "make_autoencoder", lambda config, folder: gaussian(scale=3.0))  # exp() of it
     first = tiles.read_tiles(kl.data.dir, "test")[0]["key"].decode()
     with pytest.raises(UsageError, match=f"of '{first}' reaches .*, which float16 cannot hold; bfloat16 can"):
         encode.encode(kl, tmp_path / "latents", splits=["test"])
@@ -271,7 +270,7 @@ def test_what_is_absent_stays_absent(kl, tmp_path):
     Sparse(data_dir=tmp_path / "tiles", file_format="array_record").download_and_prepare()
     kl.data.dir = str(tmp_path / "tiles")
     encode.encode(kl, tmp_path / "latents")
-    found = {x["key"]: x for x in latents.read(tmp_path / "latents", "train")}
+    found = {x["key"]: x for x in dataset.read(tmp_path / "latents", "train")}
     assert {key: x["present"].tolist() for key, x in found.items()} == {
         "x": [True, False, False, False],
         "y": [False, True, False, False],
@@ -290,7 +289,7 @@ def test_stable_diffusions_autoencoder_as_diffusers_has_it(config, tmp_path):
     config.model.patch = 1
     encode.encode(config, tmp_path / "latents", splits=["test"])
     original = diffusers.AutoencoderKL.from_pretrained(path)
-    found, pixels = latents.read(tmp_path / "latents", "test")[3], tile(config, "test", 3)
+    found, pixels = dataset.read(tmp_path / "latents", "test")[3], tile(config, "test", 3)
     for m in NAMES:
         image = np.broadcast_to(to_array(pixels[m]), (SIZE, SIZE, 3)).transpose(2, 0, 1)
         with torch.no_grad():
@@ -305,9 +304,9 @@ def test_features_are_those_of_dinov2(config, tmp_path):
     config.features.update({"path": path, "dtype": "float32"})
     config.encode.update({"features": True, "batch": 8})
     encode.encode(config, tmp_path / "latents", splits=["test"])
-    source = latents.read(tmp_path / "latents", "test")
+    source = dataset.read(tmp_path / "latents", "test")
     pixels = np.stack([tile(config, "test", i)["rgb"] for i in range(8)])
-    expected = np.asarray(jax.jit(lambda dino, x: dino(x))(recipe.load_dino(settings.parse(config)), to_array(pixels)))
+    expected = np.asarray(jax.jit(lambda dino, x: dino(x))(setup.load_dino(settings.parse(config)), to_array(pixels)))
     found = np.stack([source[i]["features"] for i in range(8)]).astype(np.float32)
     tokens = (SIZE // config.autoencoder.factor // config.model.patch) ** 2
     assert found.shape == (8, tokens, 24)

@@ -15,10 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from mmgen_jax import train
-from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.checkpoints import seal as integrity
-from mmgen_jax.checkpoints import weights
+from mmgen_jax.checkpoints import model_folders, restore, seal, weights
 from mmgen_jax.system import files, preemption
 from mmgen_jax.system.errors import RunError, UsageError
 
@@ -34,7 +31,7 @@ def losses(workdir) -> dict[int, float]:
 
 
 def arrays(workdir, step):
-    return jax.tree.map(np.asarray, checkpoint.restore_ema(workdir, step)[0])
+    return jax.tree.map(np.asarray, restore.restore_ema(workdir, step)[0])
 
 
 def whole_state(workdir, step):
@@ -112,7 +109,7 @@ def test_a_run_that_is_told_to_stop_saves_and_draws_nothing(tiny_config, tmp_pat
     with pytest.raises(SystemExit) as stopped:
         train.train(tiny_config, tmp_path)
     assert stopped.value.code == 75
-    assert integrity.read_seal(tmp_path / "checkpoints" / "2").loss is None  # of too few steps to be the best
+    assert seal.read_seal(tmp_path / "checkpoints" / "2").loss is None  # of too few steps to be the best
     assert not (tmp_path / "samples").exists()
 
 
@@ -211,11 +208,11 @@ def test_a_run_without_previews_needs_no_test_split(tiny_config, tmp_path):
 
 def test_missing_checkpoints_are_named(tiny_config, tmp_path):
     with pytest.raises(UsageError, match="no checkpoint in"):
-        checkpoint.restore_ema(tmp_path)
+        restore.restore_ema(tmp_path)
     tiny_config.train.steps = 1
     train.train(tiny_config, tmp_path)
     with pytest.raises(UsageError, match=r"no checkpoint of step 7 in .*; there are: 1"):
-        checkpoint.restore_ema(tmp_path, 7)
+        restore.restore_ema(tmp_path, 7)
 
 
 def command(*arguments: str, **kwargs) -> subprocess.Popen:
@@ -298,6 +295,6 @@ def test_the_name_of_a_bundled_model_is_no_workdir(tiny_config):
 def test_checkpoints_count_where_a_workdir_also_has_an_export(tiny_config, tmp_path):
     tiny_config.train.steps = 1
     train.train(tiny_config, tmp_path)
-    architecture, params = bundles.load(tmp_path)
-    weights.save_params(tmp_path / bundles.WEIGHTS_FILE, jax.tree.map(lambda p: 0 * p, params))
-    jax.tree.map(np.testing.assert_array_equal, bundles.load(tmp_path)[1], params)
+    architecture, params = model_folders.load(tmp_path)
+    weights.save_params(tmp_path / model_folders.WEIGHTS_FILE, jax.tree.map(lambda p: 0 * p, params))
+    jax.tree.map(np.testing.assert_array_equal, model_folders.load(tmp_path)[1], params)

@@ -7,9 +7,8 @@ import numpy as np
 
 from configs import shapes_tiny
 from mmgen_jax import settings
-from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.checkpoints import weights
-from mmgen_jax.data.shapes import builder as shapes
+from mmgen_jax.checkpoints import model_folders, weights
+from mmgen_jax.data.shapes import builder
 from mmgen_jax.data.shapes.primitives import KINDS
 from mmgen_jax.frozen.autoencoders import patch_pca
 from mmgen_jax.modalities.facts import Facts
@@ -34,7 +33,7 @@ def config():
 @functools.cache
 def pixels(count=3, split="test"):
     """Stored pixels of rendered scenes."""
-    return shapes.scene_pixels(0, split, np.arange(count), SIZE)[0]
+    return builder.scene_pixels(0, split, np.arange(count), SIZE)[0]
 
 
 @functools.cache
@@ -61,5 +60,5 @@ def save(folder):
     architecture, params = build()
     folder.mkdir(parents=True, exist_ok=True)
     architecture.save(folder)
-    weights.save_params(folder / bundles.WEIGHTS_FILE, params)
+    weights.save_params(folder / model_folders.WEIGHTS_FILE, params)
     return folder

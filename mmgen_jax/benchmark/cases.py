@@ -15,12 +15,11 @@ from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.models import flops
 from mmgen_jax.models.layout import Layout
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
 from mmgen_jax.sampling import sampler
 from mmgen_jax.sampling.sampler import Choices, Rows, Sampler, jit_draw
 from mmgen_jax.settings import Settings
-from mmgen_jax.training import setup as recipe
-from mmgen_jax.training import standins
+from mmgen_jax.training import setup, standins
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def train(config: Settings) -> Case:
     """Training steps on one random batch; the cost of reading data is not included."""
     a, rows = standins.architecture(config), config.train.batch
     mesh = sharding.make_mesh(**vars(config.mesh))
-    training = recipe.assemble(config, a, mesh)
+    training = setup.assemble(config, a, mesh)
     inputs = jax.device_put(standins.inputs(config, a.autoencoder), sharding.replicated(mesh))
     batch = sharding.to_global(standins.batch(config, a), mesh)
     state = training.init(jax.random.key(0))
@@ -132,7 +131,7 @@ def decode(config: Settings) -> Case:
 
 def data(config: Settings) -> Case:
     """Batches as training reads them, from the config's data; raises UsageError where there are none."""
-    found = recipe.open_data(config)
+    found = setup.open_data(config)
     batches = pipeline.batches(
         found.source,
         found.transforms,

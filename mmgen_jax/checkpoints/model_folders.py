@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from etils import epath
 
-from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.checkpoints import weights
-from mmgen_jax.models import architecture as architectures
-from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.checkpoints import restore, weights
+from mmgen_jax.models import architectures
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.system.errors import UsageError
 
 ASSETS = epath.Path(__file__).parents[1] / "assets"
@@ -37,8 +36,8 @@ def load(name: epath.PathLike, step: int | None = None) -> tuple[Architecture, P
     """
     folder = locate(name)
     architecture = architectures.load(folder)
-    if (folder / checkpoint.FOLDER).exists() or step is not None:  # a workdir goes on; an export into it does not
-        params = checkpoint.restore_ema(folder, step)[0]
+    if (folder / restore.FOLDER).exists() or step is not None:  # a workdir goes on; an export into it does not
+        params = restore.restore_ema(folder, step)[0]
     else:
         params = weights.load_params(folder / WEIGHTS_FILE)
     weights.check_params(params, architecture, folder)

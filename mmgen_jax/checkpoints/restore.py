@@ -10,10 +10,8 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from mmgen_jax.checkpoints import quiet
-from mmgen_jax.checkpoints import seal as integrity
-from mmgen_jax.system import files
-from mmgen_jax.system import hosts as distributed
+from mmgen_jax.checkpoints import quiet, seal
+from mmgen_jax.system import files, hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -84,13 +82,13 @@ def _verify(path: epath.Path) -> bool:
     """
     problem, sealed = "", False
     try:
-        seal = integrity.read_seal(path)
-        if sealed := seal is not None:
-            integrity.check(path, seal, jax.process_index(), jax.process_count())
-    except (integrity.Damage, OSError) as error:
+        stored = seal.read_seal(path)
+        if sealed := stored is not None:
+            seal.check(path, stored, jax.process_index(), jax.process_count())
+    except (seal.Damage, OSError) as error:
         problem = " ".join(str(error).split()) or type(error).__name__
-    if problem := distributed.first_text(problem):
-        raise integrity.Damage(problem)
+    if problem := hosts.first_text(problem):
+        raise seal.Damage(problem)
     return sealed
 
 
@@ -107,8 +105,8 @@ def _read(read: Callable[[int], T], number: int) -> T:
         raise
     except Exception as error:
         problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    if problem := distributed.first_text(problem):
-        raise integrity.Damage(problem)
+    if problem := hosts.first_text(problem):
+        raise seal.Damage(problem)
     return found
 
 
@@ -123,7 +121,7 @@ def _first_sound(folder: epath.Path, step: int | None, read: Callable[[int], T])
         try:
             sealed = _verify(folder / str(number))
             found = _read(read, number)
-        except integrity.Damage as error:
+        except seal.Damage as error:
             if sealed:
                 raise UsageError(
                     f"checkpoint of step {number} in {folder} is sound, but not of what the config says ({error})"

@@ -10,10 +10,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import type_handlers
 
-from mmgen_jax.checkpoints import quiet
-from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.checkpoints import seal as integrity
-from mmgen_jax.system import hosts as distributed
+from mmgen_jax.checkpoints import quiet, restore, seal
+from mmgen_jax.system import hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import HostLost, RunError
 
@@ -37,12 +35,12 @@ def write(workdir: epath.PathLike, step: int, state: object, meta: dict) -> None
         (jax.Array, type_handlers.ArrayHandler()),
     )
     handler = ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
-    folder = checkpoint.folder_of(workdir)
+    folder = restore.folder_of(workdir)
     options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-    with checkpoint.open_manager(folder, handler, options) as manager:
+    with restore.open_manager(folder, handler, options) as manager:
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
         manager.save(step, args=args, force=True)
-    integrity.write_manifest(folder / str(step))
+    seal.write_manifest(folder / str(step))
 
 
 class _Manager(ocp.CheckpointManager):
@@ -66,18 +64,18 @@ class Saver:
 
         Checkpoints of steps after `start` are set aside: a run that begins there could not read them.
         """
-        self._folder = checkpoint.folder_of(workdir)
+        self._folder = restore.folder_of(workdir)
         self._keep, self._keep_best = keep, keep_best
         self._stop, self._sealing = threading.Event(), None
         self._current, self._failure = start, None
-        if distributed.is_first():
+        if hosts.is_first():
             self._folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.empty_bin(self._folder)
-            for step in checkpoint.steps_in(self._folder):
+            restore.empty_bin(self._folder)
+            for step in restore.steps_in(self._folder):
                 if step > start:
-                    where = checkpoint.set_aside(self._folder, step)
+                    where = restore.set_aside(self._folder, step)
                     say(f"checkpoint of step {step} set aside: moved to {where}")
-        distributed.meet("checkpoints of later steps are set aside")
+        hosts.meet("checkpoints of later steps are set aside")
         options = ocp.CheckpointManagerOptions(enable_async_checkpointing=True, cleanup_tmp_directories=True)
         self._manager = _Manager(self._folder, options=options)
 
@@ -138,9 +136,9 @@ class Saver:
 
     def _not_written(self, error: BaseException) -> RunError:
         self._stop.set()  # the thread that waits for it
-        if lost := distributed.lost(error):
+        if lost := hosts.lost(error):
             return lost
-        steps = [step for step in checkpoint.steps_in(self._folder) if integrity.is_sealed(self._folder / str(step))]
+        steps = [step for step in restore.steps_in(self._folder) if seal.is_sealed(self._folder / str(step))]
         rest = f"the newest whole one is of step {steps[-1]}" if steps else "there is no other"
         cause = " ".join(str(error).split())
         full = "No space left on device" if "o space left" in cause or "RESOURCE_EXHAUSTED" in cause else cause[:300]
@@ -150,12 +148,12 @@ class Saver:
         """The second and third stage, in a thread."""
         try:
             path = self._folder / str(step)
-            while not checkpoint.is_complete(path):
+            while not restore.is_complete(path):
                 if self._stop.wait(_POLL_SECONDS):
                     return
-            integrity.write_manifest(path, loss, jax.process_index(), jax.process_count())
-            if distributed.is_first():
-                while not integrity.is_sealed(path):  # the other processes seal their shares too
+            seal.write_manifest(path, loss, jax.process_index(), jax.process_count())
+            if hosts.is_first():
+                while not seal.is_sealed(path):  # the other processes seal their shares too
                     if self._stop.wait(_POLL_SECONDS):
                         return
                 self._delete_old(step)
@@ -164,14 +162,14 @@ class Saver:
 
     def _delete_old(self, newest: int) -> None:
         losses = {}
-        for step in checkpoint.steps_in(self._folder):
+        for step in restore.steps_in(self._folder):
             try:
-                seal = integrity.read_seal(self._folder / str(step))
-            except integrity.Damage as error:
+                stored = seal.read_seal(self._folder / str(step))
+            except seal.Damage as error:
                 say(f"checkpoint of step {step} is damaged: {error}")
                 continue
-            if seal:
-                losses[step] = seal.loss
-        for step in set(checkpoint.steps_in(self._folder)) - to_keep(losses, self._keep, self._keep_best):
+            if stored:
+                losses[step] = stored.loss
+        for step in set(restore.steps_in(self._folder)) - to_keep(losses, self._keep, self._keep_best):
             if step < newest:
-                checkpoint.remove(self._folder, step)
+                restore.remove(self._folder, step)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as dump_safetensors
 
-from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 import jax
 
 from mmgen_jax.compiler import kernel_cycles, prediction, programs
-from mmgen_jax.compiler import topology as chips
 from mmgen_jax.compiler.hlo import Program
 from mmgen_jax.compiler.prediction import Prediction
+from mmgen_jax.compiler.topology import parse_topology, tpu_devices
 from mmgen_jax.models import flops
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
+from mmgen_jax.parallel.chips import CHIPS
 from mmgen_jax.sampling import sampler
 from mmgen_jax.settings import Settings
 from mmgen_jax.system.console import say
@@ -44,8 +45,8 @@ def with_depth(config: Settings, depth: int) -> Settings:
 
 def compiled(config: Settings, what: str, topology: str, sizes: Mapping[str, int]) -> Prediction:
     """Figures of one program. Raises RunError if the compiler finds that it does not fit into memory."""
-    devices = chips.devices(topology)
-    chip = chips.CHIPS[chips.parse(topology)[0]]
+    devices = tpu_devices(topology)
+    chip = CHIPS[parse_topology(topology)[0]]
     mesh = sharding.make_mesh(devices, **sizes)
     start = time.monotonic()
     try:
@@ -77,8 +78,8 @@ def examine(config: Settings, what: str, topology: str, sizes: Mapping[str, int]
 
 def report(found: Prediction, model: float, topology: str, sizes: Mapping[str, int]) -> dict:
     """Everything that is known, as plain numbers; bytes and seconds are of one device and one call."""
-    kind, shape = chips.parse(topology)
-    chip, devices = chips.CHIPS[kind], math.prod(sizes.values())
+    kind, shape = parse_topology(topology)
+    chip, devices = CHIPS[kind], math.prod(sizes.values())
     return {
         "topology": topology,
         "mesh": dict(sizes),
@@ -154,7 +155,7 @@ def meshes(devices: int) -> list[dict[str, int]]:
 def search(config: Settings, what: str, topology: str, exact: bool) -> list[dict]:
     """Reports of several meshes, the best first: those that fit, then by time."""
     found = []
-    for sizes in meshes(len(chips.devices(topology))):
+    for sizes in meshes(len(tpu_devices(topology))):
         shown = " ".join(f"{axis}={size}" for axis, size in sizes.items())
         try:
             found.append(examined(config, what, topology, sizes, exact))

@@ -36,10 +36,10 @@ def _compile(topology: str, tokens: int, heads: int, head_width: int, dtype: str
     import jax
     import jax.numpy as jnp
 
-    from mmgen_jax.compiler import topology as chips
+    from mmgen_jax.compiler.topology import tpu_devices
     from mmgen_jax.models import attention_kernel
 
-    here = jax.sharding.SingleDeviceSharding(chips.devices(topology)[0])
+    here = jax.sharding.SingleDeviceSharding(tpu_devices(topology)[0])
 
     def array(shape: tuple[int, ...], dtype: str) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=here)

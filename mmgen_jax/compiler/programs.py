@@ -9,11 +9,10 @@ from jax.sharding import Mesh
 from mmgen_jax.data.latents import encoding
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.models.layout import Layout
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
 from mmgen_jax.sampling import sampler
 from mmgen_jax.settings import Settings
-from mmgen_jax.training import setup as recipe
-from mmgen_jax.training import standins
+from mmgen_jax.training import setup, standins
 
 
 def _placed(tree, where):
@@ -27,7 +26,7 @@ def _placed(tree, where):
 def train(config: Settings, mesh: Mesh) -> jax.stages.Lowered:
     """One training step."""
     a = standins.architecture(config)
-    training = recipe.assemble(config, a, mesh)
+    training = setup.assemble(config, a, mesh)
     inputs = standins.inputs(config, a.autoencoder)
     batch = standins.batch_shapes(config, a)
     return training.step.lower(

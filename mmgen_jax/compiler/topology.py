@@ -24,7 +24,7 @@ _ENVIRONMENT = {
 }
 
 
-def parse(topology: str) -> tuple[str, tuple[int, ...]]:
+def parse_topology(topology: str) -> tuple[str, tuple[int, ...]]:
     """ "v5e:4x4" -> "v5e", (4, 4). Raises UsageError for text that is not a topology."""
     found = _TOPOLOGY.match(topology)
     if not found or found[1] not in CHIPS:
@@ -33,9 +33,9 @@ def parse(topology: str) -> tuple[str, tuple[int, ...]]:
     return found[1], tuple(int(size) for size in found.groups()[1:] if size)
 
 
-def devices(topology: str) -> list[jax.Device]:
+def tpu_devices(topology: str) -> list[jax.Device]:
     """Devices to compile for. Raises UsageError if the topology does not exist or the compiler is not installed."""
-    kind, shape = parse(topology)
+    kind, shape = parse_topology(topology)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Programs for devices that are not here cannot be loaded again, so a cache of them is useless.

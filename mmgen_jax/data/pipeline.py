@@ -16,8 +16,8 @@ import grain.python as grain
 import numpy as np
 
 from mmgen_jax.data import tiles
-from mmgen_jax.data import workers as reading
 from mmgen_jax.data.damage import REPLACED, Mended, Tally
+from mmgen_jax.data.workers import begin, shielded
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 
@@ -109,14 +109,14 @@ def batches(
     dataset = chosen[0] if len(chosen) == 1 else grain.experimental.ZipMapDataset(chosen).map(_Join())
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
     if workers:
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), reading.begin)
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), begin)
     found = _started(dataset) if workers else iter(dataset)
     return _counted(found, source, tally) if tally else found
 
 
 def _started(dataset: grain.IterDataset) -> Iterator[Batch]:
     """The batches that workers read; the workers are started for the first one, shielded from signals."""
-    with reading.shielded():
+    with shielded():
         batches = iter(dataset)
         first = next(batches)
     with contextlib.closing(batches):

@@ -9,7 +9,7 @@ import grain.python as grain
 import numpy as np
 
 from mmgen_jax.data import pipeline, tiles
-from mmgen_jax.data.latents import folder as latents
+from mmgen_jax.data.latents import dataset
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def open_tiles(folder: str, split: str, modalities: tuple[str, ...], image_size:
 
 def open_latents(folder: str, split: str, modalities: tuple[str, ...], **fits: object) -> TrainData:
     """A split of latents, which must fit `fits`, see `latents.Select.checked`; raises UsageError if they do not."""
-    source = latents.read(folder, split)
-    info = latents.read_info(folder)
-    transforms = (latents.Select.checked(info, modalities, **fits),)
+    source = dataset.read(folder, split)
+    info = dataset.read_info(folder)
+    transforms = (dataset.Select.checked(info, modalities, **fits),)
     return TrainData(source, transforms, info.class_names, *_regions(info.metadata))
 
 

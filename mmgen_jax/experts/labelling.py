@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.data.trees import groups
 from mmgen_jax.experts.protocol import Expert
 from mmgen_jax.modalities.pixels import center_crop
 from mmgen_jax.modalities.registry import MODALITIES
@@ -54,7 +54,7 @@ class Tree:
 
 def find_jobs(folder: str, worker: int, workers: int) -> list[Job]:
     """This worker's images, every `workers`-th one; sorted. Raises UsageError if there are none."""
-    found = trees.find(folder)
+    found = groups.find(folder)
     jobs = [Job(key, Path(path).relative_to(folder).as_posix(), path) for key, path in found.items()]
     return jobs[worker::workers]
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.data.trees import groups
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 
@@ -16,7 +16,7 @@ class Precomputed:
     """Files of the same relative path, whatever their suffix."""
 
     def __init__(self, modality: str, path: str):
-        self._modality, self._folder, self._files = modality, path, trees.find(path)
+        self._modality, self._folder, self._files = modality, path, groups.find(path)
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """See `Expert.label`; raises UsageError for a file that is missing or has another size than its image."""

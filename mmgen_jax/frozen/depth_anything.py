@@ -14,7 +14,7 @@ from etils import epath
 from flax import nnx, traverse_util
 from jaxtyping import Array, Float
 
-from mmgen_jax.frozen import dino_files as dino_names
+from mmgen_jax.frozen import dino_files
 from mmgen_jax.frozen.dino import DinoConfig, Params, graphdef, normalise
 from mmgen_jax.frozen.dpt import DPT, DPTConfig
 from mmgen_jax.frozen.resample import bicubic, bilinear, resize
@@ -144,15 +144,15 @@ def load(path: epath.PathLike, dtype: str = "float32") -> DepthAnything:
 
     Raises UsageError if there is no such model, for a metric one, or naming the first weight that does not fit.
     """
-    state, stored, file = dino_names.find(path)
+    state, stored, file = dino_files.find(path)
     if stored.get("depth_estimation_type", "relative") != "relative":
         raise UsageError(f"{file} predicts {stored['depth_estimation_type']} depth; allowed: relative")
     state = _renamed(state)
     backbone = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
-    backbone = dino_names.official(backbone)
+    backbone = dino_files.official(backbone)
     described = stored.get("backbone_config") or {}
     try:
-        config = dino_names.guess_config(backbone, described.get("num_attention_heads"))
+        config = dino_files.guess_config(backbone, described.get("num_attention_heads"))
         head = {name: value for name, value in state.items() if not name.startswith("backbone.")}
         head_config = _head_config(head, config.width)
         taps = tuple(described.get("out_indices") or TAPS[config.depth])
@@ -161,7 +161,7 @@ def load(path: epath.PathLike, dtype: str = "float32") -> DepthAnything:
     return DepthAnything(
         config,
         head_config,
-        dino_names.to_params(backbone, config, file),
+        dino_files.to_params(backbone, config, file),
         _head_params(head, head_config, file),
         taps,
         dtype,

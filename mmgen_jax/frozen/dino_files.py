@@ -12,8 +12,7 @@ from flax import traverse_util
 
 from mmgen_jax.frozen.dino import GRID, Dino, DinoConfig, Params, abstract_params
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import hub
-from mmgen_jax.tensor_files import read as tensors
+from mmgen_jax.tensor_files import hub, tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")

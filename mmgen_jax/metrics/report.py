@@ -12,7 +12,7 @@ from mmgen_jax.metrics import classifier, consistency, dense
 from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
-from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.sampling.sampler import Arrays
 from mmgen_jax.system.errors import UsageError
 

@@ -12,7 +12,7 @@ from mmgen_jax import settings
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling.sampler import Arrays, Options, Sampler
 
 

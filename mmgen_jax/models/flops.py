@@ -14,7 +14,7 @@ import jax
 from jax.extend import core
 
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
-from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.models.layers import TIME_FREQUENCIES
 from mmgen_jax.models.mmdit import MMDiTConfig
 

@@ -30,8 +30,8 @@ from jax.tree_util import tree_map_with_path
 
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
-from mmgen_jax.models.architecture import Architecture, Params
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.models.architectures import Architecture, Params
+from mmgen_jax.parallel import sharding
 from mmgen_jax.parallel.placement import Placement, einsum
 from mmgen_jax.system.errors import UsageError
 

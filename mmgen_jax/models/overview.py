@@ -8,7 +8,7 @@ from collections import defaultdict
 import jax
 from flax import traverse_util
 
-from mmgen_jax.models.architecture import Params
+from mmgen_jax.models.architectures import Params
 
 
 def parameters(params: Params) -> str:

@@ -12,8 +12,7 @@ from etils import epath
 from mmgen_jax.models.mmdit import SIZES, MMDiTConfig, parse_size
 from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.tensor_files import read as tensors
-from mmgen_jax.tensor_files import torch_file
+from mmgen_jax.tensor_files import tensors, torch_file
 
 DIGESTS = {  # sha256 of the released files
     "0600000.pt": "7ea94acea622134dc2f94b704b7d657f34861d6ac4450cb341e9c1bfb280877e",

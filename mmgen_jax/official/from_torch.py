@@ -15,12 +15,11 @@ from etils import epath
 
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import saver
-from mmgen_jax.frozen.autoencoders import protocol as vae
+from mmgen_jax.frozen.autoencoders import protocol
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.models.mmdit import MMDiTConfig
-from mmgen_jax.official import checkpoint as official
-from mmgen_jax.official import names as weights_of
+from mmgen_jax.official import checkpoint, names
 from mmgen_jax.official.checkpoint import Checkpoint, State
 from mmgen_jax.official.widen import from_one_modality, has_one_modality, widen
 from mmgen_jax.settings import Optim, Settings
@@ -56,36 +55,34 @@ def mmgen_state(found: Checkpoint, convention: str = "auto") -> State:
 
 def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig:
     """The network's config, every weight's name and shape checked against it."""
-    depth = official.argument(found, "encoder_depth", int, 8)
-    config = weights_of.config_from_official(state, official.heads(found, num_heads), encoder_depth=depth)
-    if official.argument(found, "num_classes", int, config.num_classes) != config.num_classes:
+    depth = checkpoint.argument(found, "encoder_depth", int, 8)
+    config = names.config_from_official(state, checkpoint.heads(found, num_heads), encoder_depth=depth)
+    if checkpoint.argument(found, "num_classes", int, config.num_classes) != config.num_classes:
         rows = config.num_classes + 1
-        raise UsageError(
-            f"{found.path}: {weights_of.CLASSES} has {rows} rows; one per class and one for no class expected"
-        )
-    weights_of.check(state, config)
-    weights_of.check_position(state, config.width)
+        raise UsageError(f"{found.path}: {names.CLASSES} has {rows} rows; one per class and one for no class expected")
+    names.check(state, config)
+    names.check_position(state, config.width)
     return config
 
 
 def recipe(model: Architecture, found: Checkpoint) -> Settings:
     """The settings of the checkpoint's run, as far as the file tells; else the defaults."""
-    default, m, names = Settings(), model.model, model.modalities
-    keep = [default.data.modalities.index(name) for name in names]
+    default, m, kept = Settings(), model.model, model.modalities
+    keep = [default.data.modalities.index(name) for name in kept]
     network = ("depth", "width", "heads", "patch", "mlp_ratio", "encoder_depth", "projector_width", "feature_width")
     objective: dict[str, object] = {
         "path": model.path,
         "loss_weights": tuple(default.objective.loss_weights[i] for i in keep),
     }
-    if len(names) == 1:
+    if len(kept) == 1:
         objective["mix"] = ((1.0, "none", 0.0, "all"),)  # nothing to be given, no pairs to be dropped
     optim = {
-        ours: float(official.argument(found, theirs, int | float, getattr(default.optim, ours)))
+        ours: float(checkpoint.argument(found, theirs, int | float, getattr(default.optim, ours)))
         for ours, theirs in OPTIM.items()
     }
     return settings.check(
         default.changed(
-            data={"modalities": tuple(names), "image_size": model.image_size, "flip": False},
+            data={"modalities": tuple(kept), "image_size": model.image_size, "flip": False},
             autoencoder={
                 "name": model.autoencoder.name,
                 "factor": model.autoencoder.factor,
@@ -94,7 +91,7 @@ def recipe(model: Architecture, found: Checkpoint) -> Settings:
             model={key: getattr(m, key) for key in network},
             objective=objective,
             optim=optim,
-            train={"batch": official.argument(found, "batch_size", int, default.train.batch)},
+            train={"batch": checkpoint.argument(found, "batch_size", int, default.train.batch)},
             sample={"solver": default.sample.solver if model.path == "linear" else "heun"},
         )
     )
@@ -106,23 +103,21 @@ def class_names(path: str, count: int) -> tuple[str, ...]:
         return tuple(map(str, range(count)))
     if not epath.Path(path).is_file():
         raise UsageError(f"--classes {path}: no such file")
-    names = tuple(line.strip() for line in epath.Path(path).read_text().splitlines() if line.strip())
-    if len(names) != count or len(set(names)) != count:
+    found = tuple(line.strip() for line in epath.Path(path).read_text().splitlines() if line.strip())
+    if len(found) != count or len(set(found)) != count:
         raise UsageError(
-            f"--classes {path} has {len(set(names))} different names on {len(names)} lines; needed: {count}"
+            f"--classes {path} has {len(set(found))} different names on {len(found)} lines; needed: {count}"
         )
-    return names
+    return found
 
 
 def train_state(found: Checkpoint, model: Architecture, optim: Optim, steps: int) -> TrainState:
     """Parameters, EMA and Adam's averages of a checkpoint of MMGen, from which training goes on."""
-    adam = official.adam(found)
+    adam = checkpoint.adam(found)
     trees = {}
     for name, state in (("params", "model"), ("ema", "ema")):
-        trees[name] = weights_of.from_official(
-            Streamed(official.weights(found.path, found.entries, state)), model.model
-        )
-    trees["mu"], trees["nu"] = (weights_of.to_params(Streamed(s), model.model) for s in (adam.mean, adam.square))
+        trees[name] = names.from_official(Streamed(checkpoint.weights(found.path, found.entries, state)), model.model)
+    trees["mu"], trees["nu"] = (names.to_params(Streamed(s), model.model) for s in (adam.mean, adam.square))
     tx = make_optimizer(optim, steps)
     abstract = jax.eval_shape(tx.init, trees["params"])
     count = np.asarray(adam.count, np.int32)
@@ -159,7 +154,7 @@ def _check_new(out: epath.PathLike) -> None:
 def convert(
     source: epath.PathLike,
     out: epath.PathLike,
-    make_autoencoder: Callable[[tuple[str, ...]], vae.Autoencoder],
+    make_autoencoder: Callable[[tuple[str, ...]], protocol.Autoencoder],
     *,
     weights: str = "ema",
     num_heads: int = 0,
@@ -185,20 +180,20 @@ def convert(
     Raises UsageError, and writes nothing then.
     """
     _check_new(out)
-    found = official.read(source, weights)
+    found = checkpoint.read(source, weights)
     state = mmgen_state(found, convention)
     network = model_config(state, found, num_heads)
-    names = tuple(modalities) or network.names
-    if list(names) != [name for name in NAMES if name in names]:
-        raise UsageError(f"--modalities is {','.join(names)}; allowed: some of {','.join(NAMES)}, in this order")
-    autoencoder = make_autoencoder(names)
-    if len(names) == len(network.names):
+    wanted = tuple(modalities) or network.names
+    if list(wanted) != [name for name in NAMES if name in wanted]:
+        raise UsageError(f"--modalities is {','.join(wanted)}; allowed: some of {','.join(NAMES)}, in this order")
+    autoencoder = make_autoencoder(wanted)
+    if len(wanted) == len(network.names):
         channels = (count for _, count in network.modalities)
-        network = dataclasses.replace(network, modalities=tuple(zip(names, channels, strict=True)))
-    if names != network.names:
-        state = widen(state, network.names, {name: autoencoder.channels[name] for name in names})
+        network = dataclasses.replace(network, modalities=tuple(zip(wanted, channels, strict=True)))
+    if wanted != network.names:
+        state = widen(state, network.names, {name: autoencoder.channels[name] for name in wanted})
         heads = network.heads
-        network = weights_of.config_from_official(state, heads, names, encoder_depth=network.encoder_depth)
+        network = names.config_from_official(state, heads, wanted, encoder_depth=network.encoder_depth)
     if dict(network.modalities) != autoencoder.channels:
         raise UsageError(
             f"{source} has latents {dict(network.modalities)}; the autoencoder's are {autoencoder.channels}"
@@ -207,11 +202,11 @@ def convert(
         raise UsageError("--optimizer needs a checkpoint of MMGen with the modalities it has")
     if optimizer and weights != "ema":
         raise UsageError("--optimizer keeps both ema and model; leave --weights out")
-    size = weights_of.latent_size_from_official(state) * autoencoder.factor
+    size = names.latent_size_from_official(state) * autoencoder.factor
     model = Architecture(
         model=network,
         autoencoder=autoencoder,
-        path=official.flow_path(found),
+        path=checkpoint.flow_path(found),
         image_size=size,
         class_names=class_names(classes, network.num_classes),
         palette=np.zeros((0, 3), np.uint8),
@@ -221,8 +216,8 @@ def convert(
     if optimizer:
         stored = train_state(found, model, chosen.optim, chosen.train.steps)
     else:
-        stored = {"ema": weights_of.from_official(Streamed(state), network)}
-    meta = {"step": found.step, "samples": official.samples(found, chosen.train.batch)}
+        stored = {"ema": names.from_official(Streamed(state), network)}
+    meta = {"step": found.step, "samples": checkpoint.samples(found, chosen.train.batch)}
     with _new_folder(out) as part:
         model.save(part)
         files.write(part / "config.json", chosen.to_json().encode())

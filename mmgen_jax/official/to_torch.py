@@ -10,15 +10,13 @@ import optax
 from etils import epath
 
 from mmgen_jax import settings
-from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.checkpoints import restore
-from mmgen_jax.models import architecture as architectures
-from mmgen_jax.models.architecture import Architecture, Params
-from mmgen_jax.official import names as convert
+from mmgen_jax.checkpoints import model_folders, restore
+from mmgen_jax.models import architectures
+from mmgen_jax.models.architectures import Architecture, Params
+from mmgen_jax.official import names
 from mmgen_jax.official.checkpoint import size_name
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import read as tensors
-from mmgen_jax.tensor_files import torch_write
+from mmgen_jax.tensor_files import tensors, torch_write
 from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState, init_state
 
@@ -75,7 +73,7 @@ def _train_state(folder: epath.Path, model: Architecture) -> TrainState | None:
 
 def _official(params: Params, model: Architecture) -> dict[str, np.ndarray]:
     """Weights by official name; a single modality has a single head there."""
-    state = convert.to_official(params, model.model, model.latent_size)
+    state = names.to_official(params, model.model, model.latent_size)
     if len(model.modalities) > 1:
         return state
     return {name.replace("lis_final_layer.0.", "final_layer."): value for name, value in state.items()}
@@ -84,7 +82,7 @@ def _official(params: Params, model: Architecture) -> dict[str, np.ndarray]:
 def _adam(state: TrainState, model: Architecture) -> dict[int, dict[str, np.ndarray]]:
     """Entries of `opt.state`, by the position of a weight; the position embedding has position 0 and no entry."""
     adam = optax.tree_utils.tree_get(state.opt_state, "ScaleByAdamState")
-    mean, square = (convert.from_params(averages, model.model) for averages in (adam.mu, adam.nu))
+    mean, square = (names.from_params(averages, model.model) for averages in (adam.mu, adam.nu))
     count = np.asarray(adam.count, np.float32)
     return {i + 1: {"step": count, "exp_avg": mean[name], "exp_avg_sq": square[name]} for i, name in enumerate(mean)}
 
@@ -100,7 +98,7 @@ def write(source: epath.PathLike, out: epath.PathLike) -> None:
         raise UsageError(f"{out} exists; allowed: a new file")
     if epath.Path(out).suffix not in tensors.TORCH:
         raise UsageError(f"{out} has the suffix {epath.Path(out).suffix!r}; allowed: {', '.join(tensors.TORCH)}")
-    folder = bundles.locate(source)
+    folder = model_folders.locate(source)
     model = architectures.load(folder)
     for problem, there in (
         ("is preconditioned (model.precondition)", model.model.data_std is not None),
@@ -111,7 +109,7 @@ def write(source: epath.PathLike, out: epath.PathLike) -> None:
             raise UsageError(f"the model in {source} {problem}, which the official code does not know")
     state = _train_state(folder, model)
     if state is None:
-        ema = _official(bundles.load(source)[1], model)
+        ema = _official(model_folders.load(source)[1], model)
         entries, adam, step = {"model": ema, "ema": ema}, {}, 0
     else:
         entries = {"model": _official(state.params, model), "ema": _official(state.ema, model)}

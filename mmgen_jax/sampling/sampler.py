@@ -17,13 +17,11 @@ from jax.sharding import Mesh
 
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
-from mmgen_jax.parallel import compiler_options
-from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.sampling import SOLVERS, bind, classifier_free, sample
-from mmgen_jax.sampling import requests as tasks
+from mmgen_jax.parallel import compiler_options, sharding
+from mmgen_jax.sampling import SOLVERS, bind, classifier_free, requests, sample
 from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import choice
 
@@ -114,13 +112,13 @@ class Sampler:
         params, class_id = self.place(params), np.asarray(class_id, np.int32)
         numbers = np.arange(n) if numbers is None else np.asarray(numbers)
         shares = sharding.parts(self._mesh)
-        size = -(-tasks.batch_size(n, options.batch) // shares) * shares
+        size = -(-requests.batch_size(n, options.batch) // shares) * shares
         choices = Choices.of(options)
         if not (class_id != a.null_class).any():
             choices = dataclasses.replace(choices, guided=False)
         values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, stream)
         parts, progress = [], Progress(label, n, "samples")
-        for rows in tasks.batches(n, size):
+        for rows in requests.batches(n, size):
             inputs = jax.device_put(
                 (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split
             )
@@ -133,7 +131,7 @@ class Sampler:
     def round_trip(self, images: Mapping[str, np.ndarray], batch: int) -> Arrays:
         """Arrays in [-1, 1] [n, H, W, C] of some modalities, encoded and decoded again, `batch` at once."""
         n = len(next(iter(images.values())))
-        rows = tasks.batches(n, tasks.batch_size(n, batch))
+        rows = requests.batches(n, requests.batch_size(n, batch))
         return _joined([self.decode(self.encode({m: x[r] for m, x in images.items()})) for r in rows], n)
 
 
@@ -199,7 +197,7 @@ def draw(
     """Latents of one batch."""
     architecture = layout.architecture
     shapes = OrderedDict((m, shape[1:]) for m, shape in architecture.latent_shapes(1).items())
-    arrays = tasks.request(key, rows.numbers, rows.class_id, rows.given, shapes)
+    arrays = requests.request(key, rows.numbers, rows.class_id, rows.given, shapes)
     network, prompt = functools.partial(layout.apply, params), arrays.prompt
     if choices.guided:
         null, given = architecture.null_class, tuple(rows.given)

@@ -26,11 +26,10 @@ from transformers import Dinov2Config, Dinov2Model
 from configs import imagenet256_b2
 from mmgen_jax import settings
 from mmgen_jax.frozen import dino, dino_files
-from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
-from mmgen_jax.frozen.autoencoders import kl_names
+from mmgen_jax.frozen.autoencoders import kl, kl_names
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.training import setup as recipe
+from mmgen_jax.parallel import sharding
+from mmgen_jax.training import setup
 from mmgen_jax.training.architecture import from_settings
 from mmgen_jax.training.inputs import LatentInputs, TileInputs
 
@@ -53,7 +52,7 @@ def difference(ours: jax.Array, theirs: torch.Tensor) -> float:
     return float(np.abs(np.asarray(ours) - theirs.numpy()).max())
 
 
-def autoencoder(image: np.ndarray) -> autoencoder_kl.AutoencoderKL:
+def autoencoder(image: np.ndarray) -> kl.AutoencoderKL:
     """Prints parity and speed of encoding and decoding one image; returns the autoencoder."""
     torch.manual_seed(0)
     theirs = AutoencoderKL(
@@ -62,9 +61,9 @@ def autoencoder(image: np.ndarray) -> autoencoder_kl.AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=2,
     ).eval()
-    config = autoencoder_kl.KLConfig()
+    config = kl.KLConfig()
     state = {name: value.numpy() for name, value in theirs.state_dict().items()}
-    ours = autoencoder_kl.AutoencoderKL(NAMES, config, kl_names.from_names(state, config, "diffusers"))
+    ours = kl.AutoencoderKL(NAMES, config, kl_names.from_names(state, config, "diffusers"))
     x = torch.from_numpy(image).permute(0, 3, 1, 2)
 
     def their_moments() -> torch.Tensor:
@@ -116,12 +115,12 @@ def macs(function: Callable, *arguments: object) -> float:
     return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"] / 2e9
 
 
-def training(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
+def training(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
     """Prints what a step of B/2 costs with features, and with latents too, computed in it."""
     config = settings.parse(imagenet256_b2.get_config()).changed(model={"dtype": "float32", "remat": "none"})
-    architecture = from_settings(config, kl, tuple("ab"), np.zeros((0, 3), np.uint8), ())
+    architecture = from_settings(config, vae, tuple("ab"), np.zeros((0, 3), np.uint8), ())
     mesh = sharding.make_mesh(jax.devices()[:1])
-    training = recipe.assemble(config, architecture, mesh)
+    training = setup.assemble(config, architecture, mesh)
     rng = np.random.default_rng(0)
     shared = {"class_id": np.zeros(BATCH, np.int32), "present": np.ones((BATCH, len(NAMES)), bool)}
     pixels = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3)).astype(np.uint8)
@@ -129,9 +128,9 @@ def training(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
     tile = shared | dict.fromkeys(NAMES, pixels) | {"depth": pixels[..., :1].astype(np.uint16)}
     token_features = rng.normal(size=(BATCH, 256, 768)).astype(np.float16)
     cases = {
-        "latents and features stored": (LatentInputs(kl), stored | {"features": token_features}),
-        "features online": (LatentInputs(kl, vit), stored | {"rgb_pixels": pixels}),
-        "latents and features online": (TileInputs(kl, vit), tile),
+        "latents and features stored": (LatentInputs(vae), stored | {"features": token_features}),
+        "features online": (LatentInputs(vae, vit), stored | {"rgb_pixels": pixels}),
+        "latents and features online": (TileInputs(vae, vit), tile),
     }
     states = {name: training.init(jax.random.key(0)) for name in cases}
 
@@ -151,23 +150,23 @@ def training(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
         print(f"  {value / base:.2f}  {name}")
 
 
-def counts(kl: autoencoder_kl.AutoencoderKL, vit: dino.Dino) -> None:
+def counts(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
     """Prints the arithmetic of one sample."""
     image = {m: jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32) for m in NAMES}
     config = dataclasses.replace(vit.config, depth=1)
     one = dataclasses.replace(vit, config=config, params=dino.abstract_params(config))
     pixels = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     first = macs(lambda model, x: model.tokens(x), one, pixels)
-    print(f"autoencoder, four images of {SIZE} pixels: {macs(lambda a, x: a.moments(x), kl, image):.0f} GMAC")
+    print(f"autoencoder, four images of {SIZE} pixels: {macs(lambda a, x: a.moments(x), vae, image):.0f} GMAC")
     print(f"DINOv2 ViT-B/14, one image of 224: about {first * vit.config.depth:.0f} GMAC")
 
 
 def main() -> None:
     rng = np.random.default_rng(0)
     image = rng.uniform(-1, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
-    kl, vit = autoencoder(image), features(image)
-    counts(kl, vit)
-    training(kl, vit)
+    vae, vit = autoencoder(image), features(image)
+    counts(vae, vit)
+    training(vae, vit)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,9 @@ from absl import flags
 
 from mmgen_jax import settings
 from mmgen_jax.compiler import examine
-from mmgen_jax.compiler import topology as chips
+from mmgen_jax.compiler.topology import tpu_devices
 from mmgen_jax.models import layers, layout
-from mmgen_jax.parallel import compiler_options
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import compiler_options, sharding
 from mmgen_jax.parallel.placement import Placement
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import command, errors, files
@@ -108,7 +107,7 @@ def measure(name: str, chosen: Settings, topology: str) -> dict:
     undone = CHANGES[name]
     chosen = settings.check(chosen.changed(**undone.values))
     with undone.patched():
-        sizes = dict(sharding.make_mesh(chips.devices(topology), **vars(chosen.mesh)).shape)
+        sizes = dict(sharding.make_mesh(tpu_devices(topology), **vars(chosen.mesh)).shape)
         return examine.examined(chosen, "train", topology, sizes, exact=False)
 
 

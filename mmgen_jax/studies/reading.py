@@ -25,10 +25,9 @@ import numpy as np
 from absl import flags
 
 from mmgen_jax.data import pipeline, tiles
-from mmgen_jax.data.latents import folder as latents
-from mmgen_jax.data.latents import hdf5
+from mmgen_jax.data.latents import dataset, hdf5
 from mmgen_jax.data.latents.record import FEATURES
-from mmgen_jax.data.shapes import builder as shapes
+from mmgen_jax.data.shapes import builder
 from mmgen_jax.modalities.registry import NAMES
 
 SAMPLES, BATCH = 2000, 256
@@ -111,9 +110,9 @@ def compare(folder: Path) -> None:
     paths = {name: str(official / f"{name}.h5") for name in SHAPES}
     hdf5.convert(str(official / "train.jsonl"), paths, str(ours), shard=512)
     print(f"imported at {SAMPLES / (time.perf_counter() - began):.0f} samples/s\n")
-    layout = latents.read_info(ours).layout
+    layout = dataset.read_info(ours).layout
     kinds = {
-        "latents, float16": (latents.read(ours, "train"), (latents.Select(layout, NAMES, (FEATURES,)),), ours, 2),
+        "latents, float16": (dataset.read(ours, "train"), (dataset.Select(layout, NAMES, (FEATURES,)),), ours, 2),
         "HDF5, float32": (Official(official), (), official, 4),
     }
     numbers = sum(int(np.prod(shape)) for shape in SHAPES.values())
@@ -126,7 +125,7 @@ def compare(folder: Path) -> None:
             print(f"{name:<18}{case:<18}{rate:>10.0f}{rate * numbers * itemsize / 1e6:>8.0f}{rate / BATCH:>17.2f}")
         rates[name] = cases
     new, old = rates.values()
-    directory = shapes.build(str(folder / "tiles"), shapes.Recipe(size=256, train=BATCH, test=1))
+    directory = builder.build(str(folder / "tiles"), builder.Recipe(size=256, train=BATCH, test=1))
     source, transforms = tiles.read_tiles(directory, "train"), (pipeline.Select(NAMES, 256),)
     print("\ntiles of 256 pixels, four PNG each:", end="")
     print(", ".join(f" {steady(source, transforms, n, 2, 4):.0f} samples/s with {n} workers" for n in WORKERS))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
-from mmgen_jax.models import architecture as architectures
-from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.models import architectures
+from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.models.mmdit import MMDiTConfig
 from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
@@ -33,7 +33,7 @@ def from_settings(
     )
 
 
-def check_latents(chosen: Settings, found: Architecture, where: object) -> None:
+def check_latent_settings(chosen: Settings, found: Architecture, where: object) -> None:
     """Raises UsageError naming the first setting of the latents in which the settings and a stored architecture differ.
 
     An autoencoder once fitted is kept, so that these settings would otherwise have no effect.
@@ -48,7 +48,7 @@ def check_latents(chosen: Settings, found: Architecture, where: object) -> None:
 
 def check_config(chosen: Settings, found: Architecture, where: object) -> None:
     """Raises UsageError naming the first setting of the model in which settings and a stored architecture differ."""
-    check_latents(chosen, found, where)
+    check_latent_settings(chosen, found, where)
     facts = (found.autoencoder, found.class_names, found.palette, found.regions)
     other = architectures.difference(from_settings(chosen, *facts), found)
     if other:

@@ -10,7 +10,7 @@ import jax
 
 from mmgen_jax.checkpoints.saver import Saver
 from mmgen_jax.data import pipeline
-from mmgen_jax.models.architecture import Params
+from mmgen_jax.models.architectures import Params
 from mmgen_jax.settings import Train
 from mmgen_jax.system import preemption
 from mmgen_jax.system.console import say

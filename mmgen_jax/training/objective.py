@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from mmgen_jax.diffusion import conditioning, flow, keys, losses
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
-from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.training.inputs import Inputs
 
 Metrics = OrderedDict[str, Array]  # losses first; the order survives jit, which sorts plain dicts

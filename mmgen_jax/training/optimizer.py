@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from mmgen_jax.models.architecture import Params
+from mmgen_jax.models.architectures import Params
 from mmgen_jax.settings import Optim
 from mmgen_jax.system.errors import UsageError
 

@@ -9,11 +9,11 @@ from jax.sharding import Mesh
 from mmgen_jax.data import held_out
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
-from mmgen_jax.system import hosts as distributed
+from mmgen_jax.system import hosts
 
 COUNT = 8  # samples of each kind
 
@@ -39,7 +39,7 @@ class Preview:
             count = len(next(iter(self._given.values())))
             rows.append(self._sheet(params, np.full(count, a.null_class), self._given, "preview: given"))
         picture = np.concatenate(rows)
-        if distributed.is_first():
+        if hosts.is_first():
             self._folder.mkdir(parents=True, exist_ok=True)
             pictures.save_png(self._folder / f"{step:08d}.png", picture)
         return picture

@@ -12,11 +12,10 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from mmgen_jax.checkpoints import model_folders as bundles
-from mmgen_jax.checkpoints import restore as checkpoint
+from mmgen_jax.checkpoints import model_folders, restore
 from mmgen_jax.data import pipeline, tiles, train_data
 from mmgen_jax.data.damage import Tally
-from mmgen_jax.data.latents import folder as latents
+from mmgen_jax.data.latents import dataset
 from mmgen_jax.data.train_data import TrainData
 from mmgen_jax.diffusion import flow, keys
 from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS, parse_mix
@@ -24,16 +23,14 @@ from mmgen_jax.frozen import dino, dino_files
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.pixels import to_array
-from mmgen_jax.models import architecture as architectures
-from mmgen_jax.models.architecture import Architecture
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.models import architectures
+from mmgen_jax.models.architectures import Architecture
+from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import console
-from mmgen_jax.system import hosts as distributed
+from mmgen_jax.system import console, hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training import architecture as fitting
-from mmgen_jax.training.architecture import from_settings
+from mmgen_jax.training.architecture import check_latent_settings, from_settings
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.training.objective import Objective
 from mmgen_jax.training.optimizer import make_optimizer
@@ -92,13 +89,13 @@ def make_architecture(config: Settings, workdir: epath.Path, data: TrainData) ->
     if (workdir / architectures.FILE).exists():
         stored, where = architectures.load(workdir), workdir
     elif config.train.init_from:
-        stored, where = architectures.load(bundles.locate(config.train.init_from)), config.train.init_from
+        stored, where = architectures.load(model_folders.locate(config.train.init_from)), config.train.init_from
     else:
         empty = np.zeros((0, 3), np.uint8)
         palette = data.palette if data.palette is not None else empty
         autoencoder = make_autoencoder(config, config.data.latents)
         return from_settings(config, autoencoder, data.class_names, palette, data.regions)
-    fitting.check_latents(config, stored, where)
+    check_latent_settings(config, stored, where)
     stored = _with_facts(stored, data)
     wanted = from_settings(
         config,
@@ -159,7 +156,7 @@ def make_inputs(config: Settings, autoencoder: Autoencoder) -> Inputs:
 
 def check_latents(config: Settings, autoencoder: Autoencoder) -> None:
     """Raises UsageError unless the stored latents are those of this autoencoder, as far as they tell."""
-    info = latents.read_info(config.data.latents)
+    info = dataset.read_info(config.data.latents)
     known = json.loads(json.dumps(autoencoder.spec))
     for key, found in info.autoencoder.items():
         if known.get(key) != found:
@@ -185,14 +182,14 @@ def restore_or_init(config: Settings, training: Training, workdir: epath.Path) -
 
     Order of sources: the newest checkpoint of the workdir, `train.init_from`, fresh parameters.
     """
-    folder = checkpoint.folder_of(workdir)
-    if checkpoint.steps_in(folder):
-        state, meta = checkpoint.restore(workdir, training.state)
+    folder = restore.folder_of(workdir)
+    if restore.steps_in(folder):
+        state, meta = restore.restore(workdir, training.state)
         say(f"resuming from step {int(state.step)} in {folder}")
         return state, meta
     state = training.init(keys.of_seed(config.seed, "init"))
     if config.train.init_from:
-        _, params = bundles.load(config.train.init_from)
+        _, params = model_folders.load(config.train.init_from)
         where = jax.tree.map(lambda leaf: leaf.sharding, training.state.params)
         # Twice, since donated buffers may not be aliased.
         params, ema = (jax.device_put(jax.tree.map(np.array, params), where) for _ in range(2))
@@ -209,7 +206,7 @@ def open_batches(
         config.data.max_damaged,
         len(data.source),
         console.say_here,
-        distributed.total,
+        hosts.total,
         found=meta.get("damaged", 0),
         read=meta["samples"],
     )

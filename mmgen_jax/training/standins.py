@@ -10,7 +10,7 @@ from mmgen_jax.frozen import dino
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.models.architecture import Architecture
+from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import from_settings
@@ -34,7 +34,7 @@ def architecture(config: Settings) -> Architecture:
 
 
 def inputs(config: Settings, chosen: Autoencoder) -> Inputs:
-    """As `recipe.make_inputs`, with a DINOv2 of random weights where features are computed online."""
+    """As `setup.make_inputs`, with a DINOv2 of random weights where features are computed online."""
     network = None
     if config.features.source == "online":
         width = config.model.feature_width

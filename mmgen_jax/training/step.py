@@ -14,10 +14,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from mmgen_jax.diffusion import keys
-from mmgen_jax.models.architecture import Architecture, Params
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.layout import Layout
-from mmgen_jax.parallel import compiler_options
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import compiler_options, sharding
 from mmgen_jax.training.inputs import Inputs
 from mmgen_jax.training.objective import Example, Metrics, Objective, example_loss, make_example
 from mmgen_jax.training.state import TrainState, ema_update, init_state

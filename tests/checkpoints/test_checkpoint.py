@@ -10,8 +10,7 @@ import optax
 import pytest
 
 from mmgen_jax import verify
-from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.checkpoints import restore, seal
 from mmgen_jax.checkpoints.saver import Saver, to_keep
 from mmgen_jax.system.errors import RunError, UsageError
 from mmgen_jax.training.state import TrainState
@@ -26,7 +25,7 @@ def workdir(tmp_path_factory):
 
 
 def save(folder, steps, keep=5, keep_best=0, losses=None):
-    with Saver(folder, keep, keep_best, max(checkpoint.steps_in(checkpoint.folder_of(folder)), default=0)) as saver:
+    with Saver(folder, keep, keep_best, max(restore.steps_in(restore.folder_of(folder)), default=0)) as saver:
         for step in steps:
             saver.save(step, make_state(step), {"samples": step}, losses and losses[step])
         saver.finish()
@@ -37,19 +36,19 @@ def make_state(step: int) -> TrainState:
     return TrainState(jnp.int32(step), params, jax.tree.map(jnp.copy, params), optax.adam(1e-3).init(params))
 
 
-def restore(folder, step=None, make=make_state, where=None):
+def load(folder, step=None, make=make_state, where=None):
     where = where or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = jax.eval_shape(lambda: make(0))
     abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
-    return checkpoint.restore(folder, abstract, step)
+    return restore.restore(folder, abstract, step)
 
 
 def test_what_was_saved_comes_back(workdir, capsys):
     for step in (1, 2):
-        state, meta = restore(workdir, step)
+        state, meta = load(workdir, step)
         jax.tree.map(np.testing.assert_array_equal, state, make_state(step))
         assert meta == {"samples": step}
-        ema, found = checkpoint.restore_ema(workdir, step)
+        ema, found = restore.restore_ema(workdir, step)
         np.testing.assert_array_equal(ema["large"], state.ema["large"])
         assert found == step
     assert capsys.readouterr().out == ""
@@ -65,7 +64,7 @@ def test_other_meshes_can_read_it(workdir):
         ),
         shapes,
     )
-    state, _ = checkpoint.restore(workdir, abstract)
+    state, _ = restore.restore(workdir, abstract)
     assert state.params["large"].addressable_shards[0].data.shape == (75, 50)
     jax.tree.map(np.testing.assert_array_equal, state, make_state(2))
 
@@ -106,19 +105,19 @@ def test_damaged_ones_are_skipped_with_the_reason(workdir, tmp_path, damage, cap
     copy = tmp_path / "copy"
     shutil.copytree(workdir, copy)
     hurt, reason = DAMAGES[damage]
-    hurt(copy / checkpoint.FOLDER / "2")
-    state, meta = restore(copy)
+    hurt(copy / restore.FOLDER / "2")
+    state, meta = load(copy)
     jax.tree.map(np.testing.assert_array_equal, state, make_state(1))
-    assert meta == {"samples": 1} and checkpoint.restore_ema(copy)[1] == 1
+    assert meta == {"samples": 1} and restore.restore_ema(copy)[1] == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and lines[0] == lines[1]
     assert lines[0].startswith("checkpoint of step 2 skipped, it is damaged: ") and reason in lines[0]
     with pytest.raises(UsageError, match=r"^checkpoint of step 2 in .* is damaged or of something else \(") as caught:
-        restore(copy, 2)
+        load(copy, 2)
     assert "\n" not in str(caught.value)
-    hurt(copy / checkpoint.FOLDER / "1")
+    hurt(copy / restore.FOLDER / "1")
     with pytest.raises(UsageError, match=r"^no checkpoint in .* can be read; all are .* else: 2, 1 \(2: .*anew$"):
-        restore(copy)
+        load(copy)
 
 
 def test_verify_tells_of_each_one(workdir, tmp_path, capsys):
@@ -127,8 +126,8 @@ def test_verify_tells_of_each_one(workdir, tmp_path, capsys):
     verify.verify(copy)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and all(re.fullmatch(r"step [12]: sound, 0.\d MB in \d+ files", line) for line in lines)
-    manifest(copy / checkpoint.FOLDER / "1").unlink()
-    flip(large_files(copy / checkpoint.FOLDER / "2")[0])
+    manifest(copy / restore.FOLDER / "1").unlink()
+    flip(large_files(copy / restore.FOLDER / "2")[0])
     with pytest.raises(RunError, match=f"^1 of 2 checkpoints in {copy}/checkpoints damaged; "):
         verify.verify(copy)
     first, second = capsys.readouterr().out.splitlines()
@@ -145,17 +144,17 @@ UNSEEN = ("one bit of the arrays", "meta damaged", "manifest cut off")  # only c
 def test_without_checksums_what_cannot_be_read_is_skipped(workdir, tmp_path, damage, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(workdir, copy)
-    manifest(copy / checkpoint.FOLDER / "2").unlink()
-    DAMAGES[damage][0](copy / checkpoint.FOLDER / "2")
-    assert restore(copy)[1] == {"samples": 1}
+    manifest(copy / restore.FOLDER / "2").unlink()
+    DAMAGES[damage][0](copy / restore.FOLDER / "2")
+    assert load(copy)[1] == {"samples": 1}
     line = capsys.readouterr().out
     assert line.startswith("checkpoint of step 2 skipped, it is damaged: ") and line.count("\n") == 1
 
 
 def test_one_without_checksums_is_used_and_it_is_said(workdir, tmp_path, capsys):
     shutil.copytree(workdir, tmp_path / "copy")
-    manifest(tmp_path / "copy" / checkpoint.FOLDER / "2").unlink()
-    assert restore(tmp_path / "copy")[1] == {"samples": 2}
+    manifest(tmp_path / "copy" / restore.FOLDER / "2").unlink()
+    assert load(tmp_path / "copy")[1] == {"samples": 2}
     assert capsys.readouterr().out.startswith("checkpoint of step 2 has no checksums (")
 
 
@@ -164,7 +163,7 @@ def test_a_sound_one_of_another_model_is_not_skipped(workdir):
         return TrainState(jnp.int32(step), {"wide": jnp.ones(7)}, {"wide": jnp.ones(7)}, ())
 
     with pytest.raises(UsageError, match="checkpoint of step 2 in .* is sound, but not of what the config says"):
-        restore(workdir, make=other)
+        load(workdir, make=other)
 
 
 def test_the_newest_and_the_best_stay():
@@ -176,38 +175,38 @@ def test_the_newest_and_the_best_stay():
 
 
 def test_old_ones_are_deleted_after_the_new_one_is_sealed(tmp_path, monkeypatch):
-    folder = checkpoint.folder_of(tmp_path)
+    folder = restore.folder_of(tmp_path)
     removed = []
 
-    def remove(where, step, _remove=checkpoint.remove):
-        sealed = [s for s in checkpoint.steps_in(where) if integrity.is_sealed(where / str(s))]
+    def remove(where, step, _remove=restore.remove):
+        sealed = [s for s in restore.steps_in(where) if seal.is_sealed(where / str(s))]
         removed.append((step, max(sealed)))
         _remove(where, step)
 
-    monkeypatch.setattr(checkpoint, "remove", remove)
+    monkeypatch.setattr(restore, "remove", remove)
     save(tmp_path, (1, 2, 3, 4), keep=2, keep_best=1, losses={1: 0.1, 2: 0.4, 3: 0.3, 4: 0.2})
-    assert checkpoint.steps_in(folder) == [1, 3, 4] and removed == [(2, 4)]
+    assert restore.steps_in(folder) == [1, 3, 4] and removed == [(2, 4)]
     assert sorted(p.name for p in folder.iterdir() if not p.name.isdigit()) == []
 
 
 def test_an_unsealed_one_never_pushes_out_a_sealed_one(tmp_path):
     save(tmp_path, (1, 2), keep=2)
-    manifest(tmp_path / checkpoint.FOLDER / "2").unlink()
+    manifest(tmp_path / restore.FOLDER / "2").unlink()
     save(tmp_path, (3,), keep=2)
-    assert checkpoint.steps_in(checkpoint.folder_of(tmp_path)) == [1, 3]
+    assert restore.steps_in(restore.folder_of(tmp_path)) == [1, 3]
 
 
 def test_damaged_ones_are_set_aside_and_their_steps_saved_again(tmp_path, capsys):
     save(tmp_path, (1, 2))
-    folder = tmp_path / checkpoint.FOLDER
+    folder = tmp_path / restore.FOLDER
     for _ in range(2):
         for path in large_files(folder / "2"):
             flip(path)
-        assert int(restore(tmp_path)[0].step) == 1
+        assert int(load(tmp_path)[0].step) == 1
         with Saver(tmp_path, 5, 0, 1) as saver:
             saver.save(2, make_state(2), {"samples": 2})
             saver.finish()
-        assert int(restore(tmp_path)[0].step) == 2
+        assert int(load(tmp_path)[0].step) == 2
     assert "checkpoint of step 2 set aside: moved to " in capsys.readouterr().out
     assert sorted(p.name for p in (folder / "damaged").iterdir()) == ["2", "2-2"]
 
@@ -217,7 +216,7 @@ def test_a_run_that_fails_still_seals_what_it_saved(tmp_path):
         with Saver(tmp_path, 5, 0, 0) as saver:
             saver.save(1, make_state(1), {"samples": 1})
             raise RunError("of something else")
-    assert integrity.is_sealed(tmp_path / checkpoint.FOLDER / "1")
+    assert seal.is_sealed(tmp_path / restore.FOLDER / "1")
 
 
 def test_a_failed_write_is_one_line_and_older_ones_stay(tmp_path, monkeypatch):
@@ -228,8 +227,8 @@ def test_a_failed_write_is_one_line_and_older_ones_stay(tmp_path, monkeypatch):
 
     with pytest.raises(RunError, match="step 2 could not be written to .*: No space left.*; the newest .* of step 1$"):
         with Saver(tmp_path, 5, 0, 1) as saver:
-            monkeypatch.setattr(integrity, "write_manifest", full)
+            monkeypatch.setattr(seal, "write_manifest", full)
             saver.save(2, make_state(2), {"samples": 2})
             saver.finish()
     monkeypatch.undo()
-    assert int(restore(tmp_path, 1)[0].step) == 1
+    assert int(load(tmp_path, 1)[0].step) == 1

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from mmgen_jax.compiler import topology as chips
+from mmgen_jax.compiler.topology import LIBRARY
 
-pytestmark = pytest.mark.skipif(not chips.LIBRARY.exists(), reason="./launch/setup.sh --compiler brings the compiler")
+pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="./launch/setup.sh --compiler brings the compiler")
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ("--config=configs/shapes_tiny.py", "--config.model.depth=2", "--config.model.width=32")
 SMALL += ("--config.model.heads=2", "--config.train.batch=16")

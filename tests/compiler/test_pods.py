@@ -6,16 +6,16 @@ from jax.experimental import topologies
 from configs import shapes_tiny
 from mmgen_jax import settings
 from mmgen_jax.compiler import hlo, programs
-from mmgen_jax.compiler import topology as chips
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.compiler.topology import LIBRARY, tpu_devices
+from mmgen_jax.parallel import sharding
 from mmgen_jax.system.errors import UsageError
 
-pytestmark = pytest.mark.skipif(not chips.LIBRARY.exists(), reason="./launch/setup.sh --compiler brings the compiler")
+pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="./launch/setup.sh --compiler brings the compiler")
 
 
 @pytest.fixture(scope="module")
 def devices():
-    chips.devices("v5e:2x4")  # finds the compiler
+    tpu_devices("v5e:2x4")  # finds the compiler
     return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4", num_slices=2).devices
 
 

@@ -7,18 +7,19 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mmgen_jax.compiler import hlo, kernel_cycles, prediction
-from mmgen_jax.compiler import topology as chips
+from mmgen_jax.compiler.topology import LIBRARY, parse_topology, tpu_devices
 from mmgen_jax.models import attention_kernel
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
+from mmgen_jax.parallel.chips import CHIPS
 from mmgen_jax.system.errors import UsageError
 
-pytestmark = pytest.mark.skipif(not chips.LIBRARY.exists(), reason="./launch/setup.sh --compiler brings the compiler")
-CHIP = chips.CHIPS["v5e"]
+pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="./launch/setup.sh --compiler brings the compiler")
+CHIP = CHIPS["v5e"]
 
 
 @pytest.fixture(scope="module")
 def mesh():
-    return sharding.make_mesh(chips.devices("v5e:2x4"), 1, 8, 1)
+    return sharding.make_mesh(tpu_devices("v5e:2x4"), 1, 8, 1)
 
 
 def compiled(mesh, function, *shapes):
@@ -47,7 +48,7 @@ def test_cycles_of_a_loop_count_every_turn(mesh):
 
 @pytest.mark.parametrize("topology", ["v5e:2x4", "v5p:2x2x2", "v6e:2x4", "tpu7x:2x2x1"])
 def test_collectives_are_told_by_kind_bytes_and_group(topology):
-    mesh = sharding.make_mesh(chips.devices(topology), 1, 8, 1)
+    mesh = sharding.make_mesh(tpu_devices(topology), 1, 8, 1)
 
     def moved(x, y):
         whole = jax.lax.all_gather(x, "fsdp", tiled=True)
@@ -70,7 +71,7 @@ def test_seconds_of_collectives_are_bytes_over_links(mesh):
     assert prediction._seconds(gather, devices, CHIP) == pytest.approx(7 / 8)
     reduce = hlo.Collective("all-reduce", 90e9, 1, tuple(range(8)), False)
     assert prediction._seconds(reduce, devices, CHIP) == pytest.approx(2 * 7 / 8)
-    ring = chips.devices("v5e:16x16")
+    ring = tpu_devices("v5e:16x16")
     row = [d for d in ring if d.coords[0] == 0]
     assert len(row) == 16 and prediction._bandwidth(row, CHIP) == 2 * CHIP.link  # a ring, so both ways
 
@@ -107,10 +108,10 @@ def test_a_line_through_two_depths_is_exact_for_what_grows_evenly():
 @pytest.mark.parametrize("topology", ["v5e", "v5e:4", "h100:2x2", "v5e:3x5"])
 def test_topologies_that_do_not_exist_are_named(topology):
     with pytest.raises(UsageError, match=f"--topology is '{topology}'"):
-        chips.devices(topology)
+        tpu_devices(topology)
 
 
 def test_the_known_topologies_have_their_devices():
     for topology, count in (("v5e:1x1", 1), ("v5e:4x4", 16), ("v5p:2x2x2", 8), ("v6e:2x4", 8), ("v4:2x2x2", 8)):
-        assert len(chips.devices(topology)) == count, topology
-    assert np.prod(chips.parse("v5p:2x2x4")[1]) == 16
+        assert len(tpu_devices(topology)) == count, topology
+    assert np.prod(parse_topology("v5p:2x2x4")[1]) == 16

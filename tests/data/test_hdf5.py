@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax.data import pipeline
-from mmgen_jax.data.latents import folder as latents
-from mmgen_jax.data.latents import hdf5
+from mmgen_jax.data.latents import dataset, hdf5
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system.errors import UsageError
 
@@ -48,7 +47,7 @@ def stored(name: str, i: int) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_every_number_is_the_official_one_rounded(tmp_path, dtype):
     hdf5.convert(**official(tmp_path / "official"), out=tmp_path / "latents", dtype=np.dtype(dtype).name, shard=3)
-    source, info = latents.read(tmp_path / "latents", "train"), latents.read_info(tmp_path / "latents")
+    source, info = dataset.read(tmp_path / "latents", "train"), dataset.read_info(tmp_path / "latents")
     assert len(source) == len(KEYS) and len(info.shards["train"]) == 3
     assert info.class_names == ("n01440", "n01441", "n01442") and info.image_size == 64
     assert info.modalities == NAMES and info.layout.features == (6, 5)
@@ -65,10 +64,10 @@ def test_it_feeds_the_pipeline_and_only_what_is_given_is_imported(tmp_path):
     arguments = official(tmp_path / "official")
     arguments["paths"] = {m: arguments["paths"][m] for m in ("mask", "rgb")}
     hdf5.convert(**arguments, out=tmp_path / "latents")
-    info = latents.read_info(tmp_path / "latents")
+    info = dataset.read_info(tmp_path / "latents")
     assert info.modalities == ("rgb", "mask") and info.layout.features is None
-    select = latents.Select(info.layout, ("rgb", "mask"))
-    batch = next(pipeline.batches(latents.read(tmp_path / "latents", "train"), (select,), 7, seed=0))
+    select = dataset.Select(info.layout, ("rgb", "mask"))
+    batch = next(pipeline.batches(dataset.read(tmp_path / "latents", "train"), (select,), 7, seed=0))
     assert batch["rgb"].shape == (7, 8, 8, 8) and sorted(batch["class_id"]) == [0, 0, 0, 1, 1, 2, 2]
 
 
@@ -82,7 +81,7 @@ def test_missing_keys_are_counted_or_stop(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"depth of 3 of 7 samples is missing, first of '{KEYS[1]}': absent there" in said
     assert "features of 1 of 7 samples is missing" in said and "1 samples have no modality at all" in said
-    found = list(latents.read(tmp_path / "latents", "train"))
+    found = list(dataset.read(tmp_path / "latents", "train"))
     assert [x["key"] for x in found] == KEYS[:6]
     assert [x["present"].tolist() for x in found[:2]] == [[True] * 4, [True, False, True, True]]
     assert not found[1]["depth"].any()
@@ -92,8 +91,8 @@ def test_samples_without_a_class(tmp_path):
     keys = [f"ai_001/cam_00/frame.{i}.png" for i in range(2)]  # as for Hypersim
     arguments = official(tmp_path / "official", keys, classes=[("indoor", 1000)] * 2)
     hdf5.convert(**arguments, out=tmp_path / "latents")
-    assert latents.read_info(tmp_path / "latents").class_names == ()
-    assert [x["class_id"] for x in latents.read(tmp_path / "latents", "train")] == [-1, -1]
+    assert dataset.read_info(tmp_path / "latents").class_names == ()
+    assert [x["class_id"] for x in dataset.read(tmp_path / "latents", "train")] == [-1, -1]
 
 
 def test_it_goes_on_and_refuses_other_settings(tmp_path):
@@ -164,4 +163,4 @@ def test_the_command(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"done: latents in {tmp_path / 'out'}"
-    assert len(latents.read(tmp_path / "out", "train")) == 7
+    assert len(dataset.read(tmp_path / "out", "train")) == 7

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax.data import pipeline
-from mmgen_jax.data.latents import folder as latents
-from mmgen_jax.data.latents import shards as latent_shards
+from mmgen_jax.data.latents import dataset, shards
 from mmgen_jax.data.latents.record import Layout, check_range
 from mmgen_jax.system.errors import UsageError
 
@@ -32,20 +31,20 @@ def record(i: int, layout: Layout = LAYOUT, present=(True, True, True)) -> bytes
     return layout.encode(sample(i, layout), present, i % 4 - 1, f"folder/{i}.png")
 
 
-def make_info(layout: Layout = LAYOUT, train: int = 10, per_shard: int = 4, **settings) -> latents.Info:
-    shards = {"train": latent_shards.plan("train", train, per_shard), "test": latent_shards.plan("test", 3, per_shard)}
+def make_info(layout: Layout = LAYOUT, train: int = 10, per_shard: int = 4, **settings) -> dataset.Info:
+    planned = {"train": shards.plan("train", train, per_shard), "test": shards.plan("test", 3, per_shard)}
     autoencoder = {"name": "identity", "factor": 8}
-    return latents.Info(layout, 24, ("a", "b", "c"), {"palette": [[0, 0, 0]]}, autoencoder, settings, shards)
+    return dataset.Info(layout, 24, ("a", "b", "c"), {"palette": [[0, 0, 0]]}, autoencoder, settings, planned)
 
 
-def write(folder, info: latents.Info, worker: int = 0, workers: int = 1) -> list[str]:
+def write(folder, info: dataset.Info, worker: int = 0, workers: int = 1) -> list[str]:
     """Writes what is missing; record i of a split is `record(i)`."""
-    latent_shards.begin(folder, info)
-    done = latent_shards.remaining(folder, info, worker, workers)
+    shards.begin(folder, info)
+    done = shards.remaining(folder, info, worker, workers)
     for shard in done:
         start = 4 * shard.index
-        latent_shards.write(folder, shard, (record(i, info.layout) for i in range(start, start + shard.count)))
-    latent_shards.finish(folder, info)
+        shards.write(folder, shard, (record(i, info.layout) for i in range(start, start + shard.count)))
+    shards.finish(folder, info)
     return [shard.name for shard in done]
 
 
@@ -100,18 +99,18 @@ def test_range_of_a_type():
 
 
 def test_any_split_is_read_at_random_access(folder):
-    source = pickle.loads(pickle.dumps(latents.read(folder, "train")))
+    source = pickle.loads(pickle.dumps(dataset.read(folder, "train")))
     assert len(source) == 10
     for i in (9, 0, 4, 3):
         assert source[i]["key"] == f"folder/{i}.png" and source[i]["rgb"].tobytes() == sample(i)["rgb"].tobytes()
-    assert [x["key"] for x in latents.read(folder, "train[30%:60%]")] == [f"folder/{i}.png" for i in (3, 4, 5)]
-    assert len(latents.read(folder, "test")) == 3
+    assert [x["key"] for x in dataset.read(folder, "train[30%:60%]")] == [f"folder/{i}.png" for i in (3, 4, 5)]
+    assert len(dataset.read(folder, "test")) == 3
     with pytest.raises(IndexError):
         source[10]
 
 
 def test_info_round_trip(folder):
-    info = latents.read_info(folder)
+    info = dataset.read_info(folder)
     made = make_info()
     assert dataclasses.replace(info, shards={}) == dataclasses.replace(made, shards={})
     assert [(s.name, s.count) for s in info.shards["train"]] == [(s.name, s.count) for s in made.shards["train"]]
@@ -123,31 +122,31 @@ def test_info_round_trip(folder):
 
 def test_what_is_no_data_set_of_latents(folder, tmp_path):
     with pytest.raises(UsageError, match="nowhere' holds no latents"):
-        latents.read(tmp_path / "nowhere", "train")
+        dataset.read(tmp_path / "nowhere", "train")
     with pytest.raises(UsageError, match="split 'val' is not in .*; allowed: train, test"):
-        latents.read(folder, "val")
+        dataset.read(folder, "val")
     with pytest.raises(UsageError, match=r"split 'train\[:x\]' cannot be read"):
-        latents.read(folder, "train[:x]")
+        dataset.read(folder, "train[:x]")
     with pytest.raises(UsageError, match="is empty"):
-        latents.read(folder, "train[:0]")
+        dataset.read(folder, "train[:0]")
     stored = (folder / "latents.json").read_text()
     (folder / "latents.json").write_text(stored.replace('"format": 1', '"format": 2'))
     with pytest.raises(UsageError, match="has format 2; this version reads 1"):
-        latents.read(folder, "train")
+        dataset.read(folder, "train")
     (folder / "latents.json").write_text(stored[:100])
     with pytest.raises(UsageError, match="latents.json is damaged"):
-        latents.read(folder, "train")
+        dataset.read(folder, "train")
 
 
 def test_missing_and_truncated_shards_are_named(folder):
     path = folder / "train-00001-of-00003.array_record"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UsageError, match="train-00001-of-00003.array_record has 1000 bytes instead of"):
-        latents.read(folder, "train")
+        dataset.read(folder, "train")
     path.unlink()
     with pytest.raises(UsageError, match="train-00001-of-00003.array_record is missing"):
-        latents.read(folder, "train")
-    assert len(latents.read(folder, "train[:3]")) == 3  # of another shard
+        dataset.read(folder, "train")
+    assert len(dataset.read(folder, "train[:3]")) == 3  # of another shard
 
 
 def flip_bit(path, data: bytes) -> None:
@@ -161,11 +160,11 @@ def flip_bit(path, data: bytes) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_damage_stops_the_pipeline_and_is_named(folder, workers):
     flip_bit(folder / "train-00001-of-00003.array_record", sample(6)["rgb"].tobytes())
-    source = latents.read(folder, "train")
+    source = dataset.read(folder, "train")
     assert source[5]["key"] == "folder/5.png"
     with pytest.raises(UsageError, match="record 2 of .*train-00001-of-00003.array_record is damaged"):
         source[6]
-    stream = pipeline.batches(source, (latents.Select(LAYOUT, ("rgb",)),), 5, seed=0, workers=workers)
+    stream = pipeline.batches(source, (dataset.Select(LAYOUT, ("rgb",)),), 5, seed=0, workers=workers)
     with pytest.raises(UsageError, match="record 2 of .*train-00001-of-00003.array_record is damaged"):
         list(itertools.islice(stream, 2))
 
@@ -189,12 +188,12 @@ def test_a_stopped_command_goes_on_and_redoes_what_is_not_whole(tmp_path):
         yield record(0)
         raise KeyboardInterrupt
 
-    latent_shards.begin(folder, info)
+    shards.begin(folder, info)
     with pytest.raises(KeyboardInterrupt):
-        latent_shards.write(folder, info.shards["train"][0], interrupted())
+        shards.write(folder, info.shards["train"][0], interrupted())
     assert [path.name for path in folder.iterdir()] == ["unfinished.json"]
     with pytest.raises(UsageError, match="are not finished"):
-        latents.read(folder, "train")
+        dataset.read(folder, "train")
     assert len(write(folder, info)) == 4 and not (folder / "unfinished.json").exists()
     before = {path.name: path.read_bytes() for path in folder.glob("*.array_record")}
     assert write(folder, info) == []
@@ -209,38 +208,38 @@ def test_a_stopped_command_goes_on_and_redoes_what_is_not_whole(tmp_path):
 def test_workers_share_the_shards_and_the_last_one_finishes(tmp_path):
     folder, info = tmp_path / "latents", make_info()
     first = write(folder, info, 0, 2)
-    assert len(first) == 2 and latent_shards.finish(folder, info) == 2
+    assert len(first) == 2 and shards.finish(folder, info) == 2
     second = write(folder, info, 1, 2)
-    assert len(set(first + second)) == 4 and len(latents.read(folder, "train")) == 10
+    assert len(set(first + second)) == 4 and len(dataset.read(folder, "train")) == 10
     with pytest.raises(UsageError, match="--worker is 2 of --workers 2; allowed: 0 to 1"):
-        latent_shards.remaining(folder, info, 2, 2)
+        shards.remaining(folder, info, 2, 2)
 
 
 def test_other_settings_are_refused(tmp_path):
     folder = tmp_path / "latents"
-    latent_shards.begin(folder, make_info(weights="abc", parts=("rgb", "depth")))
-    latent_shards.begin(folder, make_info(weights="abc", parts=("rgb", "depth")))
+    shards.begin(folder, make_info(weights="abc", parts=("rgb", "depth")))
+    shards.begin(folder, make_info(weights="abc", parts=("rgb", "depth")))
     for other, message in (
         (make_info(weights="xyz", parts=("rgb", "depth")), 'weights "abc" instead of "xyz"'),
         (make_info(weights="abc", parts=("rgb",)), 'parts ."rgb", "depth". instead of ."rgb".'),
         (make_info(train=11, weights="abc", parts=("rgb", "depth")), "samples of train 10 instead of 11"),
     ):
         with pytest.raises(UsageError, match=f"was begun with {message}"):
-            latent_shards.begin(folder, other)
+            shards.begin(folder, other)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"")
     with pytest.raises(UsageError, match="photos' holds other files than latents"):
-        latent_shards.begin(tmp_path / "photos", make_info())
+        shards.begin(tmp_path / "photos", make_info())
 
 
 def test_batches_come_in_the_order_that_they_come_in_from_tiles(folder):
-    select = latents.Select(LAYOUT, ("rgb", "mask"), ("features",))
+    select = dataset.Select(LAYOUT, ("rgb", "mask"), ("features",))
 
     def order(source, transforms, count=6, **arguments):
         stream = pipeline.batches(source, transforms, 4, seed=3, **arguments)
         return [batch["class_id"].tolist() for batch in itertools.islice(stream, count)]
 
-    source = latents.read(folder, "train")
+    source = dataset.read(folder, "train")
     plain = [{"class_id": np.int32(i % 4 - 1)} for i in range(10)]  # any source of this length
     assert order(source, (select,)) == order(plain, ())
     assert order(source, (select,), 3, step=3) == order(source, (select,))[3:]
@@ -253,8 +252,8 @@ def test_batches_come_in_the_order_that_they_come_in_from_tiles(folder):
 def test_bfloat16_reaches_the_batch(tmp_path, workers):
     layout = dataclasses.replace(LAYOUT, dtype="bfloat16")
     write(tmp_path / "latents", make_info(layout))
-    select = latents.Select(layout, ("rgb", "mask"), ("features", "rgb_pixels"))
-    batch = next(pipeline.batches(latents.read(tmp_path / "latents", "train"), (select,), 10, seed=0, workers=workers))
+    select = dataset.Select(layout, ("rgb", "mask"), ("features", "rgb_pixels"))
+    batch = next(pipeline.batches(dataset.read(tmp_path / "latents", "train"), (select,), 10, seed=0, workers=workers))
     assert sorted(batch) == ["class_id", "features", "mask", "present", "rgb", "rgb_pixels"]
     assert batch["rgb"].dtype == ml_dtypes.bfloat16 and batch["rgb"].shape == (10, 3, 3, 8)
     assert batch["present"].shape == (10, 2) and batch["features"].shape == (10, 9, 7)
@@ -266,9 +265,9 @@ def test_what_training_wants_is_checked():
     info, names = make_info(), ("rgb", "mask")
     wanted = {"image_size": 24, "autoencoder": "identity", "factor": 8}
     wanted |= {"features": "none", "feature_width": 7, "patch": 1}
-    assert latents.Select.checked(info, names, **wanted) == latents.Select(LAYOUT, names)
+    assert dataset.Select.checked(info, names, **wanted) == dataset.Select(LAYOUT, names)
     for source, extra in (("stored", "features"), ("online", "rgb_pixels")):
-        assert latents.Select.checked(info, names, **wanted | {"features": source}).extra == (extra,)
+        assert dataset.Select.checked(info, names, **wanted | {"features": source}).extra == (extra,)
     bare = dataclasses.replace(info, layout=dataclasses.replace(LAYOUT, features=None, pixels=0))
     other = dataclasses.replace(info, autoencoder={"name": "kl", "factor": 8})
     cases = (
@@ -284,7 +283,7 @@ def test_what_training_wants_is_checked():
     for found, key, value, message in cases:
         changed = {"modalities": names} | wanted | {"features": "stored", key: value}
         with pytest.raises(UsageError, match=message):
-            latents.Select.checked(found, **changed)
+            dataset.Select.checked(found, **changed)
 
 
 def test_a_full_disk_is_told_in_one_line(folder, monkeypatch):
@@ -295,7 +294,7 @@ def test_a_full_disk_is_told_in_one_line(folder, monkeypatch):
         def write(self, data):
             raise RuntimeError("write() failed: No space left on device")
 
-    monkeypatch.setattr(latent_shards, "ArrayRecordWriter", Full)
+    monkeypatch.setattr(shards, "ArrayRecordWriter", Full)
     with pytest.raises(UsageError, match="train-.*part cannot be written: write.. failed: No space left on device"):
-        latent_shards.write(folder, make_info().shards["train"][0], iter([b"x"]))
+        shards.write(folder, make_info().shards["train"][0], iter([b"x"]))
     assert not list(folder.glob(".*"))

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax.data import tiles
-from mmgen_jax.data.shapes import builder as shapes
-from mmgen_jax.data.shapes import render as renderer
+from mmgen_jax.data.shapes import builder, render
 from mmgen_jax.data.shapes.primitives import KINDS, SOLIDS
 from mmgen_jax.data.shapes.scenes import sample_scenes
 from mmgen_jax.modalities.geometry import depth_to_relative, relative_to_depth
@@ -20,7 +19,7 @@ from mmgen_jax.system.errors import UsageError
 
 def rays(size):
     """Unit-depth directions [H, W, 3], from the field of view alone."""
-    half = np.tan(np.radians(shapes.FOV_DEGREES) / 2)
+    half = np.tan(np.radians(builder.FOV_DEGREES) / 2)
     x = ((np.arange(size) + 0.5) / size * 2 - 1) * half
     return np.stack([*np.meshgrid(x, -x), np.full((size, size), -1.0)], -1)
 
@@ -28,7 +27,7 @@ def rays(size):
 @pytest.fixture(scope="module")
 def large():
     """64 scenes at 128 pixels without oversampling: every pixel is one exact ray."""
-    return shapes.render(3, "train", np.arange(64), 128, oversample=1)
+    return builder.render(3, "train", np.arange(64), 128, oversample=1)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +118,7 @@ def test_primitive_is_consistent(kind):
 
 
 def test_masks_are_discrete_and_objects_well_sized():
-    scene = shapes.render(5, "train", np.arange(1600), 32)
+    scene = builder.render(5, "train", np.arange(1600), 32)
     assert set(np.unique(scene["mask"])) == {0, 1, 2, 3}
     np.testing.assert_array_equal(np.bincount(scene["class_id"]), [200] * 8)
     area = (scene["mask"] == 2).mean((1, 2))
@@ -128,21 +127,21 @@ def test_masks_are_discrete_and_objects_well_sized():
     assert max(means) - min(means) < 0.05  # size does not tell the class
     assert (scene["mask"] == 3).mean((1, 2)).max() < area.min()
     assert np.isfinite(scene["depth"]).all()
-    near, far = shapes.DEPTH_RANGE
+    near, far = builder.DEPTH_RANGE
     assert near < scene["depth"].min() and scene["depth"].max() < far
 
 
 def test_deterministic_and_independent_of_the_batch():
-    batch = shapes.render(7, "test", np.array([11, 3, 8, 250]), 32)
-    alone = shapes.render(7, "test", np.array([8]), 32)
+    batch = builder.render(7, "test", np.array([11, 3, 8, 250]), 32)
+    alone = builder.render(7, "test", np.array([8]), 32)
     for name in batch:
         np.testing.assert_array_equal(batch[name][2], alone[name][0], err_msg=name)
-    for other in (shapes.render(8, "test", np.array([8]), 32), shapes.render(7, "train", np.array([8]), 32)):
+    for other in (builder.render(8, "test", np.array([8]), 32), builder.render(7, "train", np.array([8]), 32)):
         assert (other["rgb"] != alone["rgb"]).mean() > 0.2
 
 
 def test_same_scene_at_every_size():
-    small, big = (shapes.render(1, "train", np.arange(32), size) for size in (32, 128))
+    small, big = (builder.render(1, "train", np.arange(32), size) for size in (32, 128))
     np.testing.assert_array_equal(small["class_id"], big["class_id"])
     assert (big["mask"][:, 2::4, 2::4] == small["mask"]).mean() > 0.95
     mean = big["rgb"].reshape(32, 32, 4, 32, 4, 3).astype(float).mean((2, 4))
@@ -152,7 +151,7 @@ def test_same_scene_at_every_size():
 def test_light_and_shadow(scenes):
     """Ground that a main sphere hides from the light is darker than open ground."""
     i = KINDS.index("sphere")
-    scene = shapes.render(3, "train", np.array([i]), 128, oversample=1)
+    scene = builder.render(3, "train", np.array([i]), 128, oversample=1)
     point = (rays(128) * scene["depth"][0][..., None]).reshape(-1, 3)
     toward = scenes.center[i, 0] - point
     light = scenes.light[i]
@@ -165,22 +164,22 @@ def test_light_and_shadow(scenes):
 
 
 def test_relative_depth_round_trip():
-    near, far = shapes.DEPTH_RANGE
+    near, far = builder.DEPTH_RANGE
     z = np.linspace(near, far, 101)
-    relative = depth_to_relative(z, shapes.DEPTH_RANGE)
+    relative = depth_to_relative(z, builder.DEPTH_RANGE)
     assert relative[0] == pytest.approx(1) and relative[-1] == pytest.approx(0, abs=1e-12)
     assert (np.diff(relative) < 0).all()
-    np.testing.assert_allclose(relative_to_depth(relative, shapes.DEPTH_RANGE), z, rtol=1e-12)
+    np.testing.assert_allclose(relative_to_depth(relative, builder.DEPTH_RANGE), z, rtol=1e-12)
 
 
 def test_mirrored_pixels_are_the_mirrored_scene():
     """Mirroring depth turns the normals that it implies around; so must mirroring normals."""
-    pixels, _ = shapes.scene_pixels(0, "train", np.arange(4), 128)
+    pixels, _ = builder.scene_pixels(0, "train", np.arange(4), 128)
     flipped = {name: m.mirror(pixels[name]) for name, m in MODALITIES.items()}
     normal, mirrored = (p["normal"].astype(int) for p in (pixels, flipped))
     np.testing.assert_array_equal(mirrored[..., 0], 255 - normal[:, :, ::-1, 0])
     np.testing.assert_array_equal(mirrored[..., 1:], normal[:, :, ::-1, 1:])
-    z = relative_to_depth(flipped["depth"][..., 0] / 65535, shapes.DEPTH_RANGE)
+    z = relative_to_depth(flipped["depth"][..., 0] / 65535, builder.DEPTH_RANGE)
     point = rays(128) * z[..., None]
     implied = np.cross(np.gradient(point, axis=1), np.gradient(point, axis=2))
     implied /= np.linalg.norm(implied, axis=-1, keepdims=True)
@@ -189,10 +188,10 @@ def test_mirrored_pixels_are_the_mirrored_scene():
 
 
 def test_builder_round_trip(tmp_path, capsys):
-    recipe = shapes.Recipe(size=16, train=20, test=9, seed=4)
-    path = shapes.build(str(tmp_path), recipe)
+    recipe = builder.Recipe(size=16, train=20, test=9, seed=4)
+    path = builder.build(str(tmp_path), recipe)
     assert tiles.class_names(path) == KINDS and tiles.image_size(str(tmp_path)) == (16, 16)
-    pixels, class_id = shapes.scene_pixels(4, "train", np.arange(20), 16)
+    pixels, class_id = builder.scene_pixels(4, "train", np.arange(20), 16)
     source = tiles.read_tiles(str(tmp_path), "train")
     assert len(source) == 20 and len(tiles.read_tiles(path, "test")) == 9
     for i in range(20):
@@ -201,20 +200,20 @@ def test_builder_round_trip(tmp_path, capsys):
         assert source[i]["key"] == b"train-%08d" % i
         for name in MODALITIES:
             np.testing.assert_array_equal(tile[name], pixels[name][i])
-    metadata = shapes.read_metadata(path)
-    assert metadata["depth_range"] == list(shapes.DEPTH_RANGE) and metadata["palette"] == PALETTE.tolist()
-    assert shapes.build(str(tmp_path), recipe) == path and "already complete" in capsys.readouterr().out
+    metadata = builder.read_metadata(path)
+    assert metadata["depth_range"] == list(builder.DEPTH_RANGE) and metadata["palette"] == PALETTE.tolist()
+    assert builder.build(str(tmp_path), recipe) == path and "already complete" in capsys.readouterr().out
     with pytest.raises(UsageError, match="seed is 5, but the data set in .* has 4"):
-        shapes.build(str(tmp_path), shapes.Recipe(size=16, train=20, test=9, seed=5))
+        builder.build(str(tmp_path), builder.Recipe(size=16, train=20, test=9, seed=5))
 
 
 def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(job):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shapes, "_encode", interrupt)
+    monkeypatch.setattr(builder, "_encode", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        shapes.build(str(tmp_path), shapes.Recipe(size=8, train=8, test=8))
+        builder.build(str(tmp_path), builder.Recipe(size=8, train=8, test=8))
     with pytest.raises(UsageError, match="holds no data set"):
         tiles.find_dataset(str(tmp_path))
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
@@ -231,16 +230,16 @@ def test_interrupted_build_leaves_nothing(tmp_path, monkeypatch):
 )
 def test_wrong_recipe(wrong, message):
     with pytest.raises(UsageError, match=message):
-        shapes.Recipe(**wrong)
+        builder.Recipe(**wrong)
 
 
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="split: 'val' is not known; allowed: train, test"):
-        shapes.render(0, "val", np.arange(2), 8)
+        builder.render(0, "val", np.arange(2), 8)
     with pytest.raises(ValueError, match="size and oversample"):
-        shapes.render(0, "train", np.arange(2), 0)
+        builder.render(0, "train", np.arange(2), 0)
     with pytest.raises(ValueError, match="indices"):
-        shapes.render(0, "train", np.array([-1]), 8)
+        builder.render(0, "train", np.array([-1]), 8)
 
 
 def test_command_line(tmp_path):
@@ -255,7 +254,7 @@ def test_command_line(tmp_path):
 
 
 def test_chunks_do_not_matter(monkeypatch):
-    whole = shapes.render(0, "train", np.arange(9), 16)
-    monkeypatch.setattr(renderer, "_CHUNK", 2 * 32 * 32)
-    for name, array in shapes.render(0, "train", np.arange(9), 16).items():
+    whole = builder.render(0, "train", np.arange(9), 16)
+    monkeypatch.setattr(render, "_CHUNK", 2 * 32 * 32)
+    for name, array in builder.render(0, "train", np.arange(9), 16).items():
         np.testing.assert_array_equal(array, whole[name])

@@ -13,10 +13,7 @@ import pytest
 from PIL import Image
 
 from mmgen_jax.data import tiles
-from mmgen_jax.data.trees import builder as tree_tiles
-from mmgen_jax.data.trees import folders as folder_tiles
-from mmgen_jax.data.trees import hypersim as hypersim_tiles
-from mmgen_jax.data.trees import imagenet as imagenet_tiles
+from mmgen_jax.data.trees import builder, folders, hypersim, imagenet
 from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system.errors import UsageError
@@ -27,19 +24,19 @@ ROOT = Path(__file__).parents[2]
 def folder_plan(root, modalities=NAMES, classes="none", test_fraction=0.0, strict=False, **reading):
     directories = {m: str(root / m) for m in modalities}
     reading = Reading(**({"size": 16} | reading))
-    return folder_tiles.make_plan(directories, classes, test_fraction, strict, reading)
+    return folders.make_plan(directories, classes, test_fraction, strict, reading)
 
 
 def written(kind, out, plan, split="train", workers=1) -> dict[str, dict]:
     """Key -> decoded tile."""
-    path = tree_tiles.write(kind, str(out), plan, workers)
+    path = builder.write(kind, str(out), plan, workers)
     source = tiles.read_tiles(path, split)
     return {source[i]["key"].decode(): tiles.decode_tile(source[i]) for i in range(len(source))}
 
 
 def test_tiles_hold_exactly_what_the_files_hold(tmp_path, capsys):
     scenes = image_trees.folders(tmp_path)
-    found = written(folder_tiles.FolderTiles, tmp_path / "out", folder_plan(tmp_path))
+    found = written(folders.FolderTiles, tmp_path / "out", folder_plan(tmp_path))
     assert sorted(found) == [f"{i:03d}" for i in range(6)]
     for i in range(6):
         tile = found[f"{i:03d}"]
@@ -53,8 +50,8 @@ def test_tiles_hold_exactly_what_the_files_hold(tmp_path, capsys):
 def test_several_processes_write_the_same(tmp_path):
     image_trees.folders(tmp_path, count=40, size=16)
     plan = folder_plan(tmp_path, size=8)
-    one = written(folder_tiles.FolderTiles, tmp_path / "one", plan)
-    two = written(folder_tiles.FolderTiles, tmp_path / "two", plan, workers=2)
+    one = written(folders.FolderTiles, tmp_path / "one", plan)
+    two = written(folders.FolderTiles, tmp_path / "two", plan, workers=2)
     assert list(one) == list(two)
     for key in one:
         for m in NAMES:
@@ -137,7 +134,7 @@ def test_what_is_missing_is_absent_and_counted_or_with_strict_an_error(tmp_path,
     image_trees.folders(tmp_path)
     (tmp_path / "normal" / "002.png").unlink()
     (tmp_path / "rgb" / "004.png").unlink()
-    found = written(folder_tiles.FolderTiles, tmp_path / "out", folder_plan(tmp_path))
+    found = written(folders.FolderTiles, tmp_path / "out", folder_plan(tmp_path))
     assert len(found) == 5
     np.testing.assert_array_equal(found["002"]["present"], [True, True, False, True])
     out = capsys.readouterr().out
@@ -148,7 +145,7 @@ def test_what_is_missing_is_absent_and_counted_or_with_strict_an_error(tmp_path,
     for m in ("depth", "normal", "mask"):
         (tmp_path / m / "004.png").unlink()
     with pytest.raises(UsageError, match="normal of '002' is missing, one of 1"):
-        tree_tiles.write(folder_tiles.FolderTiles, str(tmp_path / "s"), folder_plan(tmp_path, strict=True), 1)
+        builder.write(folders.FolderTiles, str(tmp_path / "s"), folder_plan(tmp_path, strict=True), 1)
     assert not (tmp_path / "s").exists()
 
 
@@ -164,7 +161,7 @@ def damage(root):
 def test_unsuitable_files_are_skipped_and_listed(tmp_path, capsys):
     image_trees.folders(tmp_path)
     reasons = damage(tmp_path)
-    found = written(folder_tiles.FolderTiles, tmp_path / "out", folder_plan(tmp_path))
+    found = written(folders.FolderTiles, tmp_path / "out", folder_plan(tmp_path))
     assert sorted(found) == ["002", "004", "005"]
     path = next((tmp_path / "out").rglob("skipped.jsonl"))
     entries = {e["key"]: e["reason"] for e in map(json.loads, path.read_text().splitlines())}
@@ -178,7 +175,7 @@ def test_strict_stops_at_an_unsuitable_file_and_leaves_nothing(tmp_path):
     image_trees.folders(tmp_path)
     damage(tmp_path)
     with pytest.raises(UsageError, match="cannot be read|has 20x16|has colours"):
-        tree_tiles.write(folder_tiles.FolderTiles, str(tmp_path / "out"), folder_plan(tmp_path, strict=True), 1)
+        builder.write(folders.FolderTiles, str(tmp_path / "out"), folder_plan(tmp_path, strict=True), 1)
     assert not list((tmp_path / "out").rglob("dataset_info.json"))
 
 
@@ -186,16 +183,16 @@ def test_nothing_left_is_an_error(tmp_path):
     image_trees.folders(tmp_path, count=1)
     (tmp_path / "rgb" / "000.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match="split 'train' has no tile left; the first reason: rgb .*000.png cannot be"):
-        tree_tiles.write(folder_tiles.FolderTiles, str(tmp_path / "out"), folder_plan(tmp_path), 1)
+        builder.write(folders.FolderTiles, str(tmp_path / "out"), folder_plan(tmp_path), 1)
 
 
 def test_imagenet_layout(tmp_path):
     scenes = image_trees.imagenet(tmp_path / "imagenet")
     names = tmp_path / "synsets.txt"
     names.write_text("n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus\n")
-    plan = imagenet_tiles.make_plan(str(tmp_path / "imagenet"), str(names), True, Reading(16))
+    plan = imagenet.make_plan(str(tmp_path / "imagenet"), str(names), True, Reading(16))
     assert plan.class_names == ("tench", "goldfish")
-    test = written(imagenet_tiles.ImagenetTiles, tmp_path / "out", plan, "test")
+    test = written(imagenet.ImagenetTiles, tmp_path / "out", plan, "test")
     assert sorted(test) == [f"{('n01440764', 'n01443537')[i % 2]}/{i:03d}" for i in (4, 6, 5, 7)]
     tile = test["n01443537/005"]
     assert tile["class_id"] == 1
@@ -206,41 +203,41 @@ def test_imagenet_layout(tmp_path):
 
 def test_imagenet_errors(tmp_path):
     with pytest.raises(UsageError, match="is not an ImageNet tree; it needs rgb/train/<synset>/<image>"):
-        imagenet_tiles.make_plan(str(tmp_path), None, False, Reading(16))
+        imagenet.make_plan(str(tmp_path), None, False, Reading(16))
     image_trees.imagenet(tmp_path)
     (tmp_path / "s.txt").write_text("n01440764 tench\n")
     with pytest.raises(UsageError, match="class folder n01443537 is not in .*s.txt, one of 1"):
-        imagenet_tiles.make_plan(str(tmp_path), str(tmp_path / "s.txt"), False, Reading(16))
+        imagenet.make_plan(str(tmp_path), str(tmp_path / "s.txt"), False, Reading(16))
     (tmp_path / "s.txt").write_text("n01440764\n")
     with pytest.raises(UsageError, match="line 1 of .* is 'n01440764'; allowed: a synset"):
-        imagenet_tiles.make_plan(str(tmp_path), str(tmp_path / "s.txt"), False, Reading(16))
+        imagenet.make_plan(str(tmp_path), str(tmp_path / "s.txt"), False, Reading(16))
     image_trees.save(tmp_path / "rgb" / "val" / "loose.png", np.zeros((16, 16, 3), np.uint8))
     with pytest.raises(UsageError, match="loose.png is in no class folder of rgb/train, one of 1 in rgb/val"):
-        imagenet_tiles.make_plan(str(tmp_path), None, False, Reading(16))
+        imagenet.make_plan(str(tmp_path), None, False, Reading(16))
 
 
 def test_two_synsets_of_one_name_stay_apart(tmp_path):
     image_trees.imagenet(tmp_path)
     (tmp_path / "s.txt").write_text("n01440764 crane\nn01443537 crane\n")
-    plan = imagenet_tiles.make_plan(str(tmp_path), str(tmp_path / "s.txt"), False, Reading(16))
+    plan = imagenet.make_plan(str(tmp_path), str(tmp_path / "s.txt"), False, Reading(16))
     assert plan.class_names == ("crane (n01440764)", "crane (n01443537)")
 
 
 def test_hypersim_layout(tmp_path):
     scenes = image_trees.hypersim(tmp_path)
     splits = {"train": str(tmp_path / "train.txt"), "test": str(tmp_path / "test.txt")}
-    plan = hypersim_tiles.make_plan(str(tmp_path / "processed"), splits, True, Reading(16))
-    found = written(hypersim_tiles.HypersimTiles, tmp_path / "out", plan, "test")
+    plan = hypersim.make_plan(str(tmp_path / "processed"), splits, True, Reading(16))
+    found = written(hypersim.HypersimTiles, tmp_path / "out", plan, "test")
     assert sorted(found) == ["ai_002_001/cam_00/frame.0000", "ai_002_001/cam_00/frame.0001"]
     for m in NAMES:
         np.testing.assert_array_equal(found["ai_002_001/cam_00/frame.0001"][m], scenes[m][3])
     assert found["ai_002_001/cam_00/frame.0001"]["class_id"] == -1
     (tmp_path / "test.txt").write_text("ai_001_001\n")
     with pytest.raises(UsageError, match="scene 'ai_001_001' is in both split files"):
-        hypersim_tiles.make_plan(str(tmp_path / "processed"), splits, True, Reading(16))
+        hypersim.make_plan(str(tmp_path / "processed"), splits, True, Reading(16))
     (tmp_path / "test.txt").write_text("ai_009_001\n")
     with pytest.raises(UsageError, match="scene 'ai_009_001' has no frames in"):
-        hypersim_tiles.make_plan(str(tmp_path / "processed"), splits, True, Reading(16))
+        hypersim.make_plan(str(tmp_path / "processed"), splits, True, Reading(16))
 
 
 def command(module, *arguments) -> subprocess.CompletedProcess:

@@ -17,10 +17,9 @@ from mmgen_jax.diffusion.conditioning import parse_mix
 from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.modalities.pixels import to_array
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
 from mmgen_jax.sampling.sampler import Options, Sampler
-from mmgen_jax.training import preview as previews
-from mmgen_jax.training import setup as recipe
+from mmgen_jax.training import preview, setup
 from mmgen_jax.training.inputs import LatentInputs
 from mmgen_jax.training.objective import make_example
 
@@ -62,7 +61,7 @@ def test_every_key_of_two_steps_a_preview_and_an_evaluation_differs(model_config
     mesh = sharding.make_mesh(jax.devices()[:1])  # on several devices each of them would tell of the same draw
 
     mix = parse_mix(base.get_config().objective.mix, architecture.modalities)  # with pairs that are dropped
-    objective = dataclasses.replace(recipe.make_objective(settings.parse(config)), mix=mix, time_sampler=uniform)
+    objective = dataclasses.replace(setup.make_objective(settings.parse(config)), mix=mix, time_sampler=uniform)
     moments = architecture.autoencoder.moments({m: to_array(batch[m]) for m in architecture.modalities})
     stored = batch | {m: np.asarray(x) for m, x in moments.items()}
     with monkeypatch.context() as patch:
@@ -74,7 +73,7 @@ def test_every_key_of_two_steps_a_preview_and_an_evaluation_differs(model_config
     # Posterior and noise of four modalities, labels, times, times of the given, two for dropped pairs, a set per row.
     assert len(drawn) == 2 * (4 + 4 + 1 + 1 + 1 + 2 + len(objective.mix))
 
-    previews.Preview(architecture, settings.parse(config), tmp_path, mesh)(params, 1)
+    preview.Preview(architecture, settings.parse(config), tmp_path, mesh)(params, 1)
     jax.effects_barrier()
     assert len(drawn) > 2 * 8 * 4 + 2 * 8 * 3 * 3  # noise of every sample and modality, noise of every step
 

@@ -10,7 +10,7 @@ import pytest
 
 from mmgen_jax.data.shapes.render import DEPTH_RANGE
 from mmgen_jax.data.shapes.scenes import FOV_DEGREES
-from mmgen_jax.experts import registry as choosing
+from mmgen_jax.experts import registry
 from mmgen_jax.experts.depth_anything import stretch
 from mmgen_jax.experts.from_depth import normals
 from mmgen_jax.experts.painting import paint, seed_of
@@ -101,7 +101,7 @@ def test_depth_is_stretched_to_the_whole_range():
 
 
 def test_depth_anything_labels_images_of_several_sizes(rng):
-    expert = choosing.make("depth", f"depth-anything:{GOLDEN}/tiny_depth_anything", "unused")
+    expert = registry.make("depth", f"depth-anything:{GOLDEN}/tiny_depth_anything", "unused")
     expert._network = dataclasses.replace(expert._network, short_side=56)  # faster than 518
     images = [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in ((30, 40), (28, 28), (30, 40))]
     labels = expert.label(images, ["a.png", "b.png", "c.png"])
@@ -131,26 +131,26 @@ def test_sam_of_transformers(tmp_path, rng):
     transformers.SamImageProcessorPil(**sizes).save_pretrained(tmp_path)
     image = rng.integers(0, 256, (40, 48, 3)).astype(np.uint8)
     description = f"sam:{tmp_path},points=3,iou=-10,stability=0"
-    label = choosing.make("mask", description, "unused").label([image], ["x.png"])[0]
+    label = registry.make("mask", description, "unused").label([image], ["x.png"])[0]
     assert label.shape == (40, 48, 3) and label.dtype == np.uint8
     assert 1 <= len({tuple(c) for c in label.reshape(-1, 3)}) <= 28
     with pytest.raises(UsageError, match="sam found no region in 'x.png'"):
-        choosing.make("mask", f"sam:{tmp_path},points=2,iou=10", "unused").label([image], ["x.png"])
+        registry.make("mask", f"sam:{tmp_path},points=2,iou=10", "unused").label([image], ["x.png"])
 
 
 def test_stable_normal_of_a_hub_folder(tmp_path):
     pytest.importorskip("torch")
     with pytest.raises(UsageError, match="has no hubconf.py"):
-        choosing.make("normal", f"stable-normal:{tmp_path}", "unused")
+        registry.make("normal", f"stable-normal:{tmp_path}", "unused")
     (tmp_path / "hubconf.py").write_text("")
     with pytest.raises(UsageError, match="cannot be loaded .*StableNormal"):
-        choosing.make("normal", f"stable-normal:{tmp_path}", "unused")
+        registry.make("normal", f"stable-normal:{tmp_path}", "unused")
     (tmp_path / "hubconf.py").write_text(
         "from PIL import Image\n"
         "def StableNormal(**kwargs):\n"
         "    return lambda image: Image.new('RGB', (image.width, image.height), (127, 127, 255))\n"
     )
-    label = choosing.make("normal", f"stable-normal:{tmp_path}", "unused").label([np.zeros((5, 7, 3), np.uint8)], ["a"])
+    label = registry.make("normal", f"stable-normal:{tmp_path}", "unused").label([np.zeros((5, 7, 3), np.uint8)], ["a"])
     np.testing.assert_array_equal(label[0], np.broadcast_to(np.uint8([127, 127, 255]), (5, 7, 3)))
 
 
@@ -183,14 +183,14 @@ def test_marigold_of_diffusers(tmp_path, rng):
         default_denoising_steps=1,
         default_processing_resolution=32,
     ).save_pretrained(tmp_path / "model")
-    expert = choosing.make("normal", f"marigold:{tmp_path}/model,steps=1", "unused")
+    expert = registry.make("normal", f"marigold:{tmp_path}/model,steps=1", "unused")
     image = rng.integers(0, 256, (24, 40, 3)).astype(np.uint8)
     label = expert.label([image], ["a.png"])[0]
     assert label.shape == (24, 40, 3) and label.dtype == np.uint8 and label.std() > 0
     np.testing.assert_allclose(np.linalg.norm(label / 127.5 - 1, axis=-1), 1, atol=0.02)
     np.testing.assert_array_equal(expert.label([image], ["b.png"])[0], label)
     with pytest.raises(UsageError, match="marigold 'nowhere' cannot be loaded"):
-        choosing.make("normal", "marigold:nowhere", "unused")
+        registry.make("normal", "marigold:nowhere", "unused")
 
 
 @pytest.mark.parametrize(
@@ -209,10 +209,10 @@ def test_marigold_of_diffusers(tmp_path, rng):
 )
 def test_descriptions_that_do_not_fit(modality, description, message):
     with pytest.raises(UsageError, match=message):
-        choosing.make(modality, description, "unused")
+        registry.make(modality, description, "unused")
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UsageError, match="sam needs the package torch, .*; ./launch/setup.sh --experts installs it"):
-        choosing.make("mask", f"sam:{tmp_path}", "unused")
+        registry.make("mask", f"sam:{tmp_path}", "unused")

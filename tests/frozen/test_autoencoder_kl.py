@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.frozen.autoencoders import kl, kl_names
-from mmgen_jax.frozen.autoencoders import registry as autoencoders
+from mmgen_jax.frozen.autoencoders import kl, kl_names, registry
 from mmgen_jax.system.errors import UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -188,13 +187,13 @@ def test_bfloat16_is_close(tiny, golden):
 
 
 def test_stored_with_a_model_and_rebuilt(tiny):
-    found = autoencoders.rebuild(json.loads(json.dumps(tiny.spec)), MODALITIES, tiny.arrays)
+    found = registry.rebuild(json.loads(json.dumps(tiny.spec)), MODALITIES, tiny.arrays)
     assert found.config == tiny.config
     jax.tree.map(np.testing.assert_array_equal, found.params, tiny.params)
 
 
 def test_without_weights_stored_moments_can_still_be_sampled(tiny):
-    empty = autoencoders.rebuild(tiny.spec, MODALITIES, {})
+    empty = registry.rebuild(tiny.spec, MODALITIES, {})
     assert empty.params is None and empty.arrays == {} and empty.channels["mask"] == 4
     assert empty.sample({"rgb": jnp.ones((1, 2, 2, 8))}, None)["rgb"].shape == (1, 2, 2, 4)
     with pytest.raises(UsageError, match="no weights of its autoencoder; convert it with --vae"):

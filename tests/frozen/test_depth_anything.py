@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.frozen import depth_anything
-from mmgen_jax.frozen import dino_files as dino_names
+from mmgen_jax.frozen import depth_anything, dino_files
 from mmgen_jax.frozen.depth_anything import inner_size
 from mmgen_jax.frozen.resample import bicubic, bilinear, resize
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import read as tensors
+from mmgen_jax.tensor_files import tensors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = GOLDEN / "tiny_depth_anything"
@@ -67,7 +66,7 @@ def original_names(state):
             name = f"depth_head.scratch.{layer}.{part[2]}"
         renamed[name] = value
     backbone = {n.removeprefix("backbone."): v for n, v in state.items() if n.startswith("backbone.")}
-    return renamed | {f"pretrained.{n}": v for n, v in dino_names.official(backbone).items()}
+    return renamed | {f"pretrained.{n}": v for n, v in dino_files.official(backbone).items()}
 
 
 def test_original_names(tiny, tmp_path):
@@ -107,7 +106,7 @@ def test_depth_of_images_of_any_size(tiny, rng):
 def test_sizes_of_the_releases(width, depth, heads, necks, fusion, count):
     config = depth_anything.DinoConfig(width, depth, heads, 14, 4 * width)
     head = depth_anything.DPTConfig(width, necks, fusion, 32)
-    shapes = dino_names.abstract_params(config), depth_anything.abstract_head(head)
+    shapes = dino_files.abstract_params(config), depth_anything.abstract_head(head)
     found = sum(int(np.prod(s.shape)) for s in jax.tree.leaves(shapes)) + width  # and the mask token
     assert found == count
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from mmgen_jax.frozen import dino, dino_files
-from mmgen_jax.frozen import dino_files as dino_names
 from mmgen_jax.frozen.dino import DinoConfig
 from mmgen_jax.frozen.resample import bicubic, resize, smooth_bicubic
 from mmgen_jax.system.errors import UsageError
@@ -68,7 +67,7 @@ def test_parity_with_transformers(registers, gated, grid, tmp_path, rng):
 def test_facebookresearch_names(tiny, tmp_path, chunked):
     """A file under the original names gives the same weights; heads of 64 numbers are assumed without a config."""
     flat = {}
-    for path, name in dino_names._paths(tiny.config).items():
+    for path, name in dino_files._paths(tiny.config).items():
         value = tiny.params
         for part in path:
             value = value[part]
@@ -129,10 +128,10 @@ def test_what_does_not_fit_is_named(tiny, tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(UsageError, match="other.npz holds no DINOv2: .* is missing"):
         dino_files.load(tmp_path / "other.npz")
-    state = dino_names.official(dino_names.find(GOLDEN / "tiny_dino")[0])
+    state = dino_files.official(dino_files.find(GOLDEN / "tiny_dino")[0])
     with pytest.raises(UsageError, match="x: weight blocks.1.attn.proj.bias is missing"):
-        dino_names.to_params({k: v for k, v in state.items() if k != "blocks.1.attn.proj.bias"}, tiny.config, "x")
+        dino_files.to_params({k: v for k, v in state.items() if k != "blocks.1.attn.proj.bias"}, tiny.config, "x")
     with pytest.raises(UsageError, match="x: weight head.weight is not in the model"):
-        dino_names.to_params(state | {"head.weight": np.zeros(1)}, tiny.config, "x")
+        dino_files.to_params(state | {"head.weight": np.zeros(1)}, tiny.config, "x")
     with pytest.raises(UsageError, match=r"x: weight norm.bias has shape \(3,\); the model has \(24,\)"):
-        dino_names.to_params(state | {"norm.bias": np.zeros(3)}, tiny.config, "x")
+        dino_files.to_params(state | {"norm.bias": np.zeros(3)}, tiny.config, "x")

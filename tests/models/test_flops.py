@@ -13,10 +13,9 @@ from configs import imagenet256_xl2
 from mmgen_jax import settings
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen.autoencoders import identity, kl_names
-from mmgen_jax.frozen.autoencoders import kl as autoencoder_kl
+from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
-from mmgen_jax.models import architecture as architectures
-from mmgen_jax.models import flops
+from mmgen_jax.models import architectures, flops
 from mmgen_jax.models.mmdit import MMDiTConfig
 from mmgen_jax.parallel import chips
 from mmgen_jax.sampling import sampler
@@ -79,7 +78,7 @@ def test_forward_is_every_product_of_the_program(unrolled):
 
 def test_the_published_model():
     config = settings.parse(imagenet256_xl2.get_config())
-    autoencoder = autoencoder_kl.AutoencoderKL(config.data.modalities, KLConfig(), None)
+    autoencoder = AutoencoderKL(config.data.modalities, KLConfig(), None)
     names = tuple(map(str, range(1000)))
     a = from_settings(config, autoencoder, names, np.zeros((0, 3), np.uint8), ())
     assert flops.train_step_flops(a, 256) == pytest.approx(185.5e12, rel=0.002)
@@ -104,7 +103,7 @@ def test_unknown_solvers_are_named(unrolled):
 def test_autoencoder_agrees_with_the_compiler(unrolled):
     params = jax.eval_shape(lambda: kl_names.abstract_params(SMALL_KL))
     params = jax.tree.map(lambda p: jax.numpy.zeros(p.shape), params)
-    kl = autoencoder_kl.AutoencoderKL(("rgb", "depth"), SMALL_KL, params)
+    kl = AutoencoderKL(("rgb", "depth"), SMALL_KL, params)
     a = dataclasses.replace(unrolled, autoencoder=kl, image_size=64)
     a = dataclasses.replace(a, model=dataclasses.replace(a.model, modalities=(("rgb", 4), ("depth", 4))))
     latents = {m: jax.ShapeDtypeStruct(s, "float32") for m, s in a.latent_shapes(2).items()}

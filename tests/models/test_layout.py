@@ -11,9 +11,9 @@ import tiny_model
 
 from mmgen_jax import settings
 from mmgen_jax.models.layout import Layout
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training import setup as recipe
+from mmgen_jax.training import setup
 from mmgen_jax.training.inputs import TileInputs
 from mmgen_jax.training.objective import example_loss, make_example
 from mmgen_jax.training.optimizer import make_optimizer
@@ -38,7 +38,7 @@ def case():
     shapes = jax.eval_shape(architecture.init, jax.random.key(0))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: jnp.float32(0.2 * rng.normal(size=leaf.shape)), shapes)
-    objective = recipe.make_objective(settings.parse(tiny_model.config()))
+    objective = setup.make_objective(settings.parse(tiny_model.config()))
     pixels = tiny_model.pixels(ROWS, "train")
     batch = pixels | {"class_id": np.arange(ROWS, dtype=np.int32) % 3, "present": np.ones((ROWS, 4), bool)}
     make = jax.jit(functools.partial(make_example, architecture, objective))

@@ -2,7 +2,7 @@ import dataclasses
 import functools
 from collections import OrderedDict
 
-import golden_arrays as golden
+import golden_arrays
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,16 +51,16 @@ def run(model, *args):
 
 
 def call_golden(model):
-    z = golden.arrays()
+    z = golden_arrays.arrays()
     with jax.default_matmul_precision("highest"):
         prompt = Prompt(z["forward/class"], z["forward/task"])
-        return run(model, golden.split(z["forward/x"]), z["forward/t"], prompt)
+        return run(model, golden_arrays.split(z["forward/x"]), z["forward/t"], prompt)
 
 
 def test_parity_with_the_official_model():
-    velocity, features = call_golden(golden.model())
-    assert golden.largest_difference(velocity, golden.arrays()["forward/velocity"]) < 1e-5
-    np.testing.assert_allclose(features, golden.arrays()["forward/features"], atol=1e-5)
+    velocity, features = call_golden(golden_arrays.model())
+    assert golden_arrays.largest_difference(velocity, golden_arrays.arrays()["forward/velocity"]) < 1e-5
+    np.testing.assert_allclose(features, golden_arrays.arrays()["forward/features"], atol=1e-5)
 
 
 TAPPED = dataclasses.replace(SMALL, feature_width=8, encoder_depth=2, projector_width=16)
@@ -118,7 +118,7 @@ def test_initialisation():
 
 @pytest.mark.parametrize("size", ["XL/2", "L/2", "B/2", "S/2"])
 def test_published_sizes(size):
-    names = tuple((name, 4) for name in golden.NAMES)
+    names = tuple((name, 4) for name in golden_arrays.NAMES)
     config = MMDiTConfig(names, num_classes=1000, feature_width=768, **parse_size(size))
     abstract = nnx.eval_shape(lambda: MMDiT(config, rngs=nnx.Rngs(0)))
     count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param)))

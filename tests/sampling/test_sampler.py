@@ -11,7 +11,7 @@ from PIL import Image
 from mmgen_jax import settings
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling.sampler import Options, Sampler
-from mmgen_jax.training import preview as previews
+from mmgen_jax.training import preview
 
 FAST = Options("euler", 1, batch=4)
 
@@ -60,7 +60,7 @@ def test_previews_follow_the_sample_section(model_config, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Sampler, "__call__", draw)
     model_config.sample.update({"solver": "heun", "steps": 7, "guidance": 1.5, "given_time": 0.1, "seed": 4})
-    picture = previews.Preview(architecture, settings.parse(model_config), tmp_path)(params, 12)
+    picture = preview.Preview(architecture, settings.parse(model_config), tmp_path)(params, 12)
     options = Options("heun", 7, 1.5, (0.0, 1.0), 0.1, 4, 4)
     assert drawn == [((), options, "preview: joint"), (("rgb",), options, "preview: given")]
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "samples" / "00000012.png")), picture)

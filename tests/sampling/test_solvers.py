@@ -1,6 +1,6 @@
 from collections import OrderedDict
 
-import golden_arrays as golden
+import golden_arrays
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +14,12 @@ from mmgen_jax.sampling import SOLVERS, bind, classifier_free, sample
 
 @jax.jit
 def network(x, t, prompt):
-    return golden.model()(x, t, prompt)
+    return golden_arrays.model()(x, t, prompt)
 
 
 def setting(task):
-    z = golden.arrays()
-    return Prompt(jnp.asarray(z["sample/class"]), jnp.full(3, task)), golden.split(z["sample/noise"])
+    z = golden_arrays.arrays()
+    return Prompt(jnp.asarray(z["sample/class"]), jnp.full(3, task)), golden_arrays.split(z["sample/noise"])
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])
@@ -27,29 +27,29 @@ def test_ode_solvers_reproduce_the_official_ones(solver):
     prompt, noise = setting(0)
     velocity_fn = bind(network, prompt)
     out = jax.jit(lambda noise: sample(velocity_fn, noise, solver=solver, steps=6))(noise)
-    assert golden.largest_difference(out, golden.arrays()[f"sample/{solver}_cfg1"]) < 1e-4
+    assert golden_arrays.largest_difference(out, golden_arrays.arrays()[f"sample/{solver}_cfg1"]) < 1e-4
 
 
 def test_guidance_in_an_interval_reproduces_the_official_one():
     prompt, noise = setting(0)
     out = sample(classifier_free(network, prompt, 10, 2.0, (0.1, 0.8)), noise, steps=6)
-    assert golden.largest_difference(out, golden.arrays()["sample/euler_cfg2"]) < 1e-4
+    assert golden_arrays.largest_difference(out, golden_arrays.arrays()["sample/euler_cfg2"]) < 1e-4
 
 
 @pytest.mark.parametrize("case, held, scale", [("em_joint", None, 1.0), ("em_cond0", 0, 1.0), ("em_cond1_cfg", 1, 1.8)])
 def test_euler_maruyama_reproduces_the_official_one(case, held, scale):
-    z = {name: golden.arrays()[f"sample/{case}/{name}"] for name in ("latents", "step_noise", "out")}
+    z = {name: golden_arrays.arrays()[f"sample/{case}/{name}"] for name in ("latents", "step_noise", "out")}
     prompt, _ = setting(0 if held is None else held + 1)
-    noise, given = golden.split(z["latents"]), {}
+    noise, given = golden_arrays.split(z["latents"]), {}
     if held is not None:
-        name = golden.NAMES[held]
-        clean = np.moveaxis(golden.arrays()[f"sample/{case}/condition"], 1, -1)
+        name = golden_arrays.NAMES[held]
+        clean = np.moveaxis(golden_arrays.arrays()[f"sample/{case}/condition"], 1, -1)
         # The official start holds the condition with its noise mixed in already.
         given[name], noise[name] = jnp.asarray(clean), (noise[name] - 0.995 * clean) / 0.005
     velocity_fn = classifier_free(network, prompt, 10, scale)
-    noises = golden.split(z["step_noise"])
+    noises = golden_arrays.split(z["step_noise"])
     out = sample(velocity_fn, noise, solver="euler_maruyama", steps=6, given=given, step_noise=noises)
-    for name, value in golden.split(z["out"]).items():
+    for name, value in golden_arrays.split(z["out"]).items():
         if name in given:
             np.testing.assert_array_equal(out[name], given[name])
         else:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmgen_jax.models import flops
-from mmgen_jax.studies import dtypes as compare_dtypes
-from mmgen_jax.studies import official as compare_official
+from mmgen_jax.studies import dtypes, official
 from mmgen_jax.training import standins
 
 ROOT = Path(__file__).parents[2]
@@ -17,16 +16,16 @@ ROOT = Path(__file__).parents[2]
 
 def test_differences_are_told_in_units_of_the_spread_over_seeds():
     def runs(*values):
-        return [dict.fromkeys(compare_dtypes.METRICS, value) for value in values]
+        return [dict.fromkeys(dtypes.METRICS, value) for value in values]
 
-    found = compare_dtypes.compared({"float32": runs(1.0, 2.0, 3.0), "bfloat16": runs(2.0, 3.0, 4.0)})
+    found = dtypes.compared({"float32": runs(1.0, 2.0, 3.0), "bfloat16": runs(2.0, 3.0, 4.0)})
     row = found["mask/miou"]
     assert (row["float32"], row["bfloat16"], row["difference"]) == (2, 3, 1)
     assert row["error"] == pytest.approx((2 / 3) ** 0.5)  # both variances are 1, three runs each
 
 
 def test_the_compared_model_is_the_published_one_at_another_size():
-    config = compare_official.our_config("S/2", batch=8, steps=4, unroll=3)
+    config = official.our_config("S/2", batch=8, steps=4, unroll=3)
     assert (config.model.depth, config.model.width, config.model.unroll) == (12, 384, 3)
     a = standins.architecture(config)
     assert a.latent_shapes(8)["mask"] == (8, 32, 32, 4) and a.model.feature_width == 768

@@ -1,4 +1,4 @@
-"""Which part of a batch a process reads, by where its devices are in the mesh."""
+"""Which part of a batch a process reads, by where its devices are in the sharding."""
 
 import dataclasses
 
@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from mmgen_jax.parallel import mesh
-from mmgen_jax.system import hosts as distributed
+from mmgen_jax.parallel import sharding
+from mmgen_jax.system import hosts
 from mmgen_jax.system.errors import HostLost
 
 
@@ -38,19 +38,17 @@ class Mesh:
 )
 def test_parts_of_the_batch_follow_the_devices(monkeypatch, processes, process, expected):
     monkeypatch.setattr(jax, "process_index", lambda: process)
-    assert mesh.batch_parts(Mesh(processes)) == expected
+    assert sharding.batch_parts(Mesh(processes)) == expected
 
 
 def test_one_process_agrees_with_itself():
-    assert (
-        distributed.is_first() and distributed.first_text("x") == "x" and distributed.total(np.array([3, 4])).sum() == 7
-    )
-    distributed.meet("alone")
-    assert distributed.only_first(dict, [(1, 2)]) == {1: 2}
+    assert hosts.is_first() and hosts.first_text("x") == "x" and hosts.total(np.array([3, 4])).sum() == 7
+    hosts.meet("alone")
+    assert hosts.only_first(dict, [(1, 2)]) == {1: 2}
 
 
 def test_silent_takes_anything():
-    assert distributed.Silent().scalars(1, {"a": 2}) is None
+    assert hosts.Silent().scalars(1, {"a": 2}) is None
 
 
 @pytest.mark.parametrize(
@@ -63,11 +61,11 @@ def test_silent_takes_anything():
 )
 def test_hosts_that_do_not_answer_are_told_apart_from_other_errors(text, monkeypatch):
     """Messages of JAX 0.10 when a process of two was killed; a run of one process cannot lose a host."""
-    with pytest.raises(jax.errors.JaxRuntimeError), distributed.losing_hosts():
+    with pytest.raises(jax.errors.JaxRuntimeError), hosts.losing_hosts():
         raise jax.errors.JaxRuntimeError(text)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(HostLost, match="another host has ended.*the same command"), distributed.losing_hosts():
+    with pytest.raises(HostLost, match="another host has ended.*the same command"), hosts.losing_hosts():
         raise jax.errors.JaxRuntimeError(text)
-    assert distributed.lost(OSError(28, "No space left on device")) is None
-    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE"), distributed.losing_hosts():
+    assert hosts.lost(OSError(28, "No space left on device")) is None
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE"), hosts.losing_hosts():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")

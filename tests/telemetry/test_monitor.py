@@ -9,9 +9,8 @@ import pytest
 from mmgen_jax import train
 from mmgen_jax.models import overview
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.telemetry import clock as timing
-from mmgen_jax.telemetry import profiler as profiling
-from mmgen_jax.telemetry import report
+from mmgen_jax.telemetry import profiler, report
+from mmgen_jax.telemetry.clock import Clock
 
 
 def entries(workdir):
@@ -25,7 +24,7 @@ def run(small_config, tmp_path_factory):
     config.train.update({"steps": 12, "log_every": 2, "save_every": 6, "sample_every": 12})
     config.sample.update({"steps": 2, "solver": "euler"})
     workdir.mkdir()
-    (workdir / profiling.REQUEST).touch()
+    (workdir / profiler.REQUEST).touch()
     train.train(config, workdir, profile=(2, 3))
     return config, workdir
 
@@ -69,8 +68,8 @@ def test_update_norm_is_that_of_the_parameters_change(small_config, tmp_path):
 
 def test_traces_are_written_and_a_request_is_used_up(run):
     _, workdir = run
-    traces = list((workdir / profiling.FOLDER).rglob("*.xplane.pb"))
-    assert traces and not (workdir / profiling.REQUEST).exists()
+    traces = list((workdir / profiler.FOLDER).rglob("*.xplane.pb"))
+    assert traces and not (workdir / profiler.REQUEST).exists()
 
 
 def test_the_summary_of_a_run_is_an_event(run):
@@ -90,11 +89,11 @@ def test_the_summary_of_a_run_is_an_event(run):
 @pytest.mark.parametrize("text", ["5", "0:3", "4:2", "a:b", "1:2:3", "-1:2"])
 def test_bad_profile_flags(text):
     with pytest.raises(UsageError, match="--profile is .*; it must be FIRST:LAST"):
-        profiling.parse(text)
+        profiler.parse(text)
 
 
 def test_steps_to_trace_must_be_steps_of_the_run(tiny_config, tmp_path):
-    assert profiling.parse("3:9") == (3, 9) and profiling.parse("") is None
+    assert profiler.parse("3:9") == (3, 9) and profiler.parse("") is None
     with pytest.raises(UsageError, match="--profile is 3:9; this run makes steps 1 to 4"):
         train.train(tiny_config, tmp_path / "run", profile=(3, 9))
     assert not (tmp_path / "run").exists()
@@ -108,29 +107,29 @@ def test_a_run_that_goes_on_behind_the_steps_to_trace_says_so(tiny_config, tmp_p
     capsys.readouterr()
     train.train(tiny_config, tmp_path, profile=(1, 2))
     assert "no trace of steps 1 to 2, which --profile asks for: they were made before" in capsys.readouterr().out
-    assert len(list((tmp_path / profiling.FOLDER).rglob("*.xplane.pb"))) == 1
+    assert len(list((tmp_path / profiler.FOLDER).rglob("*.xplane.pb"))) == 1
 
 
 def test_requests_add_to_the_steps_of_the_command_line(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(profiling.jax.profiler, "start_trace", lambda folder: calls.append("start"))
-    monkeypatch.setattr(profiling.jax.profiler, "stop_trace", lambda: calls.append("stop"))
-    profiler = profiling.Profiler(tmp_path, (20, 21))
+    monkeypatch.setattr(profiler.jax.profiler, "start_trace", lambda folder: calls.append("start"))
+    monkeypatch.setattr(profiler.jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    tracing = profiler.Profiler(tmp_path, (20, 21))
     for step in range(1, 31):
-        profiler.before(step)
+        tracing.before(step)
         calls.append(step)
-        if profiler.ends(step):
-            profiler.close()
+        if tracing.ends(step):
+            tracing.close()
         if step == 3:
-            (tmp_path / profiling.REQUEST).touch()
-        profiler.look(step)
+            (tmp_path / profiler.REQUEST).touch()
+        tracing.look(step)
     starts, ends = ([i for i, call in enumerate(calls) if call == name] for name in ("start", "stop"))
     traced = [calls[a + 1 : b] for a, b in zip(starts, ends, strict=True)]
     assert traced == [[4, 5, 6, 7, 8], [20, 21]]
 
 
 def test_clock_tells_phases_apart():
-    clock = timing.Clock()
+    clock = Clock()
     with clock("data"):
         time.sleep(0.02)
     first = clock.lap()

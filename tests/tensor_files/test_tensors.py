@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import read as tensors
+from mmgen_jax.tensor_files import tensors
 
 
 @pytest.fixture

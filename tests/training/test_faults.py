@@ -12,8 +12,7 @@ from pathlib import Path
 import hosts
 import pytest
 
-from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.checkpoints import restore, seal
 
 pytestmark = pytest.mark.slow
 KILLS = 24
@@ -21,15 +20,15 @@ FOREVER = {"train.steps": 1_000_000, "train.save_every": 2, "train.keep": 2}
 
 
 def sealed(workdir) -> list[int]:
-    folder = checkpoint.folder_of(workdir)
-    return [step for step in checkpoint.steps_in(folder) if integrity.is_sealed(folder / str(step))]
+    folder = restore.folder_of(workdir)
+    return [step for step in restore.steps_in(folder) if seal.is_sealed(folder / str(step))]
 
 
 def assert_sound(workdir) -> None:
     """Every sealed checkpoint is as it was written."""
-    folder = checkpoint.folder_of(workdir)
+    folder = restore.folder_of(workdir)
     for step in sealed(workdir):
-        integrity.check(folder / str(step), integrity.read_seal(folder / str(step)))
+        seal.check(folder / str(step), seal.read_seal(folder / str(step)))
 
 
 def until_some_time(rng, process, workdir) -> None:
@@ -47,7 +46,7 @@ def until_step(rng, process, workdir) -> None:
 
 def until_saving(rng, process, workdir) -> None:
     """While a checkpoint is being written."""
-    folder = checkpoint.folder_of(workdir)
+    folder = restore.folder_of(workdir)
     until_step(random.Random(0), process, workdir)
     while process.poll() is None:
         if folder.exists() and any("tmp" in name for name in os.listdir(folder)):
@@ -112,7 +111,7 @@ def cut(path: Path) -> None:
 def test_damaged_checkpoints_are_skipped_and_training_goes_on(survivor, tiles_dir, tmp_path, hurt):
     shutil.copytree(survivor[0], tmp_path / "run")
     *_, older, newest = sealed(tmp_path / "run")
-    hurt(largest(Path(checkpoint.folder_of(tmp_path / "run"), str(newest))))
+    hurt(largest(Path(restore.folder_of(tmp_path / "run"), str(newest))))
     code, out, err = run(tmp_path / "run", FOREVER | {"data.dir": tiles_dir, "train.steps": newest + 2})
     assert code == 0, err
     lines = out.splitlines()
@@ -124,8 +123,8 @@ def test_damaged_checkpoints_are_skipped_and_training_goes_on(survivor, tiles_di
 
 def test_if_no_checkpoint_is_sound_nothing_is_touched(survivor, tiles_dir, tmp_path):
     shutil.copytree(survivor[0], tmp_path / "run")
-    folder = Path(checkpoint.folder_of(tmp_path / "run"))
-    steps = checkpoint.steps_in(checkpoint.folder_of(tmp_path / "run"))
+    folder = Path(restore.folder_of(tmp_path / "run"))
+    steps = restore.steps_in(restore.folder_of(tmp_path / "run"))
     for step in steps:
         cut(largest(folder / str(step)))
     before = sorted(folder.rglob("*"))

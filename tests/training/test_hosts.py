@@ -8,8 +8,7 @@ import hosts
 import numpy as np
 import pytest
 
-from mmgen_jax.checkpoints import restore as checkpoint
-from mmgen_jax.checkpoints import seal as integrity
+from mmgen_jax.checkpoints import restore, seal
 
 pytestmark = pytest.mark.slow
 
@@ -65,10 +64,10 @@ def test_any_number_of_hosts_makes_the_same_run(reference, tiles_dir, tmp_path):
     split = {"data.workers": 1, "mesh.data": 1, "mesh.fsdp": 4, "train.steps": 2}
     out, _ = finish(hosts.start_hosts(tmp_path, 2, settings | split, 4))
     assert any(line.startswith("step 2/2") for line in spoken(out[0])) and spoken(out[1]) == []
-    path = checkpoint.folder_of(tmp_path) / "2"
+    path = restore.folder_of(tmp_path) / "2"
     assert sorted(p.name for p in path.glob("sha256-*")) == [f"sha256-0000{i}-of-00002.json" for i in (0, 1)]
     parts = [set(json.loads(p.read_text())["files"]) for p in sorted(path.glob("sha256-*"))]
-    assert not parts[0] & parts[1] and set(integrity.read_seal(path).files) == parts[0] | parts[1]
+    assert not parts[0] & parts[1] and set(seal.read_seal(path).files) == parts[0] | parts[1]
     out, _ = finish(hosts.start_hosts(tmp_path, 4, settings, 4))
     assert any(line.startswith("resuming from step 2") for line in spoken(out[0]))
     assert [spoken(text) for text in out[1:]] == [[], [], []]
@@ -77,7 +76,7 @@ def test_any_number_of_hosts_makes_the_same_run(reference, tiles_dir, tmp_path):
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["00000002.png", "00000004.png"]
-    assert checkpoint.steps_in(checkpoint.folder_of(tmp_path)) == [2, 4]
+    assert restore.steps_in(restore.folder_of(tmp_path)) == [2, 4]
     assert json.loads((tmp_path / "config.json").read_text())["distributed"]["process"] == 0
 
 
@@ -89,8 +88,8 @@ def test_all_hosts_stop_at_the_same_step_when_one_is_told_to(tiles_dir, tmp_path
     out, _ = finish(processes, 75)
     stopped = next(line for line in spoken(out[0]) if line.startswith("stopped at step "))
     step = int(stopped.split()[3])
-    assert checkpoint.steps_in(checkpoint.folder_of(tmp_path)) == [step]
-    assert integrity.is_sealed(checkpoint.folder_of(tmp_path) / str(step))
+    assert restore.steps_in(restore.folder_of(tmp_path)) == [step]
+    assert seal.is_sealed(restore.folder_of(tmp_path) / str(step))
 
 
 def test_interrupting_one_of_one_saves_too(tiles_dir, tmp_path):
@@ -150,5 +149,5 @@ def test_a_host_that_dies_does_not_leave_the_others_waiting(dying):
     assert first.returncode == 75  # asks to be started again
     (line,) = [line for line in err.splitlines() if "error: " in line]
     assert line.startswith("error: another host has ended, or cannot be reached (") and "Traceback" not in err
-    steps = checkpoint.steps_in(checkpoint.folder_of(folder))
-    assert any(integrity.is_sealed(checkpoint.folder_of(folder) / str(step)) for step in steps)
+    steps = restore.steps_in(restore.folder_of(folder))
+    assert any(seal.is_sealed(restore.folder_of(folder) / str(step)) for step in steps)

@@ -12,13 +12,11 @@ import pytest
 
 from mmgen_jax import MMGen, encode, settings, train
 from mmgen_jax.data import pipeline
-from mmgen_jax.data.trees import builder as tree_tiles
-from mmgen_jax.data.trees import hypersim as hypersim_tiles
-from mmgen_jax.data.trees import imagenet as imagenet_tiles
+from mmgen_jax.data.trees import builder, hypersim, imagenet
 from mmgen_jax.data.trees.groups import Reading
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training import setup as recipe
+from mmgen_jax.training import setup
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SIZE = 32  # 4 x 4 latents, 2 x 2 tokens
@@ -43,70 +41,70 @@ def small(name: str, folder: Path, **train_settings):
 
 
 @pytest.fixture(scope="module")
-def imagenet(tmp_path_factory) -> Path:
+def imagenet_run(tmp_path_factory) -> Path:
     """data/imagenet256, its latents, and a run of imagenet256_xl2 on them."""
     folder = tmp_path_factory.mktemp("imagenet")
     image_trees.imagenet(folder / "tree", count=8, size=SIZE)
-    plan = imagenet_tiles.make_plan(str(folder / "tree"), None, True, Reading(SIZE))
+    plan = imagenet.make_plan(str(folder / "tree"), None, True, Reading(SIZE))
     config = small("imagenet256_xl2", folder, sample_every=2)
-    tree_tiles.write(imagenet_tiles.ImagenetTiles, config.data.dir, plan, 1)
+    builder.write(imagenet.ImagenetTiles, config.data.dir, plan, 1)
     encode.encode(config, config.data.latents)
     train.train(config, folder / "run")
     return folder
 
 
 @pytest.fixture(scope="module")
-def hypersim(imagenet) -> Path:
+def hypersim_run(imagenet_run) -> Path:
     """The same folder with data/hypersim256 and its latents."""
-    image_trees.hypersim(imagenet / "hypersim", count=8, size=SIZE)
-    splits = {s: str(imagenet / "hypersim" / f"{s}.txt") for s in ("train", "test")}
-    plan = hypersim_tiles.make_plan(str(imagenet / "hypersim" / "processed"), splits, True, Reading(SIZE))
-    config = small("hypersim_joint", imagenet)
-    tree_tiles.write(hypersim_tiles.HypersimTiles, config.data.dir, plan, 1)
+    image_trees.hypersim(imagenet_run / "hypersim", count=8, size=SIZE)
+    splits = {s: str(imagenet_run / "hypersim" / f"{s}.txt") for s in ("train", "test")}
+    plan = hypersim.make_plan(str(imagenet_run / "hypersim" / "processed"), splits, True, Reading(SIZE))
+    config = small("hypersim_joint", imagenet_run)
+    builder.write(hypersim.HypersimTiles, config.data.dir, plan, 1)
     encode.encode(config, config.data.latents)
-    return imagenet
+    return imagenet_run
 
 
 def losses(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_imagenet256_xl2(imagenet):
-    steps = losses(imagenet / "run")
+def test_imagenet256_xl2(imagenet_run):
+    steps = losses(imagenet_run / "run")
     assert len(steps) == 2 and all(np.isfinite(step["loss"]) for step in steps)
     assert all(-1 <= step["loss/alignment"] <= 1 for step in steps)
-    assert (imagenet / "run" / "samples" / "00000002.png").stat().st_size > 1000
-    model = MMGen.load(imagenet / "run")
+    assert (imagenet_run / "run" / "samples" / "00000002.png").stat().st_size > 1000
+    model = MMGen.load(imagenet_run / "run")
     assert model.class_names == ("n01440764", "n01443537")
     out = model.generate(class_id="n01443537", n=2, steps=2)
     assert out["rgb"].shape == (2, SIZE, SIZE, 3) and out["depth"].shape == (2, SIZE, SIZE)
     assert out["mask"].shape == (2, SIZE, SIZE, 3) and out["mask"].dtype == np.uint8  # colours: there is no palette
     again = model.generate(n=1, given={"mask": out["mask"][0], "rgb": out["rgb"][0]}, steps=2)
     np.testing.assert_array_equal(again["mask"], out["mask"][:1])
-    again.save(imagenet / "out")
+    again.save(imagenet_run / "out")
 
 
-def test_imagenet256_b2(imagenet, tmp_path):
-    train.train(small("imagenet256_b2", imagenet), tmp_path / "run")
+def test_imagenet256_b2(imagenet_run, tmp_path):
+    train.train(small("imagenet256_b2", imagenet_run), tmp_path / "run")
     assert len(losses(tmp_path / "run")) == 2
 
 
-def test_hypersim_joint_starts_from_a_model_with_classes(hypersim, tmp_path):
-    train.train(small("hypersim_joint", hypersim), tmp_path / "run")
+def test_hypersim_joint_starts_from_a_model_with_classes(hypersim_run, tmp_path):
+    train.train(small("hypersim_joint", hypersim_run), tmp_path / "run")
     assert len(losses(tmp_path / "run")) == 2
     assert MMGen.load(tmp_path / "run").class_names == ("n01440764", "n01443537")
 
 
-def test_hypersim_rgb2x_learns_everything_but_rgb(hypersim, tmp_path):
-    config = small("hypersim_rgb2x", hypersim, sample_every=2)
+def test_hypersim_rgb2x_learns_everything_but_rgb(hypersim_run, tmp_path):
+    config = small("hypersim_rgb2x", hypersim_run, sample_every=2)
     train.train(config, tmp_path / "run")
     steps = losses(tmp_path / "run")
     assert all(step["loss/rgb"] == 0 and step["loss/depth"] > 0 for step in steps)
 
 
-def test_features_online_are_those_that_are_stored(imagenet, tmp_path):
+def test_features_online_are_those_that_are_stored(imagenet_run, tmp_path):
     """Same tiles, same steps: computed in the step from stored pixels, or read."""
-    config = small("imagenet256_xl2", imagenet)
+    config = small("imagenet256_xl2", imagenet_run)
     config.features.dtype = "float32"
     config.encode.rgb = True
     config.data.latents = str(tmp_path / "latents")
@@ -119,19 +117,19 @@ def test_features_online_are_those_that_are_stored(imagenet, tmp_path):
     np.testing.assert_allclose(histories[0], histories[1], rtol=2e-3, atol=1e-5)  # float16 of what is stored
 
 
-def test_devices_do_not_change_what_frozen_networks_compute(imagenet, tmp_path):
-    config = small("imagenet256_xl2", imagenet)
+def test_devices_do_not_change_what_frozen_networks_compute(imagenet_run, tmp_path):
+    config = small("imagenet256_xl2", imagenet_run)
     config.data.latents, config.features.source, config.features.dtype = "", "online", "float32"
     config.model.dtype, config.autoencoder.chunk = "float32", 8
     config = settings.parse(config)
-    data = recipe.open_data(config)
-    architecture = recipe.make_architecture(config, tmp_path, data)
-    inputs = recipe.make_inputs(config, architecture.autoencoder)
+    data = setup.open_data(config)
+    architecture = setup.make_architecture(config, tmp_path, data)
+    inputs = setup.make_inputs(config, architecture.autoencoder)
     batch = next(pipeline.batches(data.source, data.transforms, 8, seed=0))
     found = []
     for devices in (1, 8):
         mesh = sharding.make_mesh(jax.devices()[:devices])
-        training = recipe.assemble(config, architecture, mesh)
+        training = setup.assemble(config, architecture, mesh)
         placed = jax.device_put(inputs, sharding.replicated(mesh))
         metrics = training.step(training.init(jax.random.key(0)), placed, sharding.to_global(batch, mesh))[1]
         found.append({name: np.asarray(value) for name, value in metrics.items()})
@@ -139,8 +137,8 @@ def test_devices_do_not_change_what_frozen_networks_compute(imagenet, tmp_path):
         np.testing.assert_allclose(found[1][name], value, rtol=5e-5, atol=1e-6, err_msg=name)
 
 
-def test_everything_online_from_tiles(imagenet, tmp_path):
-    config = small("imagenet256_xl2", imagenet)
+def test_everything_online_from_tiles(imagenet_run, tmp_path):
+    config = small("imagenet256_xl2", imagenet_run)
     config.data.latents, config.features.source, config.data.flip = "", "online", True
     train.train(config, tmp_path)
     assert all("loss/alignment" in step for step in losses(tmp_path))
@@ -160,8 +158,8 @@ def test_everything_online_from_tiles(imagenet, tmp_path):
         ({"autoencoder.factor": 4, "data.latents": ""}, "autoencoder.factor is 4; .* 8"),
     ],
 )
-def test_settings_that_do_not_fit_the_data(imagenet, tmp_path, change, message):
-    config = small("imagenet256_xl2", imagenet)
+def test_settings_that_do_not_fit_the_data(imagenet_run, tmp_path, change, message):
+    config = small("imagenet256_xl2", imagenet_run)
     for key, value in change.items():
         section, name = key.split(".")
         config[section][name] = value
@@ -172,14 +170,14 @@ def test_settings_that_do_not_fit_the_data(imagenet, tmp_path, change, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_of_other_classes_is_refused(imagenet, tmp_path):
-    config = small("imagenet256_xl2", imagenet)
-    path = imagenet / "run" / "model.json"
+def test_a_model_of_other_classes_is_refused(imagenet_run, tmp_path):
+    config = small("imagenet256_xl2", imagenet_run)
+    path = imagenet_run / "run" / "model.json"
     stored = json.loads(path.read_text())
     other = tmp_path / "other"
     other.mkdir()
     for file in ("checkpoints", "autoencoder.safetensors"):
-        (other / file).symlink_to(imagenet / "run" / file)
+        (other / file).symlink_to(imagenet_run / "run" / file)
     for names, message in ((["cat", "dog"], "class_names is"), (["0", "1"], None)):
         (other / "model.json").write_text(json.dumps(stored | {"class_names": names}))
         config.train.init_from = str(other)

@@ -7,11 +7,10 @@ import pytest
 from configs import imagenet256_xl2
 from mmgen_jax import settings
 from mmgen_jax.data import pipeline
-from mmgen_jax.models import architecture as architectures
+from mmgen_jax.models import architectures
 from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training import setup as recipe
-from mmgen_jax.training import standins
+from mmgen_jax.training import setup, standins
 
 
 def shapes(tree):
@@ -20,7 +19,7 @@ def shapes(tree):
 
 def test_batches_are_as_the_pipeline_makes_them(tiny_config, tmp_path):
     chosen = settings.parse(tiny_config)
-    data = recipe.open_data(chosen)
+    data = setup.open_data(chosen)
     real = next(pipeline.batches(data.source, data.transforms, chosen.train.batch, seed=0))
     found = standins.batch(chosen, standins.architecture(chosen))
     assert shapes(found) == shapes({name: real[name] for name in found}) and set(found) == set(real)
@@ -28,7 +27,7 @@ def test_batches_are_as_the_pipeline_makes_them(tiny_config, tmp_path):
 
 def test_the_model_differs_from_the_real_one_in_its_classes_only(tiny_config, tmp_path):
     chosen = settings.parse(tiny_config)
-    real = recipe.make_architecture(chosen, tmp_path, recipe.open_data(chosen))
+    real = setup.make_architecture(chosen, tmp_path, setup.open_data(chosen))
     found = standins.architecture(chosen)
     assert architectures.difference(found, real).startswith("model.num_classes is 1000")
     assert found.latent_shapes(3) == real.latent_shapes(3)

@@ -13,8 +13,8 @@ from mmgen_jax import settings
 from mmgen_jax.data import pipeline
 from mmgen_jax.diffusion.conditioning import parse_mix
 from mmgen_jax.modalities.pixels import to_array
-from mmgen_jax.parallel import mesh as sharding
-from mmgen_jax.training import setup as recipe
+from mmgen_jax.parallel import sharding
+from mmgen_jax.training import setup
 from mmgen_jax.training.inputs import LatentInputs, TileInputs
 from mmgen_jax.training.objective import example_loss, make_example
 from mmgen_jax.training.optimizer import learning_rate, make_optimizer
@@ -26,9 +26,9 @@ from mmgen_jax.training.step import make_training
 def parts(small_config, tmp_path_factory):
     """(config, architecture, objective, one batch of pixels)."""
     config = settings.parse(small_config())
-    architecture = recipe.make_architecture(config, tmp_path_factory.mktemp("run"), recipe.open_data(config))
+    architecture = setup.make_architecture(config, tmp_path_factory.mktemp("run"), setup.open_data(config))
     batch = pipeline.load(config.data.dir, "train", config.data.modalities, config.data.image_size, range(16))
-    return config, architecture, recipe.make_objective(config), batch
+    return config, architecture, setup.make_objective(config), batch
 
 
 def take_steps(parts, devices, accumulate):

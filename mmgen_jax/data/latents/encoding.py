@@ -21,7 +21,7 @@ from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.parallel import mesh as sharding
+from mmgen_jax.parallel import sharding
 
 _AHEAD = 64  # tiles that are read ahead
 

@@ -21,8 +21,8 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from mmgen_jax.data.latents import shards as latent_shards
-from mmgen_jax.data.latents.folder import Info
+from mmgen_jax.data.latents import shards
+from mmgen_jax.data.latents.dataset import Info
 from mmgen_jax.data.latents.record import DTYPES, FEATURES, Layout, check_range
 from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
@@ -193,7 +193,7 @@ def convert(
         layout = _layout(opened, entries, there, dtype)
         lengths = {f"bytes of --{name}": epath.Path(path).stat().length for name, path in paths.items()}
         digest = hashlib.sha256(epath.Path(index).read_bytes()).hexdigest()[:16]
-        shards = latent_shards.plan(split, len(entries), shard)
+        pieces = shards.plan(split, len(entries), shard)
         info = Info(
             layout=layout,
             image_size=FACTOR * layout.size,
@@ -201,17 +201,17 @@ def convert(
             metadata={},
             autoencoder={"name": AutoencoderKL.name, "factor": FACTOR},
             settings=lengths | {"--index": digest, "--null_class": null_class, "--shard": shard},
-            shards={split: shards},
+            shards={split: pieces},
         )
-        latent_shards.begin(out, info)
-        say(latent_shards.describe(info))
-        todo = latent_shards.remaining(out, info)
+        shards.begin(out, info)
+        say(shards.describe(info))
+        todo = shards.remaining(out, info)
         progress = console.Progress("import", sum(s.count for s in todo), "samples")
-        starts = dict(zip(shards, itertools.accumulate((s.count for s in shards), initial=0), strict=False))
+        starts = dict(zip(pieces, itertools.accumulate((s.count for s in pieces), initial=0), strict=False))
         for part in todo:
             made = _records(opened, entries, there, layout, starts[part], part.count)
-            latent_shards.write(out, part, progress.watch(made))
-    latent_shards.finish(out, info)
+            shards.write(out, part, progress.watch(made))
+    shards.finish(out, info)
     say(f"done: latents in {out}")
 
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.data import tiles
-from mmgen_jax.data.latents import shards as latent_shards
-from mmgen_jax.data.latents.folder import Info
+from mmgen_jax.data.latents import shards
+from mmgen_jax.data.latents.dataset import Info
 from mmgen_jax.data.latents.record import Layout
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.frozen.dino import Dino
@@ -88,5 +88,5 @@ def make_info(wanted: Request, splits: Sequence[str], autoencoder: Autoencoder, 
         metadata=tiles.read_metadata(wanted.tiles),
         autoencoder=autoencoder.spec,
         settings=depends,
-        shards={s: latent_shards.plan(s, copies * n, copies * wanted.shard) for s, n in counts.items()},
+        shards={s: shards.plan(s, copies * n, copies * wanted.shard) for s, n in counts.items()},
     )

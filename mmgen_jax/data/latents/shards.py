@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
-from mmgen_jax.data.latents import folder as latents
-from mmgen_jax.data.latents.folder import Info, Shard
+from mmgen_jax.data.latents import dataset
+from mmgen_jax.data.latents.dataset import Info, Shard
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 
@@ -56,16 +56,16 @@ def begin(directory: epath.PathLike, info: Info) -> None:
     """Makes the folder, or checks that it was begun with the same settings; raises UsageError naming the difference."""
     folder = epath.Path(directory)
     files.check_place(folder, "--out", folder=True)
-    begun = [folder / name for name in (latents.FILE, latents.UNFINISHED) if (folder / name).exists()]
+    begun = [folder / name for name in (dataset.FILE, dataset.UNFINISHED) if (folder / name).exists()]
     if begun:
-        conflict = _difference(latents.parse_info(begun[0]), info)
+        conflict = _difference(dataset.parse_info(begun[0]), info)
         if conflict:
             raise UsageError(f"{str(folder)!r} was begun with {conflict}; give another --out, or the same settings")
         return
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{str(folder)!r} holds other files than latents; give another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    files.write(folder / latents.UNFINISHED, info.to_json())
+    files.write(folder / dataset.UNFINISHED, info.to_json())
 
 
 def _difference(begun: Info, wanted: Info) -> str | None:
@@ -162,6 +162,6 @@ def finish(directory: epath.PathLike, info: Info) -> int:
     missing = sum(shard is None for shards in found.values() for shard in shards)
     if not missing:
         done = dataclasses.replace(info, shards={split: tuple(shards) for split, shards in found.items()})
-        files.write(folder / latents.FILE, done.to_json())
-        (folder / latents.UNFINISHED).unlink(missing_ok=True)
+        files.write(folder / dataset.FILE, done.to_json())
+        (folder / dataset.UNFINISHED).unlink(missing_ok=True)
     return missing

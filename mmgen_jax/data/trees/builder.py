@@ -11,8 +11,7 @@ from absl import flags
 from etils import epath
 
 from mmgen_jax.data import building, tiles
-from mmgen_jax.data.trees import groups as trees
-from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.data.trees.groups import NEAR, Group, Reading, absent, encode
 from mmgen_jax.system import console, files
 from mmgen_jax.system.errors import UsageError
 
@@ -77,7 +76,7 @@ class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         jobs = [(self.plan.reading, groups[i : i + _CHUNK]) for i in range(0, len(groups), _CHUNK)]
         progress, written = console.Progress(split, len(groups), "tiles"), 0
         with building.Mapper(self.workers) as run:
-            for results in run(trees.encode, jobs):
+            for results in run(encode, jobs):
                 progress(len(results))
                 for key, example in results:
                     if isinstance(example, dict):
@@ -98,7 +97,7 @@ def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
     that is missing or unsuitable.
     """
     groups = [group for split in plan.splits.values() for group in split]
-    lacking = trees.absent(groups, plan.modalities)
+    lacking = absent(groups, plan.modalities)
     for m, keys in lacking.items():
         if plan.strict:
             raise UsageError(f"{m} of {keys[0]!r} is missing, one of {len(keys)}; without --strict it would be absent")
@@ -122,7 +121,7 @@ def define_flags() -> None:
     """Defines the flags that all commands over trees share."""
     flags.DEFINE_string("out", None, "Folder that the data set is written under.", required=True)
     flags.DEFINE_integer("size", 256, "Height and width of the tiles in pixels.")
-    flags.DEFINE_string("depth_is", trees.NEAR, "What the largest numbers of depth files are: near or far.")
+    flags.DEFINE_string("depth_is", NEAR, "What the largest numbers of depth files are: near or far.")
     flags.DEFINE_bool("strict", False, "Stop at the first file that is missing or unsuitable.")
     flags.DEFINE_integer("workers", 1, "Processes that read.")
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 
 from absl import flags
 
-from mmgen_jax.data.trees import builder as tree_tiles
-from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.data.trees import builder
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
-from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.data.trees.groups import Group, Reading, find
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system import command, errors
 from mmgen_jax.system.errors import UsageError
@@ -60,7 +59,7 @@ def make_plan(
     if not 0 <= test_fraction < 1:
         raise UsageError(f"test_fraction is {test_fraction}; allowed: at least 0 and below 1")
     class_of = CLASSES[errors.choice("classes", classes, CLASSES)]
-    found = {m: trees.find(directory) for m, directory in directories.items()}
+    found = {m: find(directory) for m, directory in directories.items()}
     first, *others = found
     for m in others:
         stray = sorted(found[m].keys() - found[first].keys())
@@ -90,14 +89,14 @@ def _define_flags() -> None:
         flags.DEFINE_string(m, None, f"Folder of {m} images.")
     flags.DEFINE_string("classes", "none", "Where classes come from: none, or folders (the first level).")
     flags.DEFINE_float("test_fraction", 0.01, "Share of the tiles that become the test split.")
-    tree_tiles.define_flags()
+    builder.define_flags()
 
 
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
     directories = {m: values[m].value for m in NAMES if values[m].value}
-    tree_tiles.run(
+    builder.run(
         FolderTiles,
         lambda reading: make_plan(directories, values.classes, values.test_fraction, values.strict, reading),
     )

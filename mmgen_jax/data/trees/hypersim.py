@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mmgen_jax.data.trees import builder as tree_tiles
+from mmgen_jax.data.trees import builder
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.system import command
@@ -73,14 +73,14 @@ def _define_flags() -> None:
     flags.DEFINE_string("root", None, "Folder of the processed scenes.", required=True)
     flags.DEFINE_string("train_split", None, "File that names the scenes of the train split.", required=True)
     flags.DEFINE_string("test_split", None, "File that names the scenes of the test split.")
-    tree_tiles.define_flags()
+    builder.define_flags()
 
 
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
     splits = {"train": values.train_split} | ({"test": values.test_split} if values.test_split else {})
-    tree_tiles.run(HypersimTiles, lambda reading: make_plan(values.root, splits, values.strict, reading))
+    builder.run(HypersimTiles, lambda reading: make_plan(values.root, splits, values.strict, reading))
 
 
 if __name__ == "__main__":

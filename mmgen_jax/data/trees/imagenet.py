@@ -12,8 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mmgen_jax.data.trees import builder as tree_tiles
-from mmgen_jax.data.trees import groups as trees
+from mmgen_jax.data.trees import builder, groups
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.modalities.registry import NAMES
@@ -51,7 +50,7 @@ def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) ->
     if not (base / "rgb" / "train").is_dir():
         raise UsageError(f"{root!r} is not an ImageNet tree; it needs rgb/train/<synset>/<image>")
     modalities = tuple(m for m in NAMES if (base / m).is_dir())
-    folders = {m: {s: trees.find(base / m / s) for s in SPLITS if (base / m / s).is_dir()} for m in modalities}
+    folders = {m: {s: groups.find(base / m / s) for s in SPLITS if (base / m / s).is_dir()} for m in modalities}
     classes = sorted({key.split("/")[0] for key in folders["rgb"]["train"]})
     for split, found in folders["rgb"].items():
         loose = [path for key, path in found.items() if key.count("/") != 1 or key.split("/")[0] not in classes]
@@ -85,13 +84,13 @@ def _names(classes: list[str], given: dict[str, str]) -> tuple[str, ...]:
 def _define_flags() -> None:
     flags.DEFINE_string("root", None, "Folder with rgb/, depth/, normal/ and mask/.", required=True)
     flags.DEFINE_string("synsets", None, "File of lines 'n01440764 tench, Tinca tinca': names of the classes.")
-    tree_tiles.define_flags()
+    builder.define_flags()
 
 
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    tree_tiles.run(ImagenetTiles, lambda reading: make_plan(values.root, values.synsets, values.strict, reading))
+    builder.run(ImagenetTiles, lambda reading: make_plan(values.root, values.synsets, values.strict, reading))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ from mmgen_jax.frozen.autoencoders.kl_names import Params, from_names, guess_con
 from mmgen_jax.frozen.autoencoders.protocol import Arrays, Options, ReadImages
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import hub
-from mmgen_jax.tensor_files import read as tensors
+from mmgen_jax.tensor_files import hub, tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
