@@ -27,27 +27,27 @@ say() {
   printf '\n== %s\n' "$1"
 }
 
-# show COMMAND...: prints it as one would type it
+# show COMMAND...: prints the command as a user would type it
 show() {
   printf '$'
   printf ' %q' "$@"
   printf '\n'
 }
 
-# run COMMAND...: prints it, then runs it
+# run COMMAND...: prints the command, then runs it
 run() {
   show "$@"
   "$@" </dev/null
 }
 
-# trained_steps: the last step that the training has logged
+# trained_steps: prints the number of the last step that training has logged
 trained_steps() {
   local step
   step="$(tail -n 1 "$workdir/metrics.jsonl" 2>/dev/null | sed -n 's/^{"step": \([0-9]*\).*/\1/p')"
   echo "${step:-0}"
 }
 
-# run_until STEP COMMAND...: as run, but sends a termination signal once STEP is logged
+# run_until STEP COMMAND...: does what `run` does, and sends the command a termination signal once STEP is logged
 run_until() {
   local step="$1" status=0
   shift
@@ -59,7 +59,7 @@ run_until() {
   kill -TERM "$child" 2>/dev/null || true
   wait "$child" || status=$?
   trap - EXIT
-  # 75: stopped by the signal; 0: done before it came.
+  # Exit code 75 means that the signal stopped training, 0 that training was done before the signal came.
   [ "$status" -eq 75 ] || [ "$status" -eq 0 ] || fail "training ended with exit code $status"
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv with the pinned packages, once; the other commands in this folder call it.
+# Makes .venv with the pinned packages unless it is there already; the other commands in this folder call this one.
 set -euo pipefail
 
 usage() {
@@ -25,22 +25,22 @@ fail() {
   exit "${2:-1}"
 }
 
-# suitable COMMAND: it is a Python that the pinned packages have wheels for
+# suitable COMMAND: true if the command is a Python version that the pinned packages have wheels for
 suitable() {
   "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' </dev/null >/dev/null 2>&1
 }
 
-# describe COMMAND: "python3 is Python 3.14.1"
+# describe COMMAND: prints the command and its version, as in "python3 is Python 3.14.1"
 describe() {
   echo "$1 is $("$1" -V </dev/null 2>/dev/null || echo "no Python")"
 }
 
-# has_venv COMMAND: Debian and Ubuntu put a part of this module into another package
+# has_venv COMMAND: true if this Python can make a .venv; Debian and Ubuntu package a part of that module apart
 has_venv() {
   "$1" -c 'import ensurepip, venv' </dev/null >/dev/null 2>&1
 }
 
-# find_python: prints the command to make .venv with
+# find_python: prints the Python command that .venv is made with
 find_python() {
   local candidate found="" other=""
   if [ -n "${PYTHON:-}" ]; then
@@ -65,12 +65,12 @@ find_python() {
   fail "no Python 3.11 to 3.13 found$other; install one, or name it: PYTHON=/path/to/python $0"
 }
 
-# stamp FILE...: one line that changes when the variant or a file does
+# stamp FILE...: prints one line that changes whenever the variant or a file changes
 stamp() {
   echo "$variant $(cat "$@" | cksum)"
 }
 
-# jax_package: the requirement of the variant, with the version that requirements.txt pins
+# jax_package: prints the JAX package of the variant with the version that requirements.txt pins
 jax_package() {
   local pin
   pin="$(sed -n 's/^jax\(==[0-9.]*\).*/\1/p' requirements.txt)"
@@ -81,7 +81,7 @@ jax_package() {
   esac
 }
 
-# install PIP_ARGUMENT...
+# install PIP_ARGUMENT...: runs pip install, or ends with a message
 install() {
   local quiet="--quiet"
   [ ! -t 1 ] || quiet="--progress-bar=on"
@@ -89,7 +89,7 @@ install() {
     fail "pip could not install the packages; its own message is above"
 }
 
-# extra NAME: requirements-NAME.txt, once
+# extra NAME: installs requirements-NAME.txt unless that was done before
 extra() {
   local file="requirements-$1.txt"
   [ "$(cat ".venv/stamp-$1" 2>/dev/null)" != "$(stamp requirements.txt "$file")" ] || return 0
@@ -128,7 +128,7 @@ fi
 for name in $extras; do extra "$name"; done
 if [ -n "$compiler" ] && [ "$(cat .venv/stamp-compiler 2>/dev/null)" != "$(stamp requirements-compiler.txt)" ]; then
   echo "setup: installing requirements-compiler.txt"
-  # Apart from the other packages, as JAX would look for a TPU whenever it finds this one.
+  # This package lies apart from the others, as JAX would look for a TPU whenever it found it.
   install --no-deps --upgrade --target .venv/compiler -r requirements-compiler.txt
   stamp requirements-compiler.txt >.venv/stamp-compiler
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Style and tests. Whatever follows goes to pytest: ./launch/test.sh -k sampling
+# Checks style and runs the tests. Its arguments go to pytest: ./launch/test.sh -k sampling
 set -euo pipefail
 
 if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
@@ -22,6 +22,6 @@ cd "$root"
 status=0
 .venv/bin/python -m ruff check . || status=1
 .venv/bin/shellcheck --external-sources launch/*.sh .ci/run || status=1
-# Files stay together, as tests of one file share compiled models.
+# All tests of a file run in the same process, as they share compiled models.
 .venv/bin/python -m pytest -n 2 --dist loadfile "$@" </dev/null || status=1
 exit "$status"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Training on Cloud TPU VMs, one host or a pod, by queued resources. docs/tpu/tpu.md tells the whole story.
+# Trains on Cloud TPU VMs, one host or a pod, which it asks for as queued resources. docs/tpu/tpu.md is the guide.
 set -euo pipefail
 
 usage() {
@@ -42,7 +42,7 @@ say() {
   echo "tpu: $1"
 }
 
-# number OPTION VALUE LEAST
+# number OPTION VALUE LEAST: ends with a message unless VALUE is a whole number of at least LEAST
 number() {
   case "$2" in
     "" | *[!0-9]* | 0?* | ????????*) fail "$1 is '$2'; allowed: whole numbers from $3" 2 ;;
@@ -50,7 +50,7 @@ number() {
   [ "$2" -ge "$3" ] || fail "$1 is '$2'; allowed: whole numbers from $3" 2
 }
 
-# set_option --NAME VALUE
+# set_option --NAME VALUE: checks the value of an option and puts it into a variable
 set_option() {
   case "$1" in
     --zone | --project | --accelerator | --runtime)
@@ -70,7 +70,7 @@ set_option() {
   esac
 }
 
-# parse OPTION... [-- ARGUMENT...]: into variables, and into `rest` what follows --
+# parse OPTION... [-- ARGUMENT...]: puts options into variables, and the arguments after -- into `rest`
 parse() {
   while [ $# -gt 0 ]; do
     case "$1" in
@@ -101,7 +101,7 @@ parse() {
   done
 }
 
-# default_runtime ACCELERATOR: the image that Google documents for JAX
+# default_runtime ACCELERATOR: prints the image that Google documents for JAX on this accelerator
 default_runtime() {
   case "$1" in
     v5litepod-[0-9]*) echo v2-alpha-tpuv5-lite ;;
@@ -131,7 +131,7 @@ esac
 shift
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-kept=".tpu/$name" # options of create, and the arguments of run
+kept=".tpu/$name" # the folder that keeps the options of create and the arguments of run
 zone="" project="" accelerator="" runtime="" slices=1 spot="" dry="" delete_at_end=""
 worker=0 slice=0 poll=60 most_starts=5
 rest=() given=""

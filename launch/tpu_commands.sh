@@ -1,7 +1,7 @@
-# shellcheck shell=bash disable=SC2154 # its variables are those of tpu.sh
-# The commands of tpu.sh but watch, which sources this file. Every call of gcloud is in here.
+# shellcheck shell=bash disable=SC2154 # tpu.sh sets the variables
+# The commands of tpu.sh except watch. tpu.sh sources this file. All calls of gcloud are in here.
 
-# quote WORD: as a shell reads it back
+# quote WORD: prints the word so that a shell reads it back unchanged
 quote() {
   case "$1" in
     "" | *[!a-zA-Z0-9_@%+=:,./-]*) printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\"'\"'/g")" ;;
@@ -9,7 +9,7 @@ quote() {
   esac
 }
 
-# quoted WORD...: one line
+# quoted WORD...: prints all words quoted, on one line
 quoted() {
   local word space=""
   for word in "$@"; do
@@ -20,7 +20,7 @@ quoted() {
   echo
 }
 
-# keep FILE WORD...: into .tpu/NAME, one a line
+# keep FILE WORD...: writes the words to .tpu/NAME/FILE, one a line
 keep() {
   local file="$kept/$1" word
   shift
@@ -29,7 +29,7 @@ keep() {
   for word in "$@"; do printf '%s\n' "$word"; done >"$file"
 }
 
-# recall FILE: what keep wrote, into `recalled`; false if there is none
+# recall FILE: reads the words that `keep` wrote into `recalled`; false if there is no such file
 recall() {
   local line
   recalled=()
@@ -37,9 +37,9 @@ recall() {
   while IFS= read -r line; do recalled+=("$line"); done <"$kept/$1"
 }
 
-exec 3>&1 # where a dry run prints, also from within $(...)
+exec 3>&1 # a dry run prints here, so that its commands are seen also from within $(...)
 
-# execute WORD...: runs the command, or prints it in a dry run
+# execute WORD...: runs the command; in a dry run, prints it instead
 execute() {
   if [ -n "$dry" ]; then
     quoted "$@" >&3
@@ -48,12 +48,13 @@ execute() {
   fi
 }
 
-# gcloud_tpus GROUP VERB WORD...: in this zone and project, without questions
+# gcloud_tpus GROUP VERB WORD...: calls gcloud for this zone and project; gcloud asks no questions
 gcloud_tpus() {
   execute gcloud compute tpus "$@" "--zone=$zone" ${project:+"--project=$project"} --quiet
 }
 
-# state: of the queued resource, NONE where there is none; false with gcloud's message in $scratch/error
+# state: prints the state of the queued resource, or NONE if it does not exist. If gcloud fails, the status is false and
+# the message is in $scratch/error.
 state() {
   local answer
   if answer="$(gcloud_tpus queued-resources describe "$name" "--format=value(state.state)" 2>"$scratch/error")"; then
@@ -66,7 +67,7 @@ state() {
   fi
 }
 
-# gcloud_message: the first line of what gcloud said last
+# gcloud_message: prints the first line of gcloud's last message
 gcloud_message() {
   sed -n '/[^ ]/{s/^ERROR: *//;p;q;}' "$scratch/error"
 }
@@ -75,26 +76,26 @@ known_state() {
   state || fail "gcloud cannot tell about '$name': $(gcloud_message)"
 }
 
-# nodes: names of the TPUs, one a slice
+# nodes: prints the names of the TPUs; each slice has one
 nodes() {
   local i
   [ "$slices" -gt 1 ] || echo "$name"
   [ "$slices" -eq 1 ] || for ((i = 0; i < slices; i++)); do echo "$name-$i"; done
 }
 
-# on_node NODE WORKERS COMMAND: gives up on a machine that went away without a word
+# on_node NODE WORKERS COMMAND: runs the command on workers of a TPU; ssh gives up on a machine that stops answering
 on_node() {
   gcloud_tpus tpu-vm ssh "$1" "--worker=$2" --ssh-flag=-oConnectTimeout=30 --ssh-flag=-oServerAliveInterval=30 \
     "--command=$3"
 }
 
-# everywhere COMMAND: on all workers of all slices at once; false if it fails on one
+# everywhere COMMAND: runs the command on all workers of all slices at once; false if it fails on any of them
 everywhere() {
   local node pids="" pid status=0
   for node in $(nodes); do
     on_node "$node" all "$1" &
     pids="$pids $!"
-    [ -z "$dry" ] || wait # prints in order
+    [ -z "$dry" ] || wait # so that a dry run prints the commands in order
   done
   [ -n "$dry" ] || for pid in $pids; do wait "$pid" || status=1; done
   return $status
@@ -103,14 +104,15 @@ everywhere() {
 # On a worker that was never set up there is no script to ask.
 ASK="if [ -f tpu_worker.sh ]; then bash tpu_worker.sh status; else echo mmgen-status new none - -; fi"
 
-# ask_workers: lines "mmgen-status HOST STATE CODE STEP" and "mmgen-log HOST TEXT"; false if one cannot be reached
+# ask_workers: prints lines "mmgen-status HOST STATE CODE STEP" and "mmgen-log HOST TEXT" of all workers; false if a
+# worker cannot be reached
 ask_workers() {
   local answer
   answer="$(everywhere "$ASK" 2>"$scratch/error")" || return 1
   printf '%s\n' "$answer" | grep '^mmgen-' | sort || [ -n "$dry" ]
 }
 
-# request FLAG...: asks for the TPU VMs; the flags go to gcloud as they are
+# request FLAG...: asks for the TPU VMs; the flags are handed to gcloud unchanged
 request() {
   local words=("--accelerator-type=$accelerator" "--runtime-version=$runtime")
   if [ "$slices" -gt 1 ]; then
@@ -135,7 +137,7 @@ do_create() {
   [ -n "$dry" ] || say "requested; next: ./launch/tpu.sh setup $name (waits until the TPU is there)"
 }
 
-# one_line WORD...: fails where a word has more than one, as files keep one word a line
+# one_line WORD...: ends with a message if a word has several lines, as `keep` writes one word a line
 one_line() {
   local word
   for word in "$@"; do
@@ -158,7 +160,7 @@ wait_until_active() {
   done
 }
 
-# reason: why the request failed, where Google Cloud says so
+# reason: prints why the request failed, if Google Cloud gives a reason
 reason() {
   local text
   text="$(gcloud_tpus queued-resources describe "$name" "--format=value(state.failedData.error.message)" \
@@ -166,14 +168,14 @@ reason() {
   [ -z "$text" ] || printf ': %s' "${text%%$'\n'*}"
 }
 
-# pack: the commit HEAD, once; a restart runs the same code
+# pack: packs the commit HEAD unless that was done before, so that a restart runs the same code
 pack() {
   [ -n "$dry" ] || mkdir -p "$kept"
   execute git archive --format=tar.gz "--output=$kept/mmgen_jax.tar.gz" HEAD ||
     fail "git did not pack the commit HEAD; its own message is above"
 }
 
-# install: what was packed, and its packages, on all workers
+# install: copies the packed code to all workers and installs its packages there
 install() {
   local node
   for node in $(nodes); do
@@ -193,7 +195,7 @@ do_setup() {
   [ -n "$dry" ] || say "set up; next: ./launch/tpu.sh run $name -- --config=... --workdir=gs://..."
 }
 
-# start WORD...: training with these arguments on all workers
+# start WORD...: starts training with these arguments on all workers
 start() {
   everywhere "bash tpu_worker.sh start $(quoted "$@")"
 }
@@ -227,7 +229,7 @@ do_status() {
   ask_workers || fail "no answer from the workers of '$name': $(gcloud_message)"
 }
 
-# stop: on all workers, also those that were never set up
+# stop: stops training on all workers; workers that were never set up have nothing to stop
 stop() {
   everywhere "if [ -f tpu_worker.sh ]; then bash tpu_worker.sh stop; fi"
 }

@@ -1,24 +1,24 @@
-# shellcheck shell=bash disable=SC2154 # its variables are those of tpu.sh
-# The command watch of tpu.sh, which sources this file. It acts on what it sees in each round and keeps nothing but
-# counters, so that it may be ended and started again at any time.
+# shellcheck shell=bash disable=SC2154 # tpu.sh sets the variables
+# The command watch of tpu.sh, which sources this file. Once per round it asks for the state of the TPUs and workers and
+# acts on the answer. It keeps nothing but the counters below, so it may be ended and started again at any time.
 
-PATIENCE=5 # rounds that workers may be silent, or run on when others have ended
+PATIENCE=5 # number of rounds for which workers may give no answer, or go on running after others have ended
 
-starts=0  # since the last new step
-best=-1   # the highest step seen
-mark=-1   # what it was at the last start
-silent=0  # rounds without an answer
-ended=0   # rounds in which training had ended on a worker
-fresh=""  # the TPU VMs were asked for by watch; setting them up is part of that start
-before="" # the last line said, not to say it again
+starts=0  # number of starts since training last made a new step
+best=-1   # highest step that any worker has logged
+mark=-1   # the value of `best` when training was last started
+silent=0  # number of consecutive rounds in which the workers gave no answer
+ended=0   # number of consecutive rounds in which training had ended on some worker
+fresh=""  # not empty from a request for new TPU VMs until training runs on them; all of that counts as one start
+before="" # the line printed last; a line is not printed twice in a row
 
-# tell TEXT: once
+# tell TEXT: prints the line, unless it was the last one printed
 tell() {
   [ "$1" = "$before" ] || say "$1"
   before="$1"
 }
 
-# finish CODE TEXT: the end of watching
+# finish CODE TEXT: ends watching with this exit code and message
 finish() {
   [ "$1" -eq 0 ] || echo "error: $2" >&2
   [ "$1" -ne 0 ] || say "$2"
@@ -30,7 +30,7 @@ finish() {
   exit "$1"
 }
 
-# count_start WHY: gives up after too many without a new step
+# count_start WHY: counts a start; ends watching after too many of them without a new step
 count_start() {
   [ "$best" -le "$mark" ] || starts=0
   mark="$best"
@@ -41,7 +41,7 @@ count_start() {
   silent=0 ended=0
 }
 
-# begin_anew WHY: on other TPU VMs. What follows is left to the next rounds.
+# begin_anew WHY: asks for new TPU VMs. The next rounds wait for them, set them up and start training.
 begin_anew() {
   count_start "$1"
   [ "$now" = NONE ] || give_back || tell "gcloud did not delete $name; trying again"
@@ -50,7 +50,7 @@ begin_anew() {
   request ${recalled[@]+"${recalled[@]}"} || tell "gcloud did not take the request; trying again"
 }
 
-# begin_again WHY [install]: on the TPU VMs that are there. What fails shows in the next round.
+# begin_again WHY [install]: starts training again on the same TPU VMs. If that fails, the next round sees it.
 begin_again() {
   [ -n "$fresh" ] || count_start "$1"
   fresh="" silent=0 ended=0
@@ -59,13 +59,13 @@ begin_again() {
   start "${training[@]}" || return 0
 }
 
-# matching LINES PATTERN: the first line that matches
+# matching LINES PATTERN: prints the first line that matches
 matching() {
-  # Not through a pipe: grep stops reading at the match, and the broken pipe of the writer would count as no match.
+  # grep gets no pipe: it stops reading at the match, and the writer's broken pipe would then count as no match.
   grep -m 1 -E "$2" <<<"$1"
 }
 
-# describe_end STATUS_LINE LINES: "HOST ended with exit code CODE: LINE"
+# describe_end STATUS_LINE LINES: prints how a worker ended, as in "HOST ended with exit code CODE: LINE"
 describe_end() {
   local host now_is code text
   read -r _ host now_is code _ <<<"$1"
@@ -89,7 +89,7 @@ look_at_workers() {
   step="$(printf '%s\n' "$lines" | sed -n 's/^mmgen-status .* \([0-9][0-9]*\)$/\1/p' | sort -n | tail -n 1)"
   [ "${step:--1}" -le "$best" ] || best="$step"
   if line="$(matching "$lines" '^mmgen-status [^ ]* exited [23] ')"; then
-    # A usage error, or a run that cannot go on: the same command would end the same way.
+    # After a usage error, or an error that training cannot recover from, the same command would end the same way.
     everywhere "bash tpu_worker.sh stop" >/dev/null 2>&1 || true
     finish "$(echo "$line" | cut -d ' ' -f 4)" "$(describe_end "$line" "$lines")"
   fi
@@ -104,7 +104,7 @@ look_at_workers() {
   fi
 }
 
-# look_at_ends LINES LINE: training has ended on some worker, LINE is about the first of them
+# look_at_ends LINES LINE: decides what to do when training has ended on some worker; LINE tells of the first of them
 look_at_ends() {
   local bad
   if ! matching "$1" '^mmgen-status [^ ]* (running|lost|ready) ' >/dev/null &&
@@ -112,7 +112,7 @@ look_at_ends() {
     finish 0 "training is done, step $best"
   fi
   ended=$((ended + 1))
-  # One round more, as a preemption shows in the workers first; a few more for workers that are still saving.
+  # Waits one round more, as a preemption shows in the workers first, and a few more while other workers are saving.
   [ "$ended" -ge 2 ] || return 0
   ! matching "$1" '^mmgen-status [^ ]* running ' >/dev/null || [ "$ended" -ge "$PATIENCE" ] || return 0
   bad="$(matching "$(printf '%s\n' "$1" | grep -v -E ' (running -|exited 0|exited 75) ')" '^mmgen-status ')" || bad="$2"
@@ -142,7 +142,7 @@ do_watch() {
   done
 }
 
-# dry_round: the commands after a preemption
+# dry_round: prints the commands that follow a preemption
 dry_round() {
   ask_workers
   give_back

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What tpu.sh does on a worker, a TPU VM: it is copied into the home folder there.
+# The part of tpu.sh that runs on a worker, which is a TPU VM. tpu.sh copies this file into the home folder there.
 set -euo pipefail
 
-UV="uv==0.13.8" # brings a Python where the image has none that is new enough
-GRACE="${GRACE:-180}" # seconds that training has to save when it is stopped
+UV="uv==0.13.8" # installs a Python if the image has none that is new enough
+GRACE="${GRACE:-180}" # seconds that training has to save after it was told to stop
 
 usage() {
   cat <<'TEXT'
@@ -24,18 +24,20 @@ fail() {
   exit "${2:-1}"
 }
 
-# running: somebody holds the lock; unlike a pid it cannot be a stranger's, and it does not outlive a reboot
+# running: true if training runs, which holds a lock. Unlike the number of a process, a lock cannot belong to a process
+# that has nothing to do with training, and it does not outlive a reboot.
 running() {
   [ -f "$run/lock" ] && ! flock --nonblock "$run/lock" true
 }
 
-# good_python COMMAND: as launch/setup.sh wants it
+# good_python COMMAND: true if launch/setup.sh accepts this Python
 good_python() {
   "$1" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
     </dev/null >/dev/null 2>&1
 }
 
-# find_python: images of TPU VMs often have Python 3.10 only
+# find_python: prints a Python command that setup accepts, and installs one first if need be: images of TPU VMs often
+# have Python 3.10 only
 find_python() {
   local candidate
   for candidate in python3.13 python3.12 python3.11 python3; do
@@ -64,14 +66,14 @@ setup() {
   fi
 }
 
-# use_huge_pages: JAX asks for them, for a faster start and end of training on a TPU
+# use_huge_pages: turns on transparent huge pages, which make training on a TPU start and end faster (JAX recommends it)
 use_huge_pages() {
   local file=/sys/kernel/mm/transparent_hugepage/enabled
   if grep -q '\[always\]' "$file" 2>/dev/null; then return; fi
   echo always | sudo -n tee "$file" >/dev/null 2>&1 || echo "warning: $(hostname): no transparent huge pages" >&2
 }
 
-# start ARGUMENT...
+# start ARGUMENT...: starts training in the background
 start() {
   local words
   [ -x mmgen_jax/.venv/bin/python ] || fail "not set up; ./launch/tpu.sh setup comes first" 2
@@ -83,20 +85,20 @@ start() {
   [ ! -f "$run/log" ] || mv "$run/log" "$run/log-until-$(date -u +%Y%m%dT%H%M%SZ)"
   printf -v words ' %q' "$@"
   echo "== $(date -u +%FT%TZ) $(hostname): python -m mmgen_jax.train$words" >>"$run/log"
-  # The lock goes with file descriptor 9 to the process that waits for training.
+  # The process that waits for training inherits the lock with file descriptor 9.
   nohup setsid bash "$self" supervise "$@" >>"$run/log" 2>&1 </dev/null &
 }
 
-# supervise ARGUMENT...: runs training, then writes its exit code
+# supervise ARGUMENT...: runs training and then writes its exit code to a file
 supervise() {
   local child code=0
   cd mmgen_jax
-  trap : TERM INT HUP # a shutdown of the VM ends all processes at once; the exit code is still to be written
+  trap : TERM INT HUP # a shutdown of the VM signals all processes at once, and the exit code must still be written
   setsid .venv/bin/python -m mmgen_jax.train "$@" 9>&- &
   child=$!
   echo "$child" >"$run/pid"
   wait "$child" || code=$?
-  while kill -0 "$child" 2>/dev/null; do # a signal ends `wait` before training has ended
+  while kill -0 "$child" 2>/dev/null; do # a loop, because a signal ends `wait` before training has ended
     code=0
     wait "$child" || code=$?
   done
@@ -105,7 +107,7 @@ supervise() {
   mv "$run/exit.new" "$run/exit"
 }
 
-# last_words: the last error line of the log, else its last line
+# last_words: prints the last error line of the log, or else its last line
 last_words() {
   local lines line
   lines="$(tail -n 200 "$run/log" | grep -v '^== ' | grep '[^[:space:]]')" || return 0
@@ -121,7 +123,7 @@ status() {
     state=exited
     code="$(cat "$run/exit")"
   elif [ -f "$run/pid" ]; then
-    state=lost # ended without an exit code: the VM went down
+    state=lost # training ended without an exit code, so the VM must have gone down
   elif [ -x mmgen_jax/.venv/bin/python ]; then
     state=ready
   fi
@@ -145,7 +147,7 @@ stop() {
     sleep 1
   done
   if running; then
-    kill -KILL -- "-$pid" 2>/dev/null || true # with its data workers
+    kill -KILL -- "-$pid" 2>/dev/null || true # the whole process group, data workers included
     for ((i = 0; i < 10; i++)); do
       running || break
       sleep 1
