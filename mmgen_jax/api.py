@@ -24,8 +24,10 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.settings import Sample, rules
 from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.system.rules import require
 
 
 class MMGen:
@@ -110,15 +112,21 @@ class MMGen:
         Raises:
           UsageError: on any of these that is not allowed.
         """
-        _check(n=n, steps=steps, batch=batch, seed=seed, solver=solver, guidance=guidance, given_time=given_time)
+        _check(
+            n=n,
+            steps=steps,
+            batch=batch,
+            seed=seed,
+            solver=solver,
+            guidance=guidance,
+            guidance_interval=guidance_interval,
+            given_time=given_time,
+        )
         if SOLVERS[solver].needs_score and self.architecture.path != "linear":
             raise UsageError(
                 f"solver is {solver!r}, which needs the linear path; the model's is {self.architecture.path}"
             )
-        n, batch = int(n), int(batch)
-        low, high = guidance_interval if np.shape(guidance_interval) == (2,) else (np.nan, np.nan)
-        if not low <= high:
-            raise UsageError(f"guidance_interval is {guidance_interval!r}; allowed: (low, high) with low <= high")
+        n, batch, (low, high) = int(n), int(batch), guidance_interval
         classes = self._classes(class_id, n)
         conditions = self._conditions(given or {}, n)
         options = Options(solver, int(steps), guidance, (float(low), float(high)), given_time, int(seed), batch)
@@ -163,15 +171,18 @@ class MMGen:
         return conditions
 
 
-def _check(n, steps, batch, seed, solver, guidance, given_time) -> None:
-    for name, value, low in (("n", n, 1), ("steps", steps, 1), ("batch", batch, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value < 2**31:
-            raise UsageError(f"{name} is {value!r}; allowed: an integer of at least {low}")
-    choice("solver", solver, SOLVERS)
-    if not isinstance(guidance, int | float | np.number) or not 0 <= guidance < np.inf:
-        raise UsageError(f"guidance is {guidance!r}; allowed: a number of at least 0")
-    if not 0 <= given_time <= 1:
-        raise UsageError(f"given_time is {given_time!r}; allowed: 0 to 1")
+def _plain(value: object) -> object:
+    """A number of NumPy as one of Python, a list as a tuple; other values as they are."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple | np.ndarray) else value
+
+
+def _check(**arguments: object) -> None:
+    """Raises UsageError for the first argument that is not what the setting of the same name in `sample` may be."""
+    allowed = rules(Sample())
+    for name, value in arguments.items():
+        require(name, _plain(value), allowed[name])
 
 
 def _caption(names: Sequence[str], given: Sequence[str], seed: int, solver: str, steps: int, guidance: float) -> str:

@@ -19,13 +19,14 @@ from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS
 from mmgen_jax.diffusion.flow import PATHS
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.models import attention
-from mmgen_jax.models.mmdit import DTYPES, REMATS
+from mmgen_jax.models import mmdit
+from mmgen_jax.models.mmdit import DTYPES
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.sampler import Options
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.rules import (
     BELOW_ONE,
+    INTERVAL,
     POSITIVE,
     SIZE_OR_REST,
     SWITCH,
@@ -35,6 +36,7 @@ from mmgen_jax.system.rules import (
     integer,
     number,
     one_of,
+    require,
     rows,
     some_of,
 )
@@ -129,9 +131,9 @@ class Model:
     mlp_ratio: float = setting(4.0, number(0.25), "hidden width of the MLPs over width")
     projector_width: int = setting(2048, integer(1), "hidden width of the alignment projector")
     feature_width: int = setting(0, integer(0), "width of the features (768 for ViT-B); 0 = no projector, no alignment")
-    dtype: str = setting("float32", one_of(*DTYPES), "type that matrices are multiplied in; parameters are float32")
-    remat: str = setting("none", one_of(*REMATS), "recomputed in the backward pass; names = all except matrix products")
-    attention: str = setting("auto", one_of(*attention.NAMES), "pallas: a kernel for TPUs; auto: the fastest")
+    dtype: str = setting("float32", mmdit.DTYPE, "type that matrices are multiplied in; parameters are float32")
+    remat: str = setting("none", mmdit.REMAT, "recomputed in the backward pass; names = all except matrix products")
+    attention: str = setting("auto", mmdit.ATTENTION, "pallas: a kernel for TPUs; auto: the fastest")
     unroll: int = setting(1, integer(1), "blocks per iteration of the scan over depth; depth = no loop")
     precondition: bool = setting(False, SWITCH, "network output scaled by the data's variance, still a velocity")
 
@@ -215,7 +217,7 @@ class Sample:
     solver: str = setting("euler_maruyama", one_of(*SOLVERS), "of the differential equation")
     steps: int = setting(250, integer(1), "of the solver")
     guidance: float = setting(1.0, number(0), "classifier-free guidance; 1 = none")
-    guidance_interval: tuple[float, float] = setting((0.0, 1.0), each(number(0, 1), 2), "times t when guidance acts")
+    guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance acts")
     given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
     seed: int = setting(0, integer(0), "of the noise")
     checkpoint: int = setting(-1, integer(-1), "step of the checkpoint; -1 = the newest")
@@ -283,6 +285,11 @@ def declared(section: object, prefix: str = "") -> Iterator[tuple[str, dataclass
             yield prefix + field.name, field, value
 
 
+def rules(section: object) -> dict[str, Rule]:
+    """Dotted name -> what the setting may be, of every setting of a section and of the sections in it."""
+    return {name: field.metadata["allowed"] for name, field, _ in declared(section)}
+
+
 def defaults() -> ConfigDict:
     """The default of every setting, for a recipe to change."""
     return ConfigDict(dataclasses.asdict(Settings()))
@@ -291,7 +298,7 @@ def defaults() -> ConfigDict:
 def parse(config: ConfigDict) -> Settings:
     """A recipe as frozen values. Raises UsageError naming the first setting that is unknown, missing or not allowed."""
     entries = _flat(config)
-    known = {name: field.metadata["allowed"] for name, field, _ in declared(Settings())}
+    known = rules(Settings())
     for name in entries:
         if name not in known:
             raise UsageError(f"unknown config key {name}")
@@ -322,8 +329,7 @@ def _filled(section: Settings, entries: Mapping[str, object], prefix: str = "") 
 def check(chosen: Settings) -> Settings:
     """The same settings. Raises UsageError naming the first whose value is not allowed, alone or beside the others."""
     for name, field, value in declared(chosen):
-        if not field.metadata["allowed"].allows(value):
-            raise UsageError(f"config key {name} is {value!r}; it must be {field.metadata['allowed'].words}")
+        require(f"config key {name}", value, field.metadata["allowed"])
     count = len(chosen.data.modalities)
     for name, found in (
         ("objective.loss_weights", chosen.objective.loss_weights),

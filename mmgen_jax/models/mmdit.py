@@ -30,6 +30,7 @@ from mmgen_jax.models.layers import (
 )
 from mmgen_jax.parallel.placement import Placement, single
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.rules import one_of, require
 
 SIZES = {
     "S": {"depth": 12, "width": 384, "heads": 6, "encoder_depth": 4},
@@ -45,7 +46,8 @@ POLICIES = {
     "names": SAVED,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
-REMATS = ("none", *POLICIES)
+# What these fields of a model may be, whether they come from settings or from a stored model.
+DTYPE, REMAT, ATTENTION = one_of(*DTYPES), one_of("none", *POLICIES), one_of(*attention.NAMES)
 
 
 def parse_size(name: str) -> dict[str, int]:
@@ -94,12 +96,8 @@ class MMDiTConfig:
     def __post_init__(self):
         if self.width % self.heads or self.width % 4:
             raise UsageError(f"width={self.width}: must be divisible by heads={self.heads} and by 4")
-        if self.dtype not in DTYPES:
-            raise UsageError(f"dtype={self.dtype!r}: must be one of {DTYPES}")
-        if self.remat not in REMATS:
-            raise UsageError(f"remat={self.remat!r}: must be one of {REMATS}")
-        if self.attention not in attention.NAMES:
-            raise UsageError(f"attention={self.attention!r}: must be one of {attention.NAMES}")
+        for name, rule in (("dtype", DTYPE), ("remat", REMAT), ("attention", ATTENTION)):
+            require(f"model.{name}", getattr(self, name), rule)
         if self.feature_width and not 1 <= self.encoder_depth <= self.depth:
             raise UsageError(f"encoder_depth={self.encoder_depth}: must be in 1..depth={self.depth} with a projector")
         channels = tuple(c for _, c in self.modalities)

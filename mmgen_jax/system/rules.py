@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
+
+from mmgen_jax.system.errors import UsageError
 
 LARGEST = 2**31  # integers stay below: they become int32
 
@@ -20,12 +23,16 @@ class Rule(NamedTuple):
     words: str
 
 
-def number(low: float, high: float = float("inf")) -> Rule:
-    """A float or an integer, both limits included."""
-    limit = f"at least {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
-    return Rule(
-        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high, f"a number {limit}"
-    )
+def require(name: str, value: object, rule: Rule) -> None:
+    """Raises UsageError with the name, the value and what is allowed, if the value breaks the rule."""
+    if not rule.allows(value):
+        raise UsageError(f"{name} is {value!r}; it must be {rule.words}")
+
+
+def number(low: float, high: float = sys.float_info.max) -> Rule:
+    """A finite float or an integer, both limits included. NaN and infinity are refused."""
+    words = f"a number {low:g} to {high:g}" if high < sys.float_info.max else f"a finite number of at least {low:g}"
+    return Rule(lambda v: isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high, words)
 
 
 def integer(low: int) -> Rule:
@@ -71,6 +78,9 @@ def rows(words: str, *columns: Rule) -> Rule:
 
 TEXT = Rule(lambda v: isinstance(v, str), "a text")
 SWITCH = Rule(lambda v: isinstance(v, bool), "True or False")
-POSITIVE = Rule(lambda v: number(0).allows(v) and v > 0, "a number above 0")
+POSITIVE = Rule(lambda v: number(0).allows(v) and v > 0, "a finite number above 0")
 BELOW_ONE = Rule(lambda v: number(0, 1).allows(v) and v < 1, "a number of at least 0 and below 1")
+INTERVAL = Rule(
+    lambda v: each(number(0, 1), 2).allows(v) and v[0] <= v[1], "a tuple (low, high) with 0 <= low <= high <= 1"
+)
 SIZE_OR_REST = Rule(lambda v: v == -1 or integer(1).allows(v), "an integer of at least 1, or -1 for what is left")

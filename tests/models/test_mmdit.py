@@ -214,8 +214,8 @@ def test_preconditioned_target_has_unit_variance():
     "change, message",
     [
         ({"heads": 5}, "width=32.*heads=5"),
-        ({"dtype": "float16"}, "dtype='float16'.*bfloat16"),
-        ({"remat": "some"}, "remat='some'.*full"),
+        ({"dtype": "float16"}, "model.dtype is 'float16'; it must be one of float32, bfloat16"),
+        ({"remat": "some"}, "model.remat is 'some'; it must be one of .*full"),
         ({"feature_width": 8, "encoder_depth": 4}, "encoder_depth=4.*depth=3"),
         ({"data_std": ((1.0,), (1.0,))}, r"data_std.*\(3, 1\)"),
     ],
