@@ -286,7 +286,7 @@ def declared(section: object, prefix: str = "") -> Iterator[tuple[str, dataclass
 
 
 def rules(section: object) -> dict[str, Rule]:
-    """Dotted name -> what the setting may be, of every setting of a section and of the sections in it."""
+    """Dotted name of every setting of a section, and of the sections in it -> what that setting may be."""
     return {name: field.metadata["allowed"] for name, field, _ in declared(section)}
 
 
@@ -297,14 +297,11 @@ def defaults() -> ConfigDict:
 
 def parse(config: ConfigDict) -> Settings:
     """A recipe as frozen values. Raises UsageError naming the first setting that is unknown, missing or not allowed."""
-    entries = _flat(config)
-    known = rules(Settings())
-    for name in entries:
-        if name not in known:
-            raise UsageError(f"unknown config key {name}")
-    for name, allowed in known.items():
-        if name not in entries:
-            raise UsageError(f"config key {name} is missing; it must be {allowed.words}")
+    entries, known = _flat(config), rules(Settings())
+    if unknown := [name for name in entries if name not in known]:
+        raise UsageError(f"unknown config key {unknown[0]}")
+    if missing := [name for name in known if name not in entries]:
+        raise UsageError(f"config key {missing[0]} is missing; it must be {known[missing[0]].words}")
     return check(_filled(Settings(), entries))
 
 
@@ -382,8 +379,7 @@ def _check_features(chosen: Settings) -> None:
 def table() -> str:
     """Markdown of all settings: a page with a chapter for each section."""
     lines = [
-        "# All settings",
-        "",
+        "# All settings\n",
         "Written by `python -m mmgen_jax.settings`. A recipe in `configs/` changes some of these defaults, and",
         "`--config.NAME=VALUE` on any command line changes one more.",
     ]
