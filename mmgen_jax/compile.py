@@ -28,7 +28,7 @@ from mmgen_jax.system.errors import choice
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    config, what, topology = (
+    chosen, what, topology = (
         settings.parse(values.config),
         choice("--what", values.what, programs.LOWER),
         values.topology,
@@ -37,10 +37,10 @@ def main(argv: list[str]) -> None:
         files.check_place(values.json, "--json", folder=False)
     devices = len(tpu_devices(topology))
     if values.search:
-        found = search(config, what, topology, values.exact)
+        found = search(chosen, what, topology, values.exact)
     else:
-        sizes = dict(sharding.make_mesh(tpu_devices(topology), **vars(config.mesh)).shape)
-        found = [examined(config, what, topology, sizes, values.exact)]
+        sizes = dict(sharding.make_mesh(tpu_devices(topology), **vars(chosen.mesh)).shape)
+        found = [examined(chosen, what, topology, sizes, values.exact)]
     for one in found:
         say("\n".join(lines(one, what)))
     if values.search:

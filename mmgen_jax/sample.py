@@ -83,20 +83,20 @@ def conditions(chosen: Settings, architecture: Architecture) -> tuple[dict[str, 
 
 def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath.Path]:
     """What the command does: outputs and the folder they are in. Raises UsageError."""
-    parsed, folder = settings.parse(config), model_folders.locate(workdir)
-    chosen = parsed.sample
+    chosen, folder = settings.parse(config), model_folders.locate(workdir)
+    section = chosen.sample
     architecture = architectures.load(folder)
-    check_config(parsed, architecture, workdir)
-    given, truth = conditions(parsed, architecture)
-    architecture.class_index(chosen.class_id)  # before weights are read
+    check_config(chosen, architecture, workdir)
+    given, truth = conditions(chosen, architecture)
+    architecture.class_index(section.class_id)  # before weights are read
     here = epath.Path() if workdir in model_folders.bundled() else folder
-    target = epath.Path(out) if out else here / "samples" / chosen.task
+    target = epath.Path(out) if out else here / "samples" / section.task
     files.check_place(target, "--out", folder=True)
-    model = MMGen.load(workdir, chosen.step)
-    how = dataclasses.asdict(chosen.options())
-    outputs = model.generate(class_id=chosen.class_id, n=chosen.n, given=given, **how)
+    model = MMGen.load(workdir, section.step)
+    how = dataclasses.asdict(section.options())
+    outputs = model.generate(class_id=section.class_id, n=section.n, given=given, **how)
     sections = [outputs.comparison(truth)] if truth else []
-    outputs.save(target, f"MMGen: {chosen.task}", sections)
+    outputs.save(target, f"MMGen: {section.task}", sections)
     return outputs, target
 
 

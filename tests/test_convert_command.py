@@ -220,10 +220,10 @@ def test_modalities_can_be_named(tmp_path):
 
 def resumed(workdir, **optim):
     """What `train --workdir` starts from."""
-    config = settings.Settings().changed(optim=optim)
-    tx = make_optimizer(config.optim, config.train.steps)
-    training = setup.assemble(config, architectures.load(workdir), sharding.make_mesh())
-    state, meta = setup.restore_or_init(config, training, workdir)
+    chosen = settings.Settings().changed(optim=optim)
+    tx = make_optimizer(chosen.optim, chosen.train.steps)
+    training = setup.assemble(chosen, architectures.load(workdir), sharding.make_mesh())
+    state, meta = setup.restore_or_init(chosen, training, workdir)
     return tx, state, meta["samples"]
 
 

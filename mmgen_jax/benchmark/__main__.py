@@ -84,18 +84,18 @@ def _opponent() -> Contestant | None:
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    config = settings.parse(flags.FLAGS.config)
+    chosen = settings.parse(flags.FLAGS.config)
     if flags.FLAGS.serve:
         # Whatever else prints must not get into the answers.
         answers, sys.stdout = sys.stdout, sys.stderr
-        serve(Local(config), sys.stdin, answers)
+        serve(Local(chosen), sys.stdin, answers)
         return
     wanted = [choice("--what", name, CASES) for name in flags.FLAGS.what or [""]]
     if flags.FLAGS.json:
         files.check_place(flags.FLAGS.json, "--json", folder=False)
     opponent = _opponent()
-    contestants: dict[str, Contestant] = {FIRST: Local(config)} | ({SECOND: opponent} if opponent else {})
-    report: dict = {"jax": jax.__version__, "config": dataclasses.asdict(config), "argv": sys.argv[1:], "cases": {}}
+    contestants: dict[str, Contestant] = {FIRST: Local(chosen)} | ({SECOND: opponent} if opponent else {})
+    report: dict = {"jax": jax.__version__, "config": dataclasses.asdict(chosen), "argv": sys.argv[1:], "cases": {}}
     try:
         for case in wanted:
             report["cases"][case] = measured(case, contestants, flags.FLAGS.repeats, flags.FLAGS.seconds)

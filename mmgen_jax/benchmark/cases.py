@@ -62,13 +62,13 @@ def _peak_bytes(lowered: jax.stages.Lowered) -> int:
     return analysis.peak_memory_in_bytes if analysis else 0
 
 
-def train(config: Settings) -> Case:
+def train(chosen: Settings) -> Case:
     """Training steps on one random batch; the cost of reading data is not included."""
-    a, rows = standins.architecture(config), config.train.batch
-    mesh = sharding.make_mesh(**vars(config.mesh))
-    training = setup.assemble(config, a, mesh)
-    inputs = jax.device_put(standins.inputs(config, a.autoencoder), sharding.replicated(mesh))
-    batch = sharding.to_global(standins.batch(config, a), mesh)
+    a, rows = standins.architecture(chosen), chosen.train.batch
+    mesh = sharding.make_mesh(**vars(chosen.mesh))
+    training = setup.assemble(chosen, a, mesh)
+    inputs = jax.device_put(standins.inputs(chosen, a.autoencoder), sharding.replicated(mesh))
+    batch = sharding.to_global(standins.batch(chosen, a), mesh)
     state = training.init(jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, inputs, batch))
     holder = [state]  # the step consumes its state
@@ -86,33 +86,33 @@ def train(config: Settings) -> Case:
     )
 
 
-def sampling(config: Settings) -> Case:
+def sampling(chosen: Settings) -> Case:
     """Latents of all modalities for one batch, as the config's sample section says; every sample has a class."""
-    a, chosen = standins.architecture(config), config.sample
-    mesh = sharding.make_mesh(**vars(config.mesh))
+    a, section = standins.architecture(chosen), chosen.sample
+    mesh = sharding.make_mesh(**vars(chosen.mesh))
     shares = sharding.parts(mesh)
-    rows = -(-chosen.batch // shares) * shares
-    program, choices = jit_draw(Layout(a, mesh)), Choices.of(chosen.options())
+    rows = -(-section.batch // shares) * shares
+    program, choices = jit_draw(Layout(a, mesh)), Choices.of(section.options())
     where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
     samples = jax.device_put((np.arange(rows), classes), sharding.batched(mesh))
-    values = float(chosen.guidance), float(chosen.given_time), keys.of_seed(chosen.seed, "sample")
+    values = float(section.guidance), float(section.given_time), keys.of_seed(section.seed, "sample")
     arguments = (params, Rows(*samples, Latents()), *values)
     call = functools.partial(program, *arguments, choices=choices)
     return Case(
         run=functools.partial(_timed, call),
         samples=rows,
-        flops=sampler.sampler_flops(a, rows, chosen.steps, chosen.solver, choices.guided),
+        flops=sampler.sampler_flops(a, rows, section.steps, section.solver, choices.guided),
         dispatch=functools.partial(_first_return, call),
         program_bytes=lambda: _peak_bytes(program.lower(*arguments, choices=choices)),
     )
 
 
-def decode(config: Settings) -> Case:
+def decode(chosen: Settings) -> Case:
     """Latents of all modalities of one batch of samples -> images on the devices."""
-    a, rows = standins.architecture(config), config.sample.batch
-    mesh = sharding.make_mesh(**vars(config.mesh))
+    a, rows = standins.architecture(chosen), chosen.sample.batch
+    mesh = sharding.make_mesh(**vars(chosen.mesh))
     split = sharding.batched(mesh) if rows % sharding.parts(mesh) == 0 else sharding.replicated(mesh)
     rng = np.random.default_rng(0)
     latents = {m: rng.standard_normal(shape, np.float32) for m, shape in a.latent_shapes(rows).items()}
@@ -129,17 +129,17 @@ def decode(config: Settings) -> Case:
     )
 
 
-def data(config: Settings) -> Case:
+def data(chosen: Settings) -> Case:
     """Batches as training reads them, from the config's data; raises UsageError where there are none."""
-    found = setup.open_data(config)
+    found = setup.open_data(chosen)
     batches = pipeline.batches(
         found.source,
         found.transforms,
-        config.train.batch,
-        seed=config.seed,
-        workers=config.data.workers,
+        chosen.train.batch,
+        seed=chosen.seed,
+        workers=chosen.data.workers,
     )
-    return Case(run=functools.partial(_timed, lambda: next(batches)["class_id"]), samples=config.train.batch, flops=0)
+    return Case(run=functools.partial(_timed, lambda: next(batches)["class_id"]), samples=chosen.train.batch, flops=0)
 
 
 CASES: dict[str, Callable[[Settings], Case]] = {"train": train, "sample": sampling, "decode": decode, "data": data}

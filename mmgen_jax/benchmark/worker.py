@@ -48,8 +48,8 @@ def facts(case: Case) -> dict:
 class Local:
     """Cases of a config in this process; each is made when it is first asked for."""
 
-    def __init__(self, config: Settings):
-        self._config = config
+    def __init__(self, chosen: Settings):
+        self._config = chosen
         self._cases: dict[str, Case] = {}
 
     def _case(self, name: str) -> Case:

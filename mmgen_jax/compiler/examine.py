@@ -26,31 +26,31 @@ DEPTHS = (2, 4)  # numbers of blocks compiled in place of a whole model without 
 GIB = 2**30
 
 
-def model_flops(config: Settings, what: str) -> float:
+def model_flops(chosen: Settings, what: str) -> float:
     """Model flops of one call of the program, on all devices together."""
-    a = standins.architecture(config)
+    a = standins.architecture(chosen)
     if what == "train":
-        return flops.train_step_flops(a, config.train.batch)
+        return flops.train_step_flops(a, chosen.train.batch)
     if what == "encode":
-        return flops.encoder_flops(a, config.encode.batch)
-    chosen = config.sample
-    return sampler.sampler_flops(a, chosen.batch, chosen.steps, chosen.solver, chosen.guidance != 1)
+        return flops.encoder_flops(a, chosen.encode.batch)
+    section = chosen.sample
+    return sampler.sampler_flops(a, section.batch, section.steps, section.solver, section.guidance != 1)
 
 
-def with_depth(config: Settings, depth: int) -> Settings:
+def with_depth(chosen: Settings, depth: int) -> Settings:
     """The same model with fewer blocks, still without a loop over them."""
-    encoder_depth = min(config.model.encoder_depth, depth // 2)
-    return config.changed(model={"depth": depth, "unroll": depth, "encoder_depth": encoder_depth})
+    encoder_depth = min(chosen.model.encoder_depth, depth // 2)
+    return chosen.changed(model={"depth": depth, "unroll": depth, "encoder_depth": encoder_depth})
 
 
-def compiled(config: Settings, what: str, topology: str, sizes: Mapping[str, int]) -> Prediction:
+def compiled(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int]) -> Prediction:
     """Figures of one program. Raises RunError if the compiler finds that it does not fit into memory."""
     devices = tpu_devices(topology)
     chip = CHIPS[parse_topology(topology)[0]]
     mesh = sharding.make_mesh(devices, **sizes)
     start = time.monotonic()
     try:
-        executable = programs.LOWER[what](config, mesh).compile()
+        executable = programs.LOWER[what](chosen, mesh).compile()
     except jax.errors.JaxRuntimeError as error:
         cause = str(error).splitlines()[0]
         if "RESOURCE_EXHAUSTED" not in cause:
@@ -59,21 +59,21 @@ def compiled(config: Settings, what: str, topology: str, sizes: Mapping[str, int
     kernels = Program.parse(executable.as_text()).kernels()
     cycles = {}
     if kernels:
-        model = config.model
-        tokens = (config.data.image_size // config.autoencoder.factor // model.patch) ** 2
+        model = chosen.model
+        tokens = (chosen.data.image_size // chosen.autoencoder.factor // model.patch) ** 2
         cycles = kernel_cycles.measure(topology, tokens, model.heads, model.width // model.heads, model.dtype)
-    blocks = "" if what == "encode" else f" of {config.model.depth} blocks"
+    blocks = "" if what == "encode" else f" of {chosen.model.depth} blocks"
     say(f"compiled {what}{blocks} for {topology} in {time.monotonic() - start:.0f} s")
     return prediction.predict(executable, chip, list(mesh.devices.flat), cycles)
 
 
-def examine(config: Settings, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> Prediction:
+def examine(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> Prediction:
     """Like `compiled`, but extrapolates from two small depths where blocks are not in a loop, which is faster."""
-    unrolled = config.model.unroll >= config.model.depth > DEPTHS[1]
+    unrolled = chosen.model.unroll >= chosen.model.depth > DEPTHS[1]
     if exact or not unrolled or what == "encode":
-        return compiled(config, what, topology, sizes)
-    few, more = (compiled(with_depth(config, depth), what, topology, sizes) for depth in DEPTHS)
-    return prediction.extrapolate(few, more, DEPTHS, config.model.depth)
+        return compiled(chosen, what, topology, sizes)
+    few, more = (compiled(with_depth(chosen, depth), what, topology, sizes) for depth in DEPTHS)
+    return prediction.extrapolate(few, more, DEPTHS, chosen.model.depth)
 
 
 def report(found: Prediction, model: float, topology: str, sizes: Mapping[str, int]) -> dict:
@@ -108,10 +108,10 @@ def report(found: Prediction, model: float, topology: str, sizes: Mapping[str, i
     }
 
 
-def examined(config: Settings, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> dict:
+def examined(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> dict:
     """`report` of what `examine` finds."""
-    found = examine(config, what, topology, sizes, exact)
-    return report(found, model_flops(config, what), topology, sizes)
+    found = examine(chosen, what, topology, sizes, exact)
+    return report(found, model_flops(chosen, what), topology, sizes)
 
 
 def lines(found: dict, what: str) -> list[str]:
@@ -152,13 +152,13 @@ def meshes(devices: int) -> list[dict[str, int]]:
     return [dict(zip(sharding.AXES, sizes, strict=True)) for sizes in dict.fromkeys(tried)]
 
 
-def search(config: Settings, what: str, topology: str, exact: bool) -> list[dict]:
+def search(chosen: Settings, what: str, topology: str, exact: bool) -> list[dict]:
     """Reports of several meshes, the best first: those that fit, then by time."""
     found = []
     for sizes in meshes(len(tpu_devices(topology))):
         shown = " ".join(f"{axis}={size}" for axis, size in sizes.items())
         try:
-            found.append(examined(config, what, topology, sizes, exact))
+            found.append(examined(chosen, what, topology, sizes, exact))
         except (RunError, UsageError) as error:
             say(f"mesh {shown}: {error}")
     if not found:

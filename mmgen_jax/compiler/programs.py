@@ -23,12 +23,12 @@ def _placed(tree, where):
     return jax.tree.map(lambda x, w: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=w), tree, where)
 
 
-def train(config: Settings, mesh: Mesh) -> jax.stages.Lowered:
+def train(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
     """One training step."""
-    a = standins.architecture(config)
-    training = setup.assemble(config, a, mesh)
-    inputs = standins.inputs(config, a.autoencoder)
-    batch = standins.batch_shapes(config, a)
+    a = standins.architecture(chosen)
+    training = setup.assemble(chosen, a, mesh)
+    inputs = standins.inputs(chosen, a.autoencoder)
+    batch = standins.batch_shapes(chosen, a)
     return training.step.lower(
         training.state,
         _placed(inputs, sharding.replicated(mesh)),
@@ -36,34 +36,34 @@ def train(config: Settings, mesh: Mesh) -> jax.stages.Lowered:
     )
 
 
-def sample(config: Settings, mesh: Mesh) -> jax.stages.Lowered:
+def sample(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
     """Latents of one batch of `sample.batch`, of all modalities, as the sample section says."""
-    a, chosen = standins.architecture(config), config.sample
-    sharding.check_batch(chosen.batch, mesh, "sample.batch")
+    a, section = standins.architecture(chosen), chosen.sample
+    sharding.check_batch(section.batch, mesh, "sample.batch")
     layout = Layout(a, mesh)
     params = jax.eval_shape(lambda key: layout.in_types(a.init(key)), jax.random.key(0))
-    rows = jax.ShapeDtypeStruct((chosen.batch,), np.int32, sharding=sharding.batched(mesh))
+    rows = jax.ShapeDtypeStruct((section.batch,), np.int32, sharding=sharding.batched(mesh))
     placed = _placed(params, sharding.state_shardings(mesh, params))
     return sampler.jit_draw(layout).lower(
         placed,
         sampler.Rows(rows, rows, Latents()),
-        chosen.guidance,
-        chosen.given_time,
-        jax.eval_shape(jax.random.key, chosen.seed),
-        choices=sampler.Choices.of(chosen.options()),
+        section.guidance,
+        section.given_time,
+        jax.eval_shape(jax.random.key, section.seed),
+        choices=sampler.Choices.of(section.options()),
     )
 
 
-def encode(config: Settings, mesh: Mesh) -> jax.stages.Lowered:
+def encode(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
     """Moments and features of one batch of `encode.batch` tiles."""
-    source = "online" if config.encode.features else "none"
-    config = config.changed(data={"latents": ""}, train={"batch": config.encode.batch}, features={"source": source})
-    sharding.check_batch(config.encode.batch, mesh, "encode.batch")
-    a = standins.architecture(config)
-    inputs = standins.inputs(config, a.autoencoder)
-    pixels = {m: s for m, s in standins.batch_shapes(config, a).items() if m in a.modalities}
+    source = "online" if chosen.encode.features else "none"
+    chosen = chosen.changed(data={"latents": ""}, train={"batch": chosen.encode.batch}, features={"source": source})
+    sharding.check_batch(chosen.encode.batch, mesh, "encode.batch")
+    a = standins.architecture(chosen)
+    inputs = standins.inputs(chosen, a.autoencoder)
+    pixels = {m: s for m, s in standins.batch_shapes(chosen, a).items() if m in a.modalities}
     networks = _placed((inputs.autoencoder, inputs.dino), sharding.replicated(mesh))
-    return encoding.compute.lower(*networks, _placed(pixels, sharding.batched(mesh)), config.encode.dtype)
+    return encoding.compute.lower(*networks, _placed(pixels, sharding.batched(mesh)), chosen.encode.dtype)
 
 
 LOWER = {"train": train, "sample": sample, "encode": encode}

@@ -117,10 +117,10 @@ def macs(function: Callable, *arguments: object) -> float:
 
 def training(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
     """Prints what a step of B/2 costs with features, and with latents too, computed in it."""
-    config = settings.parse(imagenet256_b2.get_config()).changed(model={"dtype": "float32", "remat": "none"})
-    architecture = from_settings(config, vae, tuple("ab"), np.zeros((0, 3), np.uint8), ())
+    chosen = settings.parse(imagenet256_b2.get_config()).changed(model={"dtype": "float32", "remat": "none"})
+    architecture = from_settings(chosen, vae, tuple("ab"), np.zeros((0, 3), np.uint8), ())
     mesh = sharding.make_mesh(jax.devices()[:1])
-    training = setup.assemble(config, architecture, mesh)
+    training = setup.assemble(chosen, architecture, mesh)
     rng = np.random.default_rng(0)
     shared = {"class_id": np.zeros(BATCH, np.int32), "present": np.ones((BATCH, len(NAMES)), bool)}
     pixels = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3)).astype(np.uint8)

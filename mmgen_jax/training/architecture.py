@@ -1,4 +1,4 @@
-"""The architecture that settings ask for, and whether a stored one is that."""
+"""Makes the architecture that settings ask for, and checks whether a stored architecture agrees with settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def from_settings(
     palette: np.ndarray,
     regions: tuple[str, ...],
 ) -> Architecture:
-    """Settings and facts of the data set -> Architecture; raises UsageError for sizes that do not fit."""
+    """Makes the architecture that the settings ask for, with the names and colours of the data set.
+
+    Raises UsageError for sizes that do not fit together.
+    """
     std = tuple(tuple(float(s) for s in autoencoder.std[m]) for m in chosen.data.modalities)
     network = {name: value for name, value in vars(chosen.model).items() if name != "precondition"}
     model = MMDiTConfig(
@@ -34,9 +37,9 @@ def from_settings(
 
 
 def check_latent_settings(chosen: Settings, found: Architecture, where: object) -> None:
-    """Raises UsageError naming the first setting of the latents in which the settings and a stored architecture differ.
+    """Raises UsageError naming the first setting of modalities or autoencoder that differs from a stored architecture.
 
-    An autoencoder once fitted is kept, so that these settings would otherwise have no effect.
+    A stored model keeps its autoencoder, so without this check such a setting would have no effect.
     """
     facts = {"data.modalities": (chosen.data.modalities, found.modalities)}
     for name, stored in found.autoencoder.options.items():
@@ -47,7 +50,7 @@ def check_latent_settings(chosen: Settings, found: Architecture, where: object) 
 
 
 def check_config(chosen: Settings, found: Architecture, where: object) -> None:
-    """Raises UsageError naming the first setting of the model in which settings and a stored architecture differ."""
+    """Raises UsageError naming the first setting that differs from a stored architecture, including the network's."""
     check_latent_settings(chosen, found, where)
     facts = (found.autoencoder, found.class_names, found.palette, found.regions)
     other = architectures.difference(from_settings(chosen, *facts), found)

@@ -1,6 +1,7 @@
-"""Batches as they are read -> clean latents and features to align with; runs inside the train step.
+"""Turns a batch, as the pipeline reads it, into clean latents and the features that tokens are aligned with.
 
-These values hold the frozen networks and are pytrees: the train step takes them as arguments.
+This runs inside the train step. The classes hold the frozen networks and are pytrees, so the step takes them as
+arguments and their weights do not become constants of the compiled program.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ Batch = Mapping[str, Array]
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("autoencoder", "dino"), meta_fields=())
 @dataclass(frozen=True)
 class TileInputs:
-    """From batches of pixels.
+    """Inputs from batches of pixels.
 
     Attributes:
-      autoencoder: pixels -> latents.
-      dino: rgb -> features, computed in every step; None: no features.
+      autoencoder: encodes the pixels to latents.
+      dino: computes the features of rgb in every step; None if there are no features.
     """
 
     autoencoder: Autoencoder
@@ -45,11 +46,11 @@ class TileInputs:
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("autoencoder", "dino"), meta_fields=())
 @dataclass(frozen=True)
 class LatentInputs:
-    """From batches of stored moments, where the features may be stored too.
+    """Inputs from batches of stored moments (mean and log-variance of the posterior); features may be stored too.
 
     Attributes:
-      autoencoder: moments -> latents.
-      dino: stored rgb pixels -> features, computed in every step; None: stored features, or none.
+      autoencoder: samples latents from the moments.
+      dino: computes features of the stored rgb pixels in every step; None if features are stored, or not used.
     """
 
     autoencoder: Autoencoder

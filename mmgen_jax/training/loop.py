@@ -1,4 +1,4 @@
-"""The loop and nothing else."""
+"""The training loop: makes steps, and calls reports, checkpoints, traces and previews when they are due."""
 
 from __future__ import annotations
 
@@ -30,9 +30,19 @@ def run_loop(
     profiler: Profiler,
     preview: Callable[[Params, int], object] | None,
 ) -> None:
-    """Steps until `train.steps`; metrics are read one step late, so that dispatch never waits.
+    """Makes steps until `train.steps`. Metrics are read one step late, so that dispatching a step never waits.
 
-    `advance` makes one step; `preview` draws from averaged parameters.
+    Args:
+      train: the settings of the run.
+      state: the state to start from; its `step` counts the steps that were made before.
+      batches: batches of this process, as the pipeline makes them.
+      advance: makes one step: (state, batch) -> (state, metrics).
+      report: collects metrics and writes the log.
+      saver: writes checkpoints.
+      profiler: writes traces of some steps.
+      preview: (averaged parameters, step) -> a picture of samples; None for no previews.
+
+    A request to stop (SIGTERM, SIGINT) saves a checkpoint and ends the process with the exit code for that signal.
     """
     clock, first = report.clock, int(state.step)
     with preemption.requests() as requested:
@@ -43,12 +53,12 @@ def run_loop(
                 batch = next(batches)
             with (
                 clock("compile" if step == first + 1 else "dispatch"),
-                # Whatever goes to the devices is sent on purpose: an array of the host that slips in costs every step.
+                # An array of the host that is used by accident would be copied to the devices in every step.
                 jax.transfer_guard("disallow"),
                 jax.profiler.StepTraceAnnotation("train", step_num=step),
             ):
                 state, metrics = advance(state, batch)
-            report.add(step, metrics)  # reads those of the step before: this one is still being computed
+            report.add(step, metrics)  # reads the metrics of the step before, as this step is still being computed
             last, stop = step == train.steps, requested()
             saver.check()
             due = last or stop or step % train.save_every == 0
@@ -60,10 +70,10 @@ def run_loop(
                 means = report.row(step)
                 profiler.look(step)
             if due:
-                loss = None if stop else means.get("loss")  # a mean over few steps must not make it a best one
+                loss = None if stop else means.get("loss")  # a mean over few steps must not rank among the best
                 with clock("checkpoint"):
                     saver.save(step, state, report.position(step), loss)
-            if stop:  # there may be seconds left: nothing but saving
+            if stop:  # the machine may be gone within seconds, so only the checkpoint is finished
                 saver.finish()
                 say(f"stopped at step {step} by {signal.Signals(stop).name}; the same command continues from here")
                 sys.exit(preemption.EXIT_CODES[stop])

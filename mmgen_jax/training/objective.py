@@ -1,4 +1,4 @@
-"""A batch becomes a noisy example, and the example a loss."""
+"""Makes noisy training examples of batches, and computes their loss."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Metrics = OrderedDict[str, Array]  # losses first; the order survives jit, which
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised.
+    """The training objective.
 
     Attributes:
-      path: the flow path.
-      mix: rows of the training mix.
-      time_sampler: (key, shape) -> t.
-      loss_weights: float [M], weight of each modality's velocity loss.
-      alignment_weight: weight of the REPA loss; only where there are features.
-      label_dropout: probability of the null class.
+      path: the path between data and noise.
+      mix: the rows of the training mix, which say how often which modalities are given.
+      time_sampler: (key, shape) -> times t in [0, 1] of that shape.
+      loss_weights: [M] floats, the weight of each modality's velocity loss.
+      alignment_weight: weight of the representation alignment loss (REPA); has no effect without features.
+      label_dropout: probability in [0, 1] that a sample's class is replaced by the null class.
     """
 
     path: flow.Path
@@ -43,13 +43,23 @@ class Objective:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Example:
-    """Network inputs and targets of a batch; every leaf has the batch as its leading axis."""
+    """Network inputs and targets of a batch; every leaf has the batch as its leading axis.
+
+    Attributes:
+      x: noisy latents [B, h, w, K] of each modality.
+      target: their velocities, of the same shapes, which the network is to predict.
+      t: times in [0, 1] of each sample and modality.
+      prompt: class and task of each sample.
+      weights: weight of each sample and modality in the velocity loss; each modality's weights add up to 1 or are 0.
+      features: features of rgb [B, N, D], or None.
+      feature_weight: weight of each sample in the alignment loss.
+    """
 
     x: Latents
     target: Latents
     t: Float[Array, "B M"]
     prompt: Prompt
-    weights: Float[Array, "B M"]  # weight of each sample and modality in the velocity loss
+    weights: Float[Array, "B M"]
     features: Array | None
     feature_weight: Float[Array, " B"]
 
@@ -57,7 +67,10 @@ class Example:
 def make_example(
     architecture: Architecture, objective: Objective, inputs: Inputs, batch: Mapping[str, Array], key: jax.Array
 ) -> Example:
-    """Noises and masks a GLOBAL batch; all randomness of the step is here."""
+    """Makes the example of a GLOBAL batch: draws roles, times, noise and dropped classes.
+
+    All random numbers of a training step are drawn here, for the whole batch, so they do not depend on the mesh.
+    """
     names = architecture.modalities
     x0 = inputs.latents(batch, keys.stream(key, "posterior"))
     x0, features = jax.lax.stop_gradient((x0, inputs.features(batch)))
@@ -88,9 +101,10 @@ def make_example(
 def example_loss(
     apply: Callable, objective: Objective, params: Params, example: Example
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Loss of (a part of) a global batch; parts add up because the weights are those of the whole.
+    """Loss and metrics of a global batch or of a part of it.
 
-    `apply` is the network, as `Architecture.apply`.
+    The weights in `example` were normalised over the global batch, so the losses of its parts add up to the loss of
+    the whole. `apply` has the signature of `Architecture.apply`.
     """
     velocity, features = apply(params, example.x, example.t, example.prompt)
     error = losses.squared_error(velocity, example.target)

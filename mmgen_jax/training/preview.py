@@ -1,4 +1,4 @@
-"""Pictures of what a model in training can do: joint samples and predictions from held-out rgb."""
+"""Pictures of what a model in training can do: joint samples, and predictions from held-out images."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ COUNT = 8  # samples of each kind
 
 
 class Preview:
-    """Samples from EMA parameters; always the same noise, classes and held-out tiles, so that steps compare.
+    """Draws samples of the averaged parameters, always with the same noise, classes and held-out tiles.
 
-    Calling it with (params, step) writes `workdir/samples/<step>.png` and returns that picture, uint8 [H, W, 3]:
-    above, one joint sample of each of the first classes; below, predictions from held-out images of the first modality.
-    How they are sampled stands in the config's `sample` section. Without tiles (`data.dir` empty) only the upper row.
+    So the pictures of different steps can be compared. Calling a preview with (params, step) writes
+    `workdir/samples/<step>.png` and returns that picture, uint8 [H, W, 3]. The upper rows show one joint sample of each
+    of the first classes, the lower rows predictions from held-out images of the first modality. The settings in
+    `sample` say how samples are drawn. Without tiles (`data.dir` is empty) there are only joint samples.
     """
 
-    def __init__(self, architecture: Architecture, config: Settings, workdir: epath.PathLike, mesh: Mesh | None = None):
+    def __init__(self, architecture: Architecture, chosen: Settings, workdir: epath.PathLike, mesh: Mesh | None = None):
         self._sampler = Sampler(architecture, mesh)
-        self._options = config.sample.options()
+        self._options = chosen.sample.options()
         self._folder = epath.Path(workdir) / "samples"
-        self._given = _held_out(architecture, config) if config.data.dir and len(architecture.modalities) > 1 else {}
+        self._given = _held_out(architecture, chosen) if chosen.data.dir and len(architecture.modalities) > 1 else {}
 
     def __call__(self, params: Params, step: int) -> np.ndarray:
         a = self._sampler.architecture
@@ -51,8 +52,8 @@ class Preview:
         return pictures.sheet(shown, given=tuple(given))
 
 
-def _held_out(architecture: Architecture, config: Settings) -> dict[str, np.ndarray]:
-    """Arrays of the first modality of the first held-out tiles."""
-    first, data = architecture.modalities[:1], config.data
+def _held_out(architecture: Architecture, chosen: Settings) -> dict[str, np.ndarray]:
+    """Arrays [COUNT, H, W, C] in [-1, 1] of the first modality of the first held-out tiles."""
+    first, data = architecture.modalities[:1], chosen.data
     batch = held_out.first(data.dir, data.test_split, first, data.image_size, COUNT)
     return {m: to_array(batch[m]) for m in first}

@@ -1,4 +1,4 @@
-"""Settings -> the values that training, and what comes with it, are made of."""
+"""Makes the parts of a training run from its settings: data, autoencoder, architecture, objective, step and state."""
 
 from __future__ import annotations
 
@@ -37,12 +37,15 @@ from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState
 from mmgen_jax.training.step import Training, make_training
 
-FIT_TILES = 4096  # that an autoencoder is fitted on
+FIT_TILES = 4096  # largest number of tiles that an autoencoder is fitted on
 
 
-def open_data(config: Settings) -> TrainData:
-    """The train split of `data.latents` if that is set, else of `data.dir`; raises UsageError if it does not fit."""
-    data, modalities = config.data, config.data.modalities
+def open_data(chosen: Settings) -> TrainData:
+    """Opens the train split of `data.latents` if that is set, else of `data.dir`.
+
+    Raises UsageError if the data do not fit the settings.
+    """
+    data, modalities = chosen.data, chosen.data.modalities
     if not data.latents:
         return train_data.open_tiles(data.dir, data.train_split, modalities, data.image_size, data.flip)
     return train_data.open_latents(
@@ -50,56 +53,57 @@ def open_data(config: Settings) -> TrainData:
         data.train_split,
         modalities,
         image_size=data.image_size,
-        autoencoder=config.autoencoder.name,
-        factor=config.autoencoder.factor,
-        features=config.features.source,
-        feature_width=config.model.feature_width,
-        patch=config.model.patch,
+        autoencoder=chosen.autoencoder.name,
+        factor=chosen.autoencoder.factor,
+        features=chosen.features.source,
+        feature_width=chosen.model.feature_width,
+        patch=chosen.model.patch,
     )
 
 
-def make_autoencoder(config: Settings, latents_folder: epath.PathLike = "") -> Autoencoder:
-    """The config's autoencoder: read from a file, or fitted on tiles spread over the train split.
+def make_autoencoder(chosen: Settings, latents_folder: epath.PathLike = "") -> Autoencoder:
+    """Makes the autoencoder that the settings name: reads it from a file, or fits it on tiles of the train split.
 
-    One that was fitted for the latents in a folder is kept there, and is taken from there.
+    An autoencoder that was fitted when latents were encoded is stored in the folder of these latents. With
+    `latents_folder` it is read from there instead of being fitted again.
     """
-    names, chosen = config.data.modalities, config.autoencoder
-    if latents_folder and registry.KINDS[chosen.name].fitted:
+    names, section = chosen.data.modalities, chosen.autoencoder
+    if latents_folder and registry.KINDS[section.name].fitted:
         if arrays := registry.load_arrays(latents_folder):
-            return registry.rebuild({"name": chosen.name, "factor": chosen.factor}, names, arrays)
-    return registry.build(chosen, names, functools.partial(_images_to_fit, config))
+            return registry.rebuild({"name": section.name, "factor": section.factor}, names, arrays)
+    return registry.build(section, names, functools.partial(_images_to_fit, chosen))
 
 
-def _images_to_fit(config: Settings) -> dict[str, np.ndarray]:
+def _images_to_fit(chosen: Settings) -> dict[str, np.ndarray]:
     """Arrays [N, H, W, C] in [-1, 1] of each modality, from tiles spread over the train split that have it."""
-    names = config.data.modalities
-    total = len(tiles.read_tiles(config.data.dir, config.data.train_split))
+    names = chosen.data.modalities
+    total = len(tiles.read_tiles(chosen.data.dir, chosen.data.train_split))
     spread = np.linspace(0, total - 1, min(FIT_TILES, total)).round().astype(int)
-    tally = Tally(config.data.max_damaged, total, say)
-    batch = pipeline.load(config.data.dir, config.data.train_split, names, config.data.image_size, spread, tally)
+    tally = Tally(chosen.data.max_damaged, total, say)
+    batch = pipeline.load(chosen.data.dir, chosen.data.train_split, names, chosen.data.image_size, spread, tally)
     return {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
 
 
-def make_architecture(config: Settings, workdir: epath.Path, data: TrainData) -> Architecture:
-    """The architecture that the config asks for.
+def make_architecture(chosen: Settings, workdir: epath.Path, data: TrainData) -> Architecture:
+    """Makes the architecture that the settings ask for.
 
-    The autoencoder, and what the data do not say (classes, palette), are those of the model in the workdir or, before
-    there is one, of `train.init_from`. Raises UsageError if that model has another architecture.
+    If the workdir holds a model, or else `train.init_from` names one, the autoencoder comes from that model, and so do
+    class names and palette if the data have none. Raises UsageError if that model has another architecture.
     """
     if (workdir / architectures.FILE).exists():
         stored, where = architectures.load(workdir), workdir
-    elif config.train.init_from:
-        stored, where = architectures.load(model_folders.locate(config.train.init_from)), config.train.init_from
+    elif chosen.train.init_from:
+        stored, where = architectures.load(model_folders.locate(chosen.train.init_from)), chosen.train.init_from
     else:
         empty = np.zeros((0, 3), np.uint8)
         palette = data.palette if data.palette is not None else empty
-        autoencoder = make_autoencoder(config, config.data.latents)
-        return from_settings(config, autoencoder, data.class_names, palette, data.regions)
-    check_latent_settings(config, stored, where)
+        autoencoder = make_autoencoder(chosen, chosen.data.latents)
+        return from_settings(chosen, autoencoder, data.class_names, palette, data.regions)
+    check_latent_settings(chosen, stored, where)
     stored = _with_facts(stored, data)
     wanted = from_settings(
-        config,
-        stored.autoencoder.configured(config.autoencoder),
+        chosen,
+        stored.autoencoder.configured(chosen.autoencoder),
         data.class_names or stored.class_names,
         stored.palette if data.palette is None else data.palette,
         stored.regions if data.palette is None else data.regions,
@@ -111,7 +115,7 @@ def make_architecture(config: Settings, workdir: epath.Path, data: TrainData) ->
 
 
 def _with_facts(stored: Architecture, data: TrainData) -> Architecture:
-    """A stored architecture with what the data tell and it does not: converted ones number their classes."""
+    """A stored architecture, completed by the data: names of classes that were only numbered, and a palette."""
     count = len(stored.class_names)
     if data.class_names and len(data.class_names) == count and stored.class_names == tuple(map(str, range(count))):
         stored = dataclasses.replace(stored, class_names=data.class_names)
@@ -120,90 +124,94 @@ def _with_facts(stored: Architecture, data: TrainData) -> Architecture:
     return stored
 
 
-def make_objective(config: Settings) -> Objective:
-    """The config's objective section as a value."""
-    chosen = config.objective
+def make_objective(chosen: Settings) -> Objective:
+    """Makes the training objective of the settings in `objective`."""
+    section = chosen.objective
     return Objective(
-        path=flow.PATHS[chosen.path],
-        mix=parse_mix(chosen.mix, config.data.modalities),
-        time_sampler=TIME_SAMPLERS[chosen.time],
-        loss_weights=chosen.loss_weights,
-        alignment_weight=chosen.alignment_weight,
-        label_dropout=chosen.label_dropout,
+        path=flow.PATHS[section.path],
+        mix=parse_mix(section.mix, chosen.data.modalities),
+        time_sampler=TIME_SAMPLERS[section.time],
+        loss_weights=section.loss_weights,
+        alignment_weight=section.alignment_weight,
+        label_dropout=section.label_dropout,
     )
 
 
-def assemble(config: Settings, architecture: Architecture, mesh: Mesh) -> Training:
-    """The step and the state that a config asks for. Raises UsageError if the mesh cannot share its batch."""
-    sharding.check_batch(config.train.batch // config.train.accumulate, mesh, "train.batch / train.accumulate")
+def assemble(chosen: Settings, architecture: Architecture, mesh: Mesh) -> Training:
+    """Makes the training step and the shapes of its state. Raises UsageError if the mesh cannot split the batch."""
+    sharding.check_batch(chosen.train.batch // chosen.train.accumulate, mesh, "train.batch / train.accumulate")
     return make_training(
         architecture,
-        make_objective(config),
-        make_optimizer(config.optim, config.train.steps),
+        make_objective(chosen),
+        make_optimizer(chosen.optim, chosen.train.steps),
         mesh,
-        seed=config.seed,
-        accumulate=config.train.accumulate,
-        ema_decay=config.optim.ema_decay,
-        ema_ramp=config.optim.ema_ramp,
+        seed=chosen.seed,
+        accumulate=chosen.train.accumulate,
+        ema_decay=chosen.optim.ema_decay,
+        ema_ramp=chosen.optim.ema_ramp,
     )
 
 
-def make_inputs(config: Settings, autoencoder: Autoencoder) -> Inputs:
-    """How batches become latents and features."""
-    kind = LatentInputs if config.data.latents else TileInputs
-    return kind(autoencoder, load_dino(config) if config.features.source == "online" else None)
+def make_inputs(chosen: Settings, autoencoder: Autoencoder) -> Inputs:
+    """Makes the value that turns batches, of tiles or of stored latents, into latents and features."""
+    kind = LatentInputs if chosen.data.latents else TileInputs
+    return kind(autoencoder, load_dino(chosen) if chosen.features.source == "online" else None)
 
 
-def check_latents(config: Settings, autoencoder: Autoencoder) -> None:
-    """Raises UsageError unless the stored latents are those of this autoencoder, as far as they tell."""
-    info = dataset.read_info(config.data.latents)
+def check_latents(chosen: Settings, autoencoder: Autoencoder) -> None:
+    """Raises UsageError if the stored latents were made by another autoencoder, as far as their folder says."""
+    info = dataset.read_info(chosen.data.latents)
     known = json.loads(json.dumps(autoencoder.spec))
     for key, found in info.autoencoder.items():
         if known.get(key) != found:
             raise UsageError(
-                f"{config.data.latents} has latents of an autoencoder whose {key} is {found!r}; "
+                f"{chosen.data.latents} has latents of an autoencoder whose {key} is {found!r}; "
                 f"the model's is {known.get(key)!r}"
             )
     for m, channels in info.layout.modalities:
         if m in autoencoder.channels and autoencoder.channels[m] != channels:
             raise UsageError(
-                f"{config.data.latents} has {channels} channels of {m}; the model has {autoencoder.channels[m]}"
+                f"{chosen.data.latents} has {channels} channels of {m}; the model has {autoencoder.channels[m]}"
             )
 
 
-def load_dino(config: Settings) -> dino.Dino:
-    """DINOv2 with one patch for each of the model's tokens."""
-    grid = config.data.image_size // (config.autoencoder.factor * config.model.patch)
-    return dino_files.load(config.features.path, dtype=config.features.dtype, grid=grid)
+def load_dino(chosen: Settings) -> dino.Dino:
+    """Loads DINOv2, set up to return one feature for each of the model's tokens."""
+    grid = chosen.data.image_size // (chosen.autoencoder.factor * chosen.model.patch)
+    return dino_files.load(chosen.features.path, dtype=chosen.features.dtype, grid=grid)
 
 
-def restore_or_init(config: Settings, training: Training, workdir: epath.Path) -> tuple[TrainState, dict]:
-    """The state to start from and what its checkpoint says of the data it has seen; writes nothing.
+def restore_or_init(chosen: Settings, training: Training, workdir: epath.Path) -> tuple[TrainState, dict]:
+    """The state to start from, and the numbers in its checkpoint that say which data it has seen. Writes nothing.
 
-    Order of sources: the newest checkpoint of the workdir, `train.init_from`, fresh parameters.
+    The state comes from the newest checkpoint of the workdir; if there is none, it has the parameters of
+    `train.init_from`; if that is not set, fresh parameters.
     """
     folder = restore.folder_of(workdir)
     if restore.steps_in(folder):
         state, meta = restore.restore(workdir, training.state)
         say(f"resuming from step {int(state.step)} in {folder}")
         return state, meta
-    state = training.init(keys.of_seed(config.seed, "init"))
-    if config.train.init_from:
-        _, params = model_folders.load(config.train.init_from)
+    state = training.init(keys.of_seed(chosen.seed, "init"))
+    if chosen.train.init_from:
+        _, params = model_folders.load(chosen.train.init_from)
         where = jax.tree.map(lambda leaf: leaf.sharding, training.state.params)
-        # Twice, since donated buffers may not be aliased.
+        # Parameters and averages need buffers of their own, since the step donates both.
         params, ema = (jax.device_put(jax.tree.map(np.array, params), where) for _ in range(2))
         state = TrainState(state.step, params, ema, state.opt_state)
-        say(f"starting from the weights of {config.train.init_from}")
+        say(f"starting from the weights of {chosen.train.init_from}")
     return state, {"samples": 0}
 
 
 def open_batches(
-    config: Settings, data: TrainData, mesh: Mesh, meta: Mapping[str, int]
+    chosen: Settings, data: TrainData, mesh: Mesh, meta: Mapping[str, int]
 ) -> tuple[Iterator[pipeline.Batch], Tally]:
-    """What this process reads of each global batch, from where the checkpoint's `meta` says; counts damaged records."""
+    """Opens the batches that this process reads, from the sample on at which the checkpoint's `meta` says to continue.
+
+    Returns the iterator over this process's part of each global batch, and the tally that counts damaged records.
+    """
     tally = Tally(
-        config.data.max_damaged,
+        chosen.data.max_damaged,
         len(data.source),
         console.say_here,
         hosts.total,
@@ -214,12 +222,12 @@ def open_batches(
     batches = pipeline.batches(
         data.source,
         data.transforms,
-        config.train.batch,
-        seed=config.seed,
-        step=meta["samples"] // config.train.batch,
+        chosen.train.batch,
+        seed=chosen.seed,
+        step=meta["samples"] // chosen.train.batch,
         parts=parts,
         of=of,
-        workers=config.data.workers,
+        workers=chosen.data.workers,
         tally=tally,
     )
     return batches, tally

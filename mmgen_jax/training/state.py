@@ -1,4 +1,4 @@
-"""Parameters, optimizer state and EMA as one pytree."""
+"""Parameters, their moving average (EMA) and the optimizer's state as one pytree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmgen_jax.models.architectures import Architecture, Params
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """`step` counts finished optimizer steps; `ema` has the structure of `params`, all float32."""
+    """The state of training: `step` counts finished steps, `ema` has the structure of `params`; all are float32."""
 
     step: Int[Array, ""]
     params: Params
@@ -24,9 +24,9 @@ class TrainState:
 
 
 def init_state(architecture: Architecture, tx: optax.GradientTransformation, key: jax.Array) -> TrainState:
-    """A fresh state; run it under jit with out_shardings so that it is born where it belongs."""
+    """Makes a fresh state. Run it under jit with `out_shardings`, so that no device ever holds the whole state."""
     params = architecture.init(key)
-    # A copy, since donated buffers may not be aliased.
+    # The average is a copy, since the step donates both buffers.
     ema = jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), params, ema, tx.init(params))
 

@@ -1,4 +1,4 @@
-"""batch -> loss -> gradients -> state: one jitted function with donated state."""
+"""The training step: one jitted function from state and batch to the next state, which reuses the state's memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from mmgen_jax.training.state import TrainState, ema_update, init_state
 def accumulated_gradients(
     loss_fn: Callable[[Params, Example], tuple[Array, Metrics]], params: Params, example: Example, parts: int
 ) -> tuple[Params, Metrics]:
-    """Gradients of the sum of `loss_fn` over `parts` slices of the batch, one slice in memory at a time."""
+    """Gradients and metrics of `loss_fn`, summed over `parts` slices of the batch that are computed one after another.
+
+    Only the activations of one slice are in memory at a time.
+    """
     grad_fn = jax.grad(loss_fn, has_aux=True)
     if parts == 1:
         return grad_fn(params, example)
@@ -41,12 +44,12 @@ def accumulated_gradients(
 
 @dataclass(frozen=True)
 class Training:
-    """The training of one model on one mesh, as programs.
+    """The compiled programs that train one model on one mesh.
 
     Attributes:
       step: (state, inputs, global batch) -> (state, metrics); the state's buffers are donated.
-      init: key -> a fresh state, born where it belongs.
-      state: what `step` takes: shapes, types and shardings of a `TrainState`.
+      init: key -> a fresh state, with every part on the devices that store it.
+      state: shapes, types and shardings of the `TrainState` that `step` takes.
     """
 
     step: Callable[[TrainState, Inputs, Mapping[str, Array]], tuple[TrainState, Metrics]]
@@ -65,22 +68,21 @@ def make_training(
     ema_decay: float,
     ema_ramp: float,
 ) -> Training:
-    """The step and the state of a training.
+    """Makes the training step and the shapes of its state.
 
     Args:
       architecture: the model.
-      objective: what is minimised.
+      objective: the training objective.
       tx: the optimizer, see `make_optimizer`.
       mesh: devices that share the work.
-      seed: all randomness is a function of it and the number of the step.
-      accumulate: number of parts that a device's samples are computed in, one after the other.
-      ema_decay: of the averaged parameters, see `ema_update`.
-      ema_ramp: likewise.
+      seed: seed of all random numbers, which are functions of it and the number of the step.
+      accumulate: number of slices of a device's samples that are computed one after another.
+      ema_decay: decay of the averaged parameters, see `ema_update`.
+      ema_ramp: ramp of that decay, see `ema_update`.
 
-    A step whose loss or gradient is not finite leaves parameters, optimizer and EMA as they were and
-    reports `finite` = 0. Metrics are scalars, except those of `losses.by_time`.
+    A step whose loss or gradient is not finite leaves parameters, optimizer and averages as they were and reports
+    `finite` = 0. Metrics are scalars, except those of `losses.by_time`.
     """
-
     layout = Layout(architecture, mesh)
 
     def local(apply: Callable, params: Params, example: Example) -> tuple[Params, Metrics]:

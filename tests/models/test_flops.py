@@ -77,10 +77,10 @@ def test_forward_is_every_product_of_the_program(unrolled):
 
 
 def test_the_published_model():
-    config = settings.parse(imagenet256_xl2.get_config())
-    autoencoder = AutoencoderKL(config.data.modalities, KLConfig(), None)
+    chosen = settings.parse(imagenet256_xl2.get_config())
+    autoencoder = AutoencoderKL(chosen.data.modalities, KLConfig(), None)
     names = tuple(map(str, range(1000)))
-    a = from_settings(config, autoencoder, names, np.zeros((0, 3), np.uint8), ())
+    a = from_settings(chosen, autoencoder, names, np.zeros((0, 3), np.uint8), ())
     assert flops.train_step_flops(a, 256) == pytest.approx(185.5e12, rel=0.002)
 
 

@@ -121,15 +121,15 @@ def test_devices_do_not_change_what_frozen_networks_compute(imagenet_run, tmp_pa
     config = small("imagenet256_xl2", imagenet_run)
     config.data.latents, config.features.source, config.features.dtype = "", "online", "float32"
     config.model.dtype, config.autoencoder.chunk = "float32", 8
-    config = settings.parse(config)
-    data = setup.open_data(config)
-    architecture = setup.make_architecture(config, tmp_path, data)
-    inputs = setup.make_inputs(config, architecture.autoencoder)
+    chosen = settings.parse(config)
+    data = setup.open_data(chosen)
+    architecture = setup.make_architecture(chosen, tmp_path, data)
+    inputs = setup.make_inputs(chosen, architecture.autoencoder)
     batch = next(pipeline.batches(data.source, data.transforms, 8, seed=0))
     found = []
     for devices in (1, 8):
         mesh = sharding.make_mesh(jax.devices()[:devices])
-        training = setup.assemble(config, architecture, mesh)
+        training = setup.assemble(chosen, architecture, mesh)
         placed = jax.device_put(inputs, sharding.replicated(mesh))
         metrics = training.step(training.init(jax.random.key(0)), placed, sharding.to_global(batch, mesh))[1]
         found.append({name: np.asarray(value) for name, value in metrics.items()})

@@ -34,17 +34,17 @@ def test_the_model_differs_from_the_real_one_in_its_classes_only(tiny_config, tm
 
 
 def test_stored_latents_and_features_of_the_published_recipe():
-    config = settings.parse(imagenet256_xl2.get_config()).changed(train={"batch": 2})
-    a = standins.architecture(config)
-    batch = standins.batch(config, a)
+    chosen = settings.parse(imagenet256_xl2.get_config()).changed(train={"batch": 2})
+    a = standins.architecture(chosen)
+    batch = standins.batch(chosen, a)
     assert batch["features"].shape == (2, 256, 768) and batch["mask"].shape == (2, 32, 32, 8)
     assert np.isfinite(batch["features"]).all() and batch["present"].all()
 
 
 def test_what_a_stand_in_cannot_be_is_named():
-    config = Settings().changed(autoencoder={"name": "kl", "factor": 4})
+    chosen = Settings().changed(autoencoder={"name": "kl", "factor": 4})
     with pytest.raises(UsageError, match="autoencoder.factor is 4; that of a kl stand-in is 8"):
-        standins.architecture(config)
-    config = config.changed(features={"source": "online"}, model={"feature_width": 5})
+        standins.architecture(chosen)
+    chosen = chosen.changed(features={"source": "online"}, model={"feature_width": 5})
     with pytest.raises(UsageError, match="model.feature_width is 5; those of DINOv2 are 384, 768"):
-        standins.inputs(config, None)
+        standins.inputs(chosen, None)

@@ -25,10 +25,10 @@ from mmgen_jax.training.step import make_training
 @pytest.fixture(scope="module")
 def parts(small_config, tmp_path_factory):
     """(config, architecture, objective, one batch of pixels)."""
-    config = settings.parse(small_config())
-    architecture = setup.make_architecture(config, tmp_path_factory.mktemp("run"), setup.open_data(config))
-    batch = pipeline.load(config.data.dir, "train", config.data.modalities, config.data.image_size, range(16))
-    return config, architecture, setup.make_objective(config), batch
+    chosen = settings.parse(small_config())
+    architecture = setup.make_architecture(chosen, tmp_path_factory.mktemp("run"), setup.open_data(chosen))
+    batch = pipeline.load(chosen.data.dir, "train", chosen.data.modalities, chosen.data.image_size, range(16))
+    return chosen, architecture, setup.make_objective(chosen), batch
 
 
 def take_steps(parts, devices, accumulate):
