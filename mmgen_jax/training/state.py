@@ -15,7 +15,7 @@ from mmgen_jax.models.architectures import Architecture, Params
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """The state of training: `step` counts finished steps, `ema` has the structure of `params`; all are float32."""
+    """The state of training: `step` counts finished steps and `ema` is the float32 average of `params`."""
 
     step: Int[Array, ""]
     params: Params
