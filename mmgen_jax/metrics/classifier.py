@@ -1,7 +1,7 @@
-"""A small classifier of rgb images, independent of the generator: does a sample show the class that was asked for?
+"""A small classifier of rgb images, independent of the generator. It judges whether samples show the wanted class.
 
-Trained on the rendered scenes with flips, blur, noise and colour changes, so that a slightly blurred sample is judged
-by its shape. It comes with the package and is used only for data sets with the very class names it was trained on.
+It was trained on rendered scenes with flips, blur, noise and colour changes, so that a slightly blurred sample is
+judged by its shape. It comes with the package and is used only for data sets with the class names it was trained on.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 
 BUNDLED = epath.Path(__file__).parents[1] / "assets" / "shapes-classifier.safetensors"
-WIDTHS = (24, 32, 48, 64)  # channels of the convolutions
+WIDTHS = (24, 32, 48, 64)  # numbers of channels of the convolutions
 STRIDES = (2, 1, 2, 1)
-_CHUNK = 256  # images at once
+_CHUNK = 256  # number of images computed at once
 
 
 class ConvNet(nnx.Module):
-    """Four 3 x 3 convolutions with group norm, the mean over the image, and logits."""
+    """A network of four 3 x 3 convolutions with group norm, a mean over the image, and a linear layer to logits."""
 
     def __init__(self, classes: int, rngs: nnx.Rngs):
         inputs = (3, *WIDTHS[:-1])
@@ -41,7 +41,7 @@ class ConvNet(nnx.Module):
         self.head = nnx.Linear(2 * WIDTHS[-1], classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, 3] in [-1, 1] -> logits [B, K]."""
+        """Computes logits [B, K] of images [B, H, W, 3] in [-1, 1]."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = jax.nn.relu(norm(conv(x)))
         return self.head(jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1))
@@ -66,7 +66,7 @@ def _probabilities(params: dict, rgb: jax.Array, classes: int, size: int) -> jax
 
 @dataclass(frozen=True)
 class Classifier:
-    """Weights of a `ConvNet`, the class names they know and the image size (pixels) they were trained at."""
+    """A trained `ConvNet`, the names of its classes, and the image size in pixels that it was trained at."""
 
     params: dict
     class_names: tuple[str, ...]
@@ -83,7 +83,7 @@ class Classifier:
         parts = []
         for start in range(0, len(rgb), _CHUNK):
             part = rgb[start : start + _CHUNK]
-            padded = np.pad(part, ((0, _CHUNK - len(part)), (0, 0), (0, 0), (0, 0)))  # one shape, compiled once
+            padded = np.pad(part, ((0, _CHUNK - len(part)), (0, 0), (0, 0), (0, 0)))  # so that one shape is compiled
             parts.append(np.asarray(_probabilities(self.params, padded, len(self.class_names), self.size))[: len(part)])
         return np.concatenate(parts) if parts else np.zeros((0, len(self.class_names)), np.float32)
 
@@ -97,7 +97,7 @@ class Classifier:
 
 
 def _nest(flat: dict) -> dict:
-    """Names with dots -> nested dict, numbers (of lists of layers) as integers."""
+    """Turns names with dots into a nested dict; parts that are numbers (of a layer in a list) become integers."""
     return traverse_util.unflatten_dict(
         {tuple(int(k) if k.isdigit() else k for k in name.split(".")): value for name, value in flat.items()}
     )
@@ -126,11 +126,11 @@ def for_classes(class_names: Sequence[str]) -> Classifier | None:
 
 
 def accuracy(probabilities: np.ndarray, class_id: np.ndarray) -> float:
-    """Share of rows whose largest probability [N, K] is at class_id [N]."""
+    """Share of the rows of probabilities [N, K] whose largest entry is at class_id [N]."""
     return float(np.mean(probabilities.argmax(-1) == class_id))
 
 
 def per_class(probabilities: np.ndarray, class_id: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
-    """`accuracy` of each class; NaN for one without samples."""
+    """`accuracy` of each class by name; NaN for a class without samples."""
     rows = {name: class_id == i for i, name in enumerate(class_names)}
     return {name: accuracy(probabilities[r], class_id[r]) if r.any() else float("nan") for name, r in rows.items()}

@@ -1,9 +1,9 @@
-"""Do the modalities of one sample describe the same scene? NumPy functions of values, one number per image.
+"""Measures whether the modalities of one sample describe the same scene, by NumPy functions of values.
 
-Three checks: normals against those that follow from depth by geometry, mask boundaries against edges in the geometry
-and in rgb, and everything against what the model itself predicts from the sample's rgb (`dense.summary`). A model can
-agree with itself and be wrong, so none of these numbers means much alone: read them next to the same number on real
-scenes (what is possible) and on `shuffled` modalities (what chance gives).
+There are three checks. Normals are compared with those that follow from depth by geometry, mask boundaries with edges
+in the geometry and in rgb, and all modalities with what the model predicts from the sample's rgb (`dense.summary`).
+A model can agree with itself and still be wrong, so none of these numbers means much alone. Compare each with the same
+number on real scenes, which shows what is possible, and on `shuffled` modalities, which shows what chance gives.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import Camera, angle, normals_from_depth, to_inverse_depth
 from mmgen_jax.modalities.measure import Values, image_mean, mean, normal_errors
 
-SMOOTH = 0.05  # largest relative second difference of 1/z where depth counts as smooth
-JUMP = 0.10  # relative difference of 1/z between neighbours that is an edge
-BEND = 20.0  # degrees between the normals of neighbours that are an edge
-CONTRAST = 20.0  # root mean square rgb difference of neighbours (of 255) that is an edge
+SMOOTH = 0.05  # depth counts as smooth up to this relative second difference of 1/z
+JUMP = 0.10  # neighbours with this relative difference of 1/z or more have an edge between them
+BEND = 20.0  # so have neighbours whose normals differ by this many degrees
+CONTRAST = 20.0  # and, in rgb, neighbours with this root mean square difference of colours (0 to 255)
 
 _FROM_RGB = ("depth/absrel", "depth/l1", "normal/mean", "normal/objects/mean", "mask/miou")
 
 
 def smooth_pixels(inverse_depth: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Bool [N, H, W]: inner pixels with almost linear 1/z along rows and columns, and one region 3 x 3 around."""
+    """Marks inner pixels where 1/z is almost linear along rows and columns, and with one region in the 3 x 3 around.
+
+    Takes 1/z [N, H, W] and region ids [N, H, W] or None; returns bool [N, H, W].
+    """
     q = np.asarray(inverse_depth, np.float64)
     smooth = np.zeros(q.shape, bool)
     inner = q[:, 1:-1, 1:-1]
@@ -39,12 +42,12 @@ def smooth_pixels(inverse_depth: np.ndarray, mask: np.ndarray | None = None) -> 
 def depth_normal_angle(
     depth: np.ndarray, normal: np.ndarray, camera: Camera, mask: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Angle between normals and those that follow from depth, on `smooth_pixels`.
+    """Angle between normals and the normals that follow from depth, on `smooth_pixels`.
 
     Args:
       depth: relative inverse depth [N, H, W] in [0, 1], at the fixed scale of `camera.depth_range`.
       normal: unit vectors [N, H, W, 3].
-      camera: of the data set.
+      camera: the camera of the data set.
       mask: region ids [N, H, W], or None.
 
     Returns:
@@ -65,7 +68,10 @@ def depth_normal_angle(
 
 
 def _mark(right: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Pixels before an edge to the right, bool [N, H, W-1], or below, [N, H-1, W] -> [N, H, W]; one side, so thin."""
+    """Marks pixels [N, H, W] with an edge to their right (bool [N, H, W-1]) or below them (bool [N, H-1, W]).
+
+    Only the pixel on one side of an edge is marked, so marks are one pixel wide.
+    """
     edges = np.zeros((*right.shape[:2], down.shape[2]), bool)
     edges[:, :, :-1] |= right
     edges[:, :-1] |= down
@@ -73,19 +79,19 @@ def _mark(right: np.ndarray, down: np.ndarray) -> np.ndarray:
 
 
 def _dilate(edges: np.ndarray) -> np.ndarray:
-    """A mark and its eight neighbours."""
+    """Extends each mark of a bool [N, H, W] to its eight neighbours."""
     padded = np.pad(edges, ((0, 0), (1, 1), (1, 1)))
     rows = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
     return rows[:, :, :-2] | rows[:, :, 1:-1] | rows[:, :, 2:]
 
 
 def region_boundaries(mask: np.ndarray) -> np.ndarray:
-    """Pixels of region ids [N, H, W] whose neighbour to the right or below is another region, bool."""
+    """Marks pixels of region ids [N, H, W] whose neighbour to the right or below belongs to another region."""
     return _mark(mask[:, :, 1:] != mask[:, :, :-1], mask[:, 1:] != mask[:, :-1])
 
 
 def geometry_edges(inverse_depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Pixels at a jump of 1/z [N, H, W] (relative to its mean there) or a bend of the normals [N, H, W, 3], bool."""
+    """Marks pixels [N, H, W] at a relative jump of 1/z [N, H, W] or a bend of the normals [N, H, W, 3]."""
 
     def edge(a: tuple, b: tuple) -> np.ndarray:
         jump = np.abs(inverse_depth[a] - inverse_depth[b]) > JUMP / 2 * (inverse_depth[a] + inverse_depth[b])
@@ -96,7 +102,7 @@ def geometry_edges(inverse_depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
 
 
 def rgb_edges(rgb: np.ndarray) -> np.ndarray:
-    """Pixels of rgb uint8 [N, H, W, 3] whose colour differs much from the next one's, bool [N, H, W]."""
+    """Marks pixels of rgb uint8 [N, H, W, 3] whose colour differs much from that of the pixel to the right or below."""
     rgb = np.asarray(rgb, np.float32)
 
     def edge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -106,10 +112,11 @@ def rgb_edges(rgb: np.ndarray) -> np.ndarray:
 
 
 def boundary_scores(boundaries: np.ndarray, edges: np.ndarray) -> dict[str, np.ndarray]:
-    """How well two edge maps, bool [N, H, W], coincide, per image [N].
+    """Measures how well two edge maps, bool [N, H, W], coincide; returns scores in [0, 1] of each image [N].
 
-    recall: share of boundary pixels with an edge at most one pixel away; precision: share of edge pixels with such a
-    boundary; f: their harmonic mean. Edges inside a region are real (a box has them), so precision is below 1.
+    "recall" is the share of boundary pixels with an edge at most one pixel away, "precision" the share of edge pixels
+    with a boundary that near, and "f" their harmonic mean. There are true edges inside a region (those of a box, for
+    instance), so precision is below 1 on real scenes too.
     """
     recall = image_mean(_dilate(edges), boundaries)
     precision = image_mean(_dilate(boundaries), edges)
@@ -122,20 +129,20 @@ def summary(
     from_rgb: Values | None,
     facts: Facts,
 ) -> dict[str, float]:
-    """The checks that the modalities at hand allow, averaged over samples.
+    """All checks that are possible with these modalities, averaged over samples.
 
     Args:
       values: one entry per modality, as `dense.summary` takes them.
       from_rgb: what the model predicts from the rgb of the same samples, or None.
-      facts: of the data set: names of the region ids, camera.
+      facts: what the data set says of itself: names of the region ids, camera.
 
     Returns:
-      flat dict: depth-normal/angle (degrees) and depth-normal/pixels; boundary/geometry/f and boundary/rgb/f (and
-      recall, precision); rgb-rest/... as `dense.summary` names them, with the sample as the truth.
+      flat dict with depth-normal/angle (degrees) and depth-normal/pixels; boundary/geometry/f and boundary/rgb/f, and
+      likewise recall and precision; rgb-rest/..., which are the scores of `dense.summary` with the sample as the truth.
     """
     scores: dict[str, float] = {}
     camera = facts.camera
-    mask = values.get("mask") if facts.regions else None  # colours of no fixed meaning have no boundaries
+    mask = values.get("mask") if facts.regions else None  # without regions, masks are colours without boundaries
     if camera is not None and {"depth", "normal"} <= set(values):
         result = depth_normal_angle(values["depth"], values["normal"], camera, mask)
         scores |= {f"depth-normal/{key}": mean(value) for key, value in result.items()}
@@ -157,10 +164,10 @@ def summary(
 
 
 def shuffled(values: Values, from_rgb: Values | None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
-    """Every modality from another sample: entry m of `values` is rolled by m + 1 samples, `from_rgb` along with rgb.
+    """Takes every modality from another sample: entry m of `values` is rolled by m + 1 samples, `from_rgb` as rgb.
 
     Raises:
-      ValueError: not more samples than modalities.
+      ValueError: there are no more samples than modalities.
     """
     count = len(next(iter(values.values())))
     if count <= len(values):

@@ -1,4 +1,4 @@
-"""All modalities against a reference: one table of scores for dicts of values. Each modality scores itself."""
+"""Scores predictions of all modalities against a reference. How a modality is scored is said in its own file."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from mmgen_jax.modalities.registry import MODALITIES
 
 
 def summary(prediction: Values, truth: Values, facts: Facts, present: Values | None = None) -> dict[str, float]:
-    """Scores of every modality, averaged over images; empty images give NaN, and averages leave those out.
+    """Scores of every modality, averaged over images. An image without pixels to compare counts in no average.
 
     Args:
       prediction: values (see `modalities.modality`) of some modalities, [N, H, W] or [N, H, W, 3].
       truth: values of at least the same modalities; its mask tells which pixels are objects.
-      facts: names of the region ids and, where it is known, the depth range; without one, depth/l1 replaces
+      facts: names of the region ids, and the depth range if it is known. Without a depth range, depth/l1 replaces
         depth/absrel and depth/delta1.
-      present: modality -> bool [N], images whose truth exists; all if None.
+      present: modality -> bool [N], which images have a truth; None means all.
 
     Returns:
-      flat dict: depth/absrel, depth/objects/absrel, normal/mean, normal/objects/mean, mask/miou, mask/iou/NAME,
+      flat dict with depth/absrel, depth/objects/absrel, normal/mean, normal/objects/mean, mask/miou, mask/iou/NAME,
       rgb/psnr in dB, ...
     """
     ones = np.ones(len(next(iter(truth.values()))), bool)

@@ -20,7 +20,7 @@ Scores = dict[str, dict[str, float]]  # column -> metric -> value
 
 
 def mean_image(batch: pipeline.Batch, architecture: Architecture) -> Arrays:
-    """Mean array [1, H, W, C] of each modality over the tiles that have it; a prediction that sees nothing."""
+    """Mean array [1, H, W, C] of each modality over the tiles that have it: the best guess that ignores the input."""
     present = _present(batch, architecture)
     return {m: to_array(batch[m][present[m]]).mean(0, keepdims=True) for m in present if present[m].any()}
 
@@ -32,14 +32,14 @@ def understanding(
     facts: Facts,
     average: Arrays | None = None,
 ) -> Scores:
-    """Scores of predictions from rgb, next to the autoencoder's round trip (their ceiling) and the mean image.
+    """Scores of predictions from rgb, and for comparison those of the autoencoder alone (a ceiling) and the mean image.
 
     Args:
       runner: the model and how it is sampled.
       batch: pixels of each modality [N, H, W, C] and present [N, M].
-      predicted: arrays in [-1, 1] of the modalities but rgb, as `Runner.rest_from_rgb` returns them.
-      facts: of the model, with the camera of the data set where that is known.
-      average: what `mean_image` returns.
+      predicted: arrays in [-1, 1] of all modalities except rgb, as `Runner.rest_from_rgb` returns them.
+      facts: what the model's data set says of itself, with its camera if that is known.
+      average: what `mean_image` returns, or None to leave that column out.
     """
     architecture = runner.sampler.architecture
     arrays = {m: to_array(batch[m]) for m in architecture.modalities}
@@ -53,9 +53,9 @@ def understanding(
 
 
 def generation(architecture: Architecture, rgb: Mapping[str, np.ndarray], class_id: Mapping[str, np.ndarray]) -> Scores:
-    """Accuracy of the bundled classifier, over all and per class, of "generated" and "real" rgb uint8 [N, H, W, 3].
+    """Accuracy of the bundled classifier on "generated" and "real" rgb uint8 [N, H, W, 3], in all and for each class.
 
-    Empty where the classifier knows other classes.
+    Returns an empty dict if the model's classes are not those of the classifier.
     """
     judge = classifier.for_classes(architecture.class_names)
     if judge is None:
@@ -70,7 +70,10 @@ def generation(architecture: Architecture, rgb: Mapping[str, np.ndarray], class_
 
 
 def agreement(samples: Mapping[str, tuple[Arrays, Arrays]], facts: Facts) -> Scores:
-    """`consistency.summary` of each entry of `samples` (arrays, arrays predicted from their rgb), also shuffled."""
+    """Computes `consistency.summary` of each entry of `samples`, and of the same entry with shuffled modalities.
+
+    An entry has the arrays of all modalities and the arrays that the model predicts from their rgb.
+    """
     scores: Scores = {}
     for name, (arrays, predicted) in samples.items():
         pair = to_values(arrays, facts), to_values(predicted, facts)
@@ -89,18 +92,18 @@ def evaluate(
     average: Arrays | None = None,
     seed: int = 0,
 ) -> dict[str, Scores]:
-    """All sections, {section: {column: {metric: value}}}, of a model on one batch of held-out scenes.
+    """Evaluates a model on one batch of held-out scenes; returns {section: {column: {metric: value}}}.
 
     Args:
       runner: the model and how it is sampled.
       batch: pixels [N, H, W, C] of each modality, class_id [N] and present [N, M], as `pipeline.load` returns them.
       samples: number of generated scenes, balanced over the classes; 0 leaves generation out.
-      metadata: what the data set says about itself (depth_range, fov_degrees), may be empty.
+      metadata: what the data set says of itself (depth_range, fov_degrees); may be empty.
       average: what `mean_image` returns, or None.
-      seed: the seed of all noise.
+      seed: seed of all noise.
 
     Raises:
-      UsageError: the model has no rgb or nothing else, or no scene has rgb.
+      UsageError: the model has no rgb, or only rgb, or no scene has rgb.
     """
     a = runner.sampler.architecture
     if "rgb" not in a.modalities or len(a.modalities) < 2:
@@ -117,7 +120,7 @@ def evaluate(
     pairs = {"real": (real, {m: x[whole] for m, x in predicted.items()})} if whole.any() else {}
     rgb, classes = {"real": batch["rgb"]}, {"real": batch["class_id"]}
     if samples:
-        # A model without classes has only the null class, 0.
+        # A model without classes has one class, the null class, whose number is 0.
         classes["generated"] = np.arange(samples) % max(len(a.class_names), 1)
         arrays = runner.from_class(classes["generated"], seed)
         rgb["generated"] = to_values({"rgb": arrays["rgb"]}, a.facts)["rgb"]
@@ -135,7 +138,7 @@ def _rows(batch: pipeline.Batch, rows: np.ndarray) -> pipeline.Batch:
 
 
 def table(scores: Scores) -> str:
-    """Metrics as rows, columns as given; a dash where there is no number."""
+    """Text table with a row for each metric and a column for each entry of `scores`; a dash means no number."""
     metrics = list(dict.fromkeys(metric for column in scores.values() for metric in column))
     width = max(map(len, metrics), default=0)
     widths = {name: max(len(name), 9) for name in scores}

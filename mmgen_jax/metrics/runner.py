@@ -1,4 +1,4 @@
-"""What evaluation looks at: the rest from the rgb of many scenes, and all modalities from classes."""
+"""Draws what evaluation looks at: predictions of the other modalities from rgb, and samples of classes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mmgen_jax.sampling.sampler import Arrays, Options, Sampler
 
 
 def to_values(arrays: Mapping[str, np.ndarray], facts: Facts) -> Arrays:
-    """Arrays in [-1, 1] [N, H, W, C] of some modalities to values; see `modalities.modality`."""
+    """Turns arrays [N, H, W, C] in [-1, 1] of some modalities into values; see `modalities.modality`."""
     return {m: MODALITIES[m].value(np.asarray(x), facts) for m, x in arrays.items()}
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A model and how it is sampled; scene i depends on the seed and i, not on the size of the batches.
+    """A model and how evaluation samples it. Scene i depends on the seed and i, not on the size of the batches.
 
     Attributes:
-      sampler: sampler of the model.
-      params: its weights.
-      understanding: options for predictions from rgb; their seed is not used.
-      generation: options for samples of classes, likewise.
-      draws: predictions averaged for each scene.
+      sampler: the sampler of the model.
+      params: the model's weights.
+      understanding: options for predictions from rgb; the seed in them is not used.
+      generation: options for samples of classes; the seed in them is not used.
+      draws: number of predictions that are averaged for each scene.
     """
 
     sampler: Sampler
@@ -41,14 +41,17 @@ class Runner:
 
     @classmethod
     def from_settings(cls, chosen: settings.Settings, architecture: Architecture, params: Params) -> Runner:
-        """A runner that samples as the sections `sample` and `evaluate` say."""
+        """Makes a runner that samples as the settings in `sample` and `evaluate` say."""
         sampler, e = Sampler(architecture), chosen.evaluate
         generation = dataclasses.replace(chosen.sample.options(), batch=e.batch)
         understanding = dataclasses.replace(generation, solver=e.solver, steps=e.steps)
         return cls(sampler, sampler.place(params), understanding, generation, e.draws)
 
     def rest_from_rgb(self, rgb: np.ndarray, seed: int, stream: str = "understanding") -> Arrays:
-        """Arrays [N, H, W, C] of all modalities except rgb, for rgb uint8 [N, H, W, 3], no class; draws averaged."""
+        """Predicts arrays [N, H, W, C] of all modalities except rgb from rgb uint8 [N, H, W, 3], without a class.
+
+        The predictions of several draws are averaged.
+        """
         classes, given = np.full(len(rgb), self.sampler.architecture.null_class), {"rgb": to_array(rgb)}
         options, total = dataclasses.replace(self.understanding, seed=seed), {}
         for draw in range(self.draws):
@@ -59,6 +62,6 @@ class Runner:
         return total
 
     def from_class(self, class_id: np.ndarray, seed: int) -> Arrays:
-        """Arrays [N, H, W, C] of all modalities, sampled jointly for class_id int [N]."""
+        """Samples arrays [N, H, W, C] of all modalities jointly, for class_id int [N]."""
         options = dataclasses.replace(self.generation, seed=seed)
         return self.sampler(self.params, class_id, {}, options, stream="generation")

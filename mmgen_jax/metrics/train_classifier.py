@@ -24,7 +24,7 @@ _KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
 
 
 def augment(key: jax.Array, x: jax.Array) -> jax.Array:
-    """Random flip, blur, gain and offset per channel, and noise of images [B, H, W, 3] in [-1, 1]."""
+    """Changes images [B, H, W, 3] in [-1, 1] at random: flip, blur, gain and offset of each channel, and noise."""
     keys = jax.random.split(key, 6)
     count = len(x)
     x = jnp.where(jax.random.bernoulli(keys[0], 0.5, (count, 1, 1, 1)), x[:, :, ::-1], x)
@@ -49,7 +49,7 @@ def train(
     learning_rate: float = 3e-3,
     seed: int = 0,
 ) -> Classifier:
-    """Trains on rgb uint8 [N, H, W, 3] (square) and class_id int [N]; deterministic on one machine."""
+    """Trains a classifier on square rgb images uint8 [N, H, W, 3] and class_id [N]; deterministic on one machine."""
     classes = len(class_names)
     params = nnx.to_pure_dict(nnx.split(ConvNet(classes, nnx.Rngs(seed)))[1])
     schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(200, steps // 10), steps)
@@ -77,7 +77,7 @@ def train(
 
 
 def run(data_dir: str, out: str, scenes: int, steps: int, seed: int) -> float:
-    """What the command does; returns the accuracy on the test split. Checks all that it needs before training."""
+    """Trains and stores a classifier; returns its accuracy on the test split. Checks all inputs before training."""
     names, size = tiles.class_names(data_dir), tiles.image_size(data_dir)[0]
     counts = {split: len(tiles.read_tiles(data_dir, split)) for split in ("train", "test")}
     files.check_place(out, "--out", folder=False)

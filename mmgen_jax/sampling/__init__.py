@@ -1,4 +1,4 @@
-"""Sampling: solvers over any velocity function, guidance, and the tasks that a request becomes."""
+"""Sampling: solvers for any velocity function, guidance, and the arrays that a request for samples becomes."""
 
 from mmgen_jax.sampling.guidance import bind, classifier_free
 from mmgen_jax.sampling.solvers import SOLVERS, Solver, sample

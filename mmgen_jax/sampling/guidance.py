@@ -1,8 +1,8 @@
 """Guidance: functions that turn a network into the velocity function that a solver follows.
 
 A network is any `network(x, t, prompt)` that returns velocities, or (velocities, features) as `MMDiT` does. `bind`
-fixes its prompt; `classifier_free` evaluates it once more without the class, and guides. Both keep the solvers'
-convention: column m of t belongs to the m-th key of x.
+fixes the prompt; `classifier_free` also evaluates the network without the class and extrapolates. Both keep the
+solvers' convention that column m of t is the time of the m-th key of x.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _velocity(network: Network, x: Latents, t: jax.Array, prompt: Prompt) -> Lat
 
 
 def bind(network: Network, prompt: Prompt) -> VelocityFn:
-    """Network with its prompt -> `velocity_fn(x, t)` without guidance."""
+    """Makes `velocity_fn(x, t)` of a network by fixing its prompt; there is no guidance."""
     return lambda x, t: _velocity(network, x, t, prompt)
 
 
@@ -43,17 +43,18 @@ def classifier_free(
 
     Args:
       network: (x, t, prompt) -> velocities.
-      prompt: of B samples.
+      prompt: classes and tasks of B samples.
       null_class: the class of the unconditional branch. Given modalities and the task stay the same in both branches.
       scale: strength of guidance; 1 means none.
       interval: (low, high); a modality is guided while low <= its t <= high (Kynkaanniemi et al. 2024) and follows
-        the conditional velocity elsewhere. Where no free modality is inside, the second branch is not computed.
-      given: modalities that are held: their times say nothing about where the sampler is.
+        the conditional velocity elsewhere. If no generated modality is inside, the second branch is not computed.
+      given: names of the given modalities. They are held at a fixed time, which `interval` does not look at.
     """
     low, high = interval
 
     def neighbours(a: jax.Array, b: jax.Array) -> jax.Array:
-        # Neighbours, not halves: a batch sharded over devices then doubles without moving between them.
+        # The two branches of a sample are neighbours in the doubled batch, so that a batch that is split over devices
+        # doubles without samples moving between devices.
         return jnp.stack([a, b], 1).reshape(-1, *a.shape[1:])
 
     def guided(x: Latents, t: jax.Array) -> Latents:

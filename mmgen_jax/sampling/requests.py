@@ -1,7 +1,7 @@
-"""Requests: what is given, which class, which key -> the arrays that a sampler takes.
+"""Makes the arrays that a sampler takes of a request for samples: what is given, which classes, which random key.
 
-Sample i of a request is a function of its key and i alone: not of the batch it is computed in, nor of how many
-there are.
+Sample i of a request depends on the key and on i alone. It depends neither on the batch it is computed in nor on how
+many samples there are.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mmgen_jax.diffusion.prompt import Prompt
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Arrays:
-    """One batch of a request.
+    """The arrays of one batch of a request.
 
     Attributes:
-      noise: standard normal [B, H, W, C] per modality, in the model's order.
+      noise: standard normal noise [B, H, W, C] of each modality, in the model's order.
       key: [B] typed keys, one per sample, for solvers that draw noise.
       given: clean latents [B, H, W, C] of the modalities that are given.
-      prompt: its class, and the row of the task table that follows from what is given.
+      prompt: the samples' classes, and the row of the task table that follows from what is given.
     """
 
     noise: Latents
@@ -39,9 +39,9 @@ class Arrays:
 
 
 def noise(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> Latents:
-    """Standard normal noise of the samples `indices` [B]: shapes [H, W, C] -> [B, H, W, C] per modality.
+    """Standard normal noise [B, H, W, C] of each modality for the samples `indices` [B]; `shapes` are [H, W, C].
 
-    The noise of a modality does not depend on which others there are.
+    The noise of a modality does not depend on which other modalities there are.
     """
     sizes = {m: math.prod(shape) for m, shape in shapes.items()}
     streams = jnp.array([keys.number(m) for m in shapes])
@@ -50,8 +50,8 @@ def noise(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ..
         sample_key = jax.random.fold_in(key, index)
         return jax.random.normal(jax.random.fold_in(sample_key, stream), (max(sizes.values()),))
 
-    # One program for all modalities, which compiles four times as fast as one for each. Number k of a draw depends on
-    # the key and k alone, so that the length of the draw, and with it the other modalities, does not matter.
+    # One draw per sample serves all modalities, which compiles four times as fast as a draw for each of them. The k-th
+    # number of a draw depends on the key and k alone, so neither the length of the draw nor other modalities matter.
     flat = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(indices, streams)
     return Latents((m, flat[:, i, : sizes[m]].reshape(-1, *shape)) for i, (m, shape) in enumerate(shapes.items()))
 
@@ -68,12 +68,12 @@ def request(
     given: Mapping[str, jax.Array],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Arrays:
-    """Arrays of the samples `indices` [B] of a request; works under jit.
+    """Makes the arrays of the samples `indices` [B] of a request; works under jit.
 
     Args:
       key: the random key of the request.
       indices: int [B], numbers of the samples.
-      class_id: int [B].
+      class_id: int [B], class of each sample.
       given: clean latents [B, H, W, C] of some modalities.
       shapes: latent shape [H, W, C] of every modality of the model, in its order.
     """
@@ -83,14 +83,14 @@ def request(
 
 
 def batch_size(count: int, limit: int) -> int:
-    """Size of the batches for `count` samples: `limit`, or the next power of two for fewer.
+    """Size of the batches for `count` samples: `limit`, or the next power of two if there are fewer samples.
 
-    So few sizes are compiled, and one picture does not cost as much as `limit` of them.
+    So only a few sizes are ever compiled, and a single picture does not cost as much as `limit` pictures.
     """
     return min(limit, 1 << (count - 1).bit_length())
 
 
 def batches(count: int, size: int) -> Iterator[np.ndarray]:
-    """Sample numbers 0 .. count - 1 in batches of exactly `size`; the last is filled up with the last sample."""
+    """Yields sample numbers 0 .. count - 1 in batches of exactly `size`; the last batch repeats the last sample."""
     for first in range(0, count, size):
         yield np.minimum(np.arange(first, first + size), count - 1)

@@ -1,6 +1,6 @@
-"""Samples of a model for requests of any size: images in, images out, in batches of one shape.
+"""Draws samples of a model: any number of images, from images that are given, in batches of one shape.
 
-Everything that samples a model goes through here: the API and its commands, evaluation, previews of training.
+Everything that samples a model goes through here: the API and its commands, evaluation, and previews of training.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Options:
-    """How samples are drawn; what `config.sample` and `MMGen.generate` have in common.
+    """How samples are drawn: what the settings in `sample` and the arguments of `MMGen.generate` have in common.
 
     Attributes:
       solver: a key of `sampling.SOLVERS`.
       steps: number of steps of the solver.
-      guidance: classifier-free guidance on the class; 1 = none.
-      guidance_interval: times (low, high) at which guidance acts.
-      given_time: time at which given modalities are held; 0 shows them clean.
-      seed: the seed of the noise.
-      batch: samples computed at once.
+      guidance: strength of classifier-free guidance on the class; 1 means none.
+      guidance_interval: guidance acts at times t in [low, high].
+      given_time: time at which given modalities are held; at 0 the network sees them clean.
+      seed: seed of the noise.
+      batch: number of samples computed at once.
     """
 
     solver: str = "heun"
@@ -52,10 +52,10 @@ class Options:
 
 
 class Sampler:
-    """A model without its weights, compiled once for each kind of request and size of batch.
+    """Samples a model whose weights are passed with every call; compiles once for each kind of request and batch size.
 
-    Weights and the autoencoder are arguments of the compiled programs, never constants of them. Batches are split over
-    the devices of a mesh, by default over all there are, each with all weights.
+    Weights and the autoencoder are arguments of the compiled programs, never constants in them. Batches are split over
+    the devices of a mesh. The default mesh has all devices, and each of them holds all weights.
     """
 
     def __init__(self, architecture: Architecture, mesh: Mesh | None = None):
@@ -64,21 +64,21 @@ class Sampler:
         self._everywhere, self._split = sharding.replicated(self._mesh), sharding.batched(self._mesh)
         self._autoencoder = jax.device_put(architecture.autoencoder, self._everywhere)
         self._encode = jax.jit(lambda autoencoder, images: autoencoder.encode(images))
-        # Whole on every device, so that each host can read it.
+        # Results are whole on every device, so that each host can read them.
         self._decode = jax.jit(lambda autoencoder, latents: autoencoder.decode(latents), out_shardings=self._everywhere)
         self._layout = Layout(architecture, self._mesh)
         self._draw = jit_draw(self._layout)
 
     def place(self, params: Params) -> Params:
-        """Parameters where, and in the types in which, the programs want them; those that are there cost nothing."""
+        """Puts parameters on the devices, in the types that the programs need; costs nothing if they are there."""
         return jax.tree.map(jax.device_put, self._layout.in_types(params), sharding.state_shardings(self._mesh, params))
 
     def encode(self, images: Mapping[str, np.ndarray]) -> Latents:
-        """Arrays in [-1, 1] [n, H, W, C] of some modalities to latents [n, h, w, K], in the model's order."""
+        """Encodes arrays [n, H, W, C] in [-1, 1] of some modalities to latents [n, h, w, K], in the model's order."""
         return self._encode(self._autoencoder, self.architecture.ordered(images))
 
     def decode(self, latents: Mapping[str, jax.Array]) -> Arrays:
-        """The inverse of `encode`."""
+        """Decodes latents [n, h, w, K] of some modalities to arrays [n, H, W, C] in [-1, 1]."""
         images = self._decode(self._autoencoder, self.architecture.ordered(latents))
         return {m: np.asarray(x) for m, x in images.items()}
 
@@ -94,18 +94,18 @@ class Sampler:
         label: str = "sample",
         stream: str = "sample",
     ) -> Arrays:
-        """Arrays in [-1, 1] [n, H, W, C] of all modalities that are not given, in the model's order.
+        """Draws arrays [n, H, W, C] in [-1, 1] of all modalities that are not given, in the model's order.
 
-        A sample depends on the seed and its number, not on how many there are or on the size of the batches.
+        A sample depends on the seed and its number, not on how many samples there are or on the size of the batches.
 
         Args:
           params: parameters of the network.
-          class_id: int [n]; the null class for none.
-          given: arrays in [-1, 1] [n, H, W, C] of some modalities.
-          options: how to draw them.
+          class_id: int [n], class of each sample; the null class means no class.
+          given: arrays [n, H, W, C] in [-1, 1] of some modalities.
+          options: how samples are drawn.
           numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
-          finish: of the arrays of each batch, what is kept.
-          label: what progress is told of.
+          finish: turns the arrays of each batch into those that are kept.
+          label: what the progress meter calls this work.
           stream: name of the stream of random numbers within the seed, see `diffusion.keys`.
         """
         a, n = self.architecture, len(class_id)
@@ -129,25 +129,25 @@ class Sampler:
         return _joined(parts, n)
 
     def round_trip(self, images: Mapping[str, np.ndarray], batch: int) -> Arrays:
-        """Arrays in [-1, 1] [n, H, W, C] of some modalities, encoded and decoded again, `batch` at once."""
+        """Encodes arrays [n, H, W, C] in [-1, 1] of some modalities and decodes them again, `batch` images at once."""
         n = len(next(iter(images.values())))
         rows = requests.batches(n, requests.batch_size(n, batch))
         return _joined([self.decode(self.encode({m: x[r] for m, x in images.items()})) for r in rows], n)
 
 
 def _joined(parts: Sequence[Arrays], n: int) -> Arrays:
-    """The first n rows of all batches; what is beyond only filled up the last one."""
+    """The first n rows of all batches together; rows beyond n only filled up the last batch."""
     return {m: np.concatenate([part[m] for part in parts])[:n] for m in parts[0]}
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Rows:
-    """One batch of samples that are wanted.
+    """One batch of the samples to draw.
 
     Attributes:
       numbers: int [B], numbers of the samples.
-      class_id: int [B].
+      class_id: int [B], their classes.
       given: clean latents [B, h, w, C] of the modalities that are given.
     """
 
@@ -158,13 +158,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a sampling program is compiled for.
+    """The options that a sampling program is compiled for; all others are arguments of the program.
 
     Attributes:
       solver: a key of `sampling.SOLVERS`.
-      steps: its number of steps.
-      guided: whether the class guides, which takes a second evaluation of the network.
-      interval: times (low, high) at which guidance acts.
+      steps: number of steps of the solver.
+      guided: whether there is guidance, which takes a second evaluation of the network.
+      interval: guidance acts at times t in [low, high].
     """
 
     solver: str
@@ -174,12 +174,12 @@ class Choices:
 
     @classmethod
     def of(cls, chosen: Options) -> Choices:
-        """From options."""
+        """The part of the options that a program is compiled for."""
         return cls(chosen.solver, chosen.steps, chosen.guidance != 1, tuple(chosen.guidance_interval))
 
 
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:
-    """`draw` of this layout as a program."""
+    """Makes a compiled program of `draw` for this layout."""
     chosen = compiler_options.SAMPLING.on(layout.mesh)
     return jax.jit(functools.partial(draw, layout), static_argnames="choices", compiler_options=chosen)
 
@@ -194,7 +194,7 @@ def draw(
     *,
     choices: Choices,
 ) -> Latents:
-    """Latents of one batch."""
+    """Draws the latents [B, h, w, K] of the modalities that are not given, for one batch."""
     architecture = layout.architecture
     shapes = OrderedDict((m, shape[1:]) for m, shape in architecture.latent_shapes(1).items())
     arrays = requests.request(key, rows.numbers, rows.class_id, rows.given, shapes)
@@ -210,7 +210,10 @@ def draw(
 
 
 def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, guided: bool) -> float:
-    """All evaluations for `batch` samples; guidance doubles them. The projector is not used."""
+    """Number of flops of all network evaluations for `batch` samples; guidance doubles them.
+
+    The alignment projector is left out, as sampling does not use it.
+    """
     evaluations = SOLVERS[choice("solver", solver, SOLVERS)].evaluations(steps)
     tokens = token_count(architecture)
     return batch * evaluations * (2 if guided else 1) * network_flops(architecture.model, tokens)

@@ -1,10 +1,11 @@
-"""Solvers: from noise at t = 1 to data at t = 0 along any velocity function (MMGen section 3.4, SiT section 2).
+"""Solvers that lead from noise at t = 1 to data at t = 0 along any velocity (MMGen section 3.4, SiT section 2).
 
-A velocity function is any callable `velocity_fn(x, t) -> v` with x and v dicts of [B, H, W, C] and t [B, M] whose
-column m is the time of the m-th key of x: a network with its prompt bound, a guided one, or an exact oracle.
+A velocity function is any callable `velocity_fn(x, t) -> v`, where x and v are dicts of [B, H, W, C] and column m of
+t [B, M] is the time of the m-th key of x. It may be a network with its prompt bound, a guided network, or an exact
+formula.
 
-A solver is a value, `Solver`, whose heart is a function that makes one step. `sample` initialises, runs one scan of
-these steps over the grid of times, and finalises. A new solver is a step function here and a row in `SOLVERS`.
+A `Solver` holds a function that makes one step. `sample` prepares the start, runs these steps over the grid of times in
+one scan, and returns the end. A new solver is a step function in this file and a row in `SOLVERS`.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.system.errors import UsageError
 
 VelocityFn = Callable[[Latents, jax.Array], Mapping[str, jax.Array]]
-Field = Callable[[Latents, jax.Array], Latents]  # velocity of the M' free modalities at their times [M']
+Field = Callable[[Latents, jax.Array], Latents]  # velocity of the M' generated modalities at their times [M']
 NoiseAt = Callable[[jax.Array], Latents]
 
 EM_LAST_TIME = 0.04
 
 
 class Interval(NamedTuple):
-    """What one step goes over.
+    """The interval of time that one step crosses.
 
     Attributes:
-      now: times [M'] at which the step begins, one for each free modality.
-      then: times [M'] at which it ends.
-      last: bool, whether it is the last step.
-      noise: standard normal noise like x for stochastic solvers, None for the others.
+      now: times [M'] at which the step begins, one for each generated modality.
+      then: times [M'] at which the step ends.
+      last: bool, whether this is the last step.
+      noise: standard normal noise with the shapes of x for stochastic solvers, None for the others.
     """
 
     now: jax.Array
@@ -48,15 +49,16 @@ Step = Callable[[Field, Latents, Any, Interval], tuple[Latents, Any]]
 
 @dataclass(frozen=True)
 class Solver:
-    """A way to follow a velocity.
+    """A method that follows a velocity through time.
 
     Attributes:
       step: (field, x, memory, interval) -> (x, memory) at the end of the interval.
-      init: x at t = 1 -> memory of the first step: whatever a multistep solver carries from step to step, or None.
+      init: x at t = 1 -> memory of the first step. The memory is what a multistep solver hands from step to step; for
+        other solvers it is None.
       times: number of steps -> the solver's own grid of times [steps + 1], from 1 to 0.
       stochastic: whether steps draw noise.
       needs_score: whether steps need the score, which is known on the linear path only.
-      evaluations: number of steps -> how often the velocity is evaluated in all.
+      evaluations: number of steps -> total number of evaluations of the velocity.
     """
 
     step: Step
@@ -68,28 +70,28 @@ class Solver:
 
 
 def uniform_times(steps: int) -> jax.Array:
-    """[steps + 1] times from 1 to 0 in equal steps: the grid of the ODE solvers."""
+    """Times [steps + 1] from 1 to 0 in equal steps, the grid of the ODE solvers."""
     return jnp.linspace(1.0, 0.0, steps + 1)
 
 
 def last_step_times(steps: int) -> jax.Array:
-    """[steps + 1] times: equal steps from 1 to 0.04, then 0, because the score is unbounded at t = 0 (SiT, REPA)."""
+    """Times [steps + 1] in equal steps from 1 to 0.04, then 0, as the score is unbounded at t = 0 (SiT, REPA)."""
     return jnp.append(jnp.linspace(1.0, EM_LAST_TIME, steps), 0.0)
 
 
 def _advance(x: Latents, velocity: Latents, interval: Interval) -> Latents:
-    """x + dt v, where every modality has a dt of its own."""
+    """Returns x + dt v, where every modality has its own dt."""
     dt = interval.then - interval.now
     return Latents((name, x[name] + dt[m] * velocity[name]) for m, name in enumerate(x))
 
 
 def euler(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
-    """First order: follow the velocity at the beginning of the step."""
+    """Makes a first-order step: follows the velocity at the beginning of the step."""
     return _advance(x, field(x, interval.now), interval), memory
 
 
 def heun(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
-    """Second order: average the velocities at both ends of the step; the last step, to t = 0, is an Euler step."""
+    """Makes a second-order step: averages the velocities at both ends. The last step, to t = 0, is an Euler step."""
     first = field(x, interval.now)
     ahead = _advance(x, first, interval)
 
@@ -101,7 +103,7 @@ def heun(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[La
 
 
 def euler_maruyama(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
-    """SDE with diffusion coefficient w = 2t: drift v - (w/2) score, noise sqrt(w |dt|), none on the last step."""
+    """Makes a step of the SDE with diffusion w = 2t: drift v - (w/2) score, noise sqrt(w |dt|) except in the last."""
     velocity, following = field(x, interval.now), Latents()
     for m, name in enumerate(x):
         t, dt = interval.now[m], interval.then[m] - interval.now[m]
@@ -112,11 +114,11 @@ def euler_maruyama(field: Field, x: Latents, memory: None, interval: Interval) -
 
 
 def _nothing(x: Latents) -> None:
-    """The memory of solvers that look at one step only."""
+    """The memory of solvers that hand nothing from step to step."""
 
 
 def _one_each(steps: int) -> int:
-    """Evaluations of solvers that look at the velocity once in every step."""
+    """The number of evaluations of solvers that evaluate the velocity once in every step."""
     return steps
 
 
@@ -132,7 +134,7 @@ SOLVERS: dict[str, Solver] = {
 
 
 def _field(velocity_fn: VelocityFn, names: tuple[str, ...], held: Mapping[str, jax.Array], given_time) -> Field:
-    """Velocity of the free modalities, with the given ones held fixed at their own time."""
+    """Velocity of the generated modalities, while the given ones are held fixed at their own time."""
 
     def field(x: Latents, t: jax.Array) -> Latents:
         everything = Latents((name, held[name] if name in held else x[name]) for name in names)
@@ -146,9 +148,12 @@ def _field(velocity_fn: VelocityFn, names: tuple[str, ...], held: Mapping[str, j
 
 
 def _step_noise(x: Latents, key: jax.Array | None, step_noise: Mapping[str, jax.Array] | None, steps: int) -> NoiseAt:
-    """Noise of step i: the one handed in, or drawn from (key, step), so that nothing of [steps, ...] is stored."""
+    """Function that returns the noise of step i: the noise that was passed, or noise drawn from the key and i.
+
+    Drawing it step by step keeps an array of all steps out of memory.
+    """
     if step_noise is not None:
-        # The last step adds no noise; the index is clipped so that reading there stays inside.
+        # The last step adds no noise, so there is none to read; clipping keeps its index inside the array.
         return lambda i: Latents((name, jnp.asarray(step_noise[name])[jnp.minimum(i, steps - 2)]) for name in x)
 
     def draw(i: jax.Array, key: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> Latents:
@@ -162,7 +167,7 @@ def _step_noise(x: Latents, key: jax.Array | None, step_noise: Mapping[str, jax.
 
 
 def _grid(times, default: jax.Array, names: tuple[str, ...], free: tuple[str, ...]) -> jax.Array:
-    """[steps + 1, M'] float32: the times of the free modalities, from [steps + 1], [steps + 1, M] or the default."""
+    """Times [steps + 1, M'] of the generated modalities, float32, from [steps + 1], [steps + 1, M] or the default."""
     times = default if times is None else jnp.asarray(times, jnp.float32)
     if times.ndim == 1:
         return jnp.broadcast_to(times[:, None], (len(times), len(free)))
@@ -192,28 +197,31 @@ def sample(
     given_time: float | jax.Array = 0.005,
     step_noise: Mapping[str, jax.Array] | None = None,
 ) -> Latents:
-    """Draws clean latents, jointly or conditioned on some of them. Arithmetic is float32; works under jit.
+    """Draws clean latents, jointly or conditioned on given ones. Computes in float32 and works under jit.
 
     Args:
       velocity_fn: (x, t [B, M]) -> velocities by name; x is an OrderedDict with the keys of `noise` in their order,
-        and column m of t belongs to its m-th key.
-      noise: standard normal [B, H, W, C] per modality: the start, and what given modalities are mixed with. A plain
-        dict is taken in the order that it has (one that went through jax.jit is sorted; an OrderedDict is not).
-      key: for solvers that draw noise, unless `step_noise` is passed. One, or one per sample (typed keys [B]): then
-        a sample does not depend on the batch it is drawn in.
+        and column m of t is the time of its m-th key.
+      noise: standard normal noise [B, H, W, C] of each modality. It is the start of generated modalities, and given
+        modalities are mixed with it. A plain dict is taken in its own order. Note that jax.jit sorts the keys of plain
+        dicts, but not those of an OrderedDict.
+      key: random key for solvers that draw noise, not needed with `step_noise`. With one key per sample (typed keys
+        [B]), a sample does not depend on the batch it is drawn in.
       solver: a key of `SOLVERS`.
       steps: number of steps; ignored with `times`.
-      times: own grid instead, from 1 to 0: [steps + 1], or [steps + 1, M] with one column per key of `noise`.
-      given: clean latents of the modalities that condition. The network sees (1 - t) given + t noise at
-        t = `given_time` throughout (MMGen section 3.4); 0 shows them clean. They are returned unchanged.
-      given_time: see `given`.
-      step_noise: for tests, noise of all steps but the last, [steps - 1, B, H, W, C] per modality.
+      times: grid of times from 1 to 0 to use instead of the solver's own: [steps + 1], or [steps + 1, M] with one
+        column per key of `noise`.
+      given: clean latents of the modalities to condition on. In every step the network sees (1 - t) given + t noise at
+        t = `given_time` (MMGen section 3.4). They are returned unchanged.
+      given_time: time in [0, 1] at which given modalities are held; at 0 the network sees them clean.
+      step_noise: for tests, noise of all steps except the last, [steps - 1, B, H, W, C] of each modality.
 
     Returns:
-      OrderedDict of x0 per modality, keys in the order of `noise`.
+      OrderedDict of x0 of each modality, with the keys in the order of `noise`.
 
     Raises:
-      ValueError: unknown solver, unknown or misshapen given modality, nothing to sample, missing key, bad times.
+      ValueError: the solver is unknown, a given modality is unknown or has a wrong shape, all modalities are given, the
+        key is missing, or the times have a wrong shape.
     """
     if solver not in SOLVERS:
         raise UsageError(f"solver={solver!r}: must be one of {', '.join(SOLVERS)}")
