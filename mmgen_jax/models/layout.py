@@ -1,17 +1,32 @@
-"""The network on a mesh: what each device computes, and what devices tell each other.
+"""The network on a mesh: what each device stores and computes, and what devices send to each other.
 
-Everything is explicit in one `shard_map`, in which code sees the arrays of one device:
+Forward and backward pass run in one `jax.shard_map`, whose code sees the arrays of one device and says itself what is
+communicated. The usual alternative, `jit` with shardings as annotations, leaves to the compiler what is gathered and
+when, and it chose far slower programs for TPUs (`mmgen_jax.studies.layouts` compares both).
 
-* **fsdp**: a block's weights are stored in parts and gathered, in the compute type, right before they are used, so that
-  only one block is whole at a time (FSDP). The transpose of a gather sums the gradient over `fsdp` and keeps this
-  device's part of it, so gradients arrive where the optimizer needs them.
-* **data**: devices have the same parts of the weights and other samples; their gradients are summed once, after the
-  backward pass (`_summed`).
+What lives where, on a mesh with the axes data, fsdp and tensor (the rules are in `parallel/sharding.py`; optimizer
+moments and averages are split like their parameter):
+
+    array                      stored on each device          used in the computation
+    batch                      part over data x fsdp          the same part
+    kernels outside blocks     rows over fsdp                 whole, gathered over fsdp at the start
+    adaLN kernels of blocks    rows over fsdp                 whole, gathered over fsdp before each multiplication
+    fc1, proj, fc2 kernels     part over fsdp and tensor      gathered over fsdp; each member keeps its tensor part
+    qkv kernel and bias        part over both (bias: tensor)  gathered; each member then picks its heads
+    other biases, tables       whole (fc1: part over tensor)  as stored
+
+How gradients are summed over devices:
+
+* **fsdp**: devices have different samples. The transpose of a gather (`_gather`) sums the gradient over fsdp and keeps
+  this device's part of it, so the gradient arrives where the optimizer needs it. Blocks are gathered one at a time, in
+  the compute type, so that only one of them is whole at any moment (FSDP, Zhao et al. 2023).
+* **data**: devices have different samples too and the same parts of the weights. Their gradients are summed once, after
+  the backward pass (`_summed`). Parameters that were not gathered are summed over fsdp there, too.
 * **tensor**: the members of a group have the same samples and split heads and MLP (Shoeybi et al. 2019). `_share` and
-  `_join` stand where the split begins and ends. They make everything outside, forward and backward, the same on all
-  members, so gradients of weights outside need no sum over this axis.
+  `_join` stand where the split begins and ends. They make everything outside of the split, forward and backward, the
+  same on all members, so gradients of weights outside need no sum over this axis.
 
-Annotations alone leave to the compiler what is gathered and when, and it chose far slower programs for TPUs.
+`check_vma` is off in every `shard_map`: with it, JAX would add sums over devices to gradients by itself, besides these.
 """
 
 from __future__ import annotations
@@ -35,13 +50,14 @@ from mmgen_jax.parallel import sharding
 from mmgen_jax.parallel.placement import Placement, einsum
 from mmgen_jax.system.errors import UsageError
 
-Scatter = Callable[[jax.Array, str, int], jax.Array]  # (array, mesh axis, dimension) -> this device's part of the sum
+# (array, mesh axis, dimension) -> this device's part, along the dimension, of the sum over the axis
+Scatter = Callable[[jax.Array, str, int], jax.Array]
 ON_BATCH = PartitionSpec(sharding.BATCH)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """An architecture on a mesh.
+    """An architecture on a mesh: the network and its gradients as functions of global arrays.
 
     Raises UsageError if the size of the tensor axis does not divide the heads and the hidden width of the MLP.
     """
@@ -65,12 +81,12 @@ class Layout:
 
     @functools.cached_property
     def specs(self) -> Params:
-        """PartitionSpec of every parameter."""
+        """The PartitionSpec of every parameter, which says over which mesh axes each dimension is split."""
         shapes = jax.eval_shape(self.architecture.init, jax.random.key(0))
         return tree_map_with_path(lambda path, leaf: sharding.spec_of(path, leaf.shape, self.mesh), shapes)
 
     def apply(self, params: Params, x: Latents, t: jax.Array, prompt: Prompt) -> tuple[Latents, jax.Array | None]:
-        """`Architecture.apply` on global arrays: batches split over the devices, parameters split as `specs` says."""
+        """`Architecture.apply` on global arrays: the batch is split over the devices, parameters as `specs` says."""
         return jax.shard_map(
             self._local,
             mesh=self.mesh,
@@ -80,11 +96,11 @@ class Layout:
         )(params, x, t, prompt)
 
     def gradients(self, local: Callable[..., tuple[Params, Any]], params: Params, example: Any) -> tuple[Params, Any]:
-        """Gradients and metrics of a loss that is a sum over samples.
+        """Computes gradients and metrics of a loss that is a sum over samples.
 
         Args:
-          local: (apply, params, example) -> gradients and metrics of the samples of one device; `apply` has the
-            signature of `Architecture.apply`, on local arrays.
+          local: (apply, params, example) -> gradients and metrics of the samples of one device. `apply` has the
+            signature of `Architecture.apply`; all its arrays are those of this device.
           params: global arrays, split as `specs` says.
           example: global arrays whose leading axis is the batch.
 
@@ -105,7 +121,7 @@ class Layout:
         )(params, example)
 
     def in_types(self, params: Params) -> Params:
-        """Stores weights that are rounded to the compute type anyway in it: the same result in half the memory."""
+        """Rounds block weights to the compute type, as the blocks do anyway: the same result from half the memory."""
         dtype = jnp.dtype(self.architecture.model.dtype)
         return {
             part: jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim > 2 else leaf, value)
@@ -115,20 +131,22 @@ class Layout:
         }
 
     def _summed(self, grads: Params, metrics: Any) -> tuple[Params, Any]:
-        """Sums over the axes of the batch; gradients only over those that the transpose of a gather left out.
+        """Sums gradients and metrics of one device over the batch axes, data and fsdp.
 
-        A parameter that is split over fsdp was gathered, so its gradient has been summed over fsdp and lacks `data`.
-        One that is whole everywhere (a bias, for instance) was not gathered and lacks both.
+        A parameter that is split over fsdp was gathered, and the transpose of that gather has summed its gradient over
+        fsdp, so only the sum over data is missing. A parameter that every device stores whole (most biases) was not
+        gathered, so both sums are missing.
         """
 
-        def axes_left(spec: PartitionSpec) -> tuple[str, ...]:
+        def axes_left(spec: PartitionSpec) -> tuple[str, ...]:  # batch axes over which the sum is missing
             done = {axis for entry in spec for axis in sharding.axes_of(entry)}
             return tuple(axis for axis in sharding.BATCH if axis not in done)
 
         leaves, tree = jax.tree.flatten((grads, metrics))
         left = [axes_left(spec) for spec in jax.tree.leaves(self.specs)]
-        left += [sharding.BATCH] * (len(leaves) - len(left))  # metrics
-        # Gradients that lack both axes (mostly of biases) and metrics go in one array, as collectives have a latency.
+        left += [sharding.BATCH] * (len(leaves) - len(left))  # metrics need both sums
+        # What needs both sums (metrics, and gradients mostly of biases) are many small arrays. They are summed as one
+        # array, since every collective has a latency.
         small = [i for i, axes in enumerate(left) if axes == sharding.BATCH]
         joined = jax.lax.psum(jnp.concatenate([leaves[i].ravel() for i in small]), sharding.BATCH)
         starts = itertools.accumulate((leaves[i].size for i in small), initial=0)
@@ -140,7 +158,7 @@ class Layout:
         return jax.tree.unflatten(tree, leaves)
 
     def norms(self, *trees: Params) -> jax.Array:
-        """Euclidean norm of each tree, all of the shape of the parameters, by one collective for all of them."""
+        """Euclidean norms [number of trees] of trees with the shapes of the parameters, by one collective for all."""
 
         def local(trees: tuple[Params, ...]) -> jax.Array:
             return jnp.sqrt(jax.lax.psum(jnp.stack([self._own_squares(tree) for tree in trees]), sharding.AXES))
@@ -149,7 +167,10 @@ class Layout:
         return jax.shard_map(local, mesh=self.mesh, in_specs=(spec,), out_specs=PartitionSpec(), check_vma=False)(trees)
 
     def _own_squares(self, tree: Params) -> jax.Array:
-        """Sum of squares of this device's parts, each divided by the number of devices that have the same part."""
+        """Sum of squares of this device's parts, each divided by the number of devices that store the same part.
+
+        So the sum over all devices counts every number once.
+        """
         total = jnp.zeros((), jnp.float32)
         for leaf, spec in zip(jax.tree.leaves(tree), jax.tree.leaves(self.specs), strict=True):
             split = math.prod(self.mesh.shape[axis] for entry in spec for axis in sharding.axes_of(entry))
@@ -157,7 +178,7 @@ class Layout:
         return total
 
     def _local(self, params: Params, x: Latents, t: jax.Array, prompt: Prompt) -> tuple[Latents, jax.Array | None]:
-        """The network of one device, on its samples."""
+        """Computes the network on the samples of one device, from its parts of the parameters."""
         placement = Placement(
             platform=self.platform,
             block=self._block,
@@ -166,12 +187,12 @@ class Layout:
             join=_join if self.members > 1 else lambda x: x,
             members=self.members,
         )
-        # Everything except the blocks is gathered at once and kept: it is small and used at both ends of the network.
+        # Everything outside of the blocks is gathered at the start and kept, as it is small.
         whole = {part: value if part == "blocks" else self._whole(value, part) for part, value in params.items()}
         return self.architecture.apply(whole, x, t, prompt, placement)
 
     def _block(self, block: Any) -> Any:
-        """One block of the stack with its biases gathered; `_product` gathers its kernels one by one."""
+        """Gathers the biases of one block of the stack. Its kernels are gathered later, one by one, in `_product`."""
 
         def whole(path: tuple, leaf: jax.Array) -> jax.Array:
             name = f"blocks/{sharding.path_name(path).removesuffix('/value')}"
@@ -180,8 +201,8 @@ class Layout:
         return tree_map_with_path(whole, block)
 
     def _whole(self, tree: Any, part: str) -> Any:
-        """A part of the network outside the blocks, gathered."""
-        low = part in ("projector", "patch_embed")  # those that multiply in the compute type
+        """Gathers the parameters of a part of the network outside of the blocks."""
+        low = part in ("projector", "patch_embed")  # these parts multiply in the compute type, others in float32
 
         def whole(path: tuple, leaf: jax.Array) -> jax.Array:
             name = "/".join(filter(None, (part, sharding.path_name(path))))
@@ -190,10 +211,11 @@ class Layout:
         return tree_map_with_path(whole, tree)
 
     def _product(self, name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """Multiplies with a block's kernel, which is gathered for that, and on TPUs gathered again for the gradients.
+        """Multiplies with a kernel of a block, which is gathered right before.
 
-        TPUs gather in the background. If the gathered kernels were kept for the backward pass instead, those of all
-        blocks would be whole on every device at its start.
+        On TPUs, the backward pass gathers the kernel again. If it were kept from the forward pass instead, the kernels
+        of all blocks would be whole in memory when the backward pass begins. The second gather costs little there, as
+        TPUs gather in the background of other work.
         """
 
         def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -207,13 +229,15 @@ class Layout:
         return jnp.dtype(self.architecture.model.dtype)
 
     def _gather(self, name: str, leaf: jax.Array, *, stacked: bool = False) -> jax.Array:
-        """A stored parameter as this device computes with it: gathered over the axes that its rule names as `whole`.
+        """Makes of the stored part of a parameter what this device computes with.
 
-        `stacked`: it is a parameter of one block, while `specs` has the dimension of all blocks in front.
+        It is gathered over the axes that its rule lists as `whole`; if tensor is among them, this member's heads are
+        picked afterwards. `stacked` says that `leaf` is a parameter of one block, while its entry in `specs` has the
+        dimension of all blocks in front.
         """
         spec = tuple(functools.reduce(lambda node, key: node[key], name.split("/"), self.specs))
         rule = sharding.rule_of((name,))
-        # What the gradient takes on the way back, see the two functions.
+        # How the gradient is summed on its way back. Both functions have the same result.
         scatter = _sum_and_cut if self.platform == "tpu" else _reduce_scatter
         for dimension, entry in enumerate(spec[1:] if stacked else spec):
             axes = tuple(axis for axis in sharding.axes_of(entry) if axis in rule.whole)
@@ -226,13 +250,13 @@ class Layout:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gathered_again(product: Callable, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`product(x, kernel)`, which keeps the stored part of the kernel, not the gathered one, for its gradients."""
+    """Computes `product(x, kernel)`, and keeps the stored part of the kernel, not the gathered one, for gradients."""
     return product(x, kernel)
 
 
 def _gathered_again_backward(product: Callable, stored: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = stored
-    # Without the barrier, the compiler would see that the kernel was gathered before, and keep it after all.
+    # Without the barrier, the compiler would notice that the kernel was gathered before, and would keep it after all.
     return jax.vjp(product, x, jax.lax.optimization_barrier(kernel))[1](grad)
 
 
@@ -242,8 +266,8 @@ _gathered_again.defvjp(lambda product, x, kernel: (product(x, kernel), (x, kerne
 def _own_heads(leaf: jax.Array, members: int) -> jax.Array:
     """Picks this member's heads: columns [..., 3 * D] of the fused q, k and v -> [..., 3 * D / members].
 
-    The fused matrix is gathered whole and cut here, as the heads of q, k and v of one member do not lie side by side in
-    it; stored in their order, checkpoints would depend on the mesh.
+    The fused matrix is gathered whole and cut here, because the columns of one member's heads in q, k and v are not
+    neighbours in it. A storage order that makes them neighbours would let checkpoints depend on the mesh.
     """
     split = leaf.reshape(*leaf.shape[:-1], 3, members, -1)
     own = jax.lax.dynamic_index_in_dim(split, jax.lax.axis_index("tensor"), split.ndim - 2, keepdims=False)
@@ -252,10 +276,10 @@ def _own_heads(leaf: jax.Array, members: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _gather(axes: tuple[str, ...], dimension: int, scatter: Scatter, leaf: jax.Array) -> jax.Array:
-    """Joins the parts that the devices of the axes have, along `dimension` and in the order of the devices.
+    """Joins the parts that the devices of the axes store, along `dimension` and in the order of the devices.
 
-    Its transpose is `scatter`: each device used the whole array with other samples, so the gradient is the sum over the
-    devices, and each keeps the part that it stores.
+    Its transpose is `scatter`. Each device used the whole array for its own samples (or, over tensor, its own heads),
+    so the gradient is the sum over the devices, and each of them keeps the part that it stores.
     """
     del scatter  # only the gradient uses it
     return jax.lax.all_gather(leaf, axes, axis=dimension, tiled=True)
@@ -275,15 +299,15 @@ _gather.defvjp(_gather_forward, _gather_backward)
 
 
 def _reduce_scatter(grad: jax.Array, axis: str, dimension: int) -> jax.Array:
-    """This device's part of the sum over `axis`, by one collective."""
+    """Returns this device's part, along `dimension`, of the sum over `axis`, by one collective."""
     return jax.lax.psum_scatter(grad, axis, scatter_dimension=dimension, tiled=True)
 
 
 def _sum_and_cut(grad: jax.Array, axis: str, dimension: int) -> jax.Array:
-    """The same as `_reduce_scatter`, as an all-reduce of which a part is kept.
+    """Returns what `_reduce_scatter` returns, by an all-reduce of which a part is kept.
 
-    It moves twice the bytes, but the TPU compiler runs all-reduces, and not reduce-scatters, in the background of
-    matrix multiplications.
+    This moves twice the bytes. But the TPU compiler runs all-reduces in the background of matrix multiplications, which
+    it does not do with reduce-scatters.
     """
     size = grad.shape[dimension] // jax.lax.axis_size(axis)
     # The barrier keeps the compiler from turning the two operations into a reduce-scatter.
@@ -293,9 +317,10 @@ def _sum_and_cut(grad: jax.Array, axis: str, dimension: int) -> jax.Array:
 
 @jax.custom_vjp
 def _share(x: jax.Array) -> jax.Array:
-    """Entry of a tensor group's split part: forward the input, which all members have; backward the sum of gradients.
+    """Marks where the split part of a tensor group begins. Forward, it returns x, which all members have.
 
-    Each member's gradient accounts for its own heads or columns only.
+    Backward, it sums the gradient over the members, as each member's gradient accounts only for its own heads or
+    columns.
     """
     return x
 
@@ -305,9 +330,10 @@ _share.defvjp(lambda x: (x, None), lambda _, grad: (jax.lax.psum(grad, "tensor")
 
 @jax.custom_vjp
 def _join(x: jax.Array) -> jax.Array:
-    """Exit of a tensor group's split part: forward the sum of the members' results; backward the gradient as it is.
+    """Marks where the split part of a tensor group ends. Forward, it sums the members' partial results.
 
-    (The transpose of `psum` would add the gradient up once more, though all members have the same one.)
+    Backward, it returns the gradient unchanged. All members have the same gradient, and the transpose of `psum` would
+    wrongly add these up.
     """
     return jax.lax.psum(x, "tensor")
 

@@ -1,4 +1,4 @@
-"""Accelerators: memory, clock and links of each kind of TPU, and the peak flop/s of every known chip."""
+"""Facts about accelerators: memory, clock and links of each kind of TPU, and the peak flop/s of every known chip."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import jax
 
 @dataclass(frozen=True)
 class Chip:
-    """What a kind of TPU has; from cloud.google.com/tpu/docs and the scaling book (jax-ml.github.io/scaling-book).
+    """Facts about one kind of TPU, from cloud.google.com/tpu/docs and jax-ml.github.io/scaling-book.
 
     Attributes:
       memory: bytes of HBM of one JAX device.
       clock: cycles per second of the tensor core, the unit of the compiler's estimates.
       peak: bfloat16 flop/s of one JAX device.
-      link: bytes/s of one link between neighbours, one way.
-      wraps: an axis of this many chips, or a multiple of it, is a ring; a shorter one is a line.
+      link: bytes/s of one link between neighbouring chips, in one direction.
+      wraps: an axis of this many chips, or of a multiple, is a ring; an axis of any other length is a line.
     """
 
     memory: float
@@ -35,11 +35,11 @@ CHIPS = {
     "v5e": Chip(16 * 2**30, 1.5e9, 197e12, 45 * GB, 16),
     "v5p": Chip(95 * 2**30, 1.75e9, 459e12, 90 * GB, 4),
     "v6e": Chip(32 * 2**30, 1.75e9, 918e12, 90 * GB, 16),
-    "tpu7x": Chip(96 * 2**30, 2.2e9, 2307e12 / 2, 90 * GB, 4),  # two devices a chip
+    "tpu7x": Chip(96 * 2**30, 2.2e9, 2307e12 / 2, 90 * GB, 4),  # each chip is two devices
 }
 
 
-# Dense bfloat16 flop/s of one chip, by what `jax.Device.device_kind` starts with; longer names first.
+# Dense bfloat16 flop/s of one chip, by the beginning of `jax.Device.device_kind`. The first match counts.
 PEAKS = (
     ("TPU v5 lite", 197e12),
     ("TPU v5e", 197e12),
@@ -56,7 +56,7 @@ PEAKS = (
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak bfloat16 flop/s of one chip of this kind; None where it is not known, as for CPUs."""
+    """Peak bfloat16 flop/s of one chip of this kind; None if it is not known, for instance for CPUs."""
     kind = device_kind.lower().replace("nvidia ", "")
     for name, peak in PEAKS:
         if kind.startswith(name.lower().replace("nvidia ", "")):
@@ -65,9 +65,9 @@ def peak_flops(device_kind: str) -> float | None:
 
 
 def total_peak(devices: Sequence[jax.Device]) -> float | None:
-    """Peak bfloat16 flop/s of the chips of `devices`, all of one kind; None where it is not known.
+    """Peak bfloat16 flop/s of the chips of `devices`, which are all of one kind; None if it is not known.
 
-    Some TPU chips are two JAX devices, which then have the same coordinates.
+    Some TPU chips are two JAX devices. These have the same coordinates and are counted once.
     """
     peak = peak_flops(devices[0].device_kind)
     chips = {(d.process_index, tuple(getattr(d, "coords", None) or (d.id,))) for d in devices}

@@ -1,4 +1,4 @@
-"""Options for the TPU compiler beyond its defaults. What they gain is in docs/tpu/performance.md."""
+"""Options for the TPU compiler beyond its defaults. docs/tpu/performance.md shows how much time they save."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Options:
 
     Attributes:
       flags: flags for every kind of TPU.
-      vmem: KiB of fast memory that one fusion may take, by kind of device, where that is not the default of 16 MiB
-        (v6e: 32). Larger tiles read less from HBM, but leave less fast memory for transfers in the background.
+      vmem: KiB of fast memory that one fusion may use, by kind of device. Other kinds keep the default of 16 MiB (v6e:
+        32 MiB). Larger tiles read less from HBM, but leave less fast memory for transfers in the background.
     """
 
     flags: dict[str, str]
@@ -30,9 +30,9 @@ class Options:
 
 
 TRAINING = Options(
-    # Runs all-gathers and all-reduces in the background of matrix multiplications (v5e does so by default for
-    # all-gathers), and does not merge the sums of gradients into a few large ones, which would have to wait for the
-    # last gradient.
+    # These flags run all-gathers and all-reduces in the background of matrix multiplications (for all-gathers, v5e does
+    # so by default). The last one keeps the sums of gradients apart; merged into a few large sums, they would have to
+    # wait for the last gradient.
     {
         "xla_enable_async_all_gather": "true",
         "xla_tpu_enable_async_collective_fusion_fuse_all_gather": "true",
@@ -43,8 +43,8 @@ TRAINING = Options(
     {"TPU v5 lite": 24576, "TPU v5": 32768, "TPU v5p": 32768, "TPU v6 lite": 65536},
 )
 SAMPLING = Options(
-    # Without this, the compiler fuses both matrix multiplications of the MLP where nothing keeps the hidden layer, and
-    # then computes the first one repeatedly.
+    # Without this flag, the compiler fuses both matrix multiplications of the MLP when the hidden layer is not kept for
+    # a backward pass, and then computes the first one repeatedly.
     {"xla_tpu_dot_dot_fusion": "false"},
     {"TPU v5 lite": 32768, "TPU v5": 32768, "TPU v5p": 32768, "TPU v6 lite": 49152},
 )

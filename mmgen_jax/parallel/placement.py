@@ -1,9 +1,13 @@
-"""How one device gets the weights it computes with, and how devices that split a block's work join their results.
+"""The interface between the network and the mesh: four functions that the network's blocks call.
 
-The network is written for one device and computes on its local arrays. What a mesh adds (gathering weights that are
-stored in parts, and communication within a tensor group) happens in the four functions of a `Placement`, which the
-blocks call at the places where it is needed. On a single device these functions add nothing; `models/layout.py` makes
-those of a mesh.
+The network (`models/layers.py`, `models/mmdit.py`) is written as for one device and computes on the arrays of that
+device. On a mesh, two more things must happen inside a block: weights that are stored in parts must be gathered before
+they are used, and devices of a tensor group, which split the heads and the MLP of a block, must add up their results.
+The network calls the functions of a `Placement` at these places, so it knows nothing of meshes. On a single device the
+functions add nothing (`single`). `models/layout.py` makes the functions for a mesh and explains what they communicate.
+
+    x -> share -> product(qkv), attention of own heads, product(proj) -> join -> x + ...
+    x -> share -> product(fc1), gelu of own columns,    product(fc2)  -> join -> x + ...
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import jax.numpy as jnp
 
 
 def einsum(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """einsum in x's type. float32 is multiplied exactly, where a TPU would use bfloat16 by default."""
+    """Computes an einsum in the type of x. float32 stays float32, where a TPU would multiply in bfloat16 by default."""
     precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
     return jnp.einsum(equation, x, kernel.astype(x.dtype), precision=precision)
 
@@ -32,17 +36,17 @@ def _product(_name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.
 
 @dataclass(frozen=True)
 class Placement:
-    """What blocks call to compute on a device of a mesh.
+    """The functions that blocks call to compute on one device of a mesh.
 
     Attributes:
-      platform: the platform that computes: "cpu", "gpu" or "tpu".
-      block: makes the weights of a stored block usable, except its kernels; called inside the loop over blocks, so that
-        only one block is gathered at a time.
-      product: multiplies with a kernel, given (name of the layer in its block, equation of einsum, activations in the
-        compute type, stored kernel). The kernel is gathered inside, so that it is whole only during the multiplication.
-      share: called on tokens that all members of a tensor group have, before the layers that the members split. The
-        same going forward; coming back, the members' gradients are added up.
-      join: called on the members' partial sums after these layers; returns their sum on all members.
+      platform: platform of the device: "cpu", "gpu" or "tpu".
+      block: stored weights of one block -> the weights to compute with, except its kernels. It is called inside the
+        loop over blocks, so that only one block is gathered at a time.
+      product: multiplies with a kernel: (name of the layer in its block, equation of einsum, activations in the compute
+        type, stored kernel) -> result. It gathers the kernel, which is whole only during the multiplication.
+      share: called on tokens [B, T, D], which are the same on all members of a tensor group, before the layers that the
+        members split. It returns the tokens; in the backward pass it adds up the members' gradients.
+      join: called on the members' partial results [B, T, D] after these layers; returns their sum on all members.
       members: number of devices in a tensor group; each has 1 / members of the heads and of the MLP's hidden layer.
     """
 
@@ -55,5 +59,5 @@ class Placement:
 
 
 def single() -> Placement:
-    """Everything on the default device."""
+    """The placement of a network that computes on the default device alone."""
     return Placement(jax.default_backend())

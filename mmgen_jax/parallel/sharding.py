@@ -1,7 +1,7 @@
-"""The mesh over all devices, and which part of every array lives where on it.
+"""The mesh over all devices, and which part of every array lives on which device.
 
-Three axes: `data` and `fsdp` split the batch, `fsdp` and `tensor` split what the rules below say of the parameters,
-their averages and the optimizer's moments.
+The mesh has three axes. `data` and `fsdp` split the batch. `fsdp` and `tensor` split parameters, their averages and the
+optimizer's moments as the rules below say.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ class Rule:
 
     Attributes:
       pattern: regular expression that the end of a parameter's path must match.
-      spec: mesh axes of each of the last dimensions. Stacked blocks have one more in front, which is not split.
-      whole: those of these axes over which the parts are gathered again before a matrix multiplication uses them.
+      spec: for each of the last dimensions, the mesh axes that split it. Parameters of blocks are stacked and have one
+        more dimension in front, which is not split.
+      whole: those of the axes over which the parts are gathered before the parameter is used. Over the others, every
+        device computes with its own part.
     """
 
     pattern: str
@@ -38,9 +40,10 @@ class Rule:
     whole: tuple[str, ...] = ("fsdp",)
 
 
-# Rows of matrices are what `fsdp` splits: they are contiguous, and 1152 = 16 x 72 has more factors than lanes allow.
-# `tensor` splits columns of the MLP's first matrix and rows of matrices whose inputs are split. The fused q, k, v are
-# stored by rows and their heads picked after gathering, so that checkpoints do not depend on the mesh.
+# `fsdp` splits matrices by rows, as the parts are then contiguous, and as a width of 1152 = 9 x 128 cannot be split by
+# columns over many devices without parts that are narrower than the 128 lanes of a TPU.
+# `tensor` splits the columns of the MLP's first matrix, and the rows of matrices whose inputs are split. The fused q, k
+# and v are stored by rows, and heads are picked after gathering, so that checkpoints do not depend on the mesh.
 RULES = (
     Rule(r"blocks/qkv/kernel", (("fsdp", "tensor"), None), ("fsdp", "tensor")),
     Rule(r"blocks/qkv/bias", ("tensor",), ("tensor",)),
@@ -54,10 +57,10 @@ RULES = (
 def make_mesh(
     devices: Sequence[jax.Device] | None = None, data: int = -1, fsdp: int = 1, tensor: int = 1, *, key: str = "mesh"
 ) -> Mesh:
-    """Mesh of the three axes over `devices` (default: those of all hosts). One size may be -1, which takes the rest.
+    """Makes the mesh over `devices` (default: those of all hosts). One size may be -1, which takes what is left.
 
-    Only `data` crosses the slow network between several TPU pods. Raises UsageError, naming `key`, if the sizes
-    do not multiply to the number of devices, or `data` is not a multiple of the number of pods.
+    Only `data` crosses the slow network between several TPU pods. Raises UsageError, naming `key`, if the product of
+    the sizes is not the number of devices, or if `data` is not a multiple of the number of pods.
     """
     devices = jax.devices() if devices is None else devices
     sizes = dict(zip(AXES, (data, fsdp, tensor), strict=True))
@@ -88,7 +91,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batched(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over `data` and `fsdp`; the devices of a tensor group have the same samples."""
+    """Sharding of a batch: its leading axis is split over `data` and `fsdp`. A tensor group has the same samples."""
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
@@ -98,7 +101,7 @@ def parts(mesh: Mesh) -> int:
 
 
 def path_name(path: tuple) -> str:
-    """Path of a leaf as jax.tree_util gives it -> "blocks/qkv/kernel"."""
+    """Joins the path of a leaf, as jax.tree_util gives it, to a name such as "blocks/qkv/kernel"."""
     return "/".join(str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry)))) for entry in path)
 
 
@@ -114,7 +117,10 @@ def rule_of(path: tuple) -> Rule | None:
 
 
 def spec_of(path: tuple, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """Spec of a leaf of parameters, or of anything with their paths; sizes that axes do not divide stay whole."""
+    """PartitionSpec of a leaf of the parameters, or of a tree with their paths, such as the optimizer's moments.
+
+    A dimension whose size the axes do not divide is not split.
+    """
     rule = rule_of(path)
     if rule is None or len(shape) < len(rule.spec):
         return PartitionSpec()
@@ -140,21 +146,21 @@ def check_batch(batch: int, mesh: Mesh, name: str = "train.batch") -> None:
 
 
 def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This host's part of a batch -> global arrays, split over the devices."""
-    # This transfer is meant; where several processes share the mesh, a guard would take it for an accident.
+    """Makes global arrays, split over the devices, of this host's part of a batch."""
+    # This copy is intended. Where several processes share the mesh, the training loop's guard would refuse it.
     with jax.transfer_guard_host_to_device("allow"):
         return {k: jax.make_array_from_process_local_data(batched(mesh), v) for k, v in batch.items()}
 
 
 def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
-    """Which parts of a global batch the devices of this process compute, and into how many equal parts it is split.
+    """Numbers of the parts of a global batch that this process reads, and the number of equal parts in all.
 
-    Several processes have the same parts where an axis that does not split the batch goes across them. On TPUs the
-    devices of a host need not be neighbours in the mesh.
+    Several processes read the same parts if they share a tensor group. On TPUs the devices of a host need not be
+    neighbours in the mesh, so the parts of a process need not be neighbours either.
     """
     rows = mesh.devices.reshape(parts(mesh), -1)
     mine = [i for i, row in enumerate(rows) if any(d.process_index == jax.process_index() for d in row)]
     first, size = mine[0], len(mine)
     if mine == list(range(first, first + size)) and first % size == len(rows) % size == 0:
-        return (first // size,), len(rows) // size  # one larger part
+        return (first // size,), len(rows) // size  # neighbouring parts are read as one larger part
     return tuple(mine), len(rows)
