@@ -1,4 +1,4 @@
-"""Where trained models lie: bundled names, model folders with `model.safetensors`, workdirs with checkpoints."""
+"""Finds and loads trained models: bundled models by name, model folders with `model.safetensors`, and workdirs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bundled() -> tuple[str, ...]:
 
 
 def locate(name: epath.PathLike) -> epath.Path:
-    """Folder of a bundled model's name or of a path; raises UsageError if there is neither."""
+    """Folder of a model that is given by the name of a bundled model or by a path. Raises UsageError for neither."""
     if str(name) in bundled():
         return ASSETS / str(name)
     path = epath.Path(name)
@@ -29,14 +29,14 @@ def locate(name: epath.PathLike) -> epath.Path:
 
 
 def load(name: epath.PathLike, step: int | None = None) -> tuple[Architecture, Params]:
-    """Architecture and (averaged) parameters of a model folder or, at `step` or the newest, of a workdir.
+    """Loads the architecture and the averaged parameters of a model folder, a bundled model, or a workdir.
 
-    Where a workdir also has a `model.safetensors`, its checkpoints count.
-    Raises UsageError if there is no model, no weights, or no such step.
+    Of a workdir, `step` names the checkpoint to read; None means the newest one. If a workdir has both checkpoints
+    and a `model.safetensors`, the checkpoints are read. Raises UsageError if there is no model, or no weights, or no such step.
     """
     folder = locate(name)
     architecture = architectures.load(folder)
-    if (folder / restore.FOLDER).exists() or step is not None:  # a workdir goes on; an export into it does not
+    if (folder / restore.FOLDER).exists() or step is not None:  # an exported file in a workdir may be old
         params = restore.restore_ema(folder, step)[0]
     else:
         params = weights.load_params(folder / WEIGHTS_FILE)

@@ -1,4 +1,4 @@
-"""Silences what Orbax's threads print, hundreds of lines, about failures that the caller reports in one line."""
+"""Silences the hundreds of lines that Orbax's threads print about failures that the caller reports in one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def orbax() -> Iterator[None]:
     hook, loggers = sys.unraisablehook, [logging.getLogger(name) for name in _LOGGERS]
 
     def unraisable(event) -> None:
-        # Threads of TensorStore answer requests that Orbax gave up at the first failure.
+        # After the first failure Orbax abandons its requests, and threads of TensorStore still answer them.
         if str(event.exc_value) != "Event loop is closed":
             hook(event)
 
@@ -31,7 +31,7 @@ def orbax() -> Iterator[None]:
     sys.unraisablehook = unraisable
     for logger in loggers:
         logger.addFilter(told)
-    yield  # not in a try block: after a failure, threads go on printing later, so the filters stay
+    yield  # there is no `finally`, as threads print for a while after a failure and the filters must stay
     sys.unraisablehook = hook
     for logger in loggers:
         logger.removeFilter(told)

@@ -1,4 +1,4 @@
-"""Orbax: asynchronous checkpoints of the train state together with the data position, checked when they are read."""
+"""Reads checkpoints of training runs, which Orbax wrote, and checks that they are sound."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
 FOLDER = "checkpoints"
-_DELETED, _DAMAGED = ".deleted", "damaged"  # folders in FOLDER
-_COMMITTED = "commit_success.txt"  # Orbax's sign that a checkpoint is complete, where renaming is not atomic
+_DELETED, _DAMAGED = ".deleted", "damaged"  # folders in FOLDER for checkpoints that are being deleted or are set aside
+_COMMITTED = "commit_success.txt"  # Orbax marks complete checkpoints with this file where renaming is not atomic
 T = TypeVar("T")
-Tree = TypeVar("Tree")  # a train state, as tree of arrays
+Tree = TypeVar("Tree")  # a train state, or any other tree of arrays
 
 
 def folder_of(workdir: epath.PathLike) -> epath.Path:
@@ -27,7 +27,7 @@ def folder_of(workdir: epath.PathLike) -> epath.Path:
 
 
 def is_complete(path: epath.Path) -> bool:
-    """Whether Orbax has finished writing the checkpoint: only then it gets its name (or there is no renaming)."""
+    """Whether Orbax has finished writing a checkpoint. Only then it gets its name, or its mark on object stores."""
     return path.is_dir() and (not files.is_remote(path) or (path / _COMMITTED).exists())
 
 
@@ -39,7 +39,7 @@ def steps_in(folder: epath.Path) -> list[int]:
 
 
 def remove(folder: epath.Path, step: int) -> None:
-    """Deletes a checkpoint so that no half of it is ever taken for one."""
+    """Deletes a checkpoint. If that is interrupted, what is left of it is never taken for a checkpoint."""
     path = folder / str(step)
     if files.is_remote(folder):
         (path / _COMMITTED).unlink(missing_ok=True)
@@ -51,13 +51,13 @@ def remove(folder: epath.Path, step: int) -> None:
 
 
 def empty_bin(folder: epath.Path) -> None:
-    """Deletes what an interrupted `remove` has left."""
+    """Deletes what an interrupted `remove` has left behind."""
     if (folder / _DELETED).exists():
         shutil.rmtree(folder / _DELETED)
 
 
 def set_aside(folder: epath.Path, step: int) -> epath.Path:
-    """Moves a checkpoint that cannot be used out of the way of a new one of this step; returns where it is."""
+    """Moves an unusable checkpoint away, so that a new one of this step can be written; returns its new folder."""
     place = folder / _DAMAGED
     place.mkdir(exist_ok=True)
     names = (str(step), *(f"{step}-{i}" for i in range(2, 1000)))
@@ -66,7 +66,7 @@ def set_aside(folder: epath.Path, step: int) -> epath.Path:
 
 
 def _chosen(folder: epath.Path, step: int | None) -> list[int]:
-    """The steps to try, best first: `step` alone, or all from the newest; raises UsageError if there is none."""
+    """The steps to try in this order: `step` alone, or all from the newest on. Raises UsageError if there is none."""
     steps = steps_in(folder)
     if not steps:
         raise UsageError(f"no checkpoint in {folder}")
@@ -76,9 +76,10 @@ def _chosen(folder: epath.Path, step: int | None) -> list[int]:
 
 
 def _verify(path: epath.Path) -> bool:
-    """Whether the checkpoint is sealed and all is as it was written; processes share the work and agree.
+    """Compares a checkpoint with its checksums. The processes share the work, and all get the same answer.
 
-    Raises Damage if something is not. False: it was not sealed, so that only reading it will tell.
+    Returns True if it is sound, and False if it has no checksums, so that only reading it will tell. Raises Damage if a
+    file differs from what was written.
     """
     problem, sealed = "", False
     try:
@@ -93,9 +94,9 @@ def _verify(path: epath.Path) -> bool:
 
 
 def _read(read: Callable[[int], T], number: int) -> T:
-    """`read(number)`. Whatever fails on one of the processes becomes Damage on all.
+    """Calls `read(number)`. An error on one of the processes becomes Damage on all of them.
 
-    Orbax raises all kinds for damaged files, Exception itself among them.
+    All exceptions are caught, as Orbax raises many types for damaged files, even Exception itself.
     """
     problem = ""
     try:
@@ -111,9 +112,10 @@ def _read(read: Callable[[int], T], number: int) -> T:
 
 
 def _first_sound(folder: epath.Path, step: int | None, read: Callable[[int], T]) -> tuple[T, int]:
-    """`read(step)` of the newest checkpoint that is sound (or of `step`), and its step.
+    """Reads the newest sound checkpoint, or that of `step`; returns what `read` returns, and the step.
 
-    Says of each that is skipped why. Raises UsageError if none is left, or a sound one is of something else.
+    Prints why a checkpoint is skipped. Raises UsageError if none can be read, or if a sound one cannot be read because
+    the config describes another state.
     """
     problems = []
     for number in _chosen(folder, step):
@@ -148,19 +150,19 @@ def open_manager(
     state: ocp.PyTreeCheckpointHandler | None = None,
     options: ocp.CheckpointManagerOptions | None = None,
 ) -> ocp.CheckpointManager:
-    """Orbax's manager of the checkpoints in a folder, for states of any structure and for parts of them.
+    """Makes Orbax's manager of the checkpoints in a folder. It reads and writes states of any structure, and parts.
 
     Args:
-      folder: of the checkpoints, see `folder_of`.
-      state: what reads and writes states; by default Orbax's handler of any tree.
-      options: of the manager.
+      folder: the folder of the checkpoints, see `folder_of`.
+      state: the handler that reads and writes states; None means Orbax's handler for trees.
+      options: options of the manager.
     """
     handlers = {"state": state or ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(folder, item_names=tuple(handlers), item_handlers=handlers, options=options)
 
 
 def entries(workdir: epath.PathLike) -> tuple[str, ...]:
-    """Names of the parts of the newest state of a workdir, such as "ema" and "opt_state"; none without a checkpoint."""
+    """Names of the parts of a workdir's newest state, such as "ema" and "opt_state"; empty without a checkpoint."""
     folder = folder_of(workdir)
     steps = steps_in(folder)
     if not steps:
@@ -170,15 +172,17 @@ def entries(workdir: epath.PathLike) -> tuple[str, ...]:
 
 
 def restore(workdir: epath.PathLike, abstract: Tree, step: int | None = None) -> tuple[Tree, dict]:
-    """State and meta of `step`, or of the newest sound checkpoint; says what was skipped.
+    """Reads the state and the meta data of `step` or of the newest sound checkpoint; prints which are skipped.
 
     Args:
-      workdir: workdir of the run.
-      abstract: tree of ShapeDtypeStruct, every leaf with the sharding it should have: any mesh, any number of hosts.
-      step: a step that was saved.
+      workdir: the workdir of the run.
+      abstract: tree of ShapeDtypeStruct with the sharding that every leaf should get. The mesh and the number of hosts
+        may differ from those that wrote the checkpoint.
+      step: step of the checkpoint to read; None means the newest sound one.
 
     Raises:
-      UsageError: there is no checkpoint, or not of that step, or none can be read, or it is not a whole state.
+      UsageError: there is no checkpoint, none of that step, or none that can be read, or it holds only a part of a
+        state.
     """
     folder = folder_of(workdir)
 
@@ -198,9 +202,9 @@ def restore(workdir: epath.PathLike, abstract: Tree, step: int | None = None) ->
 
 
 def restore_ema(workdir: epath.PathLike, step: int | None = None) -> tuple[dict, int]:
-    """Only the EMA parameters, on the default device, and their step; of `step` or the newest sound checkpoint.
+    """Reads only the averaged parameters of `step` or of the newest sound checkpoint, onto the default device.
 
-    Raises UsageError if there is none, or it cannot be read.
+    Returns them and their step. Raises UsageError if there is no such checkpoint, or if it cannot be read.
     """
     folder = folder_of(workdir)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run in progress: written and sealed in the background, old ones deleted only after new ones are."""
+"""Writes checkpoints of a run in the background, adds checksums, and only then deletes old ones."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ _PATIENCE_SECONDS = 60
 
 
 def to_keep(losses: dict[int, float | None], newest: int, best: int) -> set[int]:
-    """Steps of sealed checkpoints, given with their losses, that stay: the newest, and those of the lowest loss."""
+    """Chooses the checkpoints that stay: the `newest` last steps, and the `best` steps of the lowest loss.
+
+    `losses` has the step and the loss (None if unknown) of every sealed checkpoint.
+    """
     with_loss = sorted((loss, -step) for step, loss in losses.items() if loss is not None and loss == loss)
     return set(sorted(losses)[-newest:]) | {-step for _, step in with_loss[:best]}
 
 
 def write(workdir: epath.PathLike, step: int, state: object, meta: dict) -> None:
-    """Writes one sealed checkpoint of NumPy arrays and waits for it; at no time is any array held twice.
+    """Writes one checkpoint of NumPy arrays with checksums, and waits for it. No array is in memory twice.
 
-    By default Orbax copies what it writes and keeps the compressed copy, which is only a tenth smaller for weights.
+    The options keep Orbax from copying arrays and from compressing the copies, which saves only a tenth for weights.
     """
     registry = type_handlers.create_type_handler_registry(
         (np.ndarray, type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
@@ -44,7 +47,11 @@ def write(workdir: epath.PathLike, step: int, state: object, meta: dict) -> None
 
 
 class _Manager(ocp.CheckpointManager):
-    """Leaves requests to stop to `preemption`, whose calls must be the only ones: Orbax asks late and out of order."""
+    """Orbax's manager without its own check for requests to stop.
+
+    `preemption` makes these checks, and all processes must make them in the same order. Those of Orbax come late and
+    out of order.
+    """
 
     def reached_preemption(self, step: int) -> bool:
         del step
@@ -54,15 +61,16 @@ class _Manager(ocp.CheckpointManager):
 class Saver:
     """Writes checkpoints of one run; a context manager. All processes of a run make the same calls.
 
-    A save goes through three stages, of which training waits for none: Orbax writes it under another name and renames
-    it; every process then adds checksums of its share of the files; at last checkpoints are deleted that need not stay.
-    So whatever moment a process is killed at, the newest sealed checkpoint is on disk.
+    A save has three stages, and training waits for none of them. Orbax writes the checkpoint under another name and
+    renames it. Then every process adds checksums of its share of the files, which seals the checkpoint. At last,
+    checkpoints that need not stay are deleted. So whenever a process is killed, a sealed checkpoint is on disk.
     """
 
     def __init__(self, workdir: epath.PathLike, keep: int, keep_best: int, start: int):
-        """Keeps the newest `keep` and besides the `keep_best` of lowest loss.
+        """Keeps the `keep` newest checkpoints, and besides them the `keep_best` with the lowest loss.
 
-        Checkpoints of steps after `start` are set aside: a run that begins there could not read them.
+        Checkpoints of steps after `start` are set aside, since the run starts from an older one because they could not
+        be read.
         """
         self._folder = restore.folder_of(workdir)
         self._keep, self._keep_best = keep, keep_best
@@ -86,23 +94,23 @@ class Saver:
 
     def __exit__(self, kind, error, trace) -> None:
         try:
-            if isinstance(error, HostLost):  # all would wait for its answer
+            if isinstance(error, HostLost):  # all others would wait for the lost host
                 self._stop.set()
             else:
                 self._manager.close()
             if self._sealing:
-                self._sealing.join(_PATIENCE_SECONDS)  # after an error other processes may be gone
+                self._sealing.join(_PATIENCE_SECONDS)  # with a limit, as other processes may be gone after an error
         except Exception as failure:
-            if error is None:  # else it is told already
+            if error is None:  # otherwise an error is reported already
                 raise self._not_written(failure) from failure
         finally:
             self._stop.set()
             self._quiet.__exit__(kind, error, trace)
 
     def save(self, step: int, state: object, meta: dict, loss: float | None = None) -> None:
-        """Starts saving a state, a tree of arrays; waits only for the save before this one. `meta` must be JSON.
+        """Starts saving a tree of arrays, with `meta`, a dict that JSON can hold. It waits for the save before this one.
 
-        Raises RunError if that save failed, or this one cannot begin.
+        Raises RunError if the save before failed, or if this one cannot begin.
         """
         self.finish()
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
@@ -115,7 +123,7 @@ class Saver:
         self._sealing.start()
 
     def check(self) -> None:
-        """Raises RunError if the save in progress has failed; costs next to nothing."""
+        """Raises RunError if the save in progress has failed. It is cheap enough for every step."""
         try:
             self._manager.check_for_errors()
         except Exception as error:
@@ -135,7 +143,7 @@ class Saver:
         self.check()
 
     def _not_written(self, error: BaseException) -> RunError:
-        self._stop.set()  # the thread that waits for it
+        self._stop.set()  # ends the waiting of the thread below
         if lost := hosts.lost(error):
             return lost
         steps = [step for step in restore.steps_in(self._folder) if seal.is_sealed(self._folder / str(step))]
@@ -145,7 +153,7 @@ class Saver:
         return RunError(f"checkpoint of step {self._current} could not be written to {self._folder}: {full}; {rest}")
 
     def _seal(self, step: int, loss: float | None) -> None:
-        """The second and third stage, in a thread."""
+        """Runs the second and the third stage of a save, in a thread."""
         try:
             path = self._folder / str(step)
             while not restore.is_complete(path):
@@ -153,7 +161,7 @@ class Saver:
                     return
             seal.write_manifest(path, loss, jax.process_index(), jax.process_count())
             if hosts.is_first():
-                while not seal.is_sealed(path):  # the other processes seal their shares too
+                while not seal.is_sealed(path):  # until the other processes have sealed their shares
                     if self._stop.wait(_POLL_SECONDS):
                         return
                 self._delete_old(step)

@@ -1,7 +1,7 @@
-"""Checksums of the files of a checkpoint: a flipped bit in an array is read back without any error otherwise.
+"""Checksums of the files of a checkpoint. Without them, an array with a flipped bit is read without any error.
 
-Each process lists its share of the files, with size and SHA-256, in a manifest of its own in the folder of the
-checkpoint. The checkpoint is sealed when the manifests of all processes are there.
+Each process lists its share of the files, with size and SHA-256, in its own manifest in the folder of the checkpoint.
+The checkpoint is sealed when the manifests of all processes are there.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from mmgen_jax.system import files
 _NAME = "sha256-{:05d}-of-{:05d}.json"
 _PATTERN = re.compile(r"sha256-(\d{5})-of-(\d{5})\.json")
 _BLOCK = 1 << 22
-_THREADS = 4  # hashing leaves Python's lock
+_THREADS = 4  # threads compute checksums in parallel, as hashing releases Python's lock
 
 
 @dataclass(frozen=True)
 class Seal:
-    """What the manifests of one checkpoint say together.
+    """The contents of all manifests of one checkpoint.
 
     Attributes:
-      files: path in the folder -> (size, SHA-256).
-      loss: loss that the checkpoint was saved with; None if none was given.
+      files: path in the folder -> (size in bytes, SHA-256).
+      loss: the loss that the checkpoint was saved with, or None.
     """
 
     files: dict[str, tuple[int, str]]
@@ -37,7 +37,7 @@ class Seal:
 
 
 class Damage(Exception):
-    """Files of a checkpoint are not those that were written; the message says which and how they differ."""
+    """A file of a checkpoint is not as it was written. The message says which file, and how it differs."""
 
 
 def _sha256(path: epath.Path) -> str:
@@ -49,7 +49,7 @@ def _sha256(path: epath.Path) -> str:
 
 
 def _contents(folder: epath.Path) -> list[str]:
-    """Paths of the files in a folder, sorted, without manifests and what is left of unfinished ones."""
+    """Sorted paths of the files in a folder, without manifests and without remains of unfinished manifests."""
     found, waiting = [], [folder]
     while waiting:
         for path in waiting.pop().iterdir():
@@ -61,7 +61,7 @@ def _contents(folder: epath.Path) -> list[str]:
 
 
 def write_manifest(folder: epath.PathLike, loss: float | None = None, process: int = 0, processes: int = 1) -> None:
-    """Writes this process's manifest of a checkpoint that is complete; each file is read by one process only."""
+    """Writes this process's manifest of a complete checkpoint. Each file is read by one of the processes only."""
     folder = epath.Path(folder)
     mine = _contents(folder)[process::processes]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -72,7 +72,10 @@ def write_manifest(folder: epath.PathLike, loss: float | None = None, process: i
 
 
 def _manifests(folder: epath.Path) -> list[epath.Path]:
-    """All manifests of a sealed checkpoint, else none. A changed number of processes leaves no mixture behind."""
+    """Paths of the manifests if all of them are there, else an empty list.
+
+    Manifests that were written by different numbers of processes do not count together.
+    """
     found = {match[0]: match for path in folder.iterdir() if (match := _PATTERN.fullmatch(path.name))}
     for count in {int(match[2]) for match in found.values()}:
         names = [_NAME.format(i, count) for i in range(count)]
@@ -86,7 +89,7 @@ def is_sealed(folder: epath.PathLike) -> bool:
 
 
 def read_seal(folder: epath.PathLike) -> Seal | None:
-    """What a checkpoint should be; None if it is not sealed. Raises Damage if a manifest cannot be read."""
+    """Reads what the files of a checkpoint should be; None if it is not sealed. Raises Damage for a bad manifest."""
     listed, loss = {}, None
     paths = _manifests(epath.Path(folder))
     for path in paths:
@@ -100,7 +103,7 @@ def read_seal(folder: epath.PathLike) -> Seal | None:
 
 
 def check(folder: epath.PathLike, seal: Seal, process: int = 0, processes: int = 1) -> None:
-    """Raises Damage naming the first file, of this process's share, that is not as it was written."""
+    """Raises Damage for the first file, among this process's share of the files, that is not as it was written."""
     folder = epath.Path(folder)
     mine = sorted(seal.files)[process::processes]
 

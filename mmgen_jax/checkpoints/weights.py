@@ -1,4 +1,4 @@
-"""Weights as files: nested parameters <-> flat safetensors."""
+"""Writes and reads weights: nested parameters as flat safetensors files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_params(path: epath.PathLike) -> Params:
 
 
 def check_params(params: Params, model: Architecture, source: object) -> None:
-    """Raises UsageError naming the first weight that is missing, left over or misshapen for an architecture."""
+    """Raises UsageError for the first weight that is missing, unexpected, or of the wrong shape for an architecture."""
     wanted = traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0)), sep=SEPARATOR)
     found = traverse_util.flatten_dict(params, sep=SEPARATOR)
     for name in sorted(wanted.keys() ^ found.keys()):

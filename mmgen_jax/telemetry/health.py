@@ -1,4 +1,4 @@
-"""Whether training is well: steps that are not finite, and losses that jump."""
+"""Watches the health of training: steps whose numbers are not finite, and losses that jump."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import numpy as np
 from mmgen_jax.diffusion.losses import TIME_RANGES
 from mmgen_jax.system.errors import RunError
 
-HISTORY = 100  # steps whose median a loss is compared with
-ENOUGH = 20  # values that a median needs
-RENEW = 10  # steps between medians: they change slowly and cost the host some time
+HISTORY = 100  # a loss is compared with the median of this many last steps
+ENOUGH = 20  # number of values that a median needs
+RENEW = 10  # steps between two computations of a median, which changes slowly and costs the host some time
 
 Tell = Callable[[int, str, Mapping[str, object]], None]  # (step, kind of event, its values)
 
 
 def range_name(index: int) -> str:
-    """Name of the range of t with this index, for instance "0.25-0.50"."""
+    """The name of a range of t by its index, for instance "0.25-0.50"."""
     return f"{index / TIME_RANGES:.2f}-{(index + 1) / TIME_RANGES:.2f}"
 
 
 def losses_by_time(metrics: Mapping[str, np.ndarray], modalities: Sequence[str]) -> dict[str, float]:
-    """Sums and counts of `losses.by_time` -> mean errors by modality and range of t, where anything counted."""
+    """Turns the sums and counts of `losses.by_time` into mean errors by modality and range of t.
+
+    A range of t in which a modality had no sample is left out.
+    """
     error, count = metrics["by_time/error"], metrics["by_time/count"]
     return {
         f"by_time/{m}/{range_name(r)}": float(error[i, r] / count[i, r])
@@ -35,7 +38,7 @@ def losses_by_time(metrics: Mapping[str, np.ndarray], modalities: Sequence[str])
 
 
 class Spikes:
-    """Finds values above `factor` times the median of the last steps, and reports each once until it is below again."""
+    """Finds values above `factor` times the median of the last steps. A value that stays above is reported once."""
 
     def __init__(self, factor: float):
         self._factor = factor
@@ -45,14 +48,14 @@ class Spikes:
         self._steps = 0
 
     def __call__(self, values: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-        """New spikes among this step's values: name -> (value, median)."""
+        """Returns the new spikes among the values of a step: name -> (value, median)."""
         if self._steps % RENEW == 0:
             self._medians = {k: statistics.median(v) for k, v in self._history.items() if len(v) >= ENOUGH}
         self._steps += 1
         found = {}
         for name, value in values.items():
             median = self._medians.get(name)
-            # The alignment loss is minus a cosine: a multiple of a negative median would mean nothing.
+            # The alignment loss is a negative cosine, and a multiple of a negative median has no meaning.
             if median is not None and median > 0 and value > self._factor * median:
                 if name not in self._high:
                     found[name] = (value, median)
@@ -64,20 +67,20 @@ class Spikes:
 
 
 class Health:
-    """Checks the metrics of each step, in order.
+    """Checks the metrics of every step, in the order of the steps.
 
     Attributes:
-      skipped: steps so far whose update was not applied.
+      skipped: number of steps so far whose update was not applied.
     """
 
     def __init__(self, modalities: Sequence[str], max_skipped: int, spike_factor: float, tell: Tell):
-        """`max_skipped`: steps in all, since this process began, that may be skipped before the run stops."""
+        """`max_skipped` is the number of steps, since this process began, that may be skipped before the run stops."""
         self._modalities, self._max, self._tell = modalities, max_skipped, tell
         self._spikes = Spikes(spike_factor)
         self.skipped = 0
 
     def check(self, step: int, metrics: Mapping[str, np.ndarray]) -> bool:
-        """Whether the update of `step` was applied; raises RunError if it was not and no more may be skipped."""
+        """Returns whether the update of `step` was applied. Raises RunError if too many steps have been skipped."""
         if metrics["finite"] == 1:
             values = {k: float(v) for k, v in metrics.items() if k.startswith("loss") or k == "grad_norm"}
             for name, (value, median) in self._spikes(values | losses_by_time(metrics, self._modalities)).items():
@@ -96,7 +99,7 @@ class Health:
         return False
 
     def _where(self, metrics: Mapping[str, np.ndarray]) -> str:
-        """Modalities and ranges of t whose error is not finite, where that is only a part of them."""
+        """Names the modalities and ranges of t whose error is not finite; empty if that is true of all of them."""
         bad = ~np.isfinite(metrics["by_time/error"])
         if not bad.any() or bad.sum() == (metrics["by_time/count"] > 0).sum():
             return ""

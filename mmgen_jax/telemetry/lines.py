@@ -13,7 +13,7 @@ _SECONDS = 60.0
 
 
 def _cut_rest(path: epath.Path) -> None:
-    """Cuts off an incomplete last line, which a crash or a full disk may have left."""
+    """Cuts off an incomplete last line, which a crash or a full disk may have left behind."""
     if path.exists():
         data = path.read_bytes()
         if not data.endswith(b"\n"):
@@ -21,10 +21,11 @@ def _cut_rest(path: epath.Path) -> None:
 
 
 class Lines:
-    """Appends lines to a file, which may exist already, after its last complete line. Each is flushed at once.
+    """Appends lines to a file after its last complete line, and flushes each at once. The file may exist already.
 
-    Objects of a bucket (gs://) cannot be added to, and opening one to append empties it. There the lines are kept, and
-    the whole file is written anew at most once a minute and at the end: a killed run loses the last minute's lines.
+    Files in a bucket (gs://) cannot be appended to; opening one to append empties it. For these, all lines are kept in
+    memory, and the whole file is written anew at the end and at most once a minute. A killed run loses the lines of its
+    last minute.
     """
 
     def __init__(self, path: epath.PathLike, seconds: float = _SECONDS):

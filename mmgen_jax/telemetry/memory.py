@@ -1,4 +1,4 @@
-"""How much memory a process and its devices have used."""
+"""Measures how much memory a process and its devices have used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import jax
 
 
 def usage() -> dict[str, float]:
-    """Peaks in GB so far: `memory/host_gb` of this process, `memory/device_gb` of its fullest device if it tells."""
+    """Peak memory in GB so far: `memory/host_gb` of this process, and `memory/device_gb` of its fullest device.
+
+    The second is left out for devices that do not report it, such as CPUs.
+    """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = {"memory/host_gb": peak / 1e9 * (1 if sys.platform == "darwin" else 1024)}
     peaks = [stats["peak_bytes_in_use"] for d in jax.local_devices() if (stats := d.memory_stats())]

@@ -1,4 +1,4 @@
-"""Profiler traces on demand: of steps named on the command line, or asked for while a run is going on."""
+"""Writes profiler traces of steps that were named on the command line or asked for while a run is going on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REQUESTED_STEPS = 5
 
 
 def parse(text: str) -> tuple[int, int] | None:
-    """ "10:15" -> (10, 15), "" -> None; raises UsageError."""
+    """Parses "10:15" as (10, 15) and "" as None; raises UsageError for any other text."""
     if not text:
         return None
     first, _, last = text.partition(":")
@@ -24,9 +24,9 @@ def parse(text: str) -> tuple[int, int] | None:
 
 
 def check(steps: tuple[int, int] | None, first: int, last: int) -> None:
-    """Raises UsageError if steps to trace come after those that a run is about to make.
+    """Raises UsageError if the steps to trace come after those that a run is about to make.
 
-    Steps that were made before are not an error: the same command continues a run after an interruption.
+    Steps that were made before are not an error, since the same command continues a run after an interruption.
     """
     if steps and steps[1] > last:
         raise UsageError(f"--profile is {steps[0]}:{steps[1]}; this run makes steps {first} to {last}")
@@ -35,7 +35,7 @@ def check(steps: tuple[int, int] | None, first: int, last: int) -> None:
 
 
 class Profiler:
-    """Writes traces into `workdir`/profile. One process of a run is enough, as all hosts do the same work."""
+    """Writes traces to `workdir`/profile. One process of a run writes them, as all hosts do the same work."""
 
     def __init__(self, workdir: epath.PathLike, steps: tuple[int, int] | None):
         self._workdir = epath.Path(workdir)
@@ -46,23 +46,23 @@ class Profiler:
         return any(step in steps for steps in self._wanted)
 
     def before(self, step: int) -> None:
-        """To be called before each step."""
+        """Begins a trace if `step` is to be traced; call it before every step."""
         if self._wants(step) and not self._tracing:
             jax.profiler.start_trace(str(self._workdir / FOLDER))
             self._tracing = True
 
     def ends(self, step: int) -> bool:
-        """Whether this is the last step to trace: finish it before calling `close`."""
+        """Whether `step` is the last one to trace. If so, wait until it is finished and then call `close`."""
         return self._tracing and not self._wants(step + 1)
 
     def close(self) -> None:
-        """Ends and writes a trace that is going on."""
+        """Ends a trace that is going on, and writes it."""
         tracing, self._tracing = self._tracing, False
         if tracing:
             jax.profiler.stop_trace()
 
     def look(self, step: int) -> None:
-        """After `step`: if a file asks for a trace, it is deleted, and the next steps are traced."""
+        """Looks for the file that asks for a trace; if it is there, deletes it and traces the steps after `step`."""
         request = self._workdir / REQUEST
         if not self._tracing and request.exists():
             request.unlink()

@@ -9,16 +9,16 @@ from mmgen_jax.system.console import duration
 
 
 class Progress:
-    """One line per report: step, loss, steps per second, share of the peak, time left, and the parts of the loss."""
+    """Makes the progress line: step, loss, steps per second, share of the peak, time left, and parts of the loss."""
 
     def __init__(self, first_step: int, last_step: int, batch: int, step_flops: float, peak: float | None):
-        """`step_flops`: operations of the model in a step; `peak`: flop/s of all devices, None if unknown."""
+        """`step_flops` is the number of flops of a step, `peak` the peak flop/s of all devices, or None if unknown."""
         self._last, self._batch = last_step, batch
         self._flops, self._peak = step_flops, peak
         self._mark = (first_step, time.monotonic())
 
     def line(self, step: int, metrics: Mapping[str, float], compiling: float = 0.0) -> tuple[str, dict[str, float]]:
-        """The line for `step` and the rates since the line before it, without the seconds spent `compiling`."""
+        """Returns the line for `step` and the rates since the line before it; the seconds `compiling` do not count."""
         then, since = self._mark
         now = time.monotonic()
         self._mark = (step, now)

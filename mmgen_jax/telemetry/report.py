@@ -1,4 +1,4 @@
-"""All that a run says: rows of numbers, events, and how it went; to the user, to files, to TensorBoard."""
+"""Reports a run to the user, to files and to TensorBoard: rows of numbers, events, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mmgen_jax.telemetry.writer import Writer
 
 
 class Report:
-    """Reports one run, for the loop to call; all processes make the same calls.
+    """Reports one run. The training loop calls it; all processes make the same calls.
 
     Attributes:
-      clock: measures where the time of the loop goes; the loop names its phases.
+      clock: measures where the time of the loop goes; the loop names the phases.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class Report:
         max_skipped: int,
         spike_factor: float,
     ):
-        """A report that starts after `step` steps, which saw `samples` samples; each step sees `batch` of them.
+        """Starts to report after `step` steps, which have used `samples` samples; each step uses `batch` of them.
 
         Args:
           damaged: returns how many damaged records all processes have met.
-          max_skipped: steps with numbers that are not finite before the run stops.
-          spike_factor: losses above this many times their recent median are told.
+          max_skipped: number of steps with numbers that are not finite after which the run stops.
+          spike_factor: losses above this many times their recent median are reported.
         """
         self.clock = Clock()
         self._first, self._samples, self._batch = step, samples, batch
@@ -50,16 +50,19 @@ class Report:
         self._reported, self._damaged = step, 0
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes metrics that are being computed, and checks those of the step before. Raises RunError."""
+        """Takes the metrics of `step`, which may still be computed, and checks those of the step before.
+
+        Raises RunError if training must stop, see `Health.check`.
+        """
         self._summary.step = step
         self._monitor.add(step, metrics)
 
     def settle(self) -> None:
-        """Waits until the last step is finished, and checks its metrics. Raises RunError."""
+        """Waits until the last step is finished and checks its metrics. Raises RunError as `add` does."""
         self._monitor.settle()
 
     def row(self, step: int) -> dict[str, float]:
-        """Says and writes the means since the row before and returns them. Raises RunError."""
+        """Prints, writes and returns the means over the steps since the last row. Raises RunError as `add` does."""
         self.settle()
         with self.clock("metrics"):
             means = self._monitor.means()
@@ -74,12 +77,12 @@ class Report:
         return means
 
     def position(self, step: int) -> dict[str, int]:
-        """The position in the data, to be saved with a checkpoint of the step of the last row."""
+        """The position in the data after `step`, to be saved with its checkpoint; call `row` for this step first."""
         seen = self._samples + (step - self._first) * self._batch
         return {"step": step, "samples": seen, "damaged": self._damaged}
 
     def close(self) -> None:
-        """Says how the run went."""
+        """Prints and writes the summary of the run."""
         values = self._summary.values(self.clock.total(), self._health.skipped)
         for line in summary_lines(values):
             say(line)
@@ -91,23 +94,23 @@ class Report:
 
 
 class RunSummary:
-    """What is said at the end of a run, however it ends."""
+    """Collects the summary of a run, which is printed however the run ends."""
 
     def __init__(self, first: int, batch: int):
-        """`first`: steps that were made before."""
+        """`first` is the number of steps that were made before this process began."""
         self._first, self._batch = first, batch
-        self.step = first  # the last one that was handed to the devices
-        self._losses: dict[str, list[float]] = {}  # name -> best, its step, last
+        self.step = first  # the last step that was handed to the devices
+        self._losses: dict[str, list[float]] = {}  # name -> [lowest mean, its step, last mean]
 
     def note(self, step: int, means: Mapping[str, float]) -> None:
-        """Takes the means of a window that ends with `step`."""
+        """Takes the mean metrics of the steps since the last call; the last of these is `step`."""
         for name, value in means.items():
             if name.startswith("loss"):
                 best, at, _ = self._losses.get(name, (value, step, value))
                 self._losses[name] = [value, step, value] if value < best else [best, at, value]
 
     def values(self, seconds: Mapping[str, float], skipped: int) -> dict[str, float | dict]:
-        """The summary as plain numbers. `seconds` of each phase, and "whole", as `Clock.total` gives them."""
+        """Returns the summary as plain numbers, given the seconds of each phase as `Clock.total` returns them."""
         whole, steps = seconds["whole"], self.step - self._first
         return {
             "steps": steps,

@@ -1,4 +1,4 @@
-"""Metrics of steps, read one step late, and their means over the steps since the last row of the log."""
+"""Reads the metrics of steps one step late, and computes their means over the steps since the last row of the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmgen_jax.telemetry.health import Health, losses_by_time
 
 
 class Monitor:
-    """Collects metrics without keeping the devices waiting: those of a step are read when the next one has begun."""
+    """Collects metrics. Those of a step are read when the next step has begun, so that devices never wait for it."""
 
     def __init__(self, modalities: Sequence[str], health: Health, clock: Clock):
         self._modalities, self._health, self._clock = modalities, health, clock
@@ -20,12 +20,12 @@ class Monitor:
         self._window: list[dict[str, np.ndarray]] = []
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes the metrics of a step that is being computed; checks those of the one before, see `Health.check`."""
+        """Takes the metrics of a step that is being computed, and checks those of the step before (`Health.check`)."""
         self.settle()
         self._pending = (step, metrics)
 
     def settle(self) -> None:
-        """Waits for the metrics of the last step and checks them."""
+        """Waits for the metrics of the last step, and checks them."""
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
@@ -36,7 +36,7 @@ class Monitor:
                 self._window.append(metrics)
 
     def means(self) -> dict[str, float]:
-        """Means over the steps since the last call, without skipped ones; empty if all were skipped."""
+        """Means over the steps since the last call whose update was applied; empty if there are none."""
         window, self._window = self._window, []
         if not window:
             return {}

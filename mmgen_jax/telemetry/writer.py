@@ -16,9 +16,9 @@ EVENTS_FILE = "events.jsonl"
 
 
 class Writer:
-    """Appends metrics of a run to `metrics.jsonl` and, beside it, to TensorBoard files in `tensorboard/`.
+    """Appends the metrics of a run to `metrics.jsonl` and to TensorBoard files in `tensorboard/`.
 
-    Events at a step (spikes, skipped steps, summaries), which are not rows of numbers, go to `events.jsonl`.
+    Events that belong to a step but are not a row of numbers (spikes, skipped steps, summaries) go to `events.jsonl`.
     """
 
     def __init__(self, workdir: epath.PathLike, first_step: int):
