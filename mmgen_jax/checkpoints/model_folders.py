@@ -32,7 +32,9 @@ def load(name: epath.PathLike, step: int | None = None) -> tuple[Architecture, P
     """Loads the architecture and the averaged parameters of a model folder, a bundled model, or a workdir.
 
     Of a workdir, `step` names the checkpoint to read; None means the newest one. If a workdir has both checkpoints
-    and a `model.safetensors`, the checkpoints are read. Raises UsageError if there is no model, or no weights, or no such step.
+    and a `model.safetensors`, the checkpoints are read.
+
+    Raises UsageError if there is no model, or no weights, or no such step.
     """
     folder = locate(name)
     architecture = architectures.load(folder)

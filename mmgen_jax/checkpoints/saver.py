@@ -108,7 +108,7 @@ class Saver:
             self._quiet.__exit__(kind, error, trace)
 
     def save(self, step: int, state: object, meta: dict, loss: float | None = None) -> None:
-        """Starts saving a tree of arrays, with `meta`, a dict that JSON can hold. It waits for the save before this one.
+        """Starts saving a tree of arrays, with `meta`, a dict that JSON can hold. Waits for the save before this one.
 
         Raises RunError if the save before failed, or if this one cannot begin.
         """
