@@ -1,4 +1,4 @@
-"""What builders of tiles share: several processes, and data sets that are complete or absent."""
+"""Code that all builders of tiles share: work in several processes, and data sets that are complete or absent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_WORKERS = 256
 
 
 class Mapper:
-    """Ordered map over jobs, in this process or in several."""
+    """Maps a function over jobs, in this process or in several; results come in the order of the jobs."""
 
     def __init__(self, workers: int):
         # "spawn", as a forked process would copy locks that threads hold, but not these threads.
@@ -50,7 +50,7 @@ def command(folder: str) -> Iterator[None]:
     """Surrounds a command that writes a data set under `folder`: silences TFDS and turns errors into one line."""
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()
-    # A termination signal ends like Ctrl-C: what is half written is removed on the way out.
+    # A termination signal is handled like Ctrl-C, so that a half-written data set is removed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         yield

@@ -1,7 +1,7 @@
-"""Records that cannot be read: each is named, counted and replaced, and too many of them end the run.
+"""Handles records that cannot be read: each is named, counted and replaced, and too many of them end the run.
 
-Which record takes the place of a damaged one depends on the number of that one alone, so that a run that resumes, or
-has another number of hosts or of reading processes, sees the same samples.
+The record that replaces a damaged one depends only on the number of the damaged one. So a run that resumes, or that has
+another number of hosts or reading processes, sees the same samples.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from mmgen_jax.system.errors import RunError, UsageError
 
-REPLACED = "replaced"  # entry of a sample: number of the damaged record that it replaces, else -1
-_TRIES = 100  # records tried in a row before giving up
+REPLACED = "replaced"  # entry of a sample: the number of the damaged record that it replaces, or -1
+_TRIES = 100  # number of records that are tried in place of one before giving up
 
 
 class DamagedRecord(UsageError):
@@ -23,13 +23,13 @@ class DamagedRecord(UsageError):
 
 
 def stand_in(index: int, attempt: int, count: int) -> int:
-    """Number, below `count`, of the record to try in place of `index`; attempt 0 is the record itself."""
+    """Number (below `count`) of the record to try in place of record `index`. Attempt 0 is the record itself."""
     return index if attempt == 0 else int(np.random.default_rng((index, attempt)).integers(count))
 
 
 @dataclass(frozen=True)
 class Mended:
-    """Decoded samples by number, with damaged records replaced and marked under `REPLACED`. Can be pickled."""
+    """A source of decoded samples, in which damaged records are replaced and marked under `REPLACED`. Picklable."""
 
     source: Sequence
     decode: tuple[grain.MapTransform, ...]
@@ -38,7 +38,10 @@ class Mended:
         return len(self.source)
 
     def read(self, index: int) -> dict:
-        """The sample of one record. Raises DamagedRecord, and UsageError for what is wrong with all records."""
+        """Reads the sample of one record.
+
+        Raises DamagedRecord if it is damaged, and UsageError for a fault that all records must have.
+        """
         sample = self.source[index]
         for transform in self.decode:
             sample = transform.map(sample)
@@ -56,7 +59,7 @@ class Mended:
         raise DamagedRecord(f"{_TRIES} records in a row are damaged, the last one: {last}")
 
     def damages(self, index: int) -> list[str]:
-        """What was wrong with record `index`, which was replaced, and with those tried before a sound one."""
+        """Says what is wrong with record `index`, which was replaced, and with those that were tried in its place."""
         found = []
         for attempt in range(_TRIES):
             try:
@@ -69,9 +72,9 @@ class Mended:
 
 
 class Tally:
-    """Counts damaged records of a run against what is allowed; each process counts what it reads.
+    """Counts the damaged records of a run, and ends it if there are too many. Each process counts what it reads.
 
-    The share `allowed` refers to the records read so far, or to the size of the split as long as fewer were read.
+    The share `allowed` refers to the number of records read so far, or to the size of the split if that is larger.
     """
 
     def __init__(
@@ -85,20 +88,20 @@ class Tally:
         read: int = 0,
     ):
         """Args:
-        allowed: share of records that may be damaged, at least 0; 0 ends the run at the first one.
-        total: records of the split.
-        tell: says a line to the user.
-        add_up: sum over all processes of an array of integers.
-        found: damaged ones of all processes so far, where a run resumes.
-        read: records that all processes have read so far.
+        allowed: share of the records that may be damaged; 0 ends the run at the first damaged one.
+        total: number of records of the split.
+        tell: prints a line to the user.
+        add_up: sums an array of integers over all processes.
+        found: number of damaged records that all processes had met before this run resumed.
+        read: number of records that all processes had read before.
         """
         self._allowed, self._total, self._tell, self._add_up = allowed, total, tell, add_up
-        self._found, self._read = found, read  # counts of all processes when they were last added up
-        self._mine, self._mine_read = 0, 0  # counts of this process since then
+        self._found, self._read = found, read  # the counts of all processes when they were last added up
+        self._mine, self._mine_read = 0, 0  # the counts of this process since then
         self._named: set[int] = set()
 
     def note(self, replaced: np.ndarray, describe: Callable[[int], list[str]]) -> None:
-        """Counts one batch; `replaced` int [B] as in `REPLACED`. Raises RunError if there are too many."""
+        """Counts the damaged records of one batch, whose entry `REPLACED` is int [B]. Raises RunError for too many."""
         self._mine_read += len(replaced)
         for index in replaced[replaced >= 0].tolist():
             texts = describe(index)
@@ -110,7 +113,7 @@ class Tally:
             self._check(self._found + self._mine, self._read + self._mine_read, texts[-1])
 
     def settle(self) -> int:
-        """Damaged records that all processes together have met; all must call it. Raises RunError for too many."""
+        """Returns how many damaged records all processes have met; all must call it. Raises RunError for too many."""
         mine, read = (int(n) for n in self._add_up(np.array([self._mine, self._mine_read])))
         self._found, self._read, self._mine, self._mine_read = self._found + mine, self._read + read, 0, 0
         self._check(self._found, self._read, "named above")

@@ -1,4 +1,4 @@
-"""Scenes to compare with, from a split of a data set of tiles."""
+"""Reads held-out scenes, to condition on or to compare with, from a split of a data set of tiles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 
 
 def first(directory: str, split: str, modalities: Sequence[str], size: int, count: int) -> Batch:
-    """The first `count` scenes of a split, or all where there are fewer; see `pipeline.load`."""
+    """Reads the first `count` scenes of a split, or all if there are fewer, as `pipeline.load` does."""
     count = min(count, len(tiles.read_tiles(directory, split)))
     return pipeline.load(directory, split, modalities, size, range(count))
 
@@ -22,7 +22,7 @@ def first(directory: str, split: str, modalities: Sequence[str], size: int, coun
 def values(
     directory: str, split: str, modalities: Sequence[str], size: int, indices: Sequence[int], facts: Facts
 ) -> dict[str, np.ndarray]:
-    """Values (see `modalities.modality`) of the scenes at `indices`, of those modalities that all of them have.
+    """Reads the values (see `modalities.modality`) of the scenes at `indices`, of modalities that all of them have.
 
     Raises UsageError for an index outside the split.
     """

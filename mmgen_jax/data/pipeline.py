@@ -1,8 +1,8 @@
-"""Grain: (seed, step) -> this host's part of the global batch.
+"""Reads batches with Grain: this host's part of the global batch of any step.
 
-The order of samples is a function of (seed, step) alone: hosts take parts of the same
-global batches, augmentation is keyed by sample position before any split, and the position to
-resume from is the step. So a run continues exactly, also on another number of hosts or workers.
+The order of samples depends only on the seed and the step. Hosts take parts of the same global batches, random
+transforms are keyed by the position of the sample in the order, and a run resumes from the number of its step. So it
+continues exactly, even on another number of hosts or reading processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Batch = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Flip(grain.RandomMapTransform):
-    """Horizontal mirror with probability 1/2, the same for all modalities of a tile."""
+    """Mirrors a tile horizontally with probability 1/2, all its modalities alike."""
 
     modalities: tuple[str, ...]
 
@@ -38,7 +38,7 @@ class Flip(grain.RandomMapTransform):
 
 @dataclass(frozen=True)
 class Select(grain.MapTransform):
-    """Tile -> pixels of the wanted modalities, class_id int32 and present bool [M]; checks the size of the tile."""
+    """Decodes a tile to the pixels of the wanted modalities, class_id int32 and present bool [M]; checks its size."""
 
     modalities: tuple[str, ...]
     size: int
@@ -78,27 +78,27 @@ def batches(
     workers: int = 0,
     tally: Tally | None = None,
 ) -> Iterator[Batch]:
-    """Endless iterator over this process's part of each global batch, from `step` on.
+    """Yields, without end, this process's part of each global batch, from that of `step` on.
 
-    The data are reshuffled in every epoch. Close the iterator (or let it be collected) after use.
+    The data are shuffled anew in every epoch. Close the iterator after use, or let it be collected.
 
     Args:
       source: records at random access, picklable.
       transforms: applied to each record in turn; random ones are keyed by the position of the sample.
-      batch: samples in a global batch.
+      batch: number of samples in a global batch.
       seed: seed of the order and of random transforms.
-      step: batches that were used before.
-      parts: which of the equal parts of each global batch this process wants, joined in this order.
-      of: how many parts there are.
-      workers: reading processes; 0 reads in threads.
-      tally: counts damaged records, which are then replaced; with None the first one raises DamagedRecord.
+      step: number of batches that were used before.
+      parts: numbers of the equal parts of each global batch that this process wants, joined in this order.
+      of: number of equal parts that a global batch has.
+      workers: number of reading processes; 0 reads in threads.
+      tally: counts damaged records, which are then replaced. With None the first one raises DamagedRecord.
     """
     if batch % of:
         raise UsageError(f"train.batch is {batch}; it must be divisible by the number of parts that hosts read, {of}")
     if tally:
         decode = tuple(itertools.takewhile(lambda t: isinstance(t, grain.MapTransform), transforms))
         source = Mended(source, decode)
-        # Random transforms draw by their place in the chain, which must be the same with and without a tally.
+        # Random transforms are keyed by their place in the chain too, which must be the same with and without a tally.
         transforms = (*(_AsIs() for _ in decode), *transforms[len(decode) :])
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
     for transform in transforms:
@@ -115,7 +115,7 @@ def batches(
 
 
 def _started(dataset: grain.IterDataset) -> Iterator[Batch]:
-    """The batches that workers read; the workers are started for the first one, shielded from signals."""
+    """Yields the batches that workers read. The workers start with the first one, and are shielded from signals."""
     with shielded():
         batches = iter(dataset)
         first = next(batches)
@@ -125,7 +125,7 @@ def _started(dataset: grain.IterDataset) -> Iterator[Batch]:
 
 
 def _counted(batches: Iterator[Batch], source: Mended, tally: Tally) -> Iterator[Batch]:
-    """The same batches; what was replaced is counted as each is handed out, not when it is read ahead."""
+    """Yields the same batches, and counts replaced records when a batch is used, not when it is read ahead."""
     with contextlib.closing(batches):
         for batch in batches:
             tally.note(batch.pop(REPLACED), source.damages)
@@ -140,9 +140,9 @@ def load(
     indices: Sequence[int] | None,
     tally: Tally | None = None,
 ) -> Batch:
-    """The samples at `indices` of a split (all if None) as one batch in that order.
+    """Reads the samples at `indices` of a split (None means all) as one batch in that order.
 
-    Damaged ones are replaced if there is a `tally`. Raises UsageError for an index outside the split.
+    Damaged records are replaced if there is a `tally`. Raises UsageError for an index outside the split.
     """
     source = tiles.read_tiles(directory, split)
     indices = range(len(source)) if indices is None else [int(i) for i in indices]

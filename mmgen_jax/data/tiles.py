@@ -1,8 +1,7 @@
-"""The schema that every data set shares: a tile is one image per modality, a class and a key.
+"""The schema that every data set of images shares: a tile has one image per modality, a class and a key.
 
-Tiles live in TFDS data sets in ArrayRecord files. Images are PNG bytes, so neither writing nor
-reading needs TensorFlow. A modality may be absent from a tile: its bytes are empty then, it decodes
-to zeros and `present` says so.
+Tiles are stored in TFDS data sets in ArrayRecord files. Images are PNG bytes, so neither writing nor reading needs
+TensorFlow. A modality may be absent from a tile. Then its bytes are empty, it decodes to zeros, and `present` is False.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ def tile_features(size: int, class_names: Sequence[str]) -> tfds.features.Featur
 
 
 def encode_tile(pixels: Mapping[str, np.ndarray], class_id: int, key: str) -> dict:
-    """Pixels of some or all modalities to one example of `tile_features`.
+    """Makes an example of `tile_features` of the pixels of some or all modalities.
 
     Args:
-      pixels: modality -> integers [H, W, C] in the types of the modality table, all of one H and W;
-        a modality that is left out is absent.
-      class_id: row of the class names.
+      pixels: modality -> integers [H, W, C] in the types of the modality table, all of one H and W. A modality that is
+        left out is absent.
+      class_id: number of the class.
       key: unique name of the tile in its split.
 
     Raises:
-      UsageError: no modality, an unknown one, or a wrong type or shape.
+      UsageError: there is no modality, or an unknown one, or one with a wrong type or shape.
     """
     unknown = set(pixels) - set(NAMES)
     if unknown or not pixels:
@@ -68,14 +67,14 @@ def encode_tile(pixels: Mapping[str, np.ndarray], class_id: int, key: str) -> di
 
 
 def decode_tile(record: Mapping) -> dict:
-    """One record of `read_tiles` to pixels.
+    """Decodes one record of `read_tiles` to pixels.
 
     Returns:
-      rgb uint8 [H, W, 3], depth uint16 [H, W, 1], normal uint8 [H, W, 3], mask uint8 [H, W, 3] (colours),
-      each zero where absent; class_id int32; present bool [4] in the order of the modality table.
+      rgb uint8 [H, W, 3], depth uint16 [H, W, 1], normal uint8 [H, W, 3], mask uint8 [H, W, 3] (colours), zeros if
+      absent; class_id int32; present bool [4] in the order of the modality table.
 
     Raises:
-      DamagedRecord: a damaged image, images of different sizes, or none at all; names the tile's key.
+      DamagedRecord: an image is damaged, images have different sizes, or there is none. The message has the tile's key.
     """
     key = record.get("key", b"?")
     key = key.decode() if isinstance(key, bytes) else str(key)
@@ -94,7 +93,7 @@ def decode_tile(record: Mapping) -> dict:
 
 def _encode_png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
-    # Level 1 is four times as fast as the default for a fifth more bytes.
+    # Compression level 1 is four times as fast as the default and takes a fifth more bytes.
     Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0]).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
@@ -112,10 +111,10 @@ def _decode_png(data: bytes, name: str, key: str) -> np.ndarray:
 
 
 def find_dataset(directory: str) -> epath.Path:
-    """The data set in a folder: the folder itself, or the only one up to three levels below it.
+    """Finds the data set in a folder: the folder itself, or the only data set up to three levels below it.
 
     Raises:
-      UsageError: no such folder, no data set in it, or several.
+      UsageError: there is no such folder, or no data set in it, or more than one.
     """
     root = epath.Path(directory)
     if not root.is_dir():
@@ -123,7 +122,7 @@ def find_dataset(directory: str) -> epath.Path:
     if (root / _INFO).exists():
         return root
     found = [p.parent for depth in (1, 2, 3) for p in root.glob("*/" * depth + _INFO)]
-    # What an interrupted build left behind is not a data set.
+    # The remains of an interrupted build are not a data set.
     found = sorted(p for p in found if "incomplete" not in str(p.relative_to(root)))
     if not found:
         raise UsageError(f"data directory {str(root)!r} holds no data set (no {_INFO} up to three levels down)")
@@ -136,7 +135,7 @@ def find_dataset(directory: str) -> epath.Path:
 
 @dataclass(frozen=True)
 class Source:
-    """Records of a split at random access. Picklable."""
+    """The records of a split at random access. Picklable."""
 
     records: Sequence
     files: tuple  # parts of shards that make up the split, with attributes filename, skip and take
@@ -145,10 +144,10 @@ class Source:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict:
-        """Raises DamagedRecord, naming the shard and the record in it."""
+        """Reads a record. Raises DamagedRecord, naming the shard and the number of the record in it."""
         try:
             return self.records[index]
-        except (RuntimeError, ValueError) as error:  # what ArrayRecord raises depends on the damage
+        except (RuntimeError, ValueError) as error:  # ArrayRecord raises different types for different damages
             left = index
             for file in self.files:
                 if left < file.take:
@@ -159,14 +158,14 @@ class Source:
 
 
 def read_tiles(directory: str, split: str) -> Source:
-    """Random-access source of the records of a split: ``len``, ``[i]``, picklable; see `decode_tile`.
+    """Opens the records of a split at random access, as a picklable source; `decode_tile` decodes them.
 
     Args:
       directory: folder of a data set, or a parent of exactly one.
-      split: its name, or a part of it such as ``train[:10%]``.
+      split: name of a split, or a part of it such as ``train[:10%]``.
 
     Raises:
-      UsageError: no data set, an unknown or an empty split.
+      UsageError: there is no data set, or the split is unknown or empty.
     """
     path = find_dataset(directory)
     builder = tfds.builder_from_directory(path)
@@ -181,7 +180,7 @@ def read_tiles(directory: str, split: str) -> Source:
         ) from error
     if not size:
         raise UsageError(f"split {split!r} of {str(path)!r} is empty; it must hold at least one tile")
-    # A data set that was written before a modality was known has no feature for it: it is absent from every tile.
+    # A data set that was written before a modality was known has no feature for it. It is absent from every tile.
     decoders = {name: tfds.decode.SkipDecoding() for name in NAMES if name in builder.info.features}
     return Source(builder.as_data_source(split, decoders=decoders), tuple(builder.info.splits[split].file_instructions))
 
@@ -198,6 +197,6 @@ def image_size(directory: str) -> tuple[int, int]:
 
 
 def read_metadata(directory: str) -> dict:
-    """What a data set says about itself (palette, regions, depth range, ...); empty if it says nothing."""
+    """Reads what a data set says of itself: palette, regions, depth range and more. May be empty."""
     path = find_dataset(directory) / "metadata.json"
     return json.loads(path.read_text()) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""What training reads: tiles, or latents that were made of them, behind one value."""
+"""The data that training reads, as one value for tiles and for latents that were made of them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mmgen_jax.data.latents import dataset
 
 @dataclass(frozen=True)
 class TrainData:
-    """A train split and what its data set says about itself.
+    """A train split, and what its data set says of itself.
 
     Attributes:
       source: records at random access, picklable.
-      transforms: decode and select; random ones are keyed by the position of the sample.
-      class_names: rows of the class table; empty where nothing has a class.
-      palette: uint8 [R, 3], colour of each region of a mask; None where the data set does not say.
-      regions: name of each palette row.
+      transforms: decode a record and select what training wants; random ones are keyed by the sample's position.
+      class_names: names of the classes; empty if nothing has a class.
+      palette: uint8 [R, 3], the colour of each region of a mask; None if the data set has no palette.
+      regions: name of each row of the palette.
     """
 
     source: Sequence[Mapping]
@@ -32,7 +32,7 @@ class TrainData:
 
 
 def open_tiles(folder: str, split: str, modalities: tuple[str, ...], image_size: int, flip: bool) -> TrainData:
-    """A split of a data set of tiles, half of them mirrored if `flip`; raises UsageError if it does not fit."""
+    """Opens a split of a data set of tiles; `flip` mirrors half of them. Raises UsageError if it does not fit."""
     source = tiles.read_tiles(folder, split)
     select, mirror = pipeline.Select(modalities, image_size), pipeline.Flip(modalities)
     return TrainData(
@@ -44,7 +44,7 @@ def open_tiles(folder: str, split: str, modalities: tuple[str, ...], image_size:
 
 
 def open_latents(folder: str, split: str, modalities: tuple[str, ...], **fits: object) -> TrainData:
-    """A split of latents, which must fit `fits`, see `latents.Select.checked`; raises UsageError if they do not."""
+    """Opens a split of latents. Raises UsageError if they do not fit the settings in `fits`, see `Select.checked`."""
     source = dataset.read(folder, split)
     info = dataset.read_info(folder)
     transforms = (dataset.Select.checked(info, modalities, **fits),)

@@ -1,4 +1,4 @@
-"""Reading processes: they ignore signals, which are meant for the process that they read for, and end when it ends."""
+"""Reading processes. They ignore signals, which are meant for the process that they read for, and end with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
-# Grain leaves a batch in shared memory when a worker ends. Python's tracker deletes it; its warning helps nobody.
+# Grain leaves a batch in shared memory when a worker ends. Python's tracker deletes it and warns, which helps nobody.
 _NO_WARNING = "ignore:resource_tracker:UserWarning"
 
 
@@ -23,7 +23,7 @@ def _start_tracker() -> None:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """Processes that are started within never get SIGINT or SIGTERM; this process gets them afterwards.
+    """Processes that start within the block never get SIGINT or SIGTERM. This process gets them after the block.
 
     A terminal sends Ctrl-C to all processes at once, and a machine that shuts down sends SIGTERM to all. If workers
     ended at once, training could not finish its step and save.
@@ -37,7 +37,10 @@ def shielded() -> Iterator[None]:
 
 
 def begin(index: int, count: int) -> None:
-    """To be called first in each worker. A worker whose parent was killed would wait forever to hand over its batch."""
+    """Lets a worker end with its parent; call it first in each worker.
+
+    A worker whose parent was killed would otherwise wait forever to hand over its batch.
+    """
     del index, count
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
 

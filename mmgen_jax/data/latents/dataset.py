@@ -1,8 +1,8 @@
-"""The schema of stored latents: what training reads instead of tiles, so that frozen networks run once.
+"""The data set of stored latents. Training reads it instead of tiles, so that frozen networks run only once.
 
-A folder holds `latents.json` and ArrayRecord shards `SPLIT-00000-of-000NN.array_record` of records as in
-`latent_layout.py`. A decoded one has the keys of a tile: each modality (moments instead of pixels), class_id, present
-and key, and features and rgb_pixels where they are stored.
+A folder holds `latents.json` and ArrayRecord shards `SPLIT-00000-of-000NN.array_record`, whose records are described in
+`record.py`. A decoded record has the keys of a tile: each modality (moments instead of pixels), class_id, present and
+key, and also features and rgb_pixels if they are stored.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from mmgen_jax.data.latents.record import FEATURES, PIXELS, Layout
 from mmgen_jax.system.errors import UsageError
 
 FILE = "latents.json"
-UNFINISHED = "unfinished.json"  # stands in its place until all shards are written
+UNFINISHED = "unfinished.json"  # is there in place of FILE until all shards are written
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file: its records, its size in bytes and the CRC-32 of all of it (0 and 0 before it is written)."""
+    """One file: the number of its records, its size in bytes and its CRC-32 (both 0 before it is written)."""
 
     split: str
     index: int
@@ -47,15 +47,15 @@ class Shard:
 
 @dataclass(frozen=True)
 class Info:
-    """What `latents.json` says.
+    """The contents of `latents.json`.
 
     Attributes:
-      layout: layout of the records.
-      image_size: height and width of the images that the latents belong to.
-      class_names: rows of class_id.
-      metadata: what the tiles' data set says of itself: palette, regions, ...
-      autoencoder: spec of the autoencoder, as far as it is known.
-      settings: everything else that the latents depend on, by name: encoding goes on only with the same.
+      layout: the layout of the records.
+      image_size: height and width, in pixels, of the images that the latents were made of.
+      class_names: the names of the classes; class_id counts them.
+      metadata: what the data set of tiles says of itself: palette, regions and more.
+      autoencoder: the autoencoder's spec, as far as it is known.
+      settings: everything else that the latents depend on, by name. Encoding continues only with equal settings.
       shards: the shards of each split.
     """
 
@@ -77,7 +77,7 @@ class Info:
 
 
 def parse_info(path: epath.PathLike) -> Info:
-    """Inverse of `Info.to_json`; raises UsageError if the file is damaged or of another version."""
+    """Reads what `Info.to_json` made. Raises UsageError if the file is damaged or of another version."""
     path = epath.Path(path)
     try:
         stored = json.loads(path.read_text())
@@ -98,7 +98,7 @@ def parse_info(path: epath.PathLike) -> Info:
 
 
 def read_info(directory: epath.PathLike) -> Info:
-    """What a folder of latents says about itself; raises UsageError if it holds none or they are not finished."""
+    """Reads what a folder of latents says of itself. Raises UsageError if it has no latents or unfinished ones."""
     folder = epath.Path(directory)
     if (folder / FILE).exists():
         return parse_info(folder / FILE)
@@ -109,10 +109,10 @@ def read_info(directory: epath.PathLike) -> Info:
 
 @dataclass(frozen=True)
 class Source:
-    """Records of a split at random access; `[i]` is a decoded record. Picklable, opens files when they are needed."""
+    """The records of a split at random access: `[i]` is a decoded record. Picklable; files are opened when needed."""
 
     layout: Layout
-    files: tuple  # with filename, skip, take: the parts of shards that make up the split
+    files: tuple  # the parts of shards that make up the split, with attributes filename, skip and take
     records: ArrayRecordDataSource
 
     @functools.cached_property
@@ -123,12 +123,16 @@ class Source:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> dict:
-        """Raises DamagedRecord, naming the shard and the record in it."""
+        """Decodes a record. Raises DamagedRecord, naming the shard and the number of the record in it."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         try:
             return self.layout.decode(self.records[index])
-        except (ValueError, RuntimeError, IndexError) as error:  # what ArrayRecord raises depends on the damage
+        except (
+            ValueError,
+            RuntimeError,
+            IndexError,
+        ) as error:  # ArrayRecord raises different types for different damages
             number = bisect.bisect_right(self._ends, index)
             file = self.files[number]
             position = index - self._ends[number] + file.take + file.skip
@@ -138,14 +142,15 @@ class Source:
 
 
 def read(directory: epath.PathLike, split: str) -> Source:
-    """Random-access source of the latents of a split.
+    """Opens the latents of a split at random access.
 
     Args:
       directory: folder that `mmgen_jax.encode` or `mmgen_jax.data.latents.hdf5` wrote.
-      split: its name, or a part of it such as ``train[:10%]``.
+      split: name of a split, or a part of it such as ``train[:10%]``.
 
     Raises:
-      UsageError: no latents, unfinished ones, an unknown or empty split, a shard that is missing or has another size.
+      UsageError: there are no latents, or unfinished ones; the split is unknown or empty; a shard is missing or has
+        another size.
     """
     folder, info = epath.Path(directory), read_info(directory)
     allowed = ", ".join(info.shards)
@@ -167,7 +172,7 @@ def read(directory: epath.PathLike, split: str) -> Source:
 
 
 def _splits(folder: epath.Path, info: Info) -> tfds.core.SplitDict:
-    """TFDS's slicing of splits; its files are named like ours."""
+    """The splits as TFDS knows them, so that its slicing works; TFDS names files as this package does."""
     template = "{SPLIT}-{SHARD_X_OF_Y}.array_record"
     return tfds.core.SplitDict(
         [
@@ -186,7 +191,7 @@ def _splits(folder: epath.Path, info: Info) -> tfds.core.SplitDict:
 
 @dataclass(frozen=True)
 class Select(grain.MapTransform):
-    """Keeps what training wants of a record: moments of the modalities, class, presence and the extra fields."""
+    """Keeps of a record what training wants: the modalities' moments, class_id, present, and the extra fields."""
 
     layout: Layout
     modalities: tuple[str, ...]
@@ -205,16 +210,16 @@ class Select(grain.MapTransform):
         feature_width: int,
         patch: int,
     ) -> Select:
-        """What settings want of latents; raises UsageError naming the first setting that the latents do not fit.
+        """Makes a `Select` for the given settings. Raises UsageError for the first setting that the latents do not fit.
 
         Args:
-          info: of the latents.
-          modalities: wanted ones.
-          image_size: pixels of the images, each way.
-          autoencoder: its name.
+          info: what the latents say of themselves.
+          modalities: the modalities that training wants.
+          image_size: height and width of the images, in pixels.
+          autoencoder: name of the autoencoder.
           factor: pixels per latent position, each way.
           features: "none", "stored" or "online".
-          feature_width: of the features that the model is aligned with.
+          feature_width: width of the features that the model is aligned with.
           patch: latent positions per token, each way.
         """
         known, layout = info.autoencoder, info.layout

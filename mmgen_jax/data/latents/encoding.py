@@ -1,4 +1,4 @@
-"""A stream of tiles -> a stream of records of latents; the frozen networks run on batches over all devices."""
+"""Turns a stream of tiles into a stream of records of latents. The frozen networks run on batches over all devices."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.parallel import sharding
 
-_AHEAD = 64  # tiles that are read ahead
+_AHEAD = 64  # number of tiles that are read ahead
 
 
 class _ReadTile(grain.MapTransform):
-    """Tile -> pixels, class, presence, and its key."""
+    """Decodes a tile to pixels, class_id and present, and adds its key."""
 
     def __init__(self, modalities: tuple[str, ...], size: int):
         self._select = pipeline.Select(modalities, size)
@@ -37,7 +37,7 @@ class _ReadTile(grain.MapTransform):
 
 
 class _Subset:
-    """Some entries of a source, as a source."""
+    """A source that consists of some entries of another one."""
 
     def __init__(self, source: Sequence, indices: Sequence[int]):
         self._source, self._indices = source, indices
@@ -52,9 +52,9 @@ class _Subset:
 def read(
     source: Sequence, indices: Sequence[int], modalities: tuple[str, ...], size: int, *, mirror: bool
 ) -> Iterator[dict]:
-    """Decoded tiles at `indices`, in this order, each followed by its mirror image if these are wanted.
+    """Yields decoded tiles at `indices`, in this order; with `mirror`, each is followed by its mirror image.
 
-    Close it after use, which ends its threads. Decoding releases Python's lock, so processes would gain nothing.
+    Close the iterator after use, which ends its threads. Threads are enough, as decoding releases Python's lock.
     """
     dataset = grain.MapDataset.source(_Subset(source, indices)).map(_ReadTile(modalities, size))
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=os.cpu_count() or 1, prefetch_buffer_size=_AHEAD))
@@ -70,7 +70,7 @@ def read(
 def compute(
     autoencoder: Autoencoder, dino: Dino | None, pixels: Mapping[str, Array], dtype: str
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Moments of each modality and features in `dtype`, and the largest magnitude of each in each sample."""
+    """Computes moments of each modality and features in `dtype`, and the largest magnitude of each in every sample."""
     images = {m: to_array(x) for m, x in pixels.items()}
     values = dict(autoencoder.moments(images))
     if dino is not None:
@@ -82,13 +82,13 @@ def compute(
 def records(
     samples: Iterable[dict], layout: Layout, autoencoder: Autoencoder, dino: Dino | None, batch: int, mesh: Mesh
 ) -> Iterator[bytes]:
-    """Samples of `read` -> records; a batch is being computed while the one before it is packed and written.
+    """Turns samples of `read` into records. A batch is computed while the one before it is packed and written.
 
     Raises UsageError naming the tile if a number is not finite in the type that it is stored in.
     """
     samples, waiting = iter(samples), None
     while chunk := list(itertools.islice(samples, batch)):
-        padded = chunk + chunk[-1:] * (batch - len(chunk))  # all batches have one shape, so that one program serves all
+        padded = chunk + chunk[-1:] * (batch - len(chunk))  # so that all batches have one shape and one program
         pixels = {m: np.stack([sample[m] for sample in padded]) for m, _ in layout.modalities}
         running = compute(autoencoder, dino, sharding.to_global(pixels, mesh), layout.dtype)
         if waiting:

@@ -1,4 +1,4 @@
-"""Latents of the official PyTorch code (HDF5 files and a JSONL index) -> latents as training reads them.
+"""Converts latents of the official PyTorch code (HDF5 files and a JSONL index) to latents as training reads them.
 
 python -m mmgen_jax.data.latents.hdf5 --index=train.jsonl --rgb=rgb.h5 --depth=depth.h5 --normal=normal.h5
     --mask=mask.h5 --features=dinov2.h5 --out=data/latents
@@ -36,14 +36,14 @@ FACTOR = KLConfig().factor  # pixels per latent position of the autoencoder that
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the index; class_id is -1 where there is no class."""
+    """One line of the index; class_id is -1 if the sample has no class."""
 
     key: str
     class_id: int
 
 
 def read_index(path: str, null_class: int) -> tuple[list[Entry], tuple[str, ...]]:
-    """Samples of an index and the class names; raises UsageError naming the line that cannot be read."""
+    """Reads the samples of an index and the names of classes. Raises UsageError for a line that cannot be read."""
     entries, names = [], {}
     if not epath.Path(path).is_file():
         raise UsageError(f"--index {path} does not exist; it must be a JSONL file")
@@ -89,7 +89,7 @@ def _open(paths: Mapping[str, str], stack: contextlib.ExitStack) -> dict:
 
 
 def _value(file, name: str, key: str) -> np.ndarray:
-    """One stored array; that of a modality is turned to channels last, means before standard deviations."""
+    """Reads one stored array. Those of modalities are turned to channels last, means before standard deviations."""
     try:
         value = np.asarray(file[key])
     except (OSError, TypeError, ValueError) as error:  # damaged data; a group instead of an array
@@ -102,7 +102,7 @@ def _value(file, name: str, key: str) -> np.ndarray:
 
 
 def _find(opened: Mapping, entries: Sequence[Entry], strict: bool) -> tuple[list[Entry], dict[str, np.ndarray]]:
-    """Samples that have any modality, and for each file which of them it has. Tells what is missing."""
+    """Finds the samples that have any modality, and for each file which of them it has. Prints what is missing."""
     say(f"looking for {len(entries)} samples in {len(opened)} file(s)")
     there = {name: np.array([entry.key in file for entry in entries]) for name, file in opened.items()}
     for name, found in there.items():
@@ -124,7 +124,7 @@ def _find(opened: Mapping, entries: Sequence[Entry], strict: bool) -> tuple[list
 
 
 def _layout(opened: Mapping, entries: Sequence[Entry], there: Mapping[str, np.ndarray], dtype: str) -> Layout:
-    """Shapes of the first sample of each file."""
+    """The layout of records, from the shapes of the first sample of each file."""
     empty = [name for name, found in there.items() if not found.any()]
     if empty:
         raise UsageError(f"--{empty[0]} {opened[empty[0]].filename} has none of the keys of the index; leave it out")
@@ -165,20 +165,20 @@ def convert(
     null_class: int = 1000,
     strict: bool = False,
 ) -> None:
-    """Writes the latents of an index as one split; continues where it was stopped.
+    """Writes the latents of an index as one split. If it was interrupted, it continues where it stopped.
 
     Args:
-      index: JSONL file.
-      paths: HDF5 file of each modality there is, and of "features" if there are any.
+      index: path of the JSONL file.
+      paths: path of the HDF5 file of each modality, and of "features" if there are any.
       out: folder to write to.
-      dtype: type to store, "float16" or "bfloat16".
+      dtype: type of the stored numbers, "float16" or "bfloat16".
       split: name of the split.
-      shard: samples in one file.
+      shard: number of samples in one file.
       null_class: idx_cat of samples without a class.
-      strict: raise if a file lacks a key, instead of counting that modality as absent.
+      strict: whether a key that a file lacks is an error; otherwise that modality is absent from the sample.
 
     Raises:
-      UsageError: files that cannot be read, do not fit each other, or hold numbers that do not fit `dtype`.
+      UsageError: a file cannot be read, files do not fit each other, or a number does not fit `dtype`.
     """
     choice("--dtype", dtype, DTYPES)
     if shard < 1:

@@ -1,4 +1,4 @@
-"""What stored latents depend on, and which are to be written."""
+"""Plans which latents are to be written, and records what they depend on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmgen_jax.system.errors import UsageError
 
 
 def digest(tree: object) -> str:
-    """A short name of a network's weights: its arrays and where they are in it."""
+    """A short checksum of a network's weights: of its arrays and their paths."""
     sha = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         array = np.asarray(leaf)
@@ -30,17 +30,17 @@ def digest(tree: object) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be computed of a data set of tiles.
+    """The latents that are to be computed of a data set of tiles.
 
     Attributes:
       tiles: folder of the data set.
-      modalities: those that are encoded.
-      image_size: pixels of the images, each way.
-      dtype: of the latents as stored.
+      modalities: the modalities to encode.
+      image_size: height and width of the images, in pixels.
+      dtype: type of the stored latents.
       rgb: whether the pixels of rgb are stored too.
-      mirror: whether each tile is stored mirrored too.
-      shard: tiles in one file.
-      settings: dotted name -> value of every setting that what is stored depends on.
+      mirror: whether a mirror image of each tile is stored too.
+      shard: number of tiles in one file.
+      settings: dotted name -> value of every setting that the stored numbers depend on.
     """
 
     tiles: str
@@ -54,12 +54,12 @@ class Request:
 
     @property
     def copies(self) -> int:
-        """Samples that are made of one tile."""
+        """Number of samples that are made of one tile."""
         return 2 if self.mirror else 1
 
 
 def make_info(wanted: Request, splits: Sequence[str], autoencoder: Autoencoder, dino: Dino | None) -> Info:
-    """What the latents are going to be. Raises UsageError for a size that the autoencoder cannot take."""
+    """Describes the latents that will be written. Raises UsageError for a size that the autoencoder cannot take."""
     size = wanted.image_size
     if size % autoencoder.factor:
         raise UsageError(

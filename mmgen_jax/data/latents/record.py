@@ -1,6 +1,6 @@
-"""One record of latents: a header, the arrays of `Layout.fields` in this order, and the key; a checksum covers it all.
+"""The format of one record of latents: a header with a checksum, the arrays of `Layout.fields` in order, and the key.
 
-Everything is little-endian and at a fixed place, so that arrays are decoded without a copy.
+Everything is little-endian and has a fixed place, so that arrays are decoded without a copy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from mmgen_jax.system.errors import UsageError
 
 DTYPES = {"float16": np.dtype("<f2"), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 FEATURES, PIXELS = "features", "rgb_pixels"
-_HEADER = struct.Struct("<IiIHxx")  # CRC-32 of what follows it, class_id, bits of what is present, bytes of the key
+_HEADER = struct.Struct(
+    "<IiIHxx"
+)  # CRC-32 of all that follows, class_id, a bit for each present modality, length of the key
 
 
 def check_range(peaks: Mapping[str, float], dtype: str, key: str) -> None:
@@ -33,14 +35,14 @@ def check_range(peaks: Mapping[str, float], dtype: str, key: str) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """What one record holds.
+    """The layout of the records of one data set.
 
     Attributes:
-      modalities: (name, latent channels K) of each; moments ``[size, size, 2K]``, means first, are stored.
+      modalities: (name, latent channels K) of each modality. Its moments ``[size, size, 2K]`` are stored, means first.
       size: height and width of the latents.
       dtype: type of moments and features, a name in `DTYPES`.
-      features: (tokens N, width D) of the features of rgb; None: not stored.
-      pixels: height and width of the stored rgb pixels; 0: not stored.
+      features: (tokens N, width D) of the features of rgb, or None if they are not stored.
+      pixels: height and width of the stored rgb pixels, or 0 if they are not stored.
     """
 
     modalities: tuple[tuple[str, int], ...]
@@ -62,21 +64,21 @@ class Layout:
 
     @functools.cached_property
     def sample_bytes(self) -> dict[str, int]:
-        """Bytes of each array of a record; header and key come on top."""
+        """Bytes of each array of a record, without the header and the key."""
         return {name: dtype.itemsize * int(np.prod(shape)) for name, (dtype, shape) in self.fields.items()}
 
     def encode(self, values: Mapping[str, np.ndarray], present: Sequence[bool], class_id: int, key: str) -> bytes:
-        """One record.
+        """Makes one record.
 
         Args:
-          values: the arrays of `fields`; those of absent modalities, and of rgb's features and pixels where rgb is
-            absent, are stored as zeros and may be left out.
+          values: the arrays of `fields`. Those of absent modalities may be left out and are stored as zeros; if rgb is
+            absent, so are its features and pixels.
           present: whether the sample has each modality.
-          class_id: row of the class names, or -1.
+          class_id: number of the class, or -1 for none.
           key: name of the sample.
 
         Raises:
-          UsageError: an array is missing, or has another type or shape.
+          UsageError: an array is missing, or has a wrong type or shape.
         """
         names = [m for m, _ in self.modalities]
         absent = {m for m, there in zip(names, present, strict=True) if not there}
@@ -94,9 +96,9 @@ class Layout:
         return struct.pack("<I", zlib.crc32(body)) + body
 
     def decode(self, record: bytes) -> dict:
-        """The arrays of `fields` as read-only views, class_id int32, present bool [M] and key.
+        """Returns the arrays of `fields` as read-only views, and class_id int32, present bool [M] and key.
 
-        Raises ValueError if the record has another length or its checksum does not fit.
+        Raises ValueError if the record has a wrong length, or if its checksum does not fit.
         """
         size = sum(self.sample_bytes.values())
         if len(record) < _HEADER.size + size:

@@ -1,7 +1,7 @@
-"""Writes latents shard by shard, each complete or absent, so that a stopped command continues where it was.
+"""Writes latents shard by shard. Each shard is complete or absent, so that a stopped command continues where it was.
 
-Beside a finished shard lies a JSON file with its size and checksum. `unfinished.json` says what the folder is going to
-hold, until the worker that writes the last shard puts `latents.json` in its place.
+Beside a finished shard lies a JSON file with its size and checksum. `unfinished.json` describes what the folder will
+hold; the worker that writes the last shard replaces it by `latents.json`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mmgen_jax.data.latents.dataset import Info, Shard
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 
-# One record in a group: random access. Compression would save 8% and cost three quarters of the reading speed.
+# Groups of one record allow random access. Compression would save 8% and cost three quarters of the reading speed.
 _OPTIONS = "group_size:1,uncompressed"
 _CHUNK = 2**24
 
 
 def plan(split: str, samples: int, per_shard: int) -> tuple[Shard, ...]:
-    """The shards of a split, the last one possibly smaller; raises UsageError for an empty split."""
+    """Plans the shards of a split; the last one may be smaller. Raises UsageError for an empty split."""
     if not samples:
         raise UsageError(f"split {split!r} is empty; it must hold at least one sample")
     starts = range(0, samples, per_shard)
@@ -33,7 +33,7 @@ def plan(split: str, samples: int, per_shard: int) -> tuple[Shard, ...]:
 
 
 def describe(info: Info) -> str:
-    """What will be written, in bytes."""
+    """Text that says how many bytes will be written, and what for."""
     parts = info.layout.sample_bytes
     shards = [shard for found in info.shards.values() for shard in found]
     count, each = sum(shard.count for shard in shards), sum(parts.values())
@@ -69,7 +69,7 @@ def begin(directory: epath.PathLike, info: Info) -> None:
 
 
 def _difference(begun: Info, wanted: Info) -> str | None:
-    """First setting that differs, as "name A instead of B"."""
+    """The first setting that differs, as "name A instead of B", or None."""
     a, b = (_facts(info) for info in (begun, wanted))
     for name in a | b:
         if a.get(name) != b.get(name):
@@ -90,7 +90,7 @@ def _short(value: object) -> str:
 
 
 def remaining(directory: epath.PathLike, info: Info, worker: int = 0, workers: int = 1) -> list[Shard]:
-    """The shards that this worker still has to write; finished ones are read and compared with their checksums."""
+    """Lists the shards that this worker still has to write. Finished shards are compared with their checksums."""
     if not 0 <= worker < workers:
         raise UsageError(f"--worker is {worker} of --workers {workers}; allowed: 0 to {workers - 1}")
     mine = [shard for shards in info.shards.values() for shard in shards][worker::workers]
@@ -108,7 +108,7 @@ def _written(folder: epath.Path, shard: Shard) -> Shard | None:
         return None
     try:
         found = dataclasses.replace(shard, **json.loads(sidecar.read_text()))
-    except (ValueError, TypeError):  # damaged, which is treated like missing
+    except (ValueError, TypeError):  # a damaged file counts as missing
         return None
     return found if path.stat().length == found.size else None
 
@@ -129,7 +129,7 @@ def _crc32(path: epath.Path) -> int:
 def write(directory: epath.PathLike, shard: Shard, records: Iterable[bytes]) -> None:
     """Writes one shard under another name and renames it; raises UsageError if it cannot be written."""
     folder = epath.Path(directory)
-    part = folder / f".{shard.name}.part"  # only one worker writes it, so leftovers may be overwritten
+    part = folder / f".{shard.name}.part"  # only this worker writes this file, so remains of it may be overwritten
     try:
         writer = _guarded(part, ArrayRecordWriter, str(part), _OPTIONS)
         count = 0

@@ -1,4 +1,4 @@
-"""Groups of files -> a TFDS data set of tiles, with a report of what was left out."""
+"""Builds a TFDS data set of tiles of groups of files, and reports which were left out."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from mmgen_jax.data.trees.groups import NEAR, Group, Reading, absent, encode
 from mmgen_jax.system import console, files
 from mmgen_jax.system.errors import UsageError
 
-_CHUNK = 16  # groups per job
+_CHUNK = 16  # number of groups per job
 SKIPPED_FILE = "skipped.jsonl"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a data set is made of.
+    """The plan of a data set.
 
     Attributes:
-      splits: name -> groups.
-      class_names: rows of class_id; may be empty.
-      modalities: modalities that were asked for; others are absent everywhere.
+      splits: name of each split -> its groups.
+      class_names: names of the classes; may be empty.
+      modalities: the modalities that were asked for; others are absent everywhere.
       reading: how files become pixels.
-      strict: stop at the first file that is missing or unsuitable, instead of leaving it out and reporting it.
-      source: where the files come from, for the metadata.
+      strict: whether a file that is missing or unsuitable is an error; otherwise it is left out and reported.
+      source: text for the metadata that says where the files come from.
     """
 
     splits: Mapping[str, Sequence[Group]]
@@ -64,7 +64,7 @@ class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             description=self.__doc__,
             features=tiles.tile_features(plan.reading.size, plan.class_names),
             metadata=tfds.core.MetadataDict(metadata),
-            disable_shuffling=True,  # groups come in an even order already
+            disable_shuffling=True,  # groups are in a random order already
         )
 
     def _split_generators(self, dl_manager):
@@ -91,10 +91,10 @@ class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
-    """Writes the data set under `out`, tells what is absent and what was skipped, and returns its folder.
+    """Writes the data set under `out`, prints what is absent and what was skipped, and returns its folder.
 
-    Raises UsageError if one is there already, if nothing is left of a split or, with `plan.strict`, for the first file
-    that is missing or unsuitable.
+    Raises UsageError if there is a data set already, if a split has no tiles, and, with `plan.strict`, for the first
+    file that is missing or unsuitable.
     """
     groups = [group for split in plan.splits.values() for group in split]
     lacking = absent(groups, plan.modalities)
@@ -127,7 +127,7 @@ def define_flags() -> None:
 
 
 def run(kind: type[TreeTiles], make_plan) -> None:
-    """Does the work of a command over trees; `make_plan` takes the `Reading` that the flags describe."""
+    """Runs a command over trees. `make_plan` takes the `Reading` that the flags describe and returns the plan."""
     values = flags.FLAGS
     building.check_workers(values.workers)
     reading = Reading(values.size, values.depth_is)

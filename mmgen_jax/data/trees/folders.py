@@ -1,4 +1,4 @@
-"""Any aligned folders of images and labels -> tiles.
+"""Makes tiles of any aligned folders of images and labels.
 
 python -m mmgen_jax.data.trees.folders --rgb=photos --depth=labels/depth --out=data/mine
 
@@ -26,13 +26,13 @@ class FolderTiles(TreeTiles, skip_registration=True):
 
 
 def none(key: str) -> str | None:
-    """No class for anything."""
+    """Returns None: there are no classes."""
     del key
     return None
 
 
 def folders(key: str) -> str | None:
-    """The first level of folders."""
+    """Returns the name of the first folder in a key: each folder of the first level is a class."""
     if "/" not in key:
         raise UsageError(f"{key!r} is in no folder, which --classes=folders takes for its class")
     return key.split("/")[0]
@@ -42,16 +42,16 @@ CLASSES = {"none": none, "folders": folders}
 
 
 def split_of(group: Group, test_fraction: float) -> str:
-    """ "test" for a fixed share of keys: more files never move one to the other split."""
+    """Chooses "test" for a share of groups, by their keys alone, so that new files move no group to another split."""
     return "test" if int.from_bytes(group.order[-8:], "big") < test_fraction * 2**64 else "train"
 
 
 def make_plan(
     directories: Mapping[str, str], classes: str, test_fraction: float, strict: bool, reading: Reading
 ) -> Plan:
-    """The plan of folders by modality; the first of them says which tiles there are.
+    """Plans the tiles of one folder for each modality. The first folder says which tiles there are.
 
-    Raises UsageError for a folder without images, a split without tiles and, with `strict`, for files in other
+    Raises UsageError for a folder without images, for a split without tiles and, with `strict`, for files in other
     folders that belong to no tile.
     """
     if not directories:

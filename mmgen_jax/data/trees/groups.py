@@ -1,7 +1,7 @@
-"""Trees of aligned image files -> tiles: which files belong together, and one tile of each group.
+"""Finds which files of trees of images belong together, and makes a tile of each such group.
 
 Depth and normals are resampled as numbers, masks by nearest neighbour, all with the same centre crop. Depth keeps the
-scale of its image: it is not stretched again to the range of the crop.
+scale of its image; it is not stretched to the range of the crop.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NEAR, FAR = "near", "far"
 
 @dataclass(frozen=True)
 class Group:
-    """Files of one scene.
+    """The files of one scene.
 
     Attributes:
       key: unique name in its split.
-      files: modality -> file; what is absent is left out.
-      class_id: row of the class names, -1 = no class.
+      files: modality -> file; absent modalities are left out.
+      class_id: number of the class, or -1 for none.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Group:
 
     @property
     def order(self) -> bytes:
-        """Sorts groups within a split in a random but fixed order, so that any part of the split is a fair sample."""
+        """Sort key of groups in a split: a random but fixed order, so that any part of the split is a fair sample."""
         return hashlib.sha256(self.key.encode()).digest()
 
 
@@ -46,8 +46,8 @@ class Reading:
     """How files become pixels.
 
     Attributes:
-      size: side of the tiles, in pixels.
-      depth_is: what the largest numbers of depth files are, "near" or "far".
+      size: height and width of the tiles, in pixels.
+      depth_is: what the largest numbers of depth files mean, "near" or "far".
     """
 
     size: int
@@ -59,7 +59,7 @@ class Reading:
         choice("depth_is", self.depth_is, (NEAR, FAR))
 
     def tile(self, group: Group) -> dict[str, np.ndarray]:
-        """Stored pixels of a group. Raises UsageError for a file that cannot be read or has another size."""
+        """Reads the pixels of a group. Raises UsageError for a file that cannot be read or has another size."""
         arrays = {m: MODALITIES[m].read(path) for m, path in group.files.items()}
         first = next(iter(arrays))
         height, width = arrays[first].shape[:2]
@@ -75,9 +75,9 @@ class Reading:
 
 
 def find(folder: str | Path) -> dict[str, str]:
-    """Key -> file of all images below a folder; keys are relative paths without suffix, sorted.
+    """Finds all images below a folder: sorted key -> file. A key is the path below the folder without its suffix.
 
-    Raises UsageError if there are none, or two with the same key.
+    Raises UsageError if there are no images, or two with the same key.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -95,7 +95,7 @@ def find(folder: str | Path) -> dict[str, str]:
 
 
 def encode(job: tuple[Reading, Sequence[Group]]) -> list[tuple[str, dict | str]]:
-    """(key, example, or why there is none) of groups; for the processes of a builder."""
+    """Makes examples of groups, in a process of a builder: (key, example or the reason why there is none)."""
     reading, groups = job
     results: list[tuple[str, dict | str]] = []
     for group in groups:
@@ -108,5 +108,5 @@ def encode(job: tuple[Reading, Sequence[Group]]) -> list[tuple[str, dict | str]]
 
 
 def absent(groups: Sequence[Group], wanted: Sequence[str]) -> dict[str, list[str]]:
-    """Modality -> keys of the groups that lack it."""
+    """Lists, for each modality that is lacking, the keys of the groups that lack it."""
     return {m: keys for m in wanted if (keys := [g.key for g in groups if m not in g.files])}

@@ -1,4 +1,4 @@
-"""Hypersim as the official release processes it -> tiles without classes.
+"""Makes tiles of Hypersim, as the official release processes it; they have no classes.
 
 python -m mmgen_jax.data.trees.hypersim --root=processed --train_split=train.txt --test_split=test.txt --out=data/mine
 
@@ -18,7 +18,7 @@ from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.system import command
 from mmgen_jax.system.errors import UsageError
 
-# Endings of the files of one frame, of which the first that exists counts.
+# Endings of the files of one frame; the first file that exists is taken.
 ENDINGS = {"rgb": (".png",), "depth": (".vis.png", ".png"), "normal": (".vis.png", ".png"), "mask": (".png",)}
 
 
@@ -29,7 +29,7 @@ class HypersimTiles(TreeTiles, skip_registration=True):
 
 
 def read_scenes(path: str) -> list[str]:
-    """Scenes of a split file."""
+    """Reads the names of the scenes in a split file."""
     if not Path(path).is_file():
         raise UsageError(f"split file {path!r} does not exist")
     scenes = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
@@ -39,7 +39,7 @@ def read_scenes(path: str) -> list[str]:
 
 
 def frames(root: Path, scene: str) -> list[Group]:
-    """All frames of all cameras of a scene."""
+    """Finds the files of all frames of all cameras of a scene."""
     groups = []
     for camera in sorted((root / scene).glob("cam_*"), key=str):
         there = {m: {path.name for path in (camera / m).glob("*.png")} for m in ENDINGS}
@@ -57,7 +57,7 @@ def frames(root: Path, scene: str) -> list[Group]:
 
 
 def make_plan(root: str, splits: dict[str, str], strict: bool, reading: Reading) -> Plan:
-    """The plan of the scenes that split files name; raises UsageError for a scene in two splits or without frames."""
+    """Plans the scenes that split files name. Raises UsageError for a scene in two splits or without frames."""
     scenes = {split: read_scenes(path) for split, path in splits.items()}
     both = sorted(set(scenes["train"]) & set(scenes.get("test", ())))
     if both:

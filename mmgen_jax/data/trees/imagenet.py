@@ -1,9 +1,9 @@
-"""ImageNet with pseudo-labels -> tiles: class folders, mirrored by trees of depth, normals and masks.
+"""Makes tiles of ImageNet with pseudo-labels: folders of classes, and the same folders of depth, normals and masks.
 
 python -m mmgen_jax.data.trees.imagenet --root=imagenet --out=data/imagenet256
 
 The root holds `rgb/train/<synset>/<image>.JPEG`, and likewise `depth`, `normal` and `mask` with .png; `val` beside
-`train` becomes the test split. Rows of the class table are the synsets in sorted order, as everywhere in the field.
+`train` becomes the test split. Classes are numbered by their synsets in sorted order, as is usual.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ImagenetTiles(TreeTiles, skip_registration=True):
 
 
 def read_synsets(path: str | None) -> dict[str, str]:
-    """Synset -> name from lines such as "n01440764 tench, Tinca tinca"; empty without a file."""
+    """Reads synset -> name from lines such as "n01440764 tench, Tinca tinca"; empty if there is no file."""
     if not path:
         return {}
     if not Path(path).is_file():
@@ -45,7 +45,7 @@ def read_synsets(path: str | None) -> dict[str, str]:
 
 
 def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) -> Plan:
-    """The plan of an ImageNet tree; raises UsageError for one that is not like that."""
+    """Plans the tiles of an ImageNet tree. Raises UsageError if its folders are not as the top of this file says."""
     base = Path(root)
     if not (base / "rgb" / "train").is_dir():
         raise UsageError(f"{root!r} is not an ImageNet tree; it needs rgb/train/<synset>/<image>")
@@ -76,7 +76,7 @@ def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) ->
 
 
 def _names(classes: list[str], given: dict[str, str]) -> tuple[str, ...]:
-    """The first name of each synset; the synset itself where there is none, or where two share one ("crane")."""
+    """The first name of each synset, or the synset itself if it has no name or shares it with another ("crane")."""
     first = [given.get(synset, synset).split(",")[0] for synset in classes]
     return tuple(name if first.count(name) == 1 else f"{name} ({s})" for name, s in zip(first, classes, strict=True))
 
