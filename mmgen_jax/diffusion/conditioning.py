@@ -1,12 +1,13 @@
-"""Who is clean, who is noisy, who is supervised and which task row is used: arrays, made here and nowhere else.
+"""Draws the roles of modalities: which are given, which are noisy and how much, which are supervised, and the task row.
 
-The training mix is a table of rows, each a share of the global batch. The published mix is
+These are arrays, which are made here and nowhere else. The training mix is a table of rows, each of which describes a
+share of the global batch. The published mix is
 
-    (0.50, "none", 0.00, "rgb"),    joint, only rgb in the loss
-    (0.25, "none", 0.00, "drop"),   joint, all in the loss except randomly dropped pairs
-    (0.25, "one",  0.01, "drop"),   one modality given at t ~ U(0, 0.01), likewise
+    (0.50, "none", 0.00, "rgb"),    nothing given, only rgb in the loss
+    (0.25, "none", 0.00, "drop"),   nothing given, all in the loss except randomly dropped pairs
+    (0.25, "one",  0.01, "drop"),   one modality given at t ~ U(0, 0.01), the others in the loss except dropped pairs
 
-A new task is a new row. Sampling requests use the same task rows (`task_row`).
+A new task is a new row. Sampling uses the same rows of the task table (`task_row`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TimeSampler = Callable[[jax.Array, tuple[int, ...]], jax.Array]
 
 TIME_SAMPLERS: dict[str, TimeSampler] = {
     "uniform": jax.random.uniform,
-    # Esser et al. 2024: t = sigmoid(n), n standard normal, puts more samples at middle times.
+    # "Logit-normal" of Esser et al. 2024: t = sigmoid(n) with standard normal n puts more samples at middle times.
     "logit_normal": lambda key, shape: jax.nn.sigmoid(jax.random.normal(key, shape)),
 }
 
@@ -38,10 +39,10 @@ class Row:
 
     Attributes:
       share: fraction of the global batch.
-      given_sets: bool [K, M], the sets of modalities that may be given; one is drawn uniformly per sample.
+      given_sets: bool [K, M], the sets of modalities that may be given; one of them is drawn for each sample.
       given_time: given modalities have t ~ U(0, given_time); 0 means exactly clean.
-      supervised: bool [M], modalities whose velocity counts (given ones never do).
-      droppable: whether pairs of (sample, modality other than the first) may be dropped from the loss.
+      supervised: bool [M], modalities whose velocity counts in the loss; given ones never count.
+      droppable: whether pairs of a sample and a modality (except the first one) may be dropped from the loss.
     """
 
     share: float
@@ -54,7 +55,7 @@ class Row:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Conditions:
-    """What `draw` returns: t float [B, M], task int [B], given and supervised bool [B, M]."""
+    """The roles of a batch: times t float [B, M], task rows int [B], given and supervised bool [B, M]."""
 
     t: Float[Array, "B M"]
     task: Int[Array, " B"]
@@ -63,13 +64,13 @@ class Conditions:
 
 
 def subset(names: str, modalities: Sequence[str]) -> np.ndarray:
-    """Bool [M] of a "+"-joined list such as "rgb+depth"; raises UsageError on an unknown name."""
+    """Parses names such as "rgb+depth" to bool [M]. Raises UsageError for an unknown name."""
     wanted = [choice("modality", name.strip(), modalities) for name in names.split("+")]
     return np.array([m in wanted for m in modalities])
 
 
 def given_sets(given: str, modalities: Sequence[str]) -> np.ndarray:
-    """Bool [K, M] of "none", "one", "any" (every non-empty proper subset) or names such as "rgb+depth"."""
+    """Parses "none", "one", "any" (every non-empty proper subset) or names such as "rgb+depth" to bool [K, M]."""
     count = len(modalities)
     if given == "none":
         return np.zeros((1, count), bool)
@@ -82,10 +83,10 @@ def given_sets(given: str, modalities: Sequence[str]) -> np.ndarray:
 
 
 def parse_mix(rows: Sequence[Sequence], modalities: Sequence[str]) -> tuple[Row, ...]:
-    """Config rows (share, given, given_time, supervised) -> `Row`s.
+    """Parses rows (share, given, given_time, supervised) of the settings.
 
-    `supervised` is "all", "drop" (all, but random pairs dropped) or names such as "rgb".
-    Raises UsageError for shares that do not add up to 1, times outside [0, 1], unknown names and rows without effect.
+    `supervised` is "all", "drop" (all, except randomly dropped pairs) or names such as "rgb". Raises UsageError for
+    shares that do not add up to 1, for times outside [0, 1], for unknown names, and for rows that supervise nothing.
     """
     parsed = []
     for row in rows:
@@ -107,19 +108,22 @@ def parse_mix(rows: Sequence[Sequence], modalities: Sequence[str]) -> tuple[Row,
 
 
 def row_sizes(rows: Sequence[Row], batch: int) -> list[int]:
-    """Samples of each row in a global batch: cumulative shares, rounded, so that they add up to `batch`."""
+    """Number of samples of each row in a global batch. Cumulative shares are rounded, so they add up to `batch`."""
     edges = np.rint(np.cumsum([0.0] + [row.share for row in rows]) * batch).astype(int)
     return list(np.diff(edges))
 
 
 def task_row(given: Bool[Array, "B M"]) -> Int[Array, " B"]:
-    """Row of the task table: m + 1 where modality m alone is given, else 0 (t tells which ones are clean)."""
+    """Row of the task table: m + 1 if modality m alone is given, else 0; the times say which modalities are clean."""
     alone = given.sum(-1) == 1
     return jnp.where(alone, jnp.argmax(given, -1) + 1, 0).astype(jnp.int32)
 
 
 def _keep_pairs(key: jax.Array, droppable: np.ndarray, count: int) -> Bool[Array, "B M"]:
-    """False at dropped pairs: their number is uniform over 0 .. all pairs of droppable samples - 1."""
+    """Draws which pairs of sample and modality are kept: bool [B, M], False at dropped pairs.
+
+    The number of dropped pairs is uniform over 0 .. n - 1, where n is the number of pairs of droppable samples.
+    """
     total = int(droppable.sum()) * count
     keep = jnp.ones((len(droppable), count), bool)
     if total == 0:
@@ -132,13 +136,13 @@ def _keep_pairs(key: jax.Array, droppable: np.ndarray, count: int) -> Bool[Array
 
 
 def draw(key: jax.Array, rows: Sequence[Row], present: Bool[Array, "B M"], time_sampler: TimeSampler) -> Conditions:
-    """Conditions of one global batch; row i of the mix takes the next `row_sizes` samples.
+    """Draws the conditions of one global batch. Row i of the mix describes the next `row_sizes(...)[i]` samples.
 
     Args:
-      key: derived from (seed, step).
-      rows: the mix.
-      present: which modalities each sample has. An absent one is pure noise (t = 1), not given, not supervised.
-      time_sampler: (key, shape) -> t in [0, 1], common to all modalities of a sample that are not given.
+      key: a key that depends on seed and step.
+      rows: the training mix.
+      present: which modalities each sample has. An absent one is pure noise (t = 1), neither given nor supervised.
+      time_sampler: (key, shape) -> t in [0, 1]; all modalities of a sample that are not given share one t.
     """
     batch, count = present.shape
     sizes = row_sizes(rows, batch)

@@ -1,7 +1,7 @@
 """Flow matching in one page: x_t = alpha(t) x0 + sigma(t) noise, and the network predicts v = d x_t / dt.
 
 Time runs from 0 (data) to 1 (pure standard normal noise). The two paths are those of SiT (Ma et al. 2024, table 1);
-MMGen (arXiv 2503.20644, section 3) trains on the linear one, with a time of its own for every modality.
+MMGen (arXiv 2503.20644, section 3) trains on the linear path, and every modality has its own time.
 The formulas act on one array [B, ...] with t [B].
 """
 
@@ -19,7 +19,7 @@ Schedule = Callable[[jax.Array], jax.Array]
 
 @dataclass(frozen=True)
 class Path:
-    """How data (weight alpha) turn into noise (weight sigma) as t goes from 0 to 1, with both derivatives."""
+    """A path from data (weight alpha) to noise (weight sigma) as t goes from 0 to 1, with both derivatives."""
 
     alpha: Schedule
     sigma: Schedule
@@ -38,30 +38,33 @@ PATHS = {"linear": LINEAR, "cosine": COSINE}
 
 
 def coefficients(path: Path, t: jax.Array, ndim: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """(alpha, sigma, d_alpha, d_sigma) at t [B], shaped to broadcast against an array with `ndim` axes."""
+    """Returns alpha, sigma and their derivatives at t [B], shaped to broadcast against an array with `ndim` axes."""
     t = t.reshape(t.shape + (1,) * (ndim - t.ndim))
     return path.alpha(t), path.sigma(t), path.d_alpha(t), path.d_sigma(t)
 
 
 def interpolate(path: Path, x0: jax.Array, noise: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Noisy sample x_t and its velocity target d x_t / dt, both like x0 [B, ...]; t [B] in [0, 1]."""
+    """Returns the noisy sample x_t and its velocity d x_t / dt, both with the shape of x0 [B, ...], for t [B]."""
     alpha, sigma, d_alpha, d_sigma = coefficients(path, t, x0.ndim)
     return alpha * x0 + sigma * noise, d_alpha * x0 + d_sigma * noise
 
 
 def x0_from_velocity(path: Path, velocity: jax.Array, x_t: jax.Array, t: jax.Array) -> jax.Array:
-    """Expected clean sample: solve x_t = alpha x0 + sigma eps, v = alpha' x0 + sigma' eps for x0."""
+    """Returns the expected clean sample: solves x_t = alpha x0 + sigma eps, v = alpha' x0 + sigma' eps for x0."""
     alpha, sigma, d_alpha, d_sigma = coefficients(path, t, x_t.ndim)
     return (d_sigma * x_t - sigma * velocity) / (alpha * d_sigma - d_alpha * sigma)
 
 
 def noise_from_velocity(path: Path, velocity: jax.Array, x_t: jax.Array, t: jax.Array) -> jax.Array:
-    """Expected noise: the same two equations solved for eps."""
+    """Returns the expected noise: solves the same two equations for eps."""
     alpha, sigma, d_alpha, d_sigma = coefficients(path, t, x_t.ndim)
     return (alpha * velocity - d_alpha * x_t) / (alpha * d_sigma - d_alpha * sigma)
 
 
 def score_from_velocity(path: Path, velocity: jax.Array, x_t: jax.Array, t: jax.Array) -> jax.Array:
-    """Score grad log p_t(x_t) = -E[eps | x_t] / sigma; t in (0, 1], it is unbounded at t = 0 (SiT equation 9)."""
+    """Returns the score grad log p_t(x_t) = -E[eps | x_t] / sigma, for t in (0, 1] (SiT equation 9).
+
+    It is unbounded at t = 0.
+    """
     sigma = coefficients(path, t, x_t.ndim)[1]
     return -noise_from_velocity(path, velocity, x_t, t) / sigma

@@ -1,9 +1,9 @@
-"""Named streams of random numbers: every draw has a key of its own, whatever else draws from the same seed.
+"""Named streams of random numbers, so that no two draws from one seed ever use the same key.
 
-JAX derives keys in two ways that overlap: `fold_in(key, i)` equals `split(key, n)[i]`. A key that one function splits
-and another one folds a small number into is therefore used twice without any warning. Here a key is divided by name:
-the name becomes a large number (its CRC-32) that no counter reaches, and counters (steps, sample numbers) are folded
-into streams that hold nothing else. `jax.random.split` is left to the innermost draws, whose key nobody else sees.
+JAX derives keys in two ways that overlap: `fold_in(key, i)` equals `split(key, n)[i]`. If one function splits a key and
+another folds a small number into it, a key is used twice without any warning. Here keys are derived by name. The name
+becomes a large number (its CRC-32) that no counter reaches, and counters (steps, numbers of samples) are folded only
+into streams that hold nothing else. `jax.random.split` is used only by the innermost draws, whose key nobody else has.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A sample of several modalities: an `OrderedDict` of arrays [B, H, W, C] whose order is that of the columns of t.
+"""The type of samples of several modalities: an `OrderedDict` of arrays [B, H, W, C], in the order of t's columns.
 
-It is made once, where data comes in, in the model's order. JAX sorts the keys of a plain dict whenever one passes
-through jit, scan, cond, vmap or grad; it registers `OrderedDict` with the keys as a part of the structure, so that its
-order survives all of these and column m of t [B, M] belongs to the m-th modality everywhere.
+It is made once, where data come in, in the model's order. JAX sorts the keys of a plain dict in jit, scan, cond, vmap
+and grad. The keys of an `OrderedDict` are a part of its structure for JAX, so their order survives all of these, and
+column m of t [B, M] belongs to the m-th modality everywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Masked velocity loss and representation alignment. Values are per sample; masking is a weight outside."""
+"""The velocity loss and the representation alignment loss of each sample. Masking is left to the caller's weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from mmgen_jax.diffusion.latents import Latents
 
-TIME_RANGES = 4  # equal ranges of t in [0, 1] that losses are told apart by
+TIME_RANGES = 4  # number of equal ranges of t in [0, 1] whose losses are reported separately
 
 
 def squared_error(prediction: Mapping[str, Array], target: Latents) -> Float[Array, "B M"]:
@@ -26,10 +26,10 @@ def squared_error(prediction: Mapping[str, Array], target: Latents) -> Float[Arr
 
 
 def mean_weights(supervised: Bool[Array, "B M"]) -> Float[Array, "B M"]:
-    """Weights whose weighted sum is, per modality, the mean over its supervised samples of the GLOBAL batch.
+    """Weights with which a sum over samples is each modality's mean over its supervised samples of the GLOBAL batch.
 
-    A modality that nobody supervises gets zeros, not NaN. Being weights of a sum, they stay exact
-    when the batch is split over devices or accumulation steps.
+    A modality that no sample supervises gets zeros, not NaN. As weights of a sum they stay exact when the batch is
+    split over devices or over accumulation steps.
     """
     mask = supervised.astype(jnp.float32)
     return mask / jnp.maximum(mask.sum(0, keepdims=True), 1.0)
@@ -38,22 +38,22 @@ def mean_weights(supervised: Bool[Array, "B M"]) -> Float[Array, "B M"]:
 def by_time(
     error: Float[Array, "B M"], supervised: Bool[Array, "B M"], t: Float[Array, "B M"]
 ) -> dict[str, Float[Array, "M R"]]:
-    """Sums of the supervised errors, and how many there are, in each of `TIME_RANGES` equal ranges of t.
+    """Sums and counts of the supervised errors in each of `TIME_RANGES` equal ranges of t.
 
-    Sums and counts, not means: they add up over parts of a batch and over steps. Range r is
-    [r / R, (r + 1) / R), and t = 1 belongs to the last one.
+    Unlike means, sums and counts add up over parts of a batch and over steps. Range r is [r / R, (r + 1) / R), and
+    t = 1 belongs to the last one.
     """
     index = jnp.clip((t * TIME_RANGES).astype(jnp.int32), 0, TIME_RANGES - 1)
     member = (index[..., None] == np.arange(TIME_RANGES)) & supervised[..., None]
-    # A select, so that an error that is not finite shows in its own range alone.
+    # A select, as a product with 0 would spread an error that is not finite to the other ranges.
     errors = jnp.where(member, error[..., None], 0.0).sum(0)
     return {"by_time/error": errors, "by_time/count": member.astype(jnp.float32).sum(0)}
 
 
 def negative_cosine(features: Float[Array, "B T D"], target: Float[Array, "B T D"]) -> Float[Array, " B"]:
-    """REPA: minus the cosine of projected and target tokens, averaged over tokens. In [-1, 1].
+    """The REPA loss: minus the cosine of projected and target tokens, averaged over tokens; in [-1, 1].
 
-    Both are normalised in float32: a low-precision norm here is a known cause of NaN.
+    Both are normalised in float32, as a norm in low precision is a known cause of NaN here.
     """
 
     def unit(x: Array) -> Array:

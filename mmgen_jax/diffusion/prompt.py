@@ -1,4 +1,4 @@
-"""What a sample is asked to be, besides the modalities that are given: one value, which every network takes whole."""
+"""What is asked of a sample besides the modalities that are given: its class and its task, as one value."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jaxtyping import Array, Int
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Prompt:
-    """The condition of a batch; another one (a text, for instance) is one more field and what `null` does to it.
+    """The conditions of a batch. A new one (a text, for instance) is a new field, and a line in `null`.
 
     Every leaf has the batch as its leading axis.
 
     Attributes:
-      class_id: 0 .. number of classes; the last one is the null class.
+      class_id: 0 .. number of classes; the last number is the null class.
       task: row of the task table, see `conditioning.task_row`.
     """
 
@@ -26,5 +26,5 @@ class Prompt:
     task: Int[Array, " B"]
 
     def null(self, null_class: int) -> Prompt:
-        """The unconditional branch of guidance: the same task, and the null class for all."""
+        """The prompt of the unconditional branch of guidance: the same tasks, and the null class for all samples."""
         return dataclasses.replace(self, class_id=jnp.full_like(self.class_id, null_class))

@@ -1,4 +1,4 @@
-"""All that is needed to rebuild a model around its weights, and its file `model.json` in a workdir."""
+"""Describes everything that is needed to rebuild a model around its weights, and stores it as `model.json`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from mmgen_jax.parallel.placement import Placement
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 
-Params = dict  # nested dict of arrays, leaves named as in the NNX module
+Params = dict  # nested dict of arrays, with keys as in the NNX module
 
 FILE = "model.json"
-# How, not what: weights fit whatever these are.
+# These settings change how a network computes, not what it computes. Weights fit any of their values.
 COMPUTE = ("model.dtype", "model.remat", "model.attention", "model.unroll")
 
 
@@ -40,12 +40,12 @@ class Architecture:
 
     Attributes:
       model: the transformer.
-      autoencoder: images <-> latents.
-      path: name of the flow path that its velocities belong to; solvers that need the score want "linear".
+      autoencoder: encodes images to latents, and decodes them.
+      path: name of the path between data and noise whose velocities the model predicts.
       image_size: height and width of images, in pixels.
       class_names: names of the classes; the null class is not among them.
-      palette: uint8 [R, 3], colour of each region of a mask; no rows where masks have any colours.
-      regions: name of each palette row.
+      palette: uint8 [R, 3], the colour of each region of a mask; it has no rows if masks may have any colours.
+      regions: name of each row of the palette.
     """
 
     model: MMDiTConfig
@@ -78,11 +78,11 @@ class Architecture:
         return OrderedDict((m, (batch, self.latent_size, self.latent_size, c)) for m, c in self.model.modalities)
 
     def ordered(self, arrays: Mapping[str, Any]) -> OrderedDict[str, Any]:
-        """Arrays of some modalities as they come in, whatever their order -> the same in the model's order."""
+        """The arrays of some modalities, sorted into the model's order."""
         return OrderedDict((m, arrays[m]) for m in self.modalities if m in arrays)
 
     def to_json(self) -> dict:
-        """What `model.json` holds; plain lists, numbers and strings."""
+        """The contents of `model.json`, as plain lists, numbers and strings."""
         return {
             "model": json.loads(json.dumps(dataclasses.asdict(self.model))),
             "autoencoder": self.autoencoder.spec,
@@ -94,7 +94,7 @@ class Architecture:
         }
 
     def save(self, workdir: epath.PathLike) -> None:
-        """Writes `model.json` and, where the autoencoder has arrays, `autoencoder.safetensors`."""
+        """Writes `model.json` and, if the autoencoder has arrays, `autoencoder.safetensors`."""
         registry.save_arrays(workdir, self.autoencoder)
         files.write(epath.Path(workdir) / FILE, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
@@ -103,17 +103,17 @@ class Architecture:
         return nnx.split(nnx.eval_shape(lambda: MMDiT(self.model, rngs=nnx.Rngs(0))))[0]
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh float32 parameters; may run under jit."""
+        """Makes fresh float32 parameters; works under jit."""
         return nnx.to_pure_dict(nnx.split(MMDiT(self.model, rngs=nnx.Rngs(key)))[1])
 
     def apply(
         self, params: Params, x: Latents, t: jax.Array, prompt: Prompt, placement: Placement | None = None
     ) -> tuple[Latents, jax.Array | None]:
-        """The network as a pure function; see `MMDiT.__call__`."""
+        """Computes the network as a pure function of its parameters; see `MMDiT.__call__`."""
         return nnx.merge(self.graphdef, params)(x, t, prompt, placement)
 
     def class_index(self, name: int | str | None) -> int:
-        """Index of a class given by index, name or None (the null class); raises UsageError."""
+        """Index of a class, given by index, by name, or as None for the null class. Raises UsageError for others."""
         if name is None or name == "":
             return self.null_class
         if str(name) in self.class_names:
@@ -147,7 +147,7 @@ def load(workdir: epath.PathLike) -> Architecture:
 
 
 def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
-    """Inverse of `Architecture.to_json`, with the autoencoder's arrays."""
+    """Makes an architecture of what `Architecture.to_json` returned and of the autoencoder's arrays."""
     model = MMDiTConfig(**{k: _freeze(v) for k, v in stored["model"].items()})
     names = tuple(name for name, _ in model.modalities)
     return Architecture(
@@ -162,7 +162,7 @@ def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
 
 
 def difference(wanted: Architecture, found: Architecture) -> str | None:
-    """First entry in which two architectures differ, as "name is A, the workdir has B"; None if they agree."""
+    """The first entry in which two architectures differ, as "name is A, the workdir has B"; None if they agree."""
 
     def flat(value: dict, prefix: str = "") -> dict:
         entries = {}

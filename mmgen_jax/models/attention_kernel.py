@@ -23,7 +23,7 @@ from jax.experimental.pallas import tpu as pltpu
 LANES = 128  # width of a TPU's vector registers
 LOG2_E = math.log2(math.e)
 T = TypeVar("T")
-MAX_TOKENS = 512  # above, the scores of one head take more than 1 MB, and a loop over blocks of keys is faster
+MAX_TOKENS = 512  # with more, the scores of a head take over 1 MB, and a loop over blocks of keys would be faster
 VMEM_BYTES = 64 * 2**20  # fast memory that the kernel may use
 
 
@@ -34,16 +34,16 @@ def fits(tokens: int, head_width: int) -> bool:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def attend(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool = False) -> jax.Array:
-    """Softmax attention of projections without their bias.
+    """Computes softmax attention from projections whose bias is not added yet.
 
     Args:
-      qkv: [B, 3 * D, T]; q, k and v, each heads x D / heads, tokens last.
-      bias: [3 * D], added to all tokens.
-      heads: number of heads; divides D, and D / heads must be a multiple of 8.
-      interpret: run on any platform, slowly, for tests.
+      qkv: [B, 3 * D, T]: q, k and v, each of heads x D / heads rows, tokens last.
+      bias: [3 * D], the bias of the projections, which is added to all tokens.
+      heads: number of heads. It must divide D, and D / heads must be a multiple of 8.
+      interpret: whether to run slowly on any platform, for tests.
 
     Returns:
-      [B, D, T] in the type of qkv; scores and sums in float32.
+      [B, D, T] in the type of qkv. Scores and sums are float32.
     """
     return _forward(qkv, bias, heads, interpret)[0]
 
@@ -61,10 +61,10 @@ def _of_head(part: int, head: int, width: int, heads: int) -> pl.Slice:
 
 
 def _one_ahead(start: Callable[[int], T], heads: int) -> Iterator[tuple[int, T]]:
-    """Yields each head with what `start` returns for it; a head is started before the one before it is handed out.
+    """Yields each head with what `start` returns for it. The next head is started before a head is yielded.
 
-    So the matrix units work on the scores of the next head while the vector units compute the softmax of this one. The
-    compiler schedules within a short window only and would not find this order by itself.
+    So the matrix units compute the scores of the next head while the vector units compute the softmax of this one. The
+    compiler reorders only within a short window and would not find this order by itself.
     """
     started = start(0)
     for head in range(heads):
@@ -117,7 +117,7 @@ def _backward_body(heads: int, qkv, bias, out, log_sums, d_out, d_qkv, d_bias) -
     """
     width = out.shape[1] // heads
 
-    @pl.when(pl.program_id(0) == 0)  # the first sample clears what all of them add to
+    @pl.when(pl.program_id(0) == 0)  # the first sample clears the sum that all samples add to
     def _():
         d_bias[...] = jnp.zeros_like(d_bias)
 
@@ -148,7 +148,7 @@ def _rows(array: jax.Array) -> pl.BlockSpec:
 
 
 def _cost(qkv: jax.Array, products: int, passes: int, heads: int) -> pl.CostEstimate:
-    """Cost that the compiler plans with: `products` matrix multiplications of T x T x D, `passes` over [D, T]."""
+    """Cost estimate for the compiler: `products` matrix multiplications of T x T x D, and `passes` over [D, T]."""
     batch, width, tokens = qkv.shape[0], qkv.shape[1] // 3, qkv.shape[2]
     return pl.CostEstimate(
         flops=2 * products * batch * tokens**2 * width,
@@ -167,7 +167,7 @@ def _params(semantics: str) -> pltpu.CompilerParams:
 
 
 def _forward(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool) -> tuple[jax.Array, jax.Array]:
-    """The result [B, D, T], and float32 [B, heads, T]: log2 of the sum of each query's powers of 2."""
+    """Computes the result [B, D, T], and log2 of each query's sum of powers of 2, float32 [B, heads, T]."""
     batch, rows, tokens = qkv.shape
     out = jax.ShapeDtypeStruct((batch, rows // 3, tokens), qkv.dtype)
     log_sums = jax.ShapeDtypeStruct((batch, heads, tokens), jnp.float32)

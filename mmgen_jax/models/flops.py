@@ -1,8 +1,8 @@
-"""Floating-point operations of the model's matrix multiplications and convolutions.
+"""Counts the floating-point operations of the model's matrix multiplications and convolutions.
 
 A multiplication and an addition count 2. Only matrix multiplications and convolutions count, as is usual for "model
-flops": element-wise arithmetic, recomputation in the backward pass and frozen networks do not, so that a share of the
-peak (MFU) can be compared between implementations.
+flops". Element-wise arithmetic, recomputation in the backward pass and frozen networks do not count, so that a share of
+the peak (MFU) can be compared between implementations.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.models.layers import TIME_FREQUENCIES
 from mmgen_jax.models.mmdit import MMDiTConfig
 
-# The backward pass over the forward pass: each multiplication has one for the gradient of its input and one for that of
-# its weights.
+# The cost of the backward pass relative to the forward pass: every multiplication needs one more for the gradient of
+# its input, and one more for the gradient of its weights.
 BACKWARD = 2
 
 
 def token_count(architecture: Architecture) -> int:
-    """Tokens of one sample."""
+    """Number of tokens of one sample."""
     return (architecture.latent_size // architecture.model.patch) ** 2
 
 
 def _projector_flops(model: MMDiTConfig) -> float:
-    """Of one token."""
+    """Flops of the alignment projector for one token."""
     hidden = model.projector_width
     return 2 * (model.width * hidden + hidden**2 + hidden * model.feature_width) if model.feature_width else 0
 
 
 def network_flops(model: MMDiTConfig, tokens: int) -> float:
-    """One sample through the network, without the projector."""
+    """Flops of the network, without the alignment projector, for one sample of `tokens` tokens."""
     width, count = model.width, len(model.modalities)
     outputs = model.patch**2 * sum(c for _, c in model.modalities)
     products = 4 * width**2 + 2 * width * model.mlp_width  # qkv, projection, both layers of the MLP
@@ -47,24 +47,24 @@ def network_flops(model: MMDiTConfig, tokens: int) -> float:
 
 
 def forward_flops(architecture: Architecture, batch: int) -> float:
-    """One evaluation of the network for `batch` samples, with the projector where it has one."""
+    """Flops of one evaluation of the network for `batch` samples, with the alignment projector if there is one."""
     tokens = token_count(architecture)
     return batch * (network_flops(architecture.model, tokens) + tokens * _projector_flops(architecture.model))
 
 
 def train_step_flops(architecture: Architecture, batch: int) -> float:
-    """Forward and backward pass of one step over a global batch."""
+    """Flops of the forward and the backward pass of one step over a global batch."""
     return (1 + BACKWARD) * forward_flops(architecture, batch)
 
 
 def decoder_flops(architecture: Architecture, batch: int) -> float:
-    """Latents of all modalities of `batch` samples -> images."""
+    """Flops of decoding the latents of all modalities of `batch` samples to images."""
     shapes = {m: jax.ShapeDtypeStruct(s, "float32") for m, s in architecture.latent_shapes(1).items()}
     return batch * program_flops(_decode, architecture.autoencoder, shapes)
 
 
 def encoder_flops(architecture: Architecture, batch: int) -> float:
-    """Images of all modalities of `batch` samples -> moments."""
+    """Flops of encoding the images of all modalities of `batch` samples to moments."""
     images = jax.eval_shape(
         _decode,
         architecture.autoencoder,
@@ -82,7 +82,10 @@ def _encode(autoencoder: Autoencoder, images):
 
 
 def program_flops(function: Callable, *arguments) -> float:
-    """Flops of the products in the program of `function`; arguments may be shapes. Loops count every turn."""
+    """Flops of the matrix multiplications and convolutions in the program of `function`; arguments may be shapes.
+
+    The body of a loop counts as often as it runs.
+    """
     return _jaxpr_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
@@ -96,7 +99,7 @@ def _jaxpr_flops(jaxpr: core.Jaxpr) -> float:
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
         elif name == "conv_general_dilated":
             kernel, numbers = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
-            # The kernel's input axis is already divided by the groups.
+            # The size of the kernel's input axis is divided by the number of groups already.
             reads = math.prod(kernel[i] for i in numbers[1:])
             total += 2 * math.prod(equation.outvars[0].aval.shape) * reads
         else:
@@ -106,7 +109,7 @@ def _jaxpr_flops(jaxpr: core.Jaxpr) -> float:
 
 
 def _inner(params: dict) -> list[core.Jaxpr]:
-    """Programs within an equation; of branches the first, since all compute alike."""
+    """Programs within an equation. Of several branches only the first is returned, as all cost the same."""
     found = []
     for key, value in params.items():
         values = value[:1] if key == "branches" else (value if isinstance(value, tuple | list) else (value,))

@@ -1,7 +1,7 @@
 """Building blocks of the transformer: embeddings, adaLN-Zero blocks, heads, projector.
 
-They follow SiT / DiT (Peebles & Xie 2023, section 3) as MMGen uses them. Parameters are float32; matrices are
-multiplied in the compute type. What is small and sensitive (times, conditioning, heads) stays in float32.
+They follow SiT / DiT (Peebles & Xie 2023, section 3) as MMGen uses them. Parameters are float32, and matrices are
+multiplied in the compute type. Small and sensitive parts (times, conditioning, heads) compute in float32.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ GELU_CUBIC = 0.044715
 
 
 def linear(n_in: int, n_out: int, rngs: nnx.Rngs, dtype=jnp.float32, init=XAVIER) -> nnx.Linear:
-    """Linear layer with float32 parameters and a bias of zeros, which multiplies in `dtype`."""
-    # By default a TPU multiplies float32 in bfloat16; what is kept in float32 here is meant to be exact.
+    """Makes a linear layer with float32 parameters and a bias of zeros, which multiplies in `dtype`."""
+    # By default a TPU multiplies float32 in bfloat16. Layers that are kept in float32 here are meant to be exact.
     precision = jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
     return nnx.Linear(n_in, n_out, dtype=dtype, kernel_init=init, precision=precision, rngs=rngs)
 
 
 def patchify(x: jax.Array, patch: int) -> jax.Array:
-    """[B, H, W, C] -> tokens [B, H/p * W/p, p*p*C], each ordered (patch row, patch column, channel)."""
+    """Cuts [B, H, W, C] into tokens [B, H/p * W/p, p*p*C], each in the order (patch row, patch column, channel)."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // patch, patch, w // patch, patch, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * c)
 
 
 def unpatchify(tokens: jax.Array, patch: int, height: int, width: int) -> jax.Array:
-    """Inverse of `patchify` for an image of height x width."""
+    """Joins tokens to an image of height x width; the inverse of `patchify`."""
     b = tokens.shape[0]
     x = tokens.reshape(b, height // patch, width // patch, patch, patch, -1)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, height, width, -1)
 
 
 def position_embedding(rows: int, columns: int, width: int) -> np.ndarray:
-    """Fixed 2D sin-cos embedding float32 [rows*columns, width] as in MAE: first half the column, then the row."""
+    """The fixed 2D sin-cos embedding of MAE, float32 [rows*columns, width]: half for the column, half for the row."""
     omega = 1.0 / 10000 ** (np.arange(width // 4, dtype=np.float64) / (width // 4))
     y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     angles = [position.reshape(-1, 1) * omega for position in (x, y)]
@@ -56,7 +56,7 @@ def position_embedding(rows: int, columns: int, width: int) -> np.ndarray:
 
 
 def time_features(t: jax.Array) -> jax.Array:
-    """Sinusoids [..., 256] of times [...] in [0, 1] (not scaled by 1000): cosines first, then sines."""
+    """Sinusoids [..., 256] of times [...] in [0, 1], which are not scaled by 1000: cosines first, then sines."""
     frequencies = jnp.exp(-math.log(10000) / TIME_FREQUENCIES * jnp.arange(TIME_FREQUENCIES, dtype=jnp.float32))
     angles = t[..., None].astype(jnp.float32) * frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
@@ -70,8 +70,8 @@ def _gelu_gate(x: jax.Array) -> jax.Array:
 def gelu(x: jax.Array) -> jax.Array:
     """GELU in its tanh approximation, x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
 
-    The derivative is spelled out because the automatic one keeps five arrays of the MLP's width for the backward
-    pass instead of one, and factored because vector units are what limits it; a `custom_jvp` works in both modes.
+    The derivative is written out because the automatic one keeps five arrays of the MLP's width for the backward pass
+    instead of one. It is factored because vector units limit its speed. A `custom_jvp` works in both modes.
     """
     return x * _gelu_gate(x)
 
@@ -85,10 +85,10 @@ def _gelu_jvp(primals, tangents):
 
 
 def _normalised(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`normalise` and the float32 factor [..., 1] by which it scales."""
+    """Returns what `normalise` returns, and the float32 factor [..., 1] by which it scales."""
     y = x.astype(jnp.float32)
     mean = y.mean(-1, keepdims=True)
-    # In this form, the compiler takes both sums while it writes x, without another pass over x.
+    # In this form, the compiler computes both sums while it writes x, without another pass over x.
     variance = jnp.maximum(jnp.square(y).mean(-1, keepdims=True) - jnp.square(mean), 0)
     scale = jax.lax.rsqrt(variance + LN_EPS)
     return ((y - mean) * scale).astype(x.dtype), scale
@@ -146,7 +146,7 @@ class Block(nnx.Module):
     def __call__(
         self, x: jax.Array, condition: jax.Array, heads: int, attend: Attention, placement: Placement
     ) -> jax.Array:
-        """`heads` is the number of heads whose weights this device has, which may be a part of them, as in its MLP."""
+        """Computes the block. `heads` is the number of heads on this device, which may be a part of all heads."""
 
         def product(name: str, x: jax.Array, equation: str = "btd,de->bte") -> jax.Array:
             layer = getattr(self, name)

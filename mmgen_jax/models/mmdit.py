@@ -40,7 +40,7 @@ SIZES = {
 }
 PATCHES = (2, 4, 8)
 DTYPES = ("float32", "bfloat16")
-# Activations that are worth keeping for the backward pass: the results of matrix multiplications.
+# Activations that are kept for the backward pass: the results of matrix multiplications, which are costly to repeat.
 SAVED = jax.checkpoint_policies.save_only_these_names("qkv", "attention", "proj", "mlp_in", "mlp_out")
 POLICIES = {
     "names": SAVED,
@@ -51,7 +51,7 @@ DTYPE, REMAT, ATTENTION = one_of(*DTYPES), one_of("none", *POLICIES), one_of(*at
 
 
 def parse_size(name: str) -> dict[str, int]:
-    """Config fields of a published size: "XL/2" -> depth, width, heads, encoder_depth, patch."""
+    """The fields of a published size such as "XL/2": depth, width, heads, encoder_depth and patch."""
     size, _, patch = name.partition("/")
     if size not in SIZES or patch not in map(str, PATCHES):
         raise UsageError(f"model size {name!r}: must be one of {', '.join(SIZES)}, a slash, and a patch of {PATCHES}")
@@ -64,17 +64,17 @@ class MMDiTConfig:
 
     Attributes:
       modalities: (name, latent channels) in the order of t's columns.
-      depth, width, heads, patch, mlp_ratio: the transformer; width divisible by heads and by 4.
-      num_classes: rows of the class table without the null class, which is row `num_classes`.
+      depth, width, heads, patch, mlp_ratio: sizes of the transformer; width must be divisible by heads and by 4.
+      num_classes: number of classes without the null class, which is row `num_classes` of the class table.
       encoder_depth: the REPA projector reads the tokens after this many blocks (1..depth).
-      projector_width, feature_width: REPA projector; feature_width 0 means that there is none.
+      projector_width, feature_width: sizes of the REPA projector; feature_width 0 means that there is none.
       dtype: type that matrices are multiplied in, "float32" or "bfloat16"; parameters are always float32.
-      remat: what the backward pass computes again instead of keeping it: "none" nothing, "full" everything, "names"
-        everything except the results of matrix multiplications.
+      remat: what the backward pass computes again instead of keeping it in memory: "none" for nothing, "full" for
+        everything, "names" for everything except the results of matrix multiplications.
       attention: "xla", "pallas" (a kernel for TPUs, for shapes that it can compute), or "auto", the faster one.
       unroll: blocks per iteration of the scan; True unrolls it all (3% faster steps on a CPU, longer compilation).
-      data_std: per modality, per channel standard deviation of the latents for the preconditioned form;
-        None is the published form, where the network's output is the velocity.
+      data_std: standard deviation of each channel of the latents of each modality, for the preconditioned form. None
+        means the published form, in which the network's output is the velocity.
     """
 
     modalities: tuple[tuple[str, int], ...]
@@ -114,7 +114,7 @@ class MMDiTConfig:
 
 
 class MMDiT(nnx.Module):
-    """Velocity of all modalities from all modalities; see `MMDiTConfig` and `__call__`."""
+    """The network that predicts the velocity of all modalities from all modalities."""
 
     def __init__(self, config: MMDiTConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -149,15 +149,16 @@ class MMDiT(nnx.Module):
           x: noisy latents, one [B, H, W, C] per modality in the order of `config.modalities`, H and W divisible by
             the patch.
           t: times [B, M] in [0, 1] (1 = noise), one column per modality.
-          prompt: its class_id is 0..num_classes, where num_classes is the null class, and its task 0 for joint
-            generation and i + 1 where modality i is the condition.
+          prompt: class_id is 0..num_classes, where num_classes is the null class; task is 0 for joint generation, and
+            i + 1 if modality i alone is given.
           placement: how blocks get their weights; None means that all weights are on the default device.
 
         Returns:
-          velocities like x in float32, and projected features float32 [B, T, feature_width] (None without projector).
+          velocities with the shapes of x, float32; and projected features [B, T, feature_width], float32, or None if
+          there is no projector.
 
         Raises:
-          ValueError: on other modalities, orders, channels or sizes than the config allows.
+          ValueError: modalities, their order, channels or sizes are not those of the config.
         """
         self._check(x, t)
         skip, scale_in, scale_out = self._preconditioning(t)
@@ -169,7 +170,7 @@ class MMDiT(nnx.Module):
     def _check(self, x: Mapping[str, jax.Array], t: jax.Array) -> None:
         config = self.config
         if tuple(x) != config.names:
-            # Columns of t follow this order. JAX sorts a plain dict that passes through jit, but not an OrderedDict.
+            # The columns of t have this order. In jit, JAX sorts the keys of a dict, but not of an OrderedDict.
             raise ValueError(f"modalities {tuple(x)}: must be an OrderedDict of {config.names}, in this order")
         b, h, w = x[config.names[0]].shape[:3]
         if h % config.patch or w % config.patch:
@@ -181,11 +182,12 @@ class MMDiT(nnx.Module):
             raise ValueError(f"t has shape {t.shape}: must be {(b, len(config.names))}, one time per modality")
 
     def _preconditioning(self, t: jax.Array) -> tuple[dict, dict, dict]:
-        """Factors (of x in v, of the network's input, of its output) per modality, [B, 1, 1, C] or 0, 1, 1.
+        """Three factors of each modality, [B, 1, 1, C]: of x_t in the velocity, of the network's input, of its output.
 
-        For data of standard deviation s, x_t has variance q = t^2 + (1-t)^2 s^2 and the linear regression of the
-        velocity on x_t has slope (t - (1-t) s^2) / q and residual variance s^2 / q: the network sees unit variance
-        and has to predict unit variance at all times. At initialisation its output is 0, the best linear guess.
+        For data of standard deviation s, x_t has the variance q = t^2 + (1-t)^2 s^2. The linear regression of the
+        velocity on x_t has the slope (t - (1-t) s^2) / q and the residual variance s^2 / q. With these factors the
+        network sees unit variance and has to predict unit variance at all times. At initialisation its output is 0,
+        so the velocity is the best linear guess. Without `data_std` the factors are 0, 1 and 1.
         """
         names = self.config.names
         if self.config.data_std is None:
@@ -220,7 +222,7 @@ class MMDiT(nnx.Module):
     def _trunk(
         self, tokens: jax.Array, condition: jax.Array, placement: Placement
     ) -> tuple[jax.Array, jax.Array | None]:
-        """All blocks; also the tokens after block `encoder_depth` when a projector reads them."""
+        """Tokens after all blocks, and after block `encoder_depth` if a projector reads those, else None."""
         config = self.config
         tapping = self.projector is not None
         head_width = config.width // config.heads
@@ -231,7 +233,7 @@ class MMDiT(nnx.Module):
             tokens, tapped = carry
             is_tap, block = layer
             tokens = placement.block(block)(tokens, condition, heads, attend, placement)
-            # A select on the carry: slicing the stack of blocks in two costs more (and keeps two scans).
+            # The tokens are selected in the carry, as cutting the stack of blocks in two would cost more.
             return (tokens, jnp.where(is_tap, tokens, tapped) if tapping else None), None
 
         if config.remat != "none":

@@ -1,4 +1,4 @@
-"""Parameters of a network as a short table."""
+"""Shows the parameters of a network as a short table."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmgen_jax.models.architectures import Params
 
 
 def parameters(params: Params) -> str:
-    """One row for each layer: its name, the shape of its largest array, how many numbers, their type.
+    """Table with a row for each layer: its name, the shape of its largest array, its number of numbers, their type.
 
-    Arrays may be shapes. Layers are named by the first two parts of their path.
+    `params` may hold arrays or their shapes. Layers are named by the first two parts of their path.
     """
     layers: dict[str, list[jax.Array]] = defaultdict(list)
     for path, leaf in traverse_util.flatten_dict(params).items():

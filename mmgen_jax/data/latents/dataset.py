@@ -128,11 +128,8 @@ class Source:
             raise IndexError(index)
         try:
             return self.layout.decode(self.records[index])
-        except (
-            ValueError,
-            RuntimeError,
-            IndexError,
-        ) as error:  # ArrayRecord raises different types for different damages
+        # ArrayRecord raises different types for different damages.
+        except (ValueError, RuntimeError, IndexError) as error:
             number = bisect.bisect_right(self._ends, index)
             file = self.files[number]
             position = index - self._ends[number] + file.take + file.skip

@@ -18,9 +18,8 @@ from mmgen_jax.system.errors import UsageError
 
 DTYPES = {"float16": np.dtype("<f2"), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 FEATURES, PIXELS = "features", "rgb_pixels"
-_HEADER = struct.Struct(
-    "<IiIHxx"
-)  # CRC-32 of all that follows, class_id, a bit for each present modality, length of the key
+# CRC-32 of all that follows, class_id, a bit for each present modality, length of the key in bytes
+_HEADER = struct.Struct("<IiIHxx")
 
 
 def check_range(peaks: Mapping[str, float], dtype: str, key: str) -> None:
