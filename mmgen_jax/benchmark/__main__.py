@@ -1,4 +1,4 @@
-"""How fast is training, sampling, decoding and reading data? Two configs, or two checkouts, in turns.
+"""Times training, sampling, decoding and reading data, also of two configs or two checkouts in turns.
 
 python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --what=train,sample
 python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --compare=configs/shapes_quick.py
@@ -27,7 +27,7 @@ FIRST, SECOND = "first", "second"
 
 
 def measured(case: str, contestants: Mapping[str, Contestant], repeats: int, seconds: float) -> dict[str, dict]:
-    """Times and facts of one case for each contestant; of the second also its samples/s over the first's."""
+    """Measures one case for each contestant. The second also gets the ratio of its samples/s to the first's."""
     runs = {name: (lambda calls, one=one: one.run(case, calls)) for name, one in contestants.items()}
     times = measure.interleaved(runs, repeats, seconds)
     found = {}
@@ -41,14 +41,14 @@ def measured(case: str, contestants: Mapping[str, Contestant], repeats: int, sec
         if facts["flops"] and facts["peak"]:
             found[name]["mfu"] = facts["flops"] / median / facts["peak"]
     if SECOND in times:
-        # Of one sample, as the batches may differ.
+        # Times of one sample are compared, as the sizes of batches may differ.
         first, second = ([t / found[name]["samples"] for t in times[name]] for name in (FIRST, SECOND))
         found[SECOND]["speedup"] = measure.ratios(first, second)
     return found
 
 
 def lines(case: str, found: Mapping[str, dict]) -> list[str]:
-    """`measured` for people."""
+    """Lines of text that show what `measured` returned."""
     shown = []
     for name, one in found.items():
         s = one["seconds"]
@@ -69,7 +69,7 @@ def lines(case: str, found: Mapping[str, dict]) -> list[str]:
 
 
 def _opponent() -> Contestant | None:
-    """The second contestant, where one is asked for."""
+    """The second contestant, or None if the flags name none."""
     compare, checkout = flags.FLAGS.compare, flags.FLAGS.checkout
     if compare is not None and checkout:
         raise UsageError("--compare and --checkout are both given; give one")
@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     chosen = settings.parse(flags.FLAGS.config)
     if flags.FLAGS.serve:
-        # Whatever else prints must not get into the answers.
+        # Other prints must not get into the pipe that carries the answers.
         answers, sys.stdout = sys.stdout, sys.stderr
         serve(Local(chosen), sys.stdin, answers)
         return

@@ -1,4 +1,4 @@
-"""What is timed: one training step, one batch of samples, its decoding, one batch of data."""
+"""The cases that are timed: a training step, sampling of a batch, its decoding, and reading of a batch."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Case:
     """Something to time.
 
     Attributes:
-      run: makes so many calls, waits for the last one, and returns the seconds that they took.
-      samples: samples in one call.
-      flops: operations of the model in one call; 0 where none are worth counting.
-      dispatch: seconds until a call returns while the devices still compute; None if calls wait for the result.
-      program_bytes: memory that the compiled program wants on each device at its peak; None where unknown.
+      run: makes this many calls, waits for the last one, and returns the seconds that they took.
+      samples: number of samples in one call.
+      flops: flops of the model in one call; 0 if they are not worth counting.
+      dispatch: seconds until a call returns while devices still compute; None if calls wait for their result.
+      program_bytes: peak memory of the compiled program on each device; None if unknown.
     """
 
     run: Callable[[int], float]
@@ -63,7 +63,7 @@ def _peak_bytes(lowered: jax.stages.Lowered) -> int:
 
 
 def train(chosen: Settings) -> Case:
-    """Training steps on one random batch; the cost of reading data is not included."""
+    """Makes training steps on one random batch. The time to read data is not included."""
     a, rows = standins.architecture(chosen), chosen.train.batch
     mesh = sharding.make_mesh(**vars(chosen.mesh))
     training = setup.assemble(chosen, a, mesh)
@@ -71,7 +71,7 @@ def train(chosen: Settings) -> Case:
     batch = sharding.to_global(standins.batch(chosen, a), mesh)
     state = training.init(jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, inputs, batch))
-    holder = [state]  # the step consumes its state
+    holder = [state]  # the step takes its state away and returns a new one
 
     def call() -> jax.Array:
         holder[0], metrics = training.step(holder[0], inputs, batch)
@@ -87,7 +87,7 @@ def train(chosen: Settings) -> Case:
 
 
 def sampling(chosen: Settings) -> Case:
-    """Latents of all modalities for one batch, as the config's sample section says; every sample has a class."""
+    """Samples latents of all modalities for one batch, as the settings in `sample` say; every sample has a class."""
     a, section = standins.architecture(chosen), chosen.sample
     mesh = sharding.make_mesh(**vars(chosen.mesh))
     shares = sharding.parts(mesh)
@@ -110,7 +110,7 @@ def sampling(chosen: Settings) -> Case:
 
 
 def decode(chosen: Settings) -> Case:
-    """Latents of all modalities of one batch of samples -> images on the devices."""
+    """Decodes latents of all modalities of one batch of samples to images on the devices."""
     a, rows = standins.architecture(chosen), chosen.sample.batch
     mesh = sharding.make_mesh(**vars(chosen.mesh))
     split = sharding.batched(mesh) if rows % sharding.parts(mesh) == 0 else sharding.replicated(mesh)
@@ -130,7 +130,7 @@ def decode(chosen: Settings) -> Case:
 
 
 def data(chosen: Settings) -> Case:
-    """Batches as training reads them, from the config's data; raises UsageError where there are none."""
+    """Reads batches of the config's data as training does. Raises UsageError if there are no data."""
     found = setup.open_data(chosen)
     batches = pipeline.batches(
         found.source,

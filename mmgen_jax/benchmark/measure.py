@@ -6,20 +6,20 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-Run = Callable[[int], float]  # makes so many calls, waits for the last one, and returns the seconds that they took
+Run = Callable[[int], float]  # makes this many calls, waits for the last one, and returns the seconds that they took
 
-WARM_UP = 2  # calls that are not timed; the first one compiles
+WARM_UP = 2  # number of calls before timing; the first one compiles
 
 
 def calls_for(run: Run, seconds: float) -> int:
-    """Warms up, and returns how many calls take about `seconds`."""
+    """Makes calls to warm up, and returns how many calls take about `seconds`."""
     for _ in range(WARM_UP):
         run(1)
     return max(1, math.ceil(seconds / max(run(1), 1e-9)))
 
 
 def interleaved(runs: Mapping[str, Run], repeats: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds per call of each, `repeats` times; all take turns, and every other round goes backwards."""
+    """Measures seconds per call of each program `repeats` times; they take turns, every other round in reverse."""
     calls = {name: calls_for(run, seconds) for name, run in runs.items()}
     found: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats):

@@ -1,7 +1,7 @@
-"""Cases in this process, or in another one that runs another checkout; both are asked in the same way.
+"""Runs cases in this process, or in another process that runs another checkout, by the same interface.
 
-The protocol between processes is one JSON object a line: the parent writes {"case", "calls"} or {"case",
-"describe": true}, the worker answers {"seconds"}, {"facts"} or {"error"}. It must stay readable for older checkouts.
+In the protocol between processes, each line is a JSON object. The parent writes {"case", "calls"} or {"case",
+"describe": true}, and the worker answers {"seconds"}, {"facts"} or {"error"}. Older checkouts must understand it too.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class Contestant(Protocol):
     """Runs cases by name."""
 
     def run(self, case: str, calls: int) -> float:
-        """Seconds that so many calls took."""
+        """Makes `calls` calls of a case, and returns the seconds that they took."""
 
     def describe(self, case: str) -> dict:
-        """Facts about the case other than its time; see `facts`."""
+        """Returns facts about a case other than its time; see `facts`."""
 
     def close(self) -> None:
         """Frees models, or ends the other process."""
 
 
 def facts(case: Case) -> dict:
-    """Samples, flops, peak flop/s of the devices (None if unknown), dispatch time and memory."""
+    """Returns samples, flops, the peak flop/s of the devices (None if unknown), dispatch time and memory of a case."""
     found = {"samples": case.samples, "flops": case.flops, "peak": chips.total_peak(jax.devices())}
     if case.dispatch:
         found["dispatch_ms"] = 1e3 * min(case.dispatch() for _ in range(3))
@@ -46,7 +46,7 @@ def facts(case: Case) -> dict:
 
 
 class Local:
-    """Cases of a config in this process; each is made when it is first asked for."""
+    """Runs cases of a config in this process. Each case is made when it is first asked for."""
 
     def __init__(self, chosen: Settings):
         self._config = chosen
@@ -68,10 +68,10 @@ class Local:
 
 
 class Remote:
-    """Cases in a process of another checkout of this repository, asked through its pipes."""
+    """Runs cases in a process of another checkout of this repository, through pipes."""
 
     def __init__(self, checkout: str, arguments: Sequence[str]):
-        """`arguments`: --config and overrides, as given to this process; relative paths are those of the checkout.
+        """`arguments` are --config and its overrides; relative paths in them are relative to the checkout.
 
         Raises UsageError if the folder is not a checkout.
         """
@@ -97,7 +97,7 @@ class Remote:
                 print(json.dumps(question), file=self._process.stdin, flush=True)
                 answer = self._process.stdout.readline()
             except BrokenPipeError:
-                pass  # it ended; said below, with its code
+                pass  # the process has ended, which is reported below with its exit code
         if not answer:
             raise UsageError(f"the benchmark of {self._name} ended with code {self._process.wait()}")
         found = json.loads(answer)

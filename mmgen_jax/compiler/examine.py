@@ -1,4 +1,4 @@
-"""What the TPU compiler says of a whole program, for one mesh or for the best of several."""
+"""Asks the TPU compiler what a whole program costs, on one mesh or on the best of several."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError
 from mmgen_jax.training import standins
 
-DEPTHS = (2, 4)  # numbers of blocks compiled in place of a whole model without a loop over them
+DEPTHS = (2, 4)  # numbers of blocks that are compiled to extrapolate to a whole model without a loop over blocks
 GIB = 2**30
 
 
 def model_flops(chosen: Settings, what: str) -> float:
-    """Model flops of one call of the program, on all devices together."""
+    """Model flops of one call of the program, over all devices."""
     a = standins.architecture(chosen)
     if what == "train":
         return flops.train_step_flops(a, chosen.train.batch)
@@ -38,13 +38,13 @@ def model_flops(chosen: Settings, what: str) -> float:
 
 
 def with_depth(chosen: Settings, depth: int) -> Settings:
-    """The same model with fewer blocks, still without a loop over them."""
+    """The same settings for a model with fewer blocks, still without a loop over them."""
     encoder_depth = min(chosen.model.encoder_depth, depth // 2)
     return chosen.changed(model={"depth": depth, "unroll": depth, "encoder_depth": encoder_depth})
 
 
 def compiled(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int]) -> Prediction:
-    """Figures of one program. Raises RunError if the compiler finds that it does not fit into memory."""
+    """Compiles one program and predicts its cost. Raises RunError if it does not fit into the devices' memory."""
     devices = tpu_devices(topology)
     chip = CHIPS[parse_topology(topology)[0]]
     mesh = sharding.make_mesh(devices, **sizes)
@@ -68,7 +68,7 @@ def compiled(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int
 
 
 def examine(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> Prediction:
-    """Like `compiled`, but extrapolates from two small depths where blocks are not in a loop, which is faster."""
+    """Does what `compiled` does. Without a loop over blocks it extrapolates from two small depths, which is faster."""
     unrolled = chosen.model.unroll >= chosen.model.depth > DEPTHS[1]
     if exact or not unrolled or what == "encode":
         return compiled(chosen, what, topology, sizes)
@@ -77,7 +77,7 @@ def examine(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int]
 
 
 def report(found: Prediction, model: float, topology: str, sizes: Mapping[str, int]) -> dict:
-    """Everything that is known, as plain numbers; bytes and seconds are of one device and one call."""
+    """All figures as plain numbers. Bytes and seconds are those of one device in one call."""
     kind, shape = parse_topology(topology)
     chip, devices = CHIPS[kind], math.prod(sizes.values())
     return {
@@ -109,7 +109,7 @@ def report(found: Prediction, model: float, topology: str, sizes: Mapping[str, i
 
 
 def examined(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int], exact: bool) -> dict:
-    """`report` of what `examine` finds."""
+    """Runs `examine` and returns its `report`."""
     found = examine(chosen, what, topology, sizes, exact)
     return report(found, model_flops(chosen, what), topology, sizes)
 
@@ -145,7 +145,7 @@ def lines(found: dict, what: str) -> list[str]:
 
 
 def meshes(devices: int) -> list[dict[str, int]]:
-    """Meshes worth trying on so many devices."""
+    """The meshes that are worth trying on this number of devices."""
     tried = [(1, devices, 1), (devices, 1, 1)]
     if devices >= 4:
         tried += [(2, devices // 2, 1), (1, devices // 2, 2)]
@@ -153,7 +153,7 @@ def meshes(devices: int) -> list[dict[str, int]]:
 
 
 def search(chosen: Settings, what: str, topology: str, exact: bool) -> list[dict]:
-    """Reports of several meshes, the best first: those that fit, then by time."""
+    """Reports of several meshes, the best first. Those that fit into memory come first, sorted by time."""
     found = []
     for sizes in meshes(len(tpu_devices(topology))):
         shown = " ".join(f"{axis}={size}" for axis, size in sizes.items())

@@ -1,7 +1,7 @@
 """Reads what XLA's TPU compiler writes into a compiled program: cycles, kernels and collectives.
 
 The compiler's own sums count the body of a loop once. Here everything is multiplied by the trip counts of the loops
-around it, which stand in their conditions.
+around it, which are read from the loops' conditions.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Collective:
 
     Attributes:
       kind: one of COLLECTIVES.
-      bytes: size of what it reads or writes on a device, whichever is larger, over all its operands.
-      count: how often one run of the program does it.
+      bytes: bytes that it reads, or that it writes, on a device, whichever are more.
+      count: how often it runs in one call of the program.
       group: numbers of the devices in its first group; empty means all devices.
-      overlapped: whether other work goes on meanwhile.
+      overlapped: whether other work runs at the same time.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class Collective:
 
 @dataclass
 class Program:
-    """A compiled module: computations by name, and the entry's name."""
+    """A compiled module: its computations by name, and the name of the entry."""
 
     computations: dict[str, list[Instruction]] = field(default_factory=dict)
     entry: str = ""
@@ -78,13 +78,13 @@ class Program:
         return program
 
     def walk(self, name: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, int]]:
-        """Yields every scheduled instruction with how often it runs; those inside a fusion count as the fusion."""
+        """Yields every scheduled instruction and how often it runs. A fusion counts as one instruction."""
         for instruction in self.computations.get(name or self.entry, ()):
             yield instruction, times
             if instruction.opcode == "while":
                 yield from self.walk(_attribute(instruction, "body"), times * self._trips(instruction))
             elif instruction.opcode == "conditional":
-                # One branch is taken; the first stands for it.
+                # Only one branch runs; all are taken to cost what the first one costs.
                 yield from self.walk(_CALLED.search(instruction.text)[1], times)
             elif instruction.opcode == "call":
                 yield from self.walk(_attribute(instruction, "to_apply"), times)
@@ -98,11 +98,11 @@ class Program:
         return max(bounds, default=1)
 
     def cycles(self) -> int:
-        """Cycles of everything that the compiler estimates, which excludes kernels and collectives."""
+        """Cycles of everything that the compiler estimates. It estimates neither kernels nor collectives."""
         return sum(instruction.cycles * times for instruction, times in self.walk())
 
     def kernels(self) -> dict[str, int]:
-        """Rows that each Pallas kernel runs over, by its name: the leading axis of its first result is its grid."""
+        """Number of rows that each Pallas kernel runs over, by name: the leading axis of its first result."""
         found: dict[str, int] = {}
         for instruction, times in self.walk():
             if _KERNEL.search(instruction.text):
@@ -120,17 +120,17 @@ class Program:
                 found.append(Collective(kind, _bytes(instruction), times, _group(instruction), started))
             elif instruction.opcode == "fusion":
                 found += self._fused(_attribute(instruction, "calls"), times)
-            elif instruction.opcode == "call-start":  # another core does it meanwhile
+            elif instruction.opcode == "call-start":  # another core runs it at the same time
                 found += self._called(_attribute(instruction, "to_apply"), times)
         return found
 
     def _called(self, name: str, times: int) -> list[Collective]:
-        """Collectives that one of the SparseCores runs."""
+        """Collectives that a SparseCore runs."""
         inside = self.computations.get(name, ())
         return [Collective(i.opcode, _bytes(i), times, _group(i), True) for i in inside if i.opcode in COLLECTIVES]
 
     def _fused(self, name: str, times: int) -> list[Collective]:
-        """Collectives of a fusion: a reduce-scatter, or the start of one whose other parts are in other fusions."""
+        """Collectives of a fusion: a reduce-scatter, or the start of a collective that other fusions continue."""
         inside = self.computations.get(name, [])
         started = any("AsyncCollectiveStart" in i.text for i in inside)
         if not started and not name.startswith("all-reduce-scatter"):
@@ -148,11 +148,11 @@ def _attribute(instruction: Instruction, name: str) -> str:
 
 
 def _bytes(instruction: Instruction) -> float:
-    """Bytes of the results or of the operands (as far as their types are written out), whichever are more."""
+    """Bytes of the results, or of the operands whose types are written out, whichever are more."""
     head, _, rest = instruction.text.partition(f" {instruction.opcode}(")
     sizes = [sum(_sizes(head)), sum(_sizes(rest.partition("), ")[0]))]
     if instruction.opcode.endswith("-start"):
-        sizes[0] /= 2  # operands and results
+        sizes[0] /= 2  # a start returns its operands too
     if instruction.opcode == "reduce-scatter":
         sizes[0] *= max(len(_group(instruction)), 1)
     return max(sizes)
@@ -165,7 +165,7 @@ def _sizes(text: str) -> Iterator[float]:
 
 
 def _group(instruction: Instruction) -> tuple[int, ...]:
-    """Members of the first group, where they are listed or given as a slice of a mesh."""
+    """Members of the first group, which are listed or given as a slice of a mesh."""
     listed = re.search(r"replica_groups=\{\{([\d,]+)\}", instruction.text)
     if listed:
         return tuple(int(d) for d in listed[1].split(","))

@@ -1,7 +1,7 @@
-"""Cycles of the attention kernel, which compiled programs do not state, from the dump of its schedule.
+"""Reads the cycles of the attention kernel, which compiled programs do not state, from the dump of its schedule.
 
-The compiler reads its flags when it is loaded, so this runs in a process of its own: python -m
-mmgen_jax.compiler.kernel_cycles TOPOLOGY TOKENS HEADS HEAD_WIDTH DTYPE, which prints one line of JSON.
+The compiler reads its flags when it is loaded, so this runs in a separate process: python -m
+mmgen_jax.compiler.kernel_cycles TOPOLOGY TOKENS HEADS HEAD_WIDTH DTYPE prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import tempfile
 from mmgen_jax.system.errors import RunError
 
 _BUNDLES = re.compile(r"total scheduled bundles:\s+(\d+)")
-ROWS = 2  # a batch of one is laid out in another way
+ROWS = 2  # size of the batch; a batch of one would get another layout
 KERNELS = ("attention_forward", "attention_backward")
 
 
 def measure(topology: str, tokens: int, heads: int, head_width: int, dtype: str) -> dict[str, int]:
-    """Cycles of one sample, by kernel. Raises RunError with the compiler's last line."""
+    """Measures the cycles of one sample for each kernel. Raises RunError with the compiler's last line if it fails."""
     command = [sys.executable, "-m", "mmgen_jax.compiler.kernel_cycles", topology]
     command += [str(value) for value in (tokens, heads, head_width, dtype)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
         cycles = {}
         for kernel in KERNELS:
             (found,) = pathlib.Path(folder).glob(f"*{kernel}*schedule-analysis_final_bundles.txt")
-            cycles[kernel] = int(_BUNDLES.search(found.read_text())[1])  # once for each sample
+            cycles[kernel] = int(_BUNDLES.search(found.read_text())[1])  # the schedule is that of one sample
     print(json.dumps(cycles))
 
 

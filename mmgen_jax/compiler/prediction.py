@@ -1,8 +1,9 @@
-"""From a compiled program to memory, time and share of peak. Nothing is run: these are the compiler's own figures.
+"""Predicts memory, time and share of the peak of a compiled program. Nothing is run; the compiler's figures are added.
 
-Compute is the sum of the cycles that the compiler estimates for every instruction, times the trip counts of loops, over
-the clock; Pallas kernels add the bundles of their schedule, one a cycle. That assumes that memory traffic is hidden as
-the compiler plans it, so it is a lower bound. Collectives that nothing overlaps add their bytes over the links.
+Compute time is the sum of the cycles that the compiler estimates for every instruction, times the trip counts of loops,
+divided by the clock. Pallas kernels add the bundles of their schedule, one per cycle. This assumes that memory traffic
+is hidden as the compiler plans, so it is a lower bound. Collectives that no other work overlaps add the time that their
+bytes take over the links.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from mmgen_jax.parallel.chips import Chip
 
 @dataclass(frozen=True)
 class Traffic:
-    """Collectives of one kind, group size and way of running in one call of the program, on one device.
+    """All collectives of one kind and group size, overlapped or not, in one call of the program on one device.
 
     Attributes:
       kind: "all-gather", "all-reduce", "reduce-scatter", "collective-permute" or "all-to-all".
       group: number of devices that take part.
-      overlapped: whether other work goes on meanwhile.
+      overlapped: whether other work runs at the same time.
       count: number of collectives.
       bytes: bytes of their whole arrays.
       seconds: time that these bytes take over the links.
@@ -40,15 +41,15 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one call of the program costs on each device.
+    """The predicted cost of one call of the program on each device.
 
     Attributes:
-      peak: bytes of memory at the most; arguments and temporaries are parts of it.
-      compute: seconds of cycles, kernels among them.
+      peak: largest number of bytes of memory in use, arguments and temporaries included.
+      compute: seconds of all cycles, those of kernels included.
       kernels: seconds of Pallas kernels.
-      flops, traffic_bytes: as the compiler counts them, loop bodies once.
-      loops: whether there are loops, so that these two are too small.
-      collectives: collectives, summed by kind, group size and way of running.
+      flops, traffic_bytes: the compiler's counts, in which the body of a loop counts once.
+      loops: whether the program has loops, so that these two counts are too small.
+      collectives: collectives, summed by kind, group size and whether they are overlapped.
     """
 
     peak: float
@@ -63,30 +64,30 @@ class Prediction:
 
     @property
     def exposed(self) -> float:
-        """Seconds of collectives that nothing overlaps."""
+        """Seconds of collectives during which no other work runs."""
         return sum(c.seconds for c in self.collectives if not c.overlapped)
 
     @property
     def hidden(self) -> float:
-        """Seconds of collectives behind compute."""
+        """Seconds of collectives during which other work runs."""
         return sum(c.seconds for c in self.collectives if c.overlapped)
 
     @property
     def seconds(self) -> float:
-        """Seconds of one call; overlapped collectives count only where they take longer than all compute."""
+        """Seconds of one call. Overlapped collectives count only as far as they take longer than all compute."""
         return max(self.compute, self.hidden) + self.exposed
 
 
 def predict(
     compiled: jax.stages.Compiled, chip: Chip, devices: Sequence, kernel_cycles: Mapping[str, int]
 ) -> Prediction:
-    """Reads the figures from a compiled program.
+    """Predicts the cost of a compiled program.
 
     Args:
       compiled: the program, compiled for `devices`.
-      chip: the kind of these devices.
-      devices: devices of the topology, in the order of the numbers that the program gives them.
-      kernel_cycles: cycles of one row of each Pallas kernel, by a part of its name.
+      chip: facts about this kind of device.
+      devices: devices of the topology, in the order of their numbers in the program.
+      kernel_cycles: a part of the name of each Pallas kernel -> its cycles for one row.
     """
     program = Program.parse(compiled.as_text())
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
@@ -105,12 +106,12 @@ def predict(
 
 
 def _cycles_of(name: str, kernel_cycles: Mapping[str, int]) -> int:
-    """Cycles of the kernel whose name is part of the instruction's, for instance jvp_attention_forward_."""
+    """Cycles of the kernel whose name is a part of an instruction's name, such as jvp_attention_forward_."""
     return next((cycles for kernel, cycles in kernel_cycles.items() if kernel in name), 0)
 
 
 def _summed(found: Sequence[Collective], chip: Chip, devices: Sequence) -> tuple[Traffic, ...]:
-    """Collectives by kind, size of group and way of running."""
+    """Adds up collectives of the same kind and group size that are all overlapped, or all not."""
     rows: dict[tuple, list[float]] = {}
     for c in found:
         group = [devices[i] for i in c.group if i < len(devices)] or list(devices)
@@ -122,21 +123,24 @@ def _summed(found: Sequence[Collective], chip: Chip, devices: Sequence) -> tuple
 
 
 def _seconds(collective: Collective, group: Sequence, chip: Chip) -> float:
-    """Bytes over the links of the axes that the group spans: both directions of a ring, one of a line."""
+    """Time that a collective takes over the links of the axes that the group spans.
+
+    A ring of links is used in both directions, a line in one.
+    """
     share = (len(group) - 1) / len(group)
     times = {"all-reduce": 2 * share, "all-to-all": share / 2, "collective-permute": 1.0}.get(collective.kind, share)
     return collective.bytes * times / _bandwidth(group, chip)
 
 
 def _bandwidth(group: Sequence, chip: Chip) -> float:
-    """Bytes/s, one way, into the worst placed device of a group."""
+    """Bytes/s, in one direction, into the worst connected device of a group."""
     spans = [len({d.coords[axis] for d in group}) for axis in range(len(group[0].coords))]
     links = sum(2 if span % chip.wraps == 0 else 1 for span in spans if span > 1)
     return max(links, 1) * chip.link
 
 
 def extrapolate(few: Prediction, more: Prediction, depths: tuple[int, int], depth: int) -> Prediction:
-    """Figures for `depth` blocks, from two smaller depths without loops: each block adds the same to every figure."""
+    """Extrapolates to `depth` blocks from two smaller depths; each block adds the same to every figure."""
     weight = (depth - depths[0]) / (depths[1] - depths[0])
 
     def line(a: float, b: float) -> float:
@@ -156,5 +160,5 @@ def extrapolate(few: Prediction, more: Prediction, depths: tuple[int, int], dept
 
 
 def share_of_peak(model_flops: float, prediction: Prediction, chip: Chip, devices: int) -> float:
-    """Model flops over what the devices could do in the predicted time."""
+    """Model flops as a share of what the devices could compute in the predicted time."""
     return model_flops / (prediction.seconds * chip.peak * devices) if prediction.seconds else math.nan

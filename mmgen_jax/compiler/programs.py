@@ -1,4 +1,4 @@
-"""What a config trains, samples or encodes, lowered for a mesh of devices that need not exist."""
+"""The programs by which a config trains, samples or encodes, lowered for a mesh of devices that need not exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmgen_jax.training import setup, standins
 
 
 def _placed(tree, where):
-    """ShapeDtypeStructs of arrays or shapes, with one sharding or a tree of them."""
+    """Makes ShapeDtypeStructs of arrays or shapes, with one sharding for all or a tree of shardings."""
     if isinstance(where, jax.sharding.Sharding):
         one = where
         where = jax.tree.map(lambda _: one, tree)
@@ -24,7 +24,7 @@ def _placed(tree, where):
 
 
 def train(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
-    """One training step."""
+    """Lowers one training step."""
     a = standins.architecture(chosen)
     training = setup.assemble(chosen, a, mesh)
     inputs = standins.inputs(chosen, a.autoencoder)
@@ -37,7 +37,7 @@ def train(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
 
 
 def sample(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
-    """Latents of one batch of `sample.batch`, of all modalities, as the sample section says."""
+    """Lowers the sampling of one batch of `sample.batch` latents of all modalities, as the settings in `sample` say."""
     a, section = standins.architecture(chosen), chosen.sample
     sharding.check_batch(section.batch, mesh, "sample.batch")
     layout = Layout(a, mesh)
@@ -55,7 +55,7 @@ def sample(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
 
 
 def encode(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
-    """Moments and features of one batch of `encode.batch` tiles."""
+    """Lowers the encoding of one batch of `encode.batch` tiles to moments and features."""
     source = "online" if chosen.encode.features else "none"
     chosen = chosen.changed(data={"latents": ""}, train={"batch": chosen.encode.batch}, features={"source": source})
     sharding.check_batch(chosen.encode.batch, mesh, "encode.batch")

@@ -1,4 +1,4 @@
-"""Kinds of TPU, and topologies of them for the compiler."""
+"""Makes the devices of a TPU topology, which need not exist, for the compiler to compile for."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from jax.experimental import topologies
 from mmgen_jax.parallel.chips import CHIPS
 from mmgen_jax.system.errors import UsageError
 
-# Installed apart from the other packages, as JAX would look for a TPU in every process if it found this library.
+# This library is installed apart from other packages, as JAX would look for a TPU in every process if it found it.
 LIBRARY = pathlib.Path(sys.prefix) / "compiler" / "libtpu" / "libtpu.so"
 _TOPOLOGY = re.compile(r"(\w+):(\d+)x(\d+)(?:x(\d+))?$")
-# Silences the library's search for a TPU, and lets several processes compile at once.
+# These variables keep the library from looking for a TPU, and let several processes compile at once.
 _ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -25,7 +25,7 @@ _ENVIRONMENT = {
 
 
 def parse_topology(topology: str) -> tuple[str, tuple[int, ...]]:
-    """ "v5e:4x4" -> "v5e", (4, 4). Raises UsageError for text that is not a topology."""
+    """Parses "v5e:4x4" to "v5e" and (4, 4). Raises UsageError for text that is not a topology."""
     found = _TOPOLOGY.match(topology)
     if not found or found[1] not in CHIPS:
         kinds = ", ".join(CHIPS)
@@ -34,18 +34,18 @@ def parse_topology(topology: str) -> tuple[str, tuple[int, ...]]:
 
 
 def tpu_devices(topology: str) -> list[jax.Device]:
-    """Devices to compile for. Raises UsageError if the topology does not exist or the compiler is not installed."""
+    """Makes devices to compile for. Raises UsageError if there is no such topology, or no compiler is installed."""
     kind, shape = parse_topology(topology)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # Programs for devices that are not here cannot be loaded again, so a cache of them is useless.
+    # Programs for devices that do not exist here cannot be loaded again, so a cache of them would be useless.
     jax.config.update("jax_enable_compilation_cache", False)
     if LIBRARY.exists():
         os.environ.setdefault("TPU_LIBRARY_PATH", str(LIBRARY))
-    # The compiler assumes whole hosts, which a single chip is not.
+    # By default the compiler assumes whole hosts, and a single chip is not a whole host.
     options = {"chips_per_host_bounds": [1, 1, 1]} if set(shape) == {1} else {}
     if kind == "v4":
-        options["chip_config_name"] = "megacore"  # both cores as one device, as JAX sees them
+        options["chip_config_name"] = "megacore"  # JAX sees both cores of a v4 chip as one device
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
     except (RuntimeError, ValueError, NotImplementedError) as error:

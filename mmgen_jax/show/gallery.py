@@ -1,4 +1,4 @@
-"""Galleries: one HTML file with all its pictures inside, for looking at samples in any browser."""
+"""Writes galleries: one HTML file with all its pictures inside, to look at samples in any browser."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Section:
 
     Attributes:
       title: heading.
-      columns: label -> uint8 [n, H, W, 3]. One column alone is shown as a grid, several as rows of samples.
-      caption: line under the heading: task, class, seed, steps.
-      given: labels of the columns that were conditions.
-      rows: a name for each sample; by default their numbers.
-      chapter: heading over neighbouring sections that have the same one; "" = none.
+      columns: label -> uint8 [n, H, W, 3]. A single column is shown as a grid, several columns as rows of samples.
+      caption: line under the heading, with task, class, seed and steps.
+      given: labels of the columns whose images were given.
+      rows: name of each sample; by default its number.
+      chapter: heading over neighbouring sections with the same chapter; "" means none.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Section:
 
 
 def store(path: epath.PathLike, sections: Sequence[Section]) -> None:
-    """Writes sections as one NPZ file, for a gallery that is made later."""
+    """Writes sections to an NPZ file, for a gallery that is made later."""
     meta = [
         {
             "title": s.title,
@@ -58,7 +58,7 @@ def store(path: epath.PathLike, sections: Sequence[Section]) -> None:
 
 
 def restore(path: epath.PathLike) -> list[Section]:
-    """The sections that `store` wrote."""
+    """Reads the sections that `store` wrote."""
     with epath.Path(path).open("rb") as file, np.load(file) as arrays:
         return [
             Section(**entry | {"columns": {label: arrays[f"{i}.{j}"] for j, label in enumerate(entry["columns"])}})
@@ -151,7 +151,7 @@ def _table(section: Section) -> str:
         ]
         body.append(f"<tr><th>{html.escape(row)}</th>{''.join(cells)}</tr>")
     head = f"<thead><tr><th></th>{''.join(heads)}</tr></thead>"
-    # Multiples of 32, so that the pixels of small pictures are all of one size.
+    # Sizes are multiples of 32, so that all pixels of an enlarged small picture have the same size.
     side = next((side for side, most in ((160, 5), (128, 7)) if len(section.columns) <= most), 96)
     return f'<div class="scroll"><table style="--side: {side}px">{head}<tbody>{"".join(body)}</tbody></table></div>'
 
@@ -169,7 +169,7 @@ def _links(numbers: Sequence[int], sections: Sequence[Section]) -> str:
 
 
 def _chapter(name: str, numbers: Sequence[int], sections: Sequence[Section]) -> str:
-    """Sections of one chapter, with links to them where there are several."""
+    """HTML of the sections of one chapter, with links to them if there are several."""
     head = f"<h2>{html.escape(name)}</h2>" if name else ""
     body = "".join(_section(i, sections[i]) for i in numbers)
     return f'<div class="chapter">{head}{_links(numbers, sections)}{body}</div>'
@@ -178,7 +178,7 @@ def _chapter(name: str, numbers: Sequence[int], sections: Sequence[Section]) -> 
 def write_gallery(
     path: epath.PathLike, sections: Sequence[Section], title: str = "MMGen samples", caption: str = ""
 ) -> None:
-    """Writes one HTML file that needs nothing else: pictures are inside, light or dark as the reader's system is."""
+    """Writes one HTML file that contains all its pictures and is light or dark as the reader's system is set."""
     groups = itertools.groupby(range(len(sections)), lambda i: sections[i].chapter)
     body = "".join(_chapter(name, list(numbers), sections) for name, numbers in groups)
     below = f"<p>{html.escape(caption)}</p>" if caption else ""

@@ -1,4 +1,4 @@
-"""What a request returns: values of every modality, and the files that show them."""
+"""The result of a request for samples: values of every modality, and the files that show them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Outputs(dict[str, np.ndarray]):
     """A dict modality -> values of all samples.
 
     rgb uint8 [n, H, W, 3]; depth float32 [n, H, W] in [0, 1], 1 = nearest; normal float32 unit vectors [n, H, W, 3];
-    mask int32 region ids [n, H, W], or uint8 colours [n, H, W, 3] where the palette is empty.
+    mask int32 region ids [n, H, W], or uint8 colours [n, H, W, 3] if the model's palette is empty.
 
     Attributes:
       given: names of the modalities that were given.
-      facts: what the model's data set says of itself: the palette of its masks.
-      caption: how the samples were made, in one line.
-      rows: a name of each sample.
+      facts: what the model's data set says of itself, such as the palette of its masks.
+      caption: one line that says how the samples were made.
+      rows: name of each sample.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Outputs(dict[str, np.ndarray]):
         self.rows = tuple(rows) or tuple(str(i) for i in range(len(next(iter(values.values())))))
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """uint8 [n, H, W, 3] of each modality, to look at."""
+        """Pictures uint8 [n, H, W, 3] of each modality, to look at."""
         return {m: MODALITIES[m].picture(value, self.facts) for m, value in self.items()}
 
     def sheet(self) -> np.ndarray:
-        """uint8 [height, width, 3]: one row per sample, given modalities framed."""
+        """One picture uint8 [height, width, 3] with a row for each sample; given modalities are framed."""
         return pictures.sheet(self.pictures(), given=self.given)
 
     def section(self, title: str = "Samples") -> gallery.Section:
@@ -54,13 +54,13 @@ class Outputs(dict[str, np.ndarray]):
     def comparison(
         self, truth: Mapping[str, np.ndarray], title: str = "Against the truth", errors: bool = True
     ) -> gallery.Section:
-        """Section with the given modalities, then prediction, truth and error of each other one that `truth` has.
+        """A section with the given modalities, and then prediction, truth and error of each other one in `truth`.
 
         Args:
-          truth: modality -> values as in here.
+          truth: modality -> values, in the formats of this class.
           title: title of the section.
-          errors: False leaves them out, where many answers are right. White is a depth error of 0.25, an rgb error
-            of 25%, an angle of 45 degrees between normals, or a wrong region.
+          errors: whether errors are shown; they mean little if many answers are right. White is a depth error of 0.25,
+            an rgb error of 25%, an angle of 45 degrees between normals, or a wrong region.
         """
         shown = self.pictures()
         columns = {m: shown[m] for m in self.given}
@@ -75,14 +75,15 @@ class Outputs(dict[str, np.ndarray]):
     def save(
         self, folder: epath.PathLike, title: str = "MMGen samples", sections: Sequence[gallery.Section] = ()
     ) -> list[str]:
-        """Writes every sample and the pictures of all; returns the names of the files.
+        """Writes files of every sample and pictures of all samples; returns the names of the files.
 
-        rgb_000.png; depth_000.png with 16 bits; normal_000.png and, exactly, normal_000.npy; mask_000.png in the
-        palette's colours and, if there is one, mask_ids_000.png; sheet.png side by side; grid.png of rgb; gallery.html.
-        Each file is whole or not there, and the last one, the gallery, tells that all are. files.txt lists them.
+        These are rgb_000.png; depth_000.png with 16 bits; normal_000.png and, with full precision, normal_000.npy;
+        mask_000.png in colours and, if there is a palette, mask_ids_000.png with region ids; sheet.png with all
+        modalities side by side; grid.png of rgb; and gallery.html. Each file is whole or not there. The gallery is
+        written last, so if it is there, all files are. files.txt lists them.
 
         Args:
-          folder: is made if it does not exist; files that were saved to it before are replaced or removed.
+          folder: is made if it does not exist. Files that were saved to it before are replaced or removed.
           title: title of the gallery.
           sections: more sections of the gallery.
         """

@@ -15,13 +15,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmgen_jax.system import files
 
-SHOWN_SIZE = 128  # small images are enlarged to about this many pixels
-SMALL = 64  # images of at most this size are small
+SHOWN_SIZE = 128  # height in pixels to which small images are enlarged, about
+SMALL = 64  # images of at most this many pixels, each way, count as small
 
 PAPER = (255, 255, 255)
 INK = (38, 42, 51)
 MUTED = (150, 155, 165)
-GIVEN = (245, 158, 11)  # frame of what was given
+GIVEN = (245, 158, 11)  # colour of the frame of given images
 GAP = 8
 MARGIN = 16
 FRAME = 3
@@ -34,7 +34,7 @@ def shown_scale(size: int) -> int:
 
 
 def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
-    """[..., H, W, 3] -> [..., scale H, scale W, 3], each pixel a square."""
+    """Enlarges images [..., H, W, 3] to [..., scale H, scale W, 3]; each pixel becomes a square."""
     return image.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
@@ -43,7 +43,7 @@ def _font(size: int = FONT_SIZE) -> ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def _centred(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, color: tuple, size: int = FONT_SIZE) -> None:
-    """`text` centred at x with its middle at height y."""
+    """Draws `text` centred at x with its middle at height y."""
     font = _font(size)
     left, _, right, _ = draw.textbbox((0, 0), text, font=font)
     _, line_top, _, line_bottom = draw.textbbox((0, 0), "Agp", font=font)  # one baseline for all labels
@@ -60,19 +60,19 @@ def sheet(
     scale: int | None = None,
     names: Sequence[str] = (),
 ) -> np.ndarray:
-    """Side by side: one row per sample, one labelled column per entry; columns in `given` are framed.
+    """Puts pictures side by side, with a row for each sample and a labelled column for each entry.
 
     Args:
       pictures: label -> uint8 [n, H, W, 3], the same n everywhere.
-      given: labels of the columns that were conditions.
-      scale: integer enlargement; by default small images (<= 64 pixels) are shown at about 128 pixels.
+      given: labels of the columns whose images were given; they are framed.
+      scale: integer factor of enlargement; by default images of at most 64 pixels are shown at about 128 pixels.
       names: names of the rows; by default their numbers.
 
     Returns:
       uint8 [height, width, 3].
 
     Raises:
-      ValueError: no pictures, or columns of different length.
+      ValueError: there are no pictures, or columns have different lengths.
     """
     counts = {len(images) for images in pictures.values()}
     if len(counts) != 1 or counts == {0}:
@@ -106,7 +106,7 @@ def sheet(
 
 
 def _paste(canvas: Image.Image, draw: ImageDraw.ImageDraw, image: np.ndarray, x: int, y: int, framed: bool) -> None:
-    """One picture with its upper left corner at (x, y); a frame lies around it, in the gap."""
+    """Pastes a picture with its upper left corner at (x, y). A frame is drawn around it, in the gap."""
     if framed:
         box = (x - FRAME, y - FRAME, x + image.shape[1] + FRAME - 1, y + image.shape[0] + FRAME - 1)
         draw.rectangle(box, fill=GIVEN)
@@ -114,7 +114,7 @@ def _paste(canvas: Image.Image, draw: ImageDraw.ImageDraw, image: np.ndarray, x:
 
 
 def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None) -> np.ndarray:
-    """uint8 [n, H, W, 3] in rows of `columns` (default: nearly square) -> uint8 [height, width, 3]."""
+    """Puts images uint8 [n, H, W, 3] in rows of `columns` (default: nearly square); returns one uint8 [H', W', 3]."""
     count, height, width = images.shape[:3]
     scale = shown_scale(max(height, width)) if scale is None else scale
     columns = min(count, columns or math.ceil(math.sqrt(count)))
@@ -130,18 +130,18 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
 
 
 def heat(value: np.ndarray) -> np.ndarray:
-    """[0, 1] to uint8 RGB, black - red - yellow - white: for errors, so that none is black."""
+    """Turns errors in [0, 1] into uint8 RGB colours from black (no error) over red and yellow to white."""
     x = np.clip(np.asarray(value, np.float32), 0, 1)[..., None]
     return np.clip(np.rint(255 * (3 * x - np.arange(3, dtype=np.float32))), 0, 255).astype(np.uint8)
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """PNG file of uint8 [H, W, 3], or uint8 or uint16 [H, W] (greyscale, 8 or 16 bit)."""
+    """Encodes uint8 [H, W, 3], or uint8 or uint16 [H, W] (greyscale with 8 or 16 bits), as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
     return file.getvalue()
 
 
 def save_png(path: epath.PathLike, pixels: np.ndarray) -> None:
-    """`png(pixels)` at `path`, whole or not at all."""
+    """Writes `png(pixels)` to `path`. If that is interrupted, there is no file."""
     files.write(path, png(pixels))
