@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from mmgen_jax.system.errors import UsageError
 
 
+@runtime_checkable
 class Expert(Protocol):
     """Labels images with one modality."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ Arrays = Mapping[str, Array]  # one entry per modality
 ReadImages = Callable[[], Mapping[str, np.ndarray]]
 
 
+@runtime_checkable
 class Options(Protocol):
     """The values of the settings' section `autoencoder`; a kind reads those that concern it.
 
@@ -43,6 +44,7 @@ class Options(Protocol):
     chunk: int
 
 
+@runtime_checkable
 class Autoencoder(Protocol):
     """Images ``[B, H, W, C]`` in [-1, 1] <-> latents ``[B, H/f, W/f, K]``, both by modality.
 
