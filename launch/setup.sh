@@ -11,7 +11,7 @@ Makes .venv in the repository and installs requirements.txt into it. When that i
   --cpu       JAX for CPUs (default, unless .venv already has another one)
   --tpu       JAX for TPUs, on a TPU VM
   --gpu       JAX for NVIDIA GPUs, with CUDA 12 (driver 525 or later)
-  --dev       also requirements-dev.txt: pytest, ruff and shellcheck
+  --dev       also requirements-dev.txt: pytest, ruff, mypy and shellcheck
   --experts   also requirements-experts.txt: PyTorch and what labels your own images with it
   --compiler  also requirements-compiler.txt: the TPU compiler, for python -m mmgen_jax.compile; Linux on x86-64
   --gcs       also requirements-gcs.txt: data and workdirs in Google Cloud Storage, gs://

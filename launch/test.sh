@@ -6,7 +6,7 @@ if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
   cat <<'TEXT'
 Usage: ./launch/test.sh [arguments of pytest]
 
-Makes .venv where it is missing, then runs ruff, shellcheck and the tests in two processes.
+Makes .venv where it is missing, then runs ruff, mypy, shellcheck and the tests in two processes.
 
   ./launch/test.sh --slow               also those that take minutes, as continuous integration does
   ./launch/test.sh tests/sampling       only some tests
@@ -21,6 +21,7 @@ cd "$root"
 
 status=0
 .venv/bin/python -m ruff check . || status=1
+.venv/bin/python -m mypy || status=1
 .venv/bin/shellcheck --external-sources launch/*.sh .ci/run || status=1
 # All tests of a file run in the same process, as they share compiled models.
 .venv/bin/python -m pytest -n 2 --dist loadfile "$@" </dev/null || status=1

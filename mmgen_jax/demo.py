@@ -61,15 +61,16 @@ class Demo:
 
     def classes(self) -> Section:
         """Samples of each class; one row per class."""
-        names = self.model.class_names[:CLASSES] or (None,)
+        classes = self.model.class_names[:CLASSES]
+        names = classes or ("no class",)
         say(f"{PER_CLASS} samples of each of {len(names)} classes")
-        outputs = self.model.generate(class_id=list(names) * PER_CLASS, n=len(names) * PER_CLASS, **self._options)
-        columns = {}
+        wanted = list(classes) * PER_CLASS or None
+        outputs = self.model.generate(class_id=wanted, n=len(names) * PER_CLASS, **self._options)
+        columns: dict[str, np.ndarray] = {}
         for i in range(PER_CLASS):
             part = slice(i * len(names), (i + 1) * len(names))
             columns |= {f"{m} {i + 1}": x[part] for m, x in outputs.pictures().items()}
-        rows = [name or "no class" for name in names]
-        return Section("Everything from a class", columns, outputs.caption, rows=rows)
+        return Section("Everything from a class", columns, outputs.caption, rows=names)
 
     def _generate(self, given: str) -> Outputs:
         """Samples from `SCENES` scenes, and from the last one `COPIES - 1` times more."""

@@ -83,7 +83,7 @@ def _define_flags() -> None:
 def main(argv: list[str]) -> None:
     del argv
     v = flags.FLAGS
-    descriptions = {m: v[m].value for m in registry.EXPERTS if v[m].value}
+    descriptions = {m: described for m in registry.EXPERTS if (described := v[m].value)}
     label(v.images, v.out, descriptions, batch=v.batch, size=v.size, worker=v.worker, workers=v.workers)
 
 

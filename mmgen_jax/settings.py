@@ -12,6 +12,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -45,15 +46,12 @@ SHARE = number(0, 1)
 MIX = rows(
     "(share, given, given_time, supervised) of number, text, number, text; numbers 0 to 1", SHARE, TEXT, SHARE, TEXT
 )
-PUBLISHED_MIX = (
-    (0.50, "none", 0.00, "rgb"),
-    (0.25, "none", 0.00, "drop"),
-    (0.25, "one", 0.01, "drop"),
-)
+PUBLISHED_MIX = ((0.50, "none", 0.00, "rgb"), (0.25, "none", 0.00, "drop"), (0.25, "one", 0.01, "drop"))
+T = TypeVar("T")
 
 
-def setting(default: object, allowed: Rule, meaning: str) -> dataclasses.Field:
-    """A field of a section that is one setting."""
+def setting(default: T, allowed: Rule, meaning: str) -> T:
+    """A field of a section that is one setting; typed as its value, as `dataclasses.field` is."""
     return dataclasses.field(default=default, metadata={"allowed": allowed, "meaning": meaning})
 
 
@@ -222,7 +220,7 @@ class Sample:
     seed: int = setting(0, integer(0), "of the noise")
     checkpoint: int = setting(-1, integer(-1), "step of the checkpoint; -1 = the newest")
     index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
-    images: Images = dataclasses.field(default_factory=Images)
+    images: Images = dataclasses.field(default_factory=Images)  # type: ignore[valid-type]  # mypy reads no make_dataclass
 
     def options(self) -> Options:
         """How samples are drawn, as `sampling.sampler` takes it."""
@@ -275,7 +273,7 @@ class Settings:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
 
-def declared(section: object, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, object]]:
+def declared(section: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, object]]:
     """(dotted name, field, value) of every setting of a section and of the sections in it, in order."""
     for field in fields(section):
         value = getattr(section, field.name)
@@ -314,7 +312,7 @@ def _flat(config: ConfigDict, prefix: str = "") -> dict[str, object]:
     return entries
 
 
-def _filled(section: Settings, entries: Mapping[str, object], prefix: str = "") -> Settings:
+def _filled(section: Any, entries: Mapping[str, Any], prefix: str = "") -> Any:
     """A section, and those in it, with the values of `entries`."""
     values = {}
     for field in fields(section):
@@ -389,7 +387,7 @@ def table() -> str:
             chapter, section = name.rpartition(".")[0], Settings()
             for part in chapter.split(".") if chapter else ():
                 section = getattr(section, part)
-            meaning = inspect.getdoc(section) if chapter else "What is said of the whole run."
+            meaning = inspect.getdoc(section) or "" if chapter else "What is said of the whole run."
             lines += ["", f"## {chapter or 'top'}", "", meaning, ""]
             lines += ["setting | default | allowed | meaning", "--- | --- | --- | ---"]
         lines.append(f"`{name}` | `{default!r}` | {field.metadata['allowed'].words} | {field.metadata['meaning']}")

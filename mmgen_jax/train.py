@@ -44,20 +44,20 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     hosts.start(**vars(chosen.distributed))
     if str(workdir) in model_folders.bundled():
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")
-    workdir = epath.Path(workdir)
+    folder = epath.Path(workdir)
     mesh = sharding.make_mesh(**vars(chosen.mesh))
     data = setup.open_data(chosen)
-    architecture = setup.make_architecture(chosen, workdir, data)
+    architecture = setup.make_architecture(chosen, folder, data)
     placed = jax.device_put(architecture.autoencoder, sharding.replicated(mesh))  # once, for steps and previews
     architecture = dataclasses.replace(architecture, autoencoder=placed)
     if chosen.data.latents:
         setup.check_latents(chosen, architecture.autoencoder)
     inputs = setup.make_inputs(chosen, architecture.autoencoder)
     training = setup.assemble(chosen, architecture, mesh)
-    preview = Preview(architecture, chosen, workdir, mesh) if chosen.train.sample_every else None
-    state, meta = restore_or_init(chosen, training, workdir)
+    preview = Preview(architecture, chosen, folder, mesh) if chosen.train.sample_every else None
+    state, meta = restore_or_init(chosen, training, folder)
     count = sum(p.size for p in jax.tree.leaves(state.params))
-    say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {workdir}")
+    say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {folder}")
     if int(state.step) >= chosen.train.steps:
         say(f"nothing to do: step {int(state.step)} of train.steps = {chosen.train.steps} is reached")
         return
@@ -67,20 +67,20 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
     inputs = jax.device_put(inputs, sharding.replicated(mesh))
     hosts.meet("all have read what there is in the workdir")
     start, steps, size = int(state.step), chosen.train.steps, chosen.train.batch
-    peak = chips.total_peak(mesh.devices.flatten())
+    peak = chips.total_peak(mesh.devices.flatten().tolist())
     progress = Progress(start, steps, size, flops.train_step_flops(architecture, size), peak)
     with (
-        files.alone(workdir) if hosts.is_first() else contextlib.nullcontext(),
-        Saver(workdir, chosen.train.keep, chosen.train.keep_best, start) as saver,
-        contextlib.closing(hosts.only_first(Writer, workdir, start)) as writer,
+        files.alone(folder) if hosts.is_first() else contextlib.nullcontext(),
+        Saver(folder, chosen.train.keep, chosen.train.keep_best, start) as saver,
+        contextlib.closing(hosts.only_first(Writer, folder, start)) as writer,
         contextlib.closing(_report(chosen, start, meta["samples"], writer, progress, tally.settle)) as report,
         contextlib.closing(batches),
-        contextlib.closing(hosts.only_first(profiler.Profiler, workdir, profile)) as tracing,
+        contextlib.closing(hosts.only_first(profiler.Profiler, folder, profile)) as tracing,
         hosts.losing_hosts(),
     ):
         if hosts.is_first():
-            architecture.save(workdir)
-            files.write(workdir / "config.json", chosen.to_json().encode())
+            architecture.save(folder)
+            files.write(folder / "config.json", chosen.to_json().encode())
         run_loop(
             chosen.train,
             state,
@@ -91,11 +91,16 @@ def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = No
             tracing,
             preview and (lambda params, step: writer.image(step, "samples", preview(params, step))),
         )
-    say(f"done: {chosen.train.steps} steps; weights in {workdir / restore.FOLDER}")
+    say(f"done: {chosen.train.steps} steps; weights in {folder / restore.FOLDER}")
 
 
 def _report(
-    chosen: Settings, step: int, samples: int, writer: Writer, progress: Progress, damaged: Callable[[], int]
+    chosen: Settings,
+    step: int,
+    samples: int,
+    writer: Writer | hosts.Silent,
+    progress: Progress,
+    damaged: Callable[[], int],
 ) -> Report:
     """What the run says, as the settings want it."""
     limits = chosen.train.max_skipped, chosen.train.spike_factor

@@ -96,9 +96,9 @@ def sampling(chosen: Settings) -> Case:
     where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
-    samples = jax.device_put((np.arange(rows), classes), sharding.batched(mesh))
+    numbers, class_id = jax.device_put((np.arange(rows), classes), sharding.batched(mesh))
     values = float(section.guidance), float(section.given_time), keys.of_seed(section.seed, "sample")
-    arguments = (params, Rows(*samples, Latents()), *values)
+    arguments = (params, Rows(numbers, class_id, Latents()), *values)
     call = functools.partial(program, *arguments, choices=choices)
     return Case(
         run=functools.partial(_timed, call),

@@ -121,6 +121,7 @@ def serve(local: Local, questions: TextIO, answers: TextIO) -> None:
     """Answers what `Remote` asks until its pipe is closed."""
     for line in questions:
         question = json.loads(line)
+        answer: dict[str, object]
         try:
             if question.get("describe"):
                 answer = {"facts": local.describe(question["case"])}

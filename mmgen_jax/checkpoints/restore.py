@@ -135,13 +135,13 @@ def _first_sound(folder: epath.Path, step: int | None, read: Callable[[int], T])
         if not sealed:
             say(f"checkpoint of step {number} has no checksums (its run was stopped, or is old); it could be read")
         return found, number
-    number, error = problems[0]
+    newest, cause = problems[0]
     if step is not None:
-        raise UsageError(f"checkpoint of step {number} in {folder} is damaged or of something else ({error})")
+        raise UsageError(f"checkpoint of step {newest} in {folder} is damaged or of something else ({cause})")
     tried = ", ".join(str(number) for number, _ in problems)
     raise UsageError(
         f"no checkpoint in {folder} can be read; all are damaged or of something else: {tried} "
-        f"({number}: {error}); move the folder away to start anew"
+        f"({newest}: {cause}); move the folder away to start anew"
     )
 
 

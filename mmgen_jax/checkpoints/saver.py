@@ -74,8 +74,9 @@ class Saver:
         """
         self._folder = restore.folder_of(workdir)
         self._keep, self._keep_best = keep, keep_best
-        self._stop, self._sealing = threading.Event(), None
-        self._current, self._failure = start, None
+        self._stop, self._current = threading.Event(), start
+        self._sealing: threading.Thread | None = None
+        self._failure: Exception | None = None
         if hosts.is_first():
             self._folder.mkdir(parents=True, exist_ok=True)
             restore.empty_bin(self._folder)

@@ -90,7 +90,8 @@ def is_sealed(folder: epath.PathLike) -> bool:
 
 def read_seal(folder: epath.PathLike) -> Seal | None:
     """Reads what the files of a checkpoint should be; None if it is not sealed. Raises Damage for a bad manifest."""
-    listed, loss = {}, None
+    listed: dict[str, tuple[int, str]] = {}
+    loss: float | None = None
     paths = _manifests(epath.Path(folder))
     for path in paths:
         try:

@@ -47,7 +47,7 @@ def compiled(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int
     """Compiles one program and predicts its cost. Raises RunError if it does not fit into the devices' memory."""
     devices = tpu_devices(topology)
     chip = CHIPS[parse_topology(topology)[0]]
-    mesh = sharding.make_mesh(devices, **sizes)
+    mesh = sharding.make_mesh(devices, sizes["data"], sizes["fsdp"], sizes["tensor"])
     start = time.monotonic()
     try:
         executable = programs.LOWER[what](chosen, mesh).compile()
@@ -56,7 +56,7 @@ def compiled(chosen: Settings, what: str, topology: str, sizes: Mapping[str, int
         if "RESOURCE_EXHAUSTED" not in cause:
             raise
         raise RunError(f"does not fit into the memory of a device: {cause[:300]}") from error
-    kernels = Program.parse(executable.as_text()).kernels()
+    kernels = Program.of(executable).kernels()
     cycles = {}
     if kernels:
         model = chosen.model

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import jax
+
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\) -> .* \{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.-]+) = (.*)$")
 _OPCODE = re.compile(r" ([a-z][\w-]*)\(")
@@ -63,7 +65,8 @@ class Program:
 
     @classmethod
     def parse(cls, text: str) -> Program:
-        program, current = cls(), None
+        program = cls()
+        current: list[Instruction] | None = None
         for line in text.splitlines():
             header = _COMPUTATION.match(line)
             if header:
@@ -71,11 +74,17 @@ class Program:
                 if line.startswith("ENTRY"):
                     program.entry = header[1]
                 continue
-            found = _INSTRUCTION.match(line) if current is not None else None
-            if found:
+            if current is not None and (found := _INSTRUCTION.match(line)):
                 opcode = _OPCODE.search(" " + found[2])
                 current.append(Instruction(found[1], opcode[1] if opcode else "", found[2]))
         return program
+
+    @classmethod
+    def of(cls, compiled: jax.stages.Compiled) -> Program:
+        """What a compiled program consists of."""
+        text = compiled.as_text()
+        assert text  # the TPU compiler always writes one
+        return cls.parse(text)
 
     def walk(self, name: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, int]]:
         """Yields every scheduled instruction and how often it runs. A fusion counts as one instruction."""
@@ -85,7 +94,7 @@ class Program:
                 yield from self.walk(_attribute(instruction, "body"), times * self._trips(instruction))
             elif instruction.opcode == "conditional":
                 # Only one branch runs; all are taken to cost what the first one costs.
-                yield from self.walk(_CALLED.search(instruction.text)[1], times)
+                yield from self.walk(_found(_CALLED, instruction)[1], times)
             elif instruction.opcode == "call":
                 yield from self.walk(_attribute(instruction, "to_apply"), times)
 
@@ -107,7 +116,7 @@ class Program:
         for instruction, times in self.walk():
             if _KERNEL.search(instruction.text):
                 name = re.sub(r"(\.\d+)+$", "", instruction.name)
-                rows = int(_SHAPE.search(instruction.text)[2].partition(",")[0])
+                rows = int(_found(_SHAPE, instruction)[2].partition(",")[0])
                 found[name] = found.get(name, 0) + times * rows
         return found
 
@@ -143,8 +152,15 @@ class Program:
         ]
 
 
+def _found(pattern: re.Pattern[str], instruction: Instruction) -> re.Match[str]:
+    """What an instruction of this kind always has; raises ValueError for a text that the compiler did not write."""
+    if found := pattern.search(instruction.text):
+        return found
+    raise ValueError(f"{instruction.name} has nothing like {pattern.pattern}: {instruction.text}")
+
+
 def _attribute(instruction: Instruction, name: str) -> str:
-    return re.search(rf"{name}=%([\w.-]+)", instruction.text)[1]
+    return _found(re.compile(rf"{name}=%([\w.-]+)"), instruction)[1]
 
 
 def _bytes(instruction: Instruction) -> float:

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
         cycles = {}
         for kernel in KERNELS:
             (found,) = pathlib.Path(folder).glob(f"*{kernel}*schedule-analysis_final_bundles.txt")
-            cycles[kernel] = int(_BUNDLES.search(found.read_text())[1])  # the schedule is that of one sample
+            cycles[kernel] = int(_BUNDLES.findall(found.read_text())[0])  # the schedule is that of one sample
     print(json.dumps(cycles))
 
 

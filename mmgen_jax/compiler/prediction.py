@@ -89,8 +89,9 @@ def predict(
       devices: devices of the topology, in the order of their numbers in the program.
       kernel_cycles: a part of the name of each Pallas kernel -> its cycles for one row.
     """
-    program = Program.parse(compiled.as_text())
+    program = Program.of(compiled)
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    assert memory  # the TPU compiler always tells
     kernels = sum(_cycles_of(name, kernel_cycles) * rows for name, rows in program.kernels().items())
     return Prediction(
         peak=memory.peak_memory_in_bytes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -42,7 +44,7 @@ def sample(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
     sharding.check_batch(section.batch, mesh, "sample.batch")
     layout = Layout(a, mesh)
     params = jax.eval_shape(lambda key: layout.in_types(a.init(key)), jax.random.key(0))
-    rows = jax.ShapeDtypeStruct((section.batch,), np.int32, sharding=sharding.batched(mesh))
+    rows: Any = jax.ShapeDtypeStruct((section.batch,), np.int32, sharding=sharding.batched(mesh))
     placed = _placed(params, sharding.state_shardings(mesh, params))
     return sampler.jit_draw(layout).lower(
         placed,

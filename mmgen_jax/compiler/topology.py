@@ -43,7 +43,7 @@ def tpu_devices(topology: str) -> list[jax.Device]:
     if LIBRARY.exists():
         os.environ.setdefault("TPU_LIBRARY_PATH", str(LIBRARY))
     # By default the compiler assumes whole hosts, and a single chip is not a whole host.
-    options = {"chips_per_host_bounds": [1, 1, 1]} if set(shape) == {1} else {}
+    options: dict[str, object] = {"chips_per_host_bounds": [1, 1, 1]} if set(shape) == {1} else {}
     if kind == "v4":
         options["chip_config_name"] = "megacore"  # JAX sees both cores of a v4 chip as one device
     try:

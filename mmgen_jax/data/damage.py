@@ -6,7 +6,7 @@ another number of hosts or reading processes, sees the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grain.python as grain
@@ -31,7 +31,7 @@ def stand_in(index: int, attempt: int, count: int) -> int:
 class Mended:
     """A source of decoded samples, in which damaged records are replaced and marked under `REPLACED`. Picklable."""
 
-    source: Sequence
+    source: grain.RandomAccessDataSource
     decode: tuple[grain.MapTransform, ...]
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epath
 
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.pipeline import Batch
@@ -13,14 +14,14 @@ from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 
 
-def first(directory: str, split: str, modalities: Sequence[str], size: int, count: int) -> Batch:
+def first(directory: epath.PathLike, split: str, modalities: Sequence[str], size: int, count: int) -> Batch:
     """Reads the first `count` scenes of a split, or all if there are fewer, as `pipeline.load` does."""
     count = min(count, len(tiles.read_tiles(directory, split)))
     return pipeline.load(directory, split, modalities, size, range(count))
 
 
 def values(
-    directory: str, split: str, modalities: Sequence[str], size: int, indices: Sequence[int], facts: Facts
+    directory: epath.PathLike, split: str, modalities: Sequence[str], size: int, indices: Sequence[int], facts: Facts
 ) -> dict[str, np.ndarray]:
     """Reads the values (see `modalities.modality`) of the scenes at `indices`, of modalities that all of them have.
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import grain.python as grain
 import numpy as np
+from etils import epath
 
 from mmgen_jax.data import tiles
 from mmgen_jax.data.damage import REPLACED, Mended, Tally
@@ -22,6 +24,17 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 
 Batch = dict[str, np.ndarray]
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """An iterator over batches that must be closed, which ends the threads or processes that read them."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __next__(self) -> Batch: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,7 @@ class _Join(grain.MapTransform):
 
 
 def batches(
-    source: Sequence,
+    source: grain.RandomAccessDataSource,
     transforms: Sequence[grain.MapTransform | grain.RandomMapTransform],
     batch: int,
     *,
@@ -77,7 +90,7 @@ def batches(
     of: int = 1,
     workers: int = 0,
     tally: Tally | None = None,
-) -> Iterator[Batch]:
+) -> Batches:
     """Yields, without end, this process's part of each global batch, from that of `step` on.
 
     The data are shuffled anew in every epoch. Close the iterator after use, or let it be collected.
@@ -97,7 +110,7 @@ def batches(
         raise UsageError(f"train.batch is {batch}; it must be divisible by the number of parts that hosts read, {of}")
     if tally:
         decode = tuple(itertools.takewhile(lambda t: isinstance(t, grain.MapTransform), transforms))
-        source = Mended(source, decode)
+        source = mended = Mended(source, decode)
         # Random transforms are keyed by their place in the chain too, which must be the same with and without a tally.
         transforms = (*(_AsIs() for _ in decode), *transforms[len(decode) :])
     dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
@@ -111,10 +124,10 @@ def batches(
     if workers:
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), begin)
     found = _started(dataset) if workers else iter(dataset)
-    return _counted(found, source, tally) if tally else found
+    return _counted(found, mended, tally) if tally else found
 
 
-def _started(dataset: grain.IterDataset) -> Iterator[Batch]:
+def _started(dataset: grain.IterDataset) -> Generator[Batch, None, None]:
     """Yields the batches that workers read. The workers start with the first one, and are shielded from signals."""
     with shielded():
         batches = iter(dataset)
@@ -124,7 +137,7 @@ def _started(dataset: grain.IterDataset) -> Iterator[Batch]:
         yield from batches
 
 
-def _counted(batches: Iterator[Batch], source: Mended, tally: Tally) -> Iterator[Batch]:
+def _counted(batches: Batches, source: Mended, tally: Tally) -> Generator[Batch, None, None]:
     """Yields the same batches, and counts replaced records when a batch is used, not when it is read ahead."""
     with contextlib.closing(batches):
         for batch in batches:
@@ -133,11 +146,11 @@ def _counted(batches: Iterator[Batch], source: Mended, tally: Tally) -> Iterator
 
 
 def load(
-    directory: str,
+    directory: epath.PathLike,
     split: str,
     modalities: Sequence[str],
     size: int,
-    indices: Sequence[int] | None,
+    indices: Sequence[int] | np.ndarray | None,
     tally: Tally | None = None,
 ) -> Batch:
     """Reads the samples at `indices` of a split (None means all) as one batch in that order.

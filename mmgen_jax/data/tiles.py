@@ -23,7 +23,7 @@ from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system.errors import UsageError
 
 _INFO = "dataset_info.json"
-_MODES = {(np.uint8, 3): "RGB", (np.uint16, 1): "I;16"}
+_MODES: dict[tuple[type, int], str] = {(np.uint8, 3): "RGB", (np.uint16, 1): "I;16"}
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
@@ -110,7 +110,7 @@ def _decode_png(data: bytes, name: str, key: str) -> np.ndarray:
     return pixels.reshape(*pixels.shape[:2], m.channels)
 
 
-def find_dataset(directory: str) -> epath.Path:
+def find_dataset(directory: epath.PathLike) -> epath.Path:
     """Finds the data set in a folder: the folder itself, or the only data set up to three levels below it.
 
     Raises:
@@ -157,7 +157,7 @@ class Source:
             raise DamagedRecord(f"record {left + file.skip} of {file.filename} is damaged: {cause}") from error
 
 
-def read_tiles(directory: str, split: str) -> Source:
+def read_tiles(directory: epath.PathLike, split: str) -> Source:
     """Opens the records of a split at random access, as a picklable source; `decode_tile` decodes them.
 
     Args:
@@ -185,18 +185,18 @@ def read_tiles(directory: str, split: str) -> Source:
     return Source(builder.as_data_source(split, decoders=decoders), tuple(builder.info.splits[split].file_instructions))
 
 
-def class_names(directory: str) -> tuple[str, ...]:
+def class_names(directory: epath.PathLike) -> tuple[str, ...]:
     """Names of the classes of a data set, in the order of class_id."""
     return tuple(tfds.builder_from_directory(find_dataset(directory)).info.features["class_id"].names)
 
 
-def image_size(directory: str) -> tuple[int, int]:
+def image_size(directory: epath.PathLike) -> tuple[int, int]:
     """Height and width of the tiles of a data set, in pixels."""
     features = tfds.builder_from_directory(find_dataset(directory)).info.features
     return tuple(next(features[name] for name in NAMES if name in features).shape[:2])
 
 
-def read_metadata(directory: str) -> dict:
+def read_metadata(directory: epath.PathLike) -> dict:
     """Reads what a data set says of itself: palette, regions, depth range and more. May be empty."""
     path = find_dataset(directory) / "metadata.json"
     return json.loads(path.read_text()) if path.exists() else {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import grain.python as grain
 import numpy as np
+from etils import epath
 
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.latents import dataset
@@ -24,14 +26,16 @@ class TrainData:
       regions: name of each row of the palette.
     """
 
-    source: Sequence[Mapping]
+    source: grain.RandomAccessDataSource
     transforms: tuple[grain.MapTransform | grain.RandomMapTransform, ...]
     class_names: tuple[str, ...]
     palette: np.ndarray | None
     regions: tuple[str, ...]
 
 
-def open_tiles(folder: str, split: str, modalities: tuple[str, ...], image_size: int, flip: bool) -> TrainData:
+def open_tiles(
+    folder: epath.PathLike, split: str, modalities: tuple[str, ...], image_size: int, flip: bool
+) -> TrainData:
     """Opens a split of a data set of tiles; `flip` mirrors half of them. Raises UsageError if it does not fit."""
     source = tiles.read_tiles(folder, split)
     select, mirror = pipeline.Select(modalities, image_size), pipeline.Flip(modalities)
@@ -43,7 +47,7 @@ def open_tiles(folder: str, split: str, modalities: tuple[str, ...], image_size:
     )
 
 
-def open_latents(folder: str, split: str, modalities: tuple[str, ...], **fits: object) -> TrainData:
+def open_latents(folder: epath.PathLike, split: str, modalities: tuple[str, ...], **fits: Any) -> TrainData:
     """Opens a split of latents. Raises UsageError if they do not fit the settings in `fits`, see `Select.checked`."""
     source = dataset.read(folder, split)
     info = dataset.read_info(folder)

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mmgen_jax.diffusion import keys
+from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError, choice
 
 TimeSampler = Callable[[jax.Array, tuple[int, ...]], jax.Array]
@@ -110,7 +111,7 @@ def parse_mix(rows: Sequence[Sequence], modalities: Sequence[str]) -> tuple[Row,
 def row_sizes(rows: Sequence[Row], batch: int) -> list[int]:
     """Number of samples of each row in a global batch. Cumulative shares are rounded, so they add up to `batch`."""
     edges = np.rint(np.cumsum([0.0] + [row.share for row in rows]) * batch).astype(int)
-    return list(np.diff(edges))
+    return np.diff(edges).tolist()
 
 
 def task_row(given: Bool[Array, "B M"]) -> Int[Array, " B"]:
@@ -135,7 +136,7 @@ def _keep_pairs(key: jax.Array, droppable: np.ndarray, count: int) -> Bool[Array
     return keep.at[:, 0].set(True)  # the published recipe never drops the first modality, rgb
 
 
-def draw(key: jax.Array, rows: Sequence[Row], present: Bool[Array, "B M"], time_sampler: TimeSampler) -> Conditions:
+def draw(key: jax.Array, rows: Sequence[Row], present: Bool[AnyArray, "B M"], time_sampler: TimeSampler) -> Conditions:
     """Draws the conditions of one global batch. Row i of the mix describes the next `row_sizes(...)[i]` samples.
 
     Args:
@@ -147,14 +148,14 @@ def draw(key: jax.Array, rows: Sequence[Row], present: Bool[Array, "B M"], time_
     batch, count = present.shape
     sizes = row_sizes(rows, batch)
 
-    given, ceiling, counted = [], [], []
+    picked, ceiling, counted = [], [], []
     row_keys = jax.random.split(keys.stream(key, "given"), len(rows))
     for row, size, row_key in zip(rows, sizes, row_keys, strict=True):
         picks = jax.random.randint(row_key, (size,), 0, len(row.given_sets))
-        given.append(jnp.asarray(row.given_sets)[picks])
+        picked.append(jnp.asarray(row.given_sets)[picks])
         ceiling.append(np.full((size, 1), row.given_time, np.float32))
         counted.append(np.broadcast_to(row.supervised, (size, count)))
-    given = jnp.concatenate(given) & present
+    given = jnp.concatenate(picked) & present
     droppable = np.concatenate([np.full(size, row.droppable) for row, size in zip(rows, sizes, strict=True)])
 
     common = time_sampler(keys.stream(key, "times"), (batch, 1))
@@ -162,5 +163,5 @@ def draw(key: jax.Array, rows: Sequence[Row], present: Bool[Array, "B M"], time_
     t = jnp.where(given, clean, common)
     t = jnp.where(present, t, 1.0)
     kept = _keep_pairs(keys.stream(key, "dropped pairs"), droppable, count)
-    supervised = np.concatenate(counted) & kept & ~given & present
+    supervised = kept & np.concatenate(counted) & ~given & present
     return Conditions(t, task_row(given), given, supervised)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.system.arrays import AnyArray
 
 TIME_RANGES = 4  # number of equal ranges of t in [0, 1] whose losses are reported separately
 
@@ -25,18 +26,18 @@ def squared_error(prediction: Mapping[str, Array], target: Latents) -> Float[Arr
     return jnp.stack([error(m) for m in target], -1)
 
 
-def mean_weights(supervised: Bool[Array, "B M"]) -> Float[Array, "B M"]:
+def mean_weights(supervised: Bool[AnyArray, "B M"]) -> Float[Array, "B M"]:
     """Weights with which a sum over samples is each modality's mean over its supervised samples of the GLOBAL batch.
 
     A modality that no sample supervises gets zeros, not NaN. As weights of a sum they stay exact when the batch is
     split over devices or over accumulation steps.
     """
-    mask = supervised.astype(jnp.float32)
+    mask = jnp.asarray(supervised, jnp.float32)
     return mask / jnp.maximum(mask.sum(0, keepdims=True), 1.0)
 
 
 def by_time(
-    error: Float[Array, "B M"], supervised: Bool[Array, "B M"], t: Float[Array, "B M"]
+    error: Float[Array, "B M"], supervised: Bool[AnyArray, "B M"], t: Float[AnyArray, "B M"]
 ) -> dict[str, Float[Array, "M R"]]:
     """Sums and counts of the supervised errors in each of `TIME_RANGES` equal ranges of t.
 
@@ -50,14 +51,14 @@ def by_time(
     return {"by_time/error": errors, "by_time/count": member.astype(jnp.float32).sum(0)}
 
 
-def negative_cosine(features: Float[Array, "B T D"], target: Float[Array, "B T D"]) -> Float[Array, " B"]:
+def negative_cosine(features: Float[AnyArray, "B T D"], target: Float[AnyArray, "B T D"]) -> Float[Array, " B"]:
     """The REPA loss: minus the cosine of projected and target tokens, averaged over tokens; in [-1, 1].
 
     Both are normalised in float32, as a norm in low precision is a known cause of NaN here.
     """
 
-    def unit(x: Array) -> Array:
-        x = x.astype(jnp.float32)
+    def unit(x: AnyArray) -> Array:
+        x = jnp.asarray(x, jnp.float32)
         return x / jnp.sqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
 
     return -jnp.mean(jnp.sum(unit(features) * unit(target), -1), -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -51,10 +52,12 @@ class Sam:
         return paint([np.asarray(mask, bool) for mask in masks], name)
 
 
-def _processor(transformers):
+def _processor(transformers: Any) -> Any:
     """The image processor of transformers without its last step's need for torchvision."""
 
-    class Processor(transformers.SamImageProcessorPil):
+    base: Any = transformers.SamImageProcessorPil
+
+    class Processor(base):
         def post_process_for_mask_generation(self, all_masks, all_scores, all_boxes, crops_nms_thresh):
             kept = suppress(all_boxes.cpu().numpy(), all_scores.cpu().numpy(), crops_nms_thresh)
             masks = [_from_runs(all_masks[i]) for i in kept]

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mmgen_jax.frozen.resample import Matrix, resize, smooth_bicubic
+from mmgen_jax.system.arrays import AnyArray
 
 Params = dict  # nested dict of arrays
 
@@ -89,7 +90,7 @@ class DinoNetwork(nnx.Module):
         self.norm = nnx.LayerNorm(width, epsilon=EPSILON, rngs=rngs)
 
     def __call__(
-        self, pixels: Float[Array, "B H W 3"], taps: Sequence[int], resample: Matrix
+        self, pixels: Float[AnyArray, "B H W 3"], taps: Sequence[int], resample: Matrix
     ) -> list[Float[Array, "B N D"]]:
         """Patch tokens after the blocks whose numbers, from 1, are in `taps`; each through the final LayerNorm.
 
@@ -100,7 +101,7 @@ class DinoNetwork(nnx.Module):
         """
         c = self.config
         b, height, width = pixels.shape[0], pixels.shape[1] // c.patch, pixels.shape[2] // c.patch
-        patches = pixels.reshape(b, height, c.patch, width, c.patch, 3).swapaxes(2, 3)
+        patches = jnp.asarray(pixels).reshape(b, height, c.patch, width, c.patch, 3).swapaxes(2, 3)
         tokens = self.patch_embed(patches.reshape(b, height * width, -1)).astype(jnp.float32)
         position = self.pos_embed[...]
         grid = position[1:].reshape(c.grid, c.grid, c.width)
@@ -143,7 +144,7 @@ class Dino:
     grid: int = GRID
     resample: Matrix = smooth_bicubic
 
-    def __call__(self, rgb: Float[Array, "B H W 3"]) -> Float[Array, "B N D"]:
+    def __call__(self, rgb: Float[AnyArray, "B H W 3"]) -> Float[Array, "B N D"]:
         """rgb in [-1, 1] -> float32 features of its grid * grid patches, row by row.
 
         The published features are of the centre crop at 224 pixels; this is the crop at 256, resized alike.
@@ -154,15 +155,15 @@ class Dino:
         )
         return self.tokens(pixels)
 
-    def tokens(self, pixels: Float[Array, "B H W 3"]) -> Float[Array, "B N D"]:
+    def tokens(self, pixels: Float[AnyArray, "B H W 3"]) -> Float[Array, "B N D"]:
         """The same for pixels that are prepared."""
         network = nnx.merge(graphdef(self.config, self.dtype), self.params)
         return network(pixels, (self.config.depth,), self.resample)[0]
 
 
-def normalise(rgb: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+def normalise(rgb: Float[AnyArray, "B H W 3"]) -> Float[Array, "B H W 3"]:
     """[-1, 1] -> ImageNet's mean 0 and standard deviation 1."""
-    return ((rgb + 1) / 2 - np.float32(MEAN)) / np.float32(STD)
+    return ((jnp.asarray(rgb) + 1) / 2 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
 
 
 @functools.cache

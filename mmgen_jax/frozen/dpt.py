@@ -43,6 +43,7 @@ class Reassemble(nnx.Module):
 
     def __init__(self, inputs: int, width: int, factor: float, dtype, rngs: nnx.Rngs):
         self.projection = _conv(inputs, width, 1, dtype, rngs)
+        self.resize: nnx.Conv | nnx.ConvTranspose | None
         if factor > 1:
             sides = (int(factor),) * 2
             self.resize = nnx.ConvTranspose(

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mmgen_jax.system.arrays import AnyArray
+
 Matrix = Callable[[int, int], np.ndarray]  # (old length, new length) -> [new, old], rows add up to 1
 
 
@@ -66,7 +68,7 @@ def _linear(source: np.ndarray, old: int) -> np.ndarray:
     return _taps(first[:, None] + np.arange(2), np.concatenate([1 - part, part], 1), old)
 
 
-def resize(x: Float[Array, "*B H W C"], height: int, width: int, matrix: Matrix) -> Float[Array, "*B h w C"]:
+def resize(x: Float[AnyArray, "*B H W C"], height: int, width: int, matrix: Matrix) -> Float[Array, "*B h w C"]:
     """Resizes images, in full precision."""
     rows, columns = (jnp.asarray(matrix(*sizes), x.dtype) for sizes in ((x.shape[-3], height), (x.shape[-2], width)))
     exact = jax.lax.Precision.HIGHEST

@@ -174,4 +174,5 @@ def shuffled(values: Values, from_rgb: Values | None) -> tuple[dict[str, np.ndar
         raise ValueError(f"{count} samples of {len(values)} modalities: shuffling needs at least {len(values) + 1}")
     offset = {name: m + 1 for m, name in enumerate(values)}
     rolled = {name: np.roll(value, offset[name], axis=0) for name, value in values.items()}
-    return rolled, from_rgb and {name: np.roll(value, offset["rgb"], axis=0) for name, value in from_rgb.items()}
+    along = {name: np.roll(value, offset["rgb"], axis=0) for name, value in (from_rgb or {}).items()}
+    return rolled, along or None

@@ -45,7 +45,7 @@ def understanding(
     arrays = {m: to_array(batch[m]) for m in architecture.modalities}
     truth = to_values(arrays, facts)
     decoded = runner.sampler.round_trip(arrays, runner.generation.batch)
-    columns = {"model": predicted, "round_trip": decoded}
+    columns: dict[str, Arrays] = {"model": predicted, "round_trip": decoded}
     if average:
         columns["mean_image"] = {m: np.broadcast_to(average[m], arrays[m].shape) for m in predicted if m in average}
     present = _present(batch, architecture)

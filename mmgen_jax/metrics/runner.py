@@ -53,7 +53,8 @@ class Runner:
         The predictions of several draws are averaged.
         """
         classes, given = np.full(len(rgb), self.sampler.architecture.null_class), {"rgb": to_array(rgb)}
-        options, total = dataclasses.replace(self.understanding, seed=seed), {}
+        options = dataclasses.replace(self.understanding, seed=seed)
+        total: Arrays = {}
         for draw in range(self.draws):
             numbers = np.arange(len(rgb)) * self.draws + draw
             label = "from rgb" if self.draws == 1 else f"from rgb, draw {draw + 1}/{self.draws},"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 from PIL import Image
 
+from mmgen_jax.system.arrays import A
 
-def to_array(pixels: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+
+def to_array(pixels: A) -> A:
     """Stored pixels (uint8 or uint16) to float32 in [-1, 1]; works on NumPy and JAX arrays."""
     half = np.iinfo(pixels.dtype).max / 2
     return pixels.astype(np.float32) / np.float32(half) - np.float32(1)
@@ -67,9 +68,9 @@ def center_crop(planes: np.ndarray, size: int, nearest: bool = False) -> np.ndar
 
 def _square(image: Image.Image, size: int, nearest: bool) -> Image.Image:
     while not nearest and min(image.size) >= 2 * size:
-        image = image.resize(tuple(x // 2 for x in image.size), Image.Resampling.BOX)
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
     method = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
-    image = image.resize(tuple(round(x * scale) for x in image.size), method)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), method)
     left, top = ((x - size) // 2 for x in image.size)
     return image.crop((left, top, left + size, top + size))

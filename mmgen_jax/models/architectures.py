@@ -165,7 +165,7 @@ def difference(wanted: Architecture, found: Architecture) -> str | None:
     """The first entry in which two architectures differ, as "name is A, the workdir has B"; None if they agree."""
 
     def flat(value: dict, prefix: str = "") -> dict:
-        entries = {}
+        entries: dict[str, object] = {}
         for key, item in value.items():
             entries |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {prefix + key: item}
         return entries

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
     )
 
 
-def _of_head(part: int, head: int, width: int, heads: int) -> pl.Slice:
+def _of_head(part: int, head: int, width: int, heads: int) -> slice | pl.Slice:
     """Rows of q, k or v (part 0, 1, 2) of one head."""
     return pl.ds((part * heads + head) * width, width)
 
@@ -66,10 +66,12 @@ def _one_ahead(start: Callable[[int], T], heads: int) -> Iterator[tuple[int, T]]
     So the matrix units compute the scores of the next head while the vector units compute the softmax of this one. The
     compiler reorders only within a short window and would not find this order by itself.
     """
-    started = start(0)
-    for head in range(heads):
-        current, started = started, start(head + 1) if head + 1 < heads else None
+    current = start(0)
+    for head in range(heads - 1):
+        ahead = start(head + 1)
         yield head, current
+        current = ahead
+    yield heads - 1, current
 
 
 def _scores(qkv, bias, heads: int, width: int, head: int) -> tuple[jax.Array, jax.Array]:
@@ -142,7 +144,7 @@ def _backward_body(heads: int, qkv, bias, out, log_sums, d_out, d_qkv, d_bias) -
             d_bias[rows, :] += sum(grad[:, i : i + LANES] for i in range(0, grad.shape[1], LANES))
 
 
-def _rows(array: jax.Array) -> pl.BlockSpec:
+def _rows(array: jax.Array | jax.ShapeDtypeStruct) -> pl.BlockSpec:
     """Block specification: one sample of an array [B, rows, T] per grid step."""
     return pl.BlockSpec((1, *array.shape[1:]), lambda i: (i, 0, 0))
 
@@ -162,7 +164,7 @@ def _columns(bias: jax.Array) -> jax.Array:
     return jnp.broadcast_to(bias.astype(jnp.float32)[:, None], (*bias.shape, LANES))
 
 
-def _params(semantics: str) -> pltpu.CompilerParams:
+def _params(semantics: Literal["parallel", "arbitrary"]) -> pltpu.CompilerParams:
     return pltpu.CompilerParams(dimension_semantics=(semantics,), vmem_limit_bytes=VMEM_BYTES)
 
 

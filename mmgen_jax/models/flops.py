@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.extend import core
@@ -89,19 +90,23 @@ def program_flops(function: Callable, *arguments) -> float:
     return _jaxpr_flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
+
+
 def _jaxpr_flops(jaxpr: core.Jaxpr) -> float:
     total = 0.0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
         if name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+            left = _shape(equation.invars[0])
+            total += 2 * math.prod(_shape(equation.outvars[0])) * math.prod(left[i] for i in contracted)
         elif name == "conv_general_dilated":
-            kernel, numbers = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
+            kernel, numbers = _shape(equation.invars[1]), params["dimension_numbers"].rhs_spec
             # The size of the kernel's input axis is divided by the number of groups already.
             reads = math.prod(kernel[i] for i in numbers[1:])
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * reads
+            total += 2 * math.prod(_shape(equation.outvars[0])) * reads
         else:
             turns = params["length"] if name == "scan" else 1
             total += turns * sum(_jaxpr_flops(inner) for inner in _inner(params))

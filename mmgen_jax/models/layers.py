@@ -152,14 +152,16 @@ class Block(nnx.Module):
             layer = getattr(self, name)
             return placement.product(name, equation, x.astype(layer.dtype), layer.kernel[...])
 
+        def stored_bias(name: str) -> jax.Array:
+            return getattr(self, name).bias[...]
+
         def bias(name: str) -> jax.Array:
-            layer = getattr(self, name)
-            return layer.bias[...].astype(layer.dtype)
+            return stored_bias(name).astype(getattr(self, name).dtype)
 
         modulation = product("adaln", condition, "bd,de->be") + bias("adaln")
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6, -1)
         inner = placement.share(modulate(normalise(x), shift_a, scale_a))
-        mixed = attend(lambda equation: product("qkv", inner, equation), self.qkv.bias[...], heads)
+        mixed = attend(lambda equation: product("qkv", inner, equation), stored_bias("qkv"), heads)
         x = x + gate_a[:, None] * checkpoint_name(placement.join(product("proj", mixed)) + bias("proj"), "proj")
         inner = placement.share(modulate(normalise(x), shift_m, scale_m))
         hidden = checkpoint_name(product("fc1", inner) + bias("fc1"), "mlp_in")

@@ -235,15 +235,18 @@ class Layout:
         picked afterwards. `stacked` says that `leaf` is a parameter of one block, while its entry in `specs` has the
         dimension of all blocks in front.
         """
-        spec = tuple(functools.reduce(lambda node, key: node[key], name.split("/"), self.specs))
-        rule = sharding.rule_of((name,))
+        node: Any = self.specs
+        for key in name.split("/"):
+            node = node[key]
+        spec, rule = tuple(node), sharding.rule_of((name,))
+        whole = rule.whole if rule else ()
         # How the gradient is summed on its way back. Both functions have the same result.
         scatter = _sum_and_cut if self.platform == "tpu" else _reduce_scatter
         for dimension, entry in enumerate(spec[1:] if stacked else spec):
-            axes = tuple(axis for axis in sharding.axes_of(entry) if axis in rule.whole)
+            axes = tuple(axis for axis in sharding.axes_of(entry) if axis in whole)
             if axes:
                 leaf = _gather(axes, dimension, scatter, leaf)
-        if self.members > 1 and rule and "tensor" in rule.whole:
+        if self.members > 1 and "tensor" in whole:
             leaf = _own_heads(leaf, self.members)
         return leaf
 

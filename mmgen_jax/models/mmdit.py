@@ -198,7 +198,8 @@ class MMDiT(nnx.Module):
             time = t[:, m, None, None, None].astype(jnp.float32)
             q = jnp.square(time) + jnp.square((1 - time) * s)
             factors[name] = ((time - (1 - time) * s**2) / q, jax.lax.rsqrt(q), s * jax.lax.rsqrt(q))
-        return tuple({name: factors[name][i] for name in names} for i in range(3))
+        skip, scale_in, scale_out = ({name: factors[name][i] for name in names} for i in range(3))
+        return skip, scale_in, scale_out
 
     def _network(
         self, x: Latents, t: jax.Array, prompt: Prompt, placement: Placement
@@ -210,7 +211,7 @@ class MMDiT(nnx.Module):
         embedded = self.time_embed(t) + self.class_embed(prompt.class_id) + self.task_embed(prompt.task)
         condition = jax.nn.silu(embedded)
         tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), condition, placement)
-        features = None if self.projector is None else self.projector(tapped).astype(jnp.float32)
+        features = self.projector(tapped).astype(jnp.float32) if self.projector and tapped is not None else None
         # All heads normalise the same tokens in the same way; only the modulation differs.
         normalised = normalise(tokens.astype(jnp.float32))
         outputs = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -99,12 +101,12 @@ def weights(path: object, entries: Mapping, which: str) -> State:
     return entries[which]
 
 
-def argument(checkpoint: Checkpoint, name: str, kind: type, default=None):
+def argument(checkpoint: Checkpoint, name: str, kind: type | types.UnionType, default: Any = None) -> Any:
     """An entry of `args`; raises UsageError if it is of another kind."""
     value = checkpoint.args.get(name, default)
     if value is default or (isinstance(value, kind) and not isinstance(value, bool)):
         return value
-    raise UsageError(f"{checkpoint.path}: args.{name} is not of type {kind.__name__}")
+    raise UsageError(f"{checkpoint.path}: args.{name} is not of type {getattr(kind, '__name__', kind)}")
 
 
 def heads(checkpoint: Checkpoint, given: int) -> int:

@@ -214,7 +214,7 @@ def convert(
     )
     chosen = recipe(model, found)
     if optimizer:
-        stored = train_state(found, model, chosen.optim, chosen.train.steps)
+        stored: object = train_state(found, model, chosen.optim, chosen.train.steps)
     else:
         stored = {"ema": names.from_official(Streamed(state), network)}
     meta = {"step": found.step, "samples": checkpoint.samples(found, chosen.train.batch)}

@@ -22,6 +22,7 @@ from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options, sharding
 from mmgen_jax.sampling import SOLVERS, bind, classifier_free, requests, sample
+from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import choice
 
@@ -73,7 +74,7 @@ class Sampler:
         """Puts parameters on the devices, in the types that the programs need; costs nothing if they are there."""
         return jax.tree.map(jax.device_put, self._layout.in_types(params), sharding.state_shardings(self._mesh, params))
 
-    def encode(self, images: Mapping[str, np.ndarray]) -> Latents:
+    def encode(self, images: Mapping[str, AnyArray]) -> Latents:
         """Encodes arrays [n, H, W, C] in [-1, 1] of some modalities to latents [n, h, w, K], in the model's order."""
         return self._encode(self._autoencoder, self.architecture.ordered(images))
 
@@ -89,7 +90,7 @@ class Sampler:
         given: Mapping[str, np.ndarray],
         options: Options,
         *,
-        numbers: Sequence[int] | None = None,
+        numbers: Sequence[int] | np.ndarray | None = None,
         finish: Callable[[Arrays], Arrays] = dict,
         label: str = "sample",
         stream: str = "sample",
@@ -119,11 +120,10 @@ class Sampler:
         values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, stream)
         parts, progress = [], Progress(label, n, "samples")
         for rows in requests.batches(n, size):
-            inputs = jax.device_put(
+            kept, classes, images = jax.device_put(
                 (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split
             )
-            batch = Rows(*inputs[:2], self.encode(inputs[2]))
-            latents = self._draw(params, batch, *values, choices=choices)
+            latents = self._draw(params, Rows(kept, classes, self.encode(images)), *values, choices=choices)
             parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given})))
             progress(min(size, n - (len(parts) - 1) * size))
         return _joined(parts, n)
@@ -175,7 +175,8 @@ class Choices:
     @classmethod
     def of(cls, chosen: Options) -> Choices:
         """The part of the options that a program is compiled for."""
-        return cls(chosen.solver, chosen.steps, chosen.guidance != 1, tuple(chosen.guidance_interval))
+        low, high = chosen.guidance_interval
+        return cls(chosen.solver, chosen.steps, chosen.guidance != 1, (low, high))
 
 
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:

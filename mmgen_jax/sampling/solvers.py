@@ -35,13 +35,13 @@ class Interval(NamedTuple):
       now: times [M'] at which the step begins, one for each generated modality.
       then: times [M'] at which the step ends.
       last: bool, whether this is the last step.
-      noise: standard normal noise with the shapes of x for stochastic solvers, None for the others.
+      noise: standard normal noise with the shapes of x for stochastic solvers, empty for the others.
     """
 
     now: jax.Array
     then: jax.Array
     last: jax.Array
-    noise: Latents | None
+    noise: Latents
 
 
 Step = Callable[[Field, Latents, Any, Interval], tuple[Latents, Any]]
@@ -160,7 +160,9 @@ def _step_noise(x: Latents, key: jax.Array | None, step_noise: Mapping[str, jax.
         keys = jax.random.split(jax.random.fold_in(key, i), len(shapes))
         return Latents((name, jax.random.normal(keys[m], shape)) for m, (name, shape) in enumerate(shapes.items()))
 
-    if key is not None and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
+    if key is None:
+        return lambda _: Latents()  # a solver that draws nothing, see `sample`
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
         shapes = {name: value.shape[1:] for name, value in x.items()}
         return lambda i: jax.vmap(lambda one: draw(i, one, shapes))(key)
     return lambda i: draw(i, key, {name: value.shape for name, value in x.items()})
@@ -244,7 +246,7 @@ def sample(
 
     def body(carry: tuple[Latents, Any], at: tuple[jax.Array, ...]) -> tuple[tuple[Latents, Any], None]:
         index, now, then = at
-        drawn = noise_at(index) if chosen.stochastic else None
+        drawn = noise_at(index) if chosen.stochastic else Latents()
         return chosen.step(field, *carry, Interval(now, then, index == count - 1, drawn)), None
 
     (x, _), _ = jax.lax.scan(body, (x, chosen.init(x)), (jnp.arange(count), grid[:-1], grid[1:]))

@@ -53,7 +53,7 @@ def store(path: epath.PathLike, sections: Sequence[Section]) -> None:
     ]
     arrays = {f"{i}.{j}": x for i, s in enumerate(sections) for j, x in enumerate(s.columns.values())}
     file = io.BytesIO()
-    np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
+    np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]  # the stubs take each for `allow_pickle`
     files.write(path, file.getvalue())
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -31,7 +30,7 @@ from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.parallel import sharding
 from mmgen_jax.training import setup
 from mmgen_jax.training.architecture import from_settings
-from mmgen_jax.training.inputs import LatentInputs, TileInputs
+from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 
 REPEATS, BATCH, SIZE = 5, 8, 256
 
@@ -112,7 +111,8 @@ def features(image: np.ndarray) -> dino.Dino:
 
 def macs(function: Callable, *arguments: object) -> float:
     """Billions of multiply-adds, as XLA counts them for this machine; loops must be unrolled."""
-    return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"] / 2e9
+    costs = jax.jit(function).lower(*arguments).compile().cost_analysis() or {}
+    return costs["flops"] / 2e9
 
 
 def training(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
@@ -127,7 +127,7 @@ def training(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
     stored = shared | {m: rng.normal(size=(BATCH, 32, 32, 8)).astype(np.float16) for m in NAMES}
     tile = shared | dict.fromkeys(NAMES, pixels) | {"depth": pixels[..., :1].astype(np.uint16)}
     token_features = rng.normal(size=(BATCH, 256, 768)).astype(np.float16)
-    cases = {
+    cases: dict[str, tuple[Inputs, dict]] = {
         "latents and features stored": (LatentInputs(vae), stored | {"features": token_features}),
         "features online": (LatentInputs(vae, vit), stored | {"rgb_pixels": pixels}),
         "latents and features online": (TileInputs(vae, vit), tile),
@@ -170,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

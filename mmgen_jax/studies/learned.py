@@ -31,10 +31,10 @@ def compare(before: dict, after: dict) -> tuple[str, list[str]]:
     lines = [f"{'rgb -> the rest, held-out scenes':<42}{'before':>9}{'after':>9}{'mean image':>12}"]
     failed = []
     for key, (label, less, change) in METRICS.items():
-        values = [nan_if_none(scores.get(key)) for scores in (old, new, guess)]
-        good = improved(*values, less, change)
+        was, now, mean = (nan_if_none(scores.get(key)) for scores in (old, new, guess))
+        good = improved(was, now, mean, less, change)
         arrow = f"{label} ({'less' if less else 'more'} is better)"
-        lines.append(f"{arrow:<42}{values[0]:>9.3f}{values[1]:>9.3f}{values[2]:>12.3f}{'' if good else '  <-'}")
+        lines.append(f"{arrow:<42}{was:>9.3f}{now:>9.3f}{mean:>12.3f}{'' if good else '  <-'}")
         failed += [] if good else [label]
     return "\n".join(lines), failed
 

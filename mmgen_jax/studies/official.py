@@ -142,7 +142,7 @@ def compare(official: Path, size: str, batch: int, steps: int, unroll: int, repe
     theirs = Official(official, size, standins.batch(config, architecture), steps, config.model.encoder_depth)
     found: dict[str, dict] = {}
     for name, make, call in (("train", cases.train, theirs.step), ("sample", cases.sampling, theirs.sample)):
-        runs = {"ours": make(config).run, "official": functools.partial(timed, call)}
+        runs: dict[str, measure.Run] = {"ours": make(config).run, "official": functools.partial(timed, call)}
         times = measure.interleaved(runs, repeats, seconds)
         found[name] = {side: measure.spread(values) for side, values in times.items()}
         found[name]["speedup"] = measure.ratios(times["official"], times["ours"])

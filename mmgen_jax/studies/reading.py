@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grain.python as grain
 import h5py
@@ -36,13 +37,13 @@ FIRST, COUNT = 8, 24  # batches that are timed once reading is under way
 WORKERS = (0, 2)
 
 
-class Official(Sequence):
+class Official(grain.RandomAccessDataSource):
     """The official layout at random access; files are opened where they are read, one look-up per key and file."""
 
     def __init__(self, folder: Path):
         self._paths = {name: str(folder / f"{name}.h5") for name in SHAPES}
         self._keys = [json.loads(line)["path_rel_rgb"] for line in (folder / "train.jsonl").read_text().splitlines()]
-        self._files = None
+        self._files: dict[str, h5py.File] | None = None
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_files": None}
@@ -77,12 +78,18 @@ def forget(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def batches(source: Sequence, transforms: Sequence[grain.MapTransform], workers: int) -> Iterator[dict]:
+def batches(
+    source: grain.RandomAccessDataSource, transforms: Sequence[grain.MapTransform], workers: int
+) -> Iterator[dict]:
     return pipeline.batches(source, transforms, BATCH, seed=0, workers=workers)
 
 
 def steady(
-    source: Sequence, transforms: Sequence[grain.MapTransform], workers: int, first: int = FIRST, count: int = COUNT
+    source: grain.RandomAccessDataSource,
+    transforms: Sequence[grain.MapTransform],
+    workers: int,
+    first: int = FIRST,
+    count: int = COUNT,
 ) -> float:
     """Samples/s once reading is under way, files in memory."""
     stream = batches(source, transforms, workers)
@@ -94,7 +101,7 @@ def steady(
     return count * BATCH / (time.perf_counter() - began)
 
 
-def cold(source: Sequence, transforms: Sequence[grain.MapTransform], folder: Path) -> float:
+def cold(source: grain.RandomAccessDataSource, transforms: Sequence[grain.MapTransform], folder: Path) -> float:
     """Samples/s of a first epoch from the disk."""
     forget(folder)
     began, count = time.perf_counter(), SAMPLES // BATCH
@@ -111,7 +118,7 @@ def compare(folder: Path) -> None:
     hdf5.convert(str(official / "train.jsonl"), paths, str(ours), shard=512)
     print(f"imported at {SAMPLES / (time.perf_counter() - began):.0f} samples/s\n")
     layout = dataset.read_info(ours).layout
-    kinds = {
+    kinds: dict[str, tuple[Any, tuple, Path, int]] = {
         "latents, float16": (dataset.read(ours, "train"), (dataset.Select(layout, NAMES, (FEATURES,)),), ours, 2),
         "HDF5, float32": (Official(official), (), official, 4),
     }

@@ -78,7 +78,7 @@ def _is_full(error: BaseException | None) -> bool:
 
 def _first_told(error: BaseException | None) -> RunError | None:
     """The RunError that led to this error, or None: closing files after a failure often fails once more."""
-    while error and not isinstance(error, RunError):
+    while error is not None and not isinstance(error, RunError):
         error = error.__context__
     return error
 
@@ -89,14 +89,14 @@ def _in_thread(failure: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failure)
 
 
-def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] = sys.exit) -> None:
+def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sys.exit) -> None:
     """Runs `main` as `absl.app.run` does, but ends errors that a user can mend in one line instead of a traceback.
 
     The exit code is 2 for bad flags, UsageErrors and file errors, 3 for RunErrors and a full disk, 75 for a lost host
     and 130 for Ctrl-C. `leave` ends the process with that code.
     """
 
-    def guarded(argv: Sequence[str]) -> object:
+    def guarded(argv: list[str]) -> object:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # at INFO, libraries log every file they touch
         threading.excepthook = _in_thread
@@ -118,5 +118,6 @@ def run(main: Callable[[Sequence[str]], object], leave: Callable[[int], object] 
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             leave(EXIT_INTERRUPTED)
+        return None
 
     app.run(guarded, flags_parser=_parse)

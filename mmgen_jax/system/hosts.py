@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 def _on_tpu_host() -> bool:
     """Whether JAX will run on the TPU chips of this machine. Importing JAX sets the variable where there are any."""
-    platforms = jax.config.jax_platforms or ""
+    platforms = jax.config.jax_platforms or ""  # type: ignore[attr-defined]  # made when JAX starts
     return "TPU_ML_PLATFORM" in os.environ and (not platforms or "tpu" in platforms.split(","))
 
 

@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 
 from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RESTART
 
-EXIT_CODES = {signal.SIGTERM: EXIT_RESTART, signal.SIGINT: EXIT_INTERRUPTED}
+EXIT_CODES: dict[int, int] = {signal.SIGTERM: EXIT_RESTART, signal.SIGINT: EXIT_INTERRUPTED}
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmgen_jax.system.errors import UsageError
 
@@ -19,7 +19,7 @@ class Rule(NamedTuple):
       words: what it must be, as the end of the sentence "it must be ...".
     """
 
-    allows: Callable[[object], bool]
+    allows: Callable[[Any], bool]
     words: str
 
 

@@ -22,7 +22,7 @@ class Clock:
       preview: sampling and writing pictures.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lap: dict[str, float] = defaultdict(float)
         self._total: dict[str, float] = defaultdict(float)
         self._since: dict[str, float] = {}  # start times of the phases that are going on

@@ -15,7 +15,7 @@ HISTORY = 100  # a loss is compared with the median of this many last steps
 ENOUGH = 20  # number of values that a median needs
 RENEW = 10  # steps between two computations of a median, which changes slowly and costs the host some time
 
-Tell = Callable[[int, str, Mapping[str, object]], None]  # (step, kind of event, its values)
+Tell = Callable[[int, str, Mapping[str, float | str]], None]  # (step, kind of event, its values)
 
 
 def range_name(index: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 
 from mmgen_jax.system.console import duration, say
+from mmgen_jax.system.hosts import Silent
 from mmgen_jax.telemetry import memory
 from mmgen_jax.telemetry.clock import Clock, per_step
 from mmgen_jax.telemetry.health import Health
@@ -28,7 +29,7 @@ class Report:
         batch: int,
         step: int,
         samples: int,
-        writer: Writer,
+        writer: Writer | Silent,
         progress: Progress,
         damaged: Callable[[], int],
         max_skipped: int,
@@ -88,8 +89,9 @@ class Report:
             say(line)
         self._writer.event(self._summary.step, "summary", values)
 
-    def _event(self, step: int, kind: str, values: Mapping[str, object]) -> None:
-        say(f"{kind} at step {step}: " + ", ".join(f"{k} {v:g}" if k != "name" else v for k, v in values.items()))
+    def _event(self, step: int, kind: str, values: Mapping[str, float | str]) -> None:
+        told = (value if isinstance(value, str) else f"{key} {value:g}" for key, value in values.items())
+        say(f"{kind} at step {step}: " + ", ".join(told))
         self._writer.event(step, kind, values)
 
 

@@ -41,7 +41,7 @@ class Monitor:
         if not window:
             return {}
         sums = {
-            key: np.sum([metrics[key] for metrics in window], axis=0, dtype=np.float64)
+            key: np.stack([metrics[key] for metrics in window]).sum(axis=0, dtype=np.float64)
             for key in window[0]
             if key != "finite"
         }

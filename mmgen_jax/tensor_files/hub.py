@@ -14,7 +14,7 @@ from mmgen_jax.system.errors import UsageError
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def resolve(name: str, files: Sequence[str]) -> epath.Path:
+def resolve(name: epath.PathLike, files: Sequence[str]) -> epath.Path:
     """Folder or file of a local path, or of a hub id "org/name" that is not a local path.
 
     Args:

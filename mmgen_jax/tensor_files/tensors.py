@@ -7,6 +7,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 import ml_dtypes
 import numpy as np
@@ -52,7 +53,7 @@ def read(path: epath.PathLike) -> Mapping[str, np.ndarray]:
 
 
 def _unwrap(value: object, path: epath.PathLike) -> dict[str, np.ndarray]:
-    candidates = [value]
+    candidates: list[object] = [value]
     if isinstance(value, dict):
         candidates += [value[key] for key in WRAPPERS if key in value]
     for candidate in candidates:
@@ -61,7 +62,7 @@ def _unwrap(value: object, path: epath.PathLike) -> dict[str, np.ndarray]:
     raise UsageError(f"{path} holds no weights: neither it nor its entry {' or '.join(WRAPPERS)} is a dict of arrays")
 
 
-def is_state(value: object) -> bool:
+def is_state(value: object) -> TypeGuard[dict[str, np.ndarray]]:
     """Whether a value is a dict from names to arrays that is not empty."""
     return (
         isinstance(value, dict)

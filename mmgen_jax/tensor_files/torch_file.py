@@ -37,7 +37,7 @@ def release(array: np.ndarray) -> None:
 
     Otherwise they would count as memory in use for as long as any array views the file.
     """
-    owner = array
+    owner: object = array
     while isinstance(owner, np.ndarray | memoryview):
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
     if isinstance(owner, mmap.mmap):

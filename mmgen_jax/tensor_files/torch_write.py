@@ -37,7 +37,7 @@ def _integer(value: int) -> bytes:
 class _Pickler:
     """A value as a pickle of protocol 2 in PyTorch's form; `arrays` are the storages that it refers to."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.arrays: list[np.ndarray] = []
 
     def dumps(self, value: object) -> bytes:
@@ -88,6 +88,7 @@ class _Pickler:
 def _add(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
     """One member, uncompressed, its data aligned by an extra field of padding."""
     info = zipfile.ZipInfo(f"{ROOT}/{name}")
+    assert archive.fp  # it is open
     start = archive.fp.tell() + 30 + len(info.filename) + 4
     padding = -start % ALIGNMENT
     info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
@@ -113,7 +114,7 @@ def write(path: epath.PathLike, value: object) -> None:
             for i, array in enumerate(pickler.arrays):
                 # As raw bytes, since NumPy cannot make a buffer of bfloat16.
                 flat = np.ascontiguousarray(array).reshape(-1)
-                _add(archive, f"data/{i}", memoryview(flat.view(np.uint8)))
+                _add(archive, f"data/{i}", flat.view(np.uint8).data)
             _add(archive, "version", b"3\n")
         part.replace(path)
     finally:

@@ -41,7 +41,7 @@ def check_latent_settings(chosen: Settings, found: Architecture, where: object) 
 
     A stored model keeps its autoencoder, so without this check such a setting would have no effect.
     """
-    facts = {"data.modalities": (chosen.data.modalities, found.modalities)}
+    facts: dict[str, tuple[object, object]] = {"data.modalities": (chosen.data.modalities, found.modalities)}
     for name, stored in found.autoencoder.options.items():
         facts[f"autoencoder.{name}"] = (getattr(chosen.autoencoder, name), stored)
     for key, (wanted, stored) in facts.items():

@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.system.arrays import AnyArray
 
-Batch = Mapping[str, Array]
+Batch = Mapping[str, AnyArray]
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("autoencoder", "dino"), meta_fields=())
@@ -36,11 +38,11 @@ class TileInputs:
 
     def latents(self, batch: Batch, key: jax.Array) -> Latents:
         """Clean latents ``[B, h, w, K]`` of each modality."""
-        return self.autoencoder.encode({m: to_array(batch[m]) for m in self.autoencoder.modalities}, key)
+        return self.autoencoder.encode({m: to_array(jnp.asarray(batch[m])) for m in self.autoencoder.modalities}, key)
 
     def features(self, batch: Batch) -> Array | None:
         """Features ``[B, N, D]`` of rgb, or None."""
-        return self.dino(to_array(batch["rgb"])) if self.dino else None
+        return self.dino(to_array(jnp.asarray(batch["rgb"]))) if self.dino else None
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("autoencoder", "dino"), meta_fields=())
@@ -58,12 +60,12 @@ class LatentInputs:
 
     def latents(self, batch: Batch, key: jax.Array) -> Latents:
         """Clean latents ``[B, h, w, K]`` of each modality, float32."""
-        moments = {m: batch[m].astype("float32") for m in self.autoencoder.modalities}
+        moments = {m: jnp.asarray(batch[m], "float32") for m in self.autoencoder.modalities}
         return self.autoencoder.sample(moments, key)
 
-    def features(self, batch: Batch) -> Array | None:
+    def features(self, batch: Batch) -> AnyArray | None:
         """Features ``[B, N, D]`` of rgb, or None."""
-        return self.dino(to_array(batch["rgb_pixels"])) if self.dino else batch.get("features")
+        return self.dino(to_array(jnp.asarray(batch["rgb_pixels"]))) if self.dino else batch.get("features")
 
 
 Inputs = TileInputs | LatentInputs

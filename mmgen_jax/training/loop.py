@@ -14,6 +14,7 @@ from mmgen_jax.models.architectures import Params
 from mmgen_jax.settings import Train
 from mmgen_jax.system import preemption
 from mmgen_jax.system.console import say
+from mmgen_jax.system.hosts import Silent
 from mmgen_jax.telemetry.profiler import Profiler
 from mmgen_jax.telemetry.report import Report
 from mmgen_jax.training.objective import Metrics
@@ -27,7 +28,7 @@ def run_loop(
     advance: Callable[[TrainState, pipeline.Batch], tuple[TrainState, Metrics]],
     report: Report,
     saver: Saver,
-    profiler: Profiler,
+    profiler: Profiler | Silent,
     preview: Callable[[Params, int], object] | None,
 ) -> None:
     """Makes steps until `train.steps`. Metrics are read one step late, so that dispatching a step never waits.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -14,7 +14,8 @@ from mmgen_jax.diffusion import conditioning, flow, keys, losses
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models.architectures import Architecture, Params
-from mmgen_jax.training.inputs import Inputs
+from mmgen_jax.system.arrays import AnyArray
+from mmgen_jax.training.inputs import Batch, Inputs
 
 Metrics = OrderedDict[str, Array]  # losses first; the order survives jit, which sorts plain dicts
 
@@ -60,12 +61,12 @@ class Example:
     t: Float[Array, "B M"]
     prompt: Prompt
     weights: Float[Array, "B M"]
-    features: Array | None
+    features: AnyArray | None
     feature_weight: Float[Array, " B"]
 
 
 def make_example(
-    architecture: Architecture, objective: Objective, inputs: Inputs, batch: Mapping[str, Array], key: jax.Array
+    architecture: Architecture, objective: Objective, inputs: Inputs, batch: Batch, key: jax.Array
 ) -> Example:
     """Makes the example of a GLOBAL batch: draws roles, times, noise and dropped classes.
 

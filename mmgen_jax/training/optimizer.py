@@ -38,7 +38,7 @@ def clip_by_norm(limit: float) -> optax.GradientTransformationExtraArgs:
     The norm is passed to `update` as `norm` instead of being computed, since only the layout can sum over devices.
     """
 
-    def update(grads: Params, state: optax.EmptyState, params: Params | None = None, *, norm: Array, **_):
+    def update(grads: Params, state: optax.EmptyState, params: Params | None = None, *, norm: Array | float, **_):
         del params
         return jax.tree.map(lambda g: jnp.where(norm < limit, g, g / norm * limit), grads), state
 

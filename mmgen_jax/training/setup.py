@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -84,13 +84,13 @@ def _images_to_fit(chosen: Settings) -> dict[str, np.ndarray]:
     return {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
 
 
-def make_architecture(chosen: Settings, workdir: epath.Path, data: TrainData) -> Architecture:
+def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData) -> Architecture:
     """Makes the architecture that the settings ask for.
 
     If the workdir holds a model, or else `train.init_from` names one, the autoencoder comes from that model, and so do
     class names and palette if the data have none. Raises UsageError if that model has another architecture.
     """
-    if (workdir / architectures.FILE).exists():
+    if (epath.Path(workdir) / architectures.FILE).exists():
         stored, where = architectures.load(workdir), workdir
     elif chosen.train.init_from:
         stored, where = architectures.load(model_folders.locate(chosen.train.init_from)), chosen.train.init_from
@@ -205,7 +205,7 @@ def restore_or_init(chosen: Settings, training: Training, workdir: epath.Path) -
 
 def open_batches(
     chosen: Settings, data: TrainData, mesh: Mesh, meta: Mapping[str, int]
-) -> tuple[Iterator[pipeline.Batch], Tally]:
+) -> tuple[pipeline.Batches, Tally]:
     """Opens the batches that this process reads, from the sample on at which the checkpoint's `meta` says to continue.
 
     Returns the iterator over this process's part of each global batch, and the tally that counts damaged records.

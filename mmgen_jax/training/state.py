@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from mmgen_jax.models.architectures import Architecture, Params
+from mmgen_jax.system.arrays import AnyArray
 
 
 @jax.tree_util.register_dataclass
@@ -17,7 +18,7 @@ from mmgen_jax.models.architectures import Architecture, Params
 class TrainState:
     """The state of training: `step` counts finished steps and `ema` is the float32 average of `params`."""
 
-    step: Int[Array, ""]
+    step: Int[AnyArray, ""]
     params: Params
     ema: Params
     opt_state: optax.OptState
@@ -31,7 +32,7 @@ def init_state(architecture: Architecture, tx: optax.GradientTransformation, key
     return TrainState(jnp.zeros((), jnp.int32), params, ema, tx.init(params))
 
 
-def ema_update(ema: Params, params: Params, step: Array, decay: float, ramp: float) -> Params:
+def ema_update(ema: Params, params: Params, step: AnyArray, decay: float, ramp: float) -> Params:
     """ema <- d ema + (1 - d) params with d = min(decay, (1 + step) / (ramp + step)); ramp 1 is a constant decay."""
     d = jnp.minimum(decay, (1.0 + step) / (ramp + step))
     return jax.tree.map(lambda e, p: e + (1.0 - d) * (p - e), ema, params)

@@ -52,7 +52,7 @@ class Training:
       state: shapes, types and shardings of the `TrainState` that `step` takes.
     """
 
-    step: Callable[[TrainState, Inputs, Mapping[str, Array]], tuple[TrainState, Metrics]]
+    step: jax.stages.Wrapped
     init: Callable[[jax.Array], TrainState]
     state: TrainState
 

@@ -14,6 +14,7 @@ from mmgen_jax import settings
 from mmgen_jax.data import pipeline
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.conditioning import parse_mix
+from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.modalities.pixels import to_array
@@ -48,9 +49,10 @@ def uniform(key, shape):
 def posterior(moments, key):
     """Stochastic latents, as those of a variational autoencoder."""
     halves = {m: jnp.split(x, 2, -1) for m, x in moments.items()}
-    return {
-        m: mean + (std + 0.1) * jax.random.normal(keys.stream(key, m), mean.shape) for m, (mean, std) in halves.items()
-    }
+    return Latents(
+        (m, mean + (std + 0.1) * jax.random.normal(keys.stream(key, m), mean.shape))
+        for m, (mean, std) in halves.items()
+    )
 
 
 def test_every_key_of_two_steps_a_preview_and_an_evaluation_differs(model_config, tmp_path, drawn, monkeypatch):

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 import grain.python as grain
 import jax
@@ -22,6 +22,7 @@ from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.parallel import sharding
+from mmgen_jax.system.arrays import AnyArray
 
 _AHEAD = 64  # number of tiles that are read ahead
 
@@ -39,7 +40,7 @@ class _ReadTile(grain.MapTransform):
 class _Subset:
     """A source that consists of some entries of another one."""
 
-    def __init__(self, source: Sequence, indices: Sequence[int]):
+    def __init__(self, source: grain.RandomAccessDataSource, indices: Sequence[int]):
         self._source, self._indices = source, indices
 
     def __len__(self) -> int:
@@ -50,8 +51,13 @@ class _Subset:
 
 
 def read(
-    source: Sequence, indices: Sequence[int], modalities: tuple[str, ...], size: int, *, mirror: bool
-) -> Iterator[dict]:
+    source: grain.RandomAccessDataSource,
+    indices: Sequence[int],
+    modalities: tuple[str, ...],
+    size: int,
+    *,
+    mirror: bool,
+) -> Generator[dict, None, None]:
     """Yields decoded tiles at `indices`, in this order; with `mirror`, each is followed by its mirror image.
 
     Close the iterator after use, which ends its threads. Threads are enough, as decoding releases Python's lock.
@@ -68,10 +74,10 @@ def read(
 
 @functools.partial(jax.jit, static_argnames="dtype")
 def compute(
-    autoencoder: Autoencoder, dino: Dino | None, pixels: Mapping[str, Array], dtype: str
+    autoencoder: Autoencoder, dino: Dino | None, pixels: Mapping[str, AnyArray], dtype: str
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Computes moments of each modality and features in `dtype`, and the largest magnitude of each in every sample."""
-    images = {m: to_array(x) for m, x in pixels.items()}
+    images = {m: to_array(jnp.asarray(x)) for m, x in pixels.items()}
     values = dict(autoencoder.moments(images))
     if dino is not None:
         values[FEATURES] = dino(images["rgb"])

@@ -44,7 +44,8 @@ class Entry:
 
 def read_index(path: str, null_class: int) -> tuple[list[Entry], tuple[str, ...]]:
     """Reads the samples of an index and the names of classes. Raises UsageError for a line that cannot be read."""
-    entries, names = [], {}
+    entries: list[Entry] = []
+    names: dict[int, str] = {}
     if not epath.Path(path).is_file():
         raise UsageError(f"--index {path} does not exist; it must be a JSONL file")
     with epath.Path(path).open() as file:
@@ -120,7 +121,7 @@ def _find(opened: Mapping, entries: Sequence[Entry], strict: bool) -> tuple[list
     if not kept.all():
         say(f"{int((~kept).sum())} samples have no modality at all and are left out")
     rows = np.flatnonzero(kept)
-    return [entries[i] for i in rows], {name: found[rows] for name, found in there.items()}
+    return [entries[i] for i in rows.tolist()], {name: found[rows] for name, found in there.items()}
 
 
 def _layout(opened: Mapping, entries: Sequence[Entry], there: Mapping[str, np.ndarray], dtype: str) -> Layout:
@@ -234,7 +235,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     convert(
         values.index,
-        {name: values[name].value for name in (*NAMES, FEATURES)},
+        {name: path for name in (*NAMES, FEATURES) if (path := values[name].value)},
         values.out,
         dtype=values.dtype,
         split=values.split,

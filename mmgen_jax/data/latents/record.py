@@ -54,7 +54,9 @@ class Layout:
     def fields(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
         """Type and shape of each array, in the order of a record."""
         dtype = DTYPES[self.dtype]
-        fields = {m: (dtype, (self.size, self.size, 2 * k)) for m, k in self.modalities}
+        fields: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
+            m: (dtype, (self.size, self.size, 2 * k)) for m, k in self.modalities
+        }
         if self.features:
             fields[FEATURES] = (dtype, self.features)
         if self.pixels:

@@ -76,7 +76,7 @@ def _encode(job: tuple[Recipe, str, int, int]) -> list[tuple[str, dict]]:
     pixels, class_id = scene_pixels(recipe.seed, split, np.arange(first, last), recipe.size)
     keys = [f"{split}-{i:08d}" for i in range(first, last)]
     return [
-        (key, tiles.encode_tile({name: p[i] for name, p in pixels.items()}, class_id[i], key))
+        (key, tiles.encode_tile({name: p[i] for name, p in pixels.items()}, int(class_id[i]), key))
         for i, key in enumerate(keys)
     ]
 

@@ -41,7 +41,7 @@ class Plan:
 
 
 # Not in TFDS's process-wide registry, so that a module can run as a script and be imported in the same process.
-class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # TFDS is not typed
     """Images with their labels, cropped to squares."""
 
     VERSION = tfds.core.Version("1.0.0")

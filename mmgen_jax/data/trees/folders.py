@@ -19,7 +19,7 @@ from mmgen_jax.system import command, errors
 from mmgen_jax.system.errors import UsageError
 
 
-class FolderTiles(TreeTiles, skip_registration=True):
+class FolderTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg]  # TFDS is not typed
     """Images of aligned folders, cropped to squares."""
 
     name = "folder_tiles"
@@ -72,7 +72,7 @@ def make_plan(
     names = tuple(sorted({name for key in keys if (name := class_of(key)) is not None}))
     rows = {name: i for i, name in enumerate(names)} | {None: -1}
     groups = [Group(key, {m: found[m][key] for m in found if key in found[m]}, rows[class_of(key)]) for key in keys]
-    splits: dict[str, list[Group]] = {"train": []} | ({"test": []} if test_fraction else {})
+    splits: dict[str, list[Group]] = {name: [] for name in (("train", "test") if test_fraction else ("train",))}
     for group in groups:
         splits[split_of(group, test_fraction)].append(group)
     for name, members in splits.items():
@@ -95,7 +95,7 @@ def _define_flags() -> None:
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    directories = {m: values[m].value for m in NAMES if values[m].value}
+    directories = {m: folder for m in NAMES if (folder := values[m].value)}
     builder.run(
         FolderTiles,
         lambda reading: make_plan(directories, values.classes, values.test_fraction, values.strict, reading),

@@ -22,7 +22,7 @@ from mmgen_jax.system.errors import UsageError
 ENDINGS = {"rgb": (".png",), "depth": (".vis.png", ".png"), "normal": (".vis.png", ".png"), "mask": (".png",)}
 
 
-class HypersimTiles(TreeTiles, skip_registration=True):
+class HypersimTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg]  # TFDS is not typed
     """Rendered rooms with depth, normals and masks, cropped to squares."""
 
     name = "hypersim_tiles"

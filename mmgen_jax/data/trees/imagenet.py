@@ -22,7 +22,7 @@ from mmgen_jax.system.errors import UsageError
 SPLITS = {"train": "train", "val": "test"}  # name of the folder -> split of the data set
 
 
-class ImagenetTiles(TreeTiles, skip_registration=True):
+class ImagenetTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg]  # TFDS is not typed
     """ImageNet with depth, normals and masks of expert models, cropped to squares."""
 
     name = "imagenet_tiles"

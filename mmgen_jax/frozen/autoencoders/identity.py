@@ -68,7 +68,9 @@ class Identity(Deterministic):
 
     def encode(self, images: Arrays, key: jax.Array | None = None) -> OrderedDict[str, Array]:
         del key  # there is no posterior to draw from
-        return OrderedDict((m, space_to_depth(x, self.factor)) for m, x in images.items())
+        return OrderedDict((m, space_to_depth(jnp.asarray(x), self.factor)) for m, x in images.items())
 
     def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
-        return OrderedDict((m, jnp.clip(depth_to_space(x, self.factor), -1, 1)) for m, x in latents.items())
+        return OrderedDict(
+            (m, jnp.clip(depth_to_space(jnp.asarray(x), self.factor), -1, 1)) for m, x in latents.items()
+        )

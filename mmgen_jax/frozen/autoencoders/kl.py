@@ -9,7 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -64,19 +64,19 @@ class AutoencoderKL:
     tile: int = 0
 
     @classmethod
-    def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> Self:  # noqa: ARG003
+    def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> AutoencoderKL:  # noqa: ARG003
         if not options.path:
             raise UsageError('config key autoencoder.name is "kl"; it needs autoencoder.path, which is empty')
         return _load_checked(options, modalities)
 
     @classmethod
-    def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> Self:
+    def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> AutoencoderKL:
         """Without arrays it has no weights: it encodes and decodes nothing."""
         config = parse_config(spec["config"], "model.json")
         return cls(modalities, config, from_names(arrays, config, "autoencoder") if arrays else None)
 
     @classmethod
-    def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> Self:
+    def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> AutoencoderKL:
         config = KLConfig()
         if options.factor != config.factor:
             raise UsageError(
@@ -85,7 +85,7 @@ class AutoencoderKL:
         params = jax.jit(lambda: nnx.to_pure_dict(nnx.split(KLNetwork(config, "float32", rngs=nnx.Rngs(0)))[1]))()
         return cls(modalities, config, params, options.dtype, options.chunk)
 
-    def configured(self, options: Options) -> Self:
+    def configured(self, options: Options) -> AutoencoderKL:
         """Also reads, from `options.path`, the weights that a converted model left out."""
         if self.params is not None:
             return dataclasses.replace(self, dtype=options.dtype, chunk=options.chunk)
@@ -136,9 +136,8 @@ class AutoencoderKL:
 
     def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
         scale, shift = self.config.scaling_factor, self.config.shift_factor or 0.0
-        images = self._each({m: z / scale + shift for m, z in latents.items()}, KLNetwork.decode, self.factor)
-        narrow = {m: MODALITIES[m].channels == 1 for m in images}
-        images = {m: x.mean(-1, keepdims=True) if narrow[m] else x for m, x in images.items()}
+        wide = self._each({m: z / scale + shift for m, z in latents.items()}, KLNetwork.decode, self.factor)
+        images = {m: x.mean(-1, keepdims=True) if MODALITIES[m].channels == 1 else x for m, x in wide.items()}
         return OrderedDict((m, jnp.clip(x, -1, 1)) for m, x in images.items())
 
     def _each(

@@ -114,7 +114,10 @@ class Resampler(nnx.Module):
 
 
 class Level(nnx.Module):
-    """Residual blocks of one resolution."""
+    """Residual blocks of one resolution, and what changes it, which the last level has not."""
+
+    downsamplers: nnx.List
+    upsamplers: nnx.List
 
     def __init__(self, make: Blocks, inputs: int, outputs: int, layers: int):
         widths = [inputs] + [outputs] * (layers - 1)
@@ -143,7 +146,7 @@ class Encoder(nnx.Module):
         c = make.config
         widths = c.block_out_channels
         self.conv_in = make.conv(c.in_channels, widths[0])
-        levels = []
+        levels: list[Level] = []
         for inputs, outputs in zip((widths[0], *widths), widths, strict=False):
             level = Level(make, inputs, outputs, c.layers_per_block)
             if len(levels) < len(widths) - 1:
@@ -169,7 +172,7 @@ class Decoder(nnx.Module):
         widths = c.block_out_channels[::-1]
         self.conv_in = make.conv(c.latent_channels, widths[0])
         self.mid_block = Middle(make, widths[0])
-        levels = []
+        levels: list[Level] = []
         for inputs, outputs in zip((widths[0], *widths), widths, strict=False):
             level = Level(make, inputs, outputs, c.layers_per_block + 1)
             if len(levels) < len(widths) - 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from flax import nnx, traverse_util
@@ -15,7 +16,7 @@ from mmgen_jax.system.errors import UsageError
 Params = dict  # nested dict of arrays
 
 
-ONLY = {  # what this network can be
+ONLY: dict[str, set] = {  # what this network can be
     "act_fn": {"silu"},
     "down_block_types": {"DownEncoderBlock2D"},
     "up_block_types": {"UpDecoderBlock2D"},
@@ -87,8 +88,8 @@ def parse_config(stored: Mapping, source: object) -> KLConfig:
         found = set(value) if isinstance(value, list) else {value}
         if not found <= allowed:
             raise UsageError(f"{source}: {key} is {value!r}; allowed: {', '.join(map(str, allowed))}")
-    fields = {f.name: stored[f.name] for f in dataclasses.fields(KLConfig) if f.name in stored}
-    return KLConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    fields: dict[str, Any] = {f.name: stored[f.name] for f in dataclasses.fields(KLConfig) if f.name in stored}
+    return KLConfig(**(fields | {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}))
 
 
 def guess_config(state: Mapping[str, np.ndarray]) -> KLConfig:

@@ -6,7 +6,7 @@ import functools
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from mmgen_jax.frozen.autoencoders.protocol import (
     space_to_depth,
 )
 from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
 
 
@@ -54,17 +55,17 @@ class PatchPCA(Deterministic):
     sigma: Mapping[str, np.ndarray]
 
     @classmethod
-    def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> Self:
+    def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> PatchPCA:
         components = dict(zip(modalities, options.components, strict=True))
         return fit_patch_pca(read_images(), options.factor, components, options.whitening)
 
     @classmethod
-    def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> Self:
+    def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> PatchPCA:
         parts = ({m: arrays[f"{m}/{part}"] for m in modalities} for part in ("mean", "basis", "scale", "sigma"))
         return cls(spec["factor"], *parts)
 
     @classmethod
-    def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> Self:
+    def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> PatchPCA:
         rng, side = np.random.default_rng(0), 4 * options.factor
         shapes = {m: (64, side, side, MODALITIES[m].channels) for m in modalities}
         images = {m: rng.uniform(-1, 1, shape).astype(np.float32) for m, shape in shapes.items()}
@@ -93,7 +94,7 @@ class PatchPCA(Deterministic):
 
     def encode(self, images: Arrays, key: jax.Array | None = None) -> OrderedDict[str, Array]:
         del key  # there is no posterior to draw from
-        centred = {m: space_to_depth(x, self.factor) - self.mean[m] for m, x in images.items()}
+        centred = {m: space_to_depth(jnp.asarray(x), self.factor) - self.mean[m] for m, x in images.items()}
         return OrderedDict((m, _product(x, self.basis[m]) / self.scale[m]) for m, x in centred.items())
 
     def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
@@ -104,7 +105,7 @@ class PatchPCA(Deterministic):
         return OrderedDict((m, jnp.clip(x, -1, 1)) for m, x in images.items())
 
 
-def _product(x: Array, matrix: Array) -> Array:
+def _product(x: AnyArray, matrix: AnyArray) -> Array:
     """Multiplies in full float32 also where bfloat16 is the default: latents are the ground truth of training."""
     return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)
 

@@ -7,6 +7,7 @@ a row of `registry.KINDS`.
 
 from __future__ import annotations
 
+import abc
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol, Self, runtime_checkable
@@ -16,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-Arrays = Mapping[str, Array]  # one entry per modality
+from mmgen_jax.system.arrays import A, AnyArray
+
+Arrays = Mapping[str, AnyArray]  # one entry per modality
 # Reads images [N, H, W, C] in [-1, 1] of each modality, spread over the data set, for an autoencoder to be fitted on.
 ReadImages = Callable[[], Mapping[str, np.ndarray]]
 
@@ -35,13 +38,26 @@ class Options(Protocol):
       chunk: images that the network sees at once.
     """
 
-    name: str
-    factor: int
-    components: tuple[int, ...]
-    whitening: float
-    path: str
-    dtype: str
-    chunk: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def factor(self) -> int: ...
+
+    @property
+    def components(self) -> tuple[int, ...]: ...
+
+    @property
+    def whitening(self) -> float: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def chunk(self) -> int: ...
 
 
 @runtime_checkable
@@ -66,13 +82,27 @@ class Autoencoder(Protocol):
     name: ClassVar[str]
     fitted: ClassVar[bool]
     depends_on: ClassVar[tuple[str, ...]]
-    modalities: tuple[str, ...]
-    factor: int
-    channels: dict[str, int]
-    std: dict[str, np.ndarray]
-    spec: dict
-    arrays: dict[str, np.ndarray]
-    options: dict[str, object]
+
+    @property
+    def modalities(self) -> tuple[str, ...]: ...
+
+    @property
+    def factor(self) -> int: ...
+
+    @property
+    def channels(self) -> dict[str, int]: ...
+
+    @property
+    def std(self) -> dict[str, np.ndarray]: ...
+
+    @property
+    def spec(self) -> dict: ...
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+    @property
+    def options(self) -> dict[str, object]: ...
 
     @classmethod
     def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> Self:
@@ -102,25 +132,29 @@ class Autoencoder(Protocol):
         """Latents -> images, clipped to [-1, 1]."""
 
 
-def space_to_depth(x: Float[Array, "B H W C"], factor: int) -> Float[Array, "B h w K"]:
+def space_to_depth(x: Float[A, "B H W C"], factor: int) -> Float[A, "B h w K"]:
     """[B, H, W, C] -> [B, H/f, W/f, f*f*C]."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // factor, factor, w // factor, factor, c)
     return x.swapaxes(2, 3).reshape(b, h // factor, w // factor, factor * factor * c)
 
 
-def depth_to_space(x: Float[Array, "B h w K"], factor: int) -> Float[Array, "B H W C"]:
+def depth_to_space(x: Float[A, "B h w K"], factor: int) -> Float[A, "B H W C"]:
     """Inverse of `space_to_depth`."""
     b, h, w, k = x.shape
     x = x.reshape(b, h, w, factor, factor, k // factor**2).swapaxes(2, 3)
     return x.reshape(b, h * factor, w * factor, k // factor**2)
 
 
-class Deterministic:
+class Deterministic(abc.ABC):
     """Latents without a posterior: the standard deviation is zero and the sample is the mean."""
 
     name: ClassVar[str]
     factor: int
+
+    @abc.abstractmethod
+    def encode(self, images: Arrays, key: jax.Array | None = None) -> OrderedDict[str, Array]:
+        """See `Autoencoder.encode`."""
 
     @property
     def spec(self) -> dict:
@@ -138,4 +172,4 @@ class Deterministic:
 
     def sample(self, moments: Arrays, key: jax.Array | None) -> OrderedDict[str, Array]:
         del key  # the standard deviation is zero
-        return OrderedDict((m, x[..., : x.shape[-1] // 2]) for m, x in moments.items())
+        return OrderedDict((m, jnp.asarray(x)[..., : x.shape[-1] // 2]) for m, x in moments.items())

@@ -26,7 +26,7 @@ def build(options: Options, modalities: tuple[str, ...], read_images: ReadImages
 
     Raises UsageError for an unknown name, or for options, weights or images that do not fit.
     """
-    return _kind(options.name).build(options, modalities, read_images)
+    return KINDS[_known(options.name)].build(options, modalities, read_images)
 
 
 def rebuild(spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> Autoencoder:
@@ -34,7 +34,7 @@ def rebuild(spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.
 
     Raises UsageError for an unknown name and KeyError for what is missing.
     """
-    return _kind(spec["name"]).rebuild(spec, modalities, arrays)
+    return KINDS[_known(spec["name"])].rebuild(spec, modalities, arrays)
 
 
 def stand_in(options: Options, modalities: tuple[str, ...]) -> Autoencoder:
@@ -42,11 +42,11 @@ def stand_in(options: Options, modalities: tuple[str, ...]) -> Autoencoder:
 
     Raises UsageError for an unknown name, or for shapes that the kind cannot have.
     """
-    return _kind(options.name).stand_in(options, modalities)
+    return KINDS[_known(options.name)].stand_in(options, modalities)
 
 
-def _kind(name: str) -> type[Autoencoder]:
-    return KINDS[choice("autoencoder.name", name, KINDS)]
+def _known(name: str) -> str:
+    return choice("autoencoder.name", name, KINDS)
 
 
 def save_arrays(folder: epath.PathLike, autoencoder: Autoencoder) -> None:
