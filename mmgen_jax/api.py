@@ -26,6 +26,7 @@ from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.settings import Sample, rules
 from mmgen_jax.show.outputs import Outputs
+from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.system.rules import require
 
@@ -81,8 +82,8 @@ class MMGen:
 
     def generate(
         self,
-        class_id: int | str | Sequence[int | str] | None = None,
-        n: int = 1,
+        class_id: int | str | Sequence[int | str] | AnyArray | None = None,
+        n: int | np.integer = 1,
         given: Mapping[str, object] | None = None,
         steps: int = 25,
         solver: str = "heun",
@@ -134,7 +135,7 @@ class MMGen:
         made = self._sampler(self._params, classes, shown, options, finish=self._values)
         values = {m: np.broadcast_to(x, (n, *x.shape[1:])) for m, x in conditions.items()} | made
         guided = guidance != 1 and bool((classes != self.architecture.null_class).any())
-        names = [self._class_name(i) for i in classes]
+        names = [self._class_name(i) for i in classes.tolist()]
         return Outputs(
             {m: values[m] for m in self.modalities},
             tuple(conditions),

@@ -35,7 +35,7 @@ from mmgen_jax.training.preview import Preview
 from mmgen_jax.training.setup import open_batches, restore_or_init
 
 
-def train(config: ConfigDict, workdir: str, profile: tuple[int, int] | None = None) -> None:
+def train(config: ConfigDict, workdir: epath.PathLike, profile: tuple[int, int] | None = None) -> None:
     """Trains to `train.steps`, resuming from what the workdir holds. Raises UsageError and RunError.
 
     `profile`: first and last step to trace. Nothing is written before all that the config names has been read and fits.

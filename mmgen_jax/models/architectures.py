@@ -146,7 +146,7 @@ def load(workdir: epath.PathLike) -> Architecture:
         raise UsageError(f"{workdir} holds no model: {FILE} or {registry.FILE} is damaged ({error!r})") from error
 
 
-def _from_json(stored: dict, arrays: dict[str, np.ndarray]) -> Architecture:
+def _from_json(stored: Any, arrays: dict[str, np.ndarray]) -> Architecture:
     """Makes an architecture of what `Architecture.to_json` returned and of the autoencoder's arrays."""
     model = MMDiTConfig(**{k: _freeze(v) for k, v in stored["model"].items()})
     names = tuple(name for name, _ in model.modalities)

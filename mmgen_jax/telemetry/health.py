@@ -103,4 +103,4 @@ class Health:
         bad = ~np.isfinite(metrics["by_time/error"])
         if not bad.any() or bad.sum() == (metrics["by_time/count"] > 0).sum():
             return ""
-        return " in " + ", ".join(f"{self._modalities[m]} at t {range_name(r)}" for m, r in np.argwhere(bad))
+        return " in " + ", ".join(f"{self._modalities[m]} at t {range_name(r)}" for m, r in np.argwhere(bad).tolist())

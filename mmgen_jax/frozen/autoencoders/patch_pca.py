@@ -49,10 +49,10 @@ class PatchPCA(Deterministic):
     fitted: ClassVar[bool] = True
     depends_on: ClassVar[tuple[str, ...]] = ("factor", "components", "whitening")
     factor: int
-    mean: Mapping[str, np.ndarray]
-    basis: Mapping[str, np.ndarray]
-    scale: Mapping[str, np.ndarray]
-    sigma: Mapping[str, np.ndarray]
+    mean: Arrays
+    basis: Arrays
+    scale: Arrays
+    sigma: Arrays
 
     @classmethod
     def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> PatchPCA:
@@ -80,7 +80,7 @@ class PatchPCA(Deterministic):
         return {m: self.basis[m].shape[1] for m in self.modalities}
 
     @property
-    def std(self) -> dict[str, np.ndarray]:
+    def std(self) -> Arrays:
         return {m: self.sigma[m] / self.scale[m] for m in self.modalities}
 
     @property
