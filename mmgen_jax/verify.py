@@ -40,7 +40,7 @@ def verify(workdir: epath.PathLike) -> None:
             damaged += 1
             say(f"step {step}: damaged: {error}")
     if damaged:
-        raise RunError(f"{damaged} of {len(steps)} checkpoints in {folder} damaged; training and sampling skip such")
+        raise RunError(f"{damaged} of {len(steps)} checkpoints in {folder} damaged; training and sampling skip them")
 
 
 def main(argv: Sequence[str]) -> None:

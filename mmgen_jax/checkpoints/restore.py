@@ -126,7 +126,8 @@ def _first_sound(folder: epath.Path, step: int | None, read: Callable[[int], T])
         except seal.Damage as error:
             if sealed:
                 raise UsageError(
-                    f"checkpoint of step {number} in {folder} is sound, but not of what the config says ({error})"
+                    f"checkpoint of step {number} in {folder} is sound, but belongs to another model than that of the "
+                    f"config ({error})"
                 ) from error
             problems.append((number, error))
             if step is None:
@@ -137,10 +138,10 @@ def _first_sound(folder: epath.Path, step: int | None, read: Callable[[int], T])
         return found, number
     newest, cause = problems[0]
     if step is not None:
-        raise UsageError(f"checkpoint of step {newest} in {folder} is damaged or of something else ({cause})")
+        raise UsageError(f"checkpoint of step {newest} in {folder} is damaged or belongs to another model ({cause})")
     tried = ", ".join(str(number) for number, _ in problems)
     raise UsageError(
-        f"no checkpoint in {folder} can be read; all are damaged or of something else: {tried} "
+        f"no checkpoint in {folder} can be read; all are damaged or belong to another model: {tried} "
         f"({newest}: {cause}); move the folder away to start anew"
     )
 

@@ -114,7 +114,7 @@ def load(path: epath.PathLike = BUNDLED) -> Classifier:
             flat = {name: file.get_tensor(name).astype(np.float32) for name in names}
         return Classifier(_nest(flat), tuple(json.loads(metadata["class_names"])), int(metadata["size"]))
     except (SafetensorError, KeyError, ValueError) as error:
-        raise UsageError(f"classifier file {str(path)!r} is damaged or of something else ({error!r})") from error
+        raise UsageError(f"classifier file {str(path)!r} is damaged or not a classifier ({error!r})") from error
 
 
 def for_classes(class_names: Sequence[str]) -> Classifier | None:

@@ -1,4 +1,4 @@
-"""Checkpoint files of the official PyTorch code as values: weights, Adam's averages, settings."""
+"""Reads checkpoint files of the official PyTorch code: weights, Adam's averages, and settings."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ DIGESTS = {  # sha256 of the released files
     "0620000.pt": "ab4c9423ed55ad0b845815dcf59d68d5e12265b846682065c858fc67f39be0ba",
 }
 CHUNK = 1 << 24
-PATHS = {"linear": "linear", "cosine": "cosine", "Linear": "linear", "GVP": "cosine"}  # the latter two: SiT's names
+PATHS = {"linear": "linear", "cosine": "cosine", "Linear": "linear", "GVP": "cosine"}  # the last two are SiT's names
 PREDICTIONS = ("v", "velocity")
-PREFIX = "SiT-"  # starts the names of model sizes
+PREFIX = "SiT-"  # the names of model sizes begin with it
 
 State = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of the official code, or weights alone.
+    """A training checkpoint of the official code, or a file that has only weights.
 
     Attributes:
       path: the file.
-      weights: official name -> array, those that were asked for.
-      args: what it was trained with; empty where the file does not say.
-      step: finished optimizer steps.
-      entries: all entries of the file; empty where it holds weights alone.
+      weights: official name -> array, of the weights that were asked for.
+      args: arguments of the training run; empty if the file does not have them.
+      step: number of finished optimizer steps.
+      entries: all entries of the file; empty if it has only weights.
     """
 
     path: str
@@ -57,7 +57,7 @@ class Adam:
 
 
 def verify(path: epath.PathLike, digest: str) -> None:
-    """Raises UsageError unless the file's sha256 is `digest`, or for "auto" that of the released file of its name."""
+    """Raises UsageError unless the file's sha256 is `digest`; "auto" means that of the released file with its name."""
     path = epath.Path(path)
     if digest == "auto":
         digest = DIGESTS[choice("with --sha256=auto the name of the file", path.name, DIGESTS)]
@@ -76,9 +76,9 @@ def verify(path: epath.PathLike, digest: str) -> None:
 
 
 def read(path: epath.PathLike, which: str = "ema") -> Checkpoint:
-    """A training checkpoint with its weights `which` ("ema" or "model"), or a file of weights alone.
+    """Reads a training checkpoint with its weights `which` ("ema" or "model"), or a file that has only weights.
 
-    Raises UsageError for a file that cannot be read or does not hold them.
+    Raises UsageError for a file that cannot be read or does not have these weights.
     """
     value = torch_file.read(path) if epath.Path(path).suffix in tensors.TORCH else tensors.read(path)
     if not isinstance(value, Mapping) or not value:
@@ -94,7 +94,7 @@ def read(path: epath.PathLike, which: str = "ema") -> Checkpoint:
 
 
 def weights(path: object, entries: Mapping, which: str) -> State:
-    """The entry "ema" or "model" of a file; raises UsageError if it holds no such weights."""
+    """The weights in the entry "ema" or "model" of a file. Raises UsageError if there are none."""
     found = [name for name in ("ema", "model") if tensors.is_state(entries.get(name))]
     if which not in found:
         raise UsageError(f"{path} has no weights {which!r}; it has: {', '.join(found) or 'none'}")
@@ -102,7 +102,7 @@ def weights(path: object, entries: Mapping, which: str) -> State:
 
 
 def argument(checkpoint: Checkpoint, name: str, kind: type | types.UnionType, default: Any = None) -> Any:
-    """An entry of `args`; raises UsageError if it is of another kind."""
+    """An entry of the run's arguments, or `default`. Raises UsageError if it is not of the type `kind`."""
     value = checkpoint.args.get(name, default)
     if value is default or (isinstance(value, kind) and not isinstance(value, bool)):
         return value
@@ -110,7 +110,7 @@ def argument(checkpoint: Checkpoint, name: str, kind: type | types.UnionType, de
 
 
 def heads(checkpoint: Checkpoint, given: int) -> int:
-    """Number of attention heads: of the stored name of the size, or as `given` where there is none (0 = not)."""
+    """Number of attention heads: that of the size that the file names, or else `given` (0 means not given)."""
     name = argument(checkpoint, "model", str, "")
     size = name.removeprefix(PREFIX)
     stored = parse_size(size)["heads"] if size.partition("/")[0] in SIZES else 0
@@ -122,7 +122,7 @@ def heads(checkpoint: Checkpoint, given: int) -> int:
 
 
 def size_name(config: MMDiTConfig) -> str:
-    """ "SiT-XL/2" and the like, or "custom"."""
+    """The official name of a model's size, such as "SiT-XL/2", or "custom"."""
     for size, fields in SIZES.items():
         if all(getattr(config, key) == fields[key] for key in ("depth", "width", "heads")) and config.mlp_ratio == 4:
             return f"{PREFIX}{size}/{config.patch}"
@@ -130,22 +130,22 @@ def size_name(config: MMDiTConfig) -> str:
 
 
 def flow_path(checkpoint: Checkpoint) -> str:
-    """Name of the flow path here; raises UsageError for one, or for a prediction, that this package lacks."""
+    """This package's name of the path. Raises UsageError for a path or a kind of prediction that it does not have."""
     prediction = argument(checkpoint, "prediction", str, PREDICTIONS[0])
     choice(f"{checkpoint.path}: args.prediction", prediction, PREDICTIONS)
     return PATHS[choice(f"{checkpoint.path}: args.path_type", argument(checkpoint, "path_type", str, "linear"), PATHS)]
 
 
 def samples(checkpoint: Checkpoint, batch: int) -> int:
-    """How many samples the run has seen."""
+    """Number of samples that the run has used."""
     parts = argument(checkpoint, "gradient_accumulation_steps", int, 1)
     return checkpoint.step * argument(checkpoint, "batch_size", int, batch) * parts
 
 
 def adam(checkpoint: Checkpoint) -> Adam:
-    """The optimizer's state, which the file holds by the position of each weight in the model.
+    """The optimizer's state, which the file stores by the position of each weight in the model.
 
-    Raises UsageError if there is none, or none for some weight.
+    Raises UsageError if there is none, or if it lacks a weight.
     """
     path, names = checkpoint.path, list(checkpoint.entries.get("model", {}))
     stored = checkpoint.entries.get("opt")
@@ -160,5 +160,6 @@ def adam(checkpoint: Checkpoint) -> Adam:
             raise UsageError(f"{path}: opt.state of {names[i]} is not AdamW's: exp_avg and exp_avg_sq")
         mean[names[i]], square[names[i]] = state["exp_avg"], state["exp_avg_sq"]
         steps.append(int(state.get("step", 0)))
-    # A head that no sample of some batch supervised has missed that step; it only matters to the first few hundred.
+    # The count of a head is lower if no sample of a batch supervised its modality. This matters only in the first few
+    # hundred steps, so all weights get one count.
     return Adam(mean, square, max(steps))

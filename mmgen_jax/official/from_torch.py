@@ -1,4 +1,4 @@
-"""Checkpoint files of the official PyTorch code -> model folders and workdirs of this package."""
+"""Converts checkpoint files of the official PyTorch code to model folders and workdirs of this package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState
 
 CONVENTIONS = ("auto", "repa", "sit")
-OPTIM = {  # settings of optim <- args
+OPTIM = {  # name of a setting in `optim` -> name of the official argument
     "learning_rate": "learning_rate",
     "b1": "adam_beta1",
     "b2": "adam_beta2",
@@ -41,9 +41,10 @@ OPTIM = {  # settings of optim <- args
 
 
 def mmgen_state(found: Checkpoint, convention: str = "auto") -> State:
-    """Weights by MMGen's names: of a model with one modality, the MMGen model that computes the same.
+    """Weights by MMGen's names. Those of a model with one modality become an MMGen model that computes the same.
 
-    `convention` of the latter: "sit" (t = 1 is data), "repa" (t = 1 is noise), or "auto": REPA's have a projector.
+    For these, `convention` says which time means data: "sit" (t = 1 is data), "repa" (t = 1 is noise), or "auto", which
+    takes models with a projector for REPA's.
     """
     choice("--convention", convention, CONVENTIONS)
     if not has_one_modality(found.weights):
@@ -54,7 +55,7 @@ def mmgen_state(found: Checkpoint, convention: str = "auto") -> State:
 
 
 def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig:
-    """The network's config, every weight's name and shape checked against it."""
+    """Reads the network's config off its weights, and checks the name and shape of every weight against it."""
     depth = checkpoint.argument(found, "encoder_depth", int, 8)
     config = names.config_from_official(state, checkpoint.heads(found, num_heads), encoder_depth=depth)
     if checkpoint.argument(found, "num_classes", int, config.num_classes) != config.num_classes:
@@ -66,7 +67,7 @@ def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig
 
 
 def recipe(model: Architecture, found: Checkpoint) -> Settings:
-    """The settings of the checkpoint's run, as far as the file tells; else the defaults."""
+    """The settings of the run that wrote the checkpoint; those that the file does not have are the defaults."""
     default, m, kept = Settings(), model.model, model.modalities
     keep = [default.data.modalities.index(name) for name in kept]
     network = ("depth", "width", "heads", "patch", "mlp_ratio", "encoder_depth", "projector_width", "feature_width")
@@ -75,7 +76,7 @@ def recipe(model: Architecture, found: Checkpoint) -> Settings:
         "loss_weights": tuple(default.objective.loss_weights[i] for i in keep),
     }
     if len(kept) == 1:
-        objective["mix"] = ((1.0, "none", 0.0, "all"),)  # nothing to be given, no pairs to be dropped
+        objective["mix"] = ((1.0, "none", 0.0, "all"),)  # one modality can neither be given nor be dropped
     optim = {
         ours: float(checkpoint.argument(found, theirs, int | float, getattr(default.optim, ours)))
         for ours, theirs in OPTIM.items()
@@ -98,7 +99,10 @@ def recipe(model: Architecture, found: Checkpoint) -> Settings:
 
 
 def class_names(path: str, count: int) -> tuple[str, ...]:
-    """Names from a file, one per line, or "0", "1", ...; raises UsageError unless there are `count` different ones."""
+    """Reads the names of classes from a file, one per line; without a file they are "0", "1", and so on.
+
+    Raises UsageError unless the file has `count` different names.
+    """
     if not path:
         return tuple(map(str, range(count)))
     if not epath.Path(path).is_file():
@@ -112,7 +116,7 @@ def class_names(path: str, count: int) -> tuple[str, ...]:
 
 
 def train_state(found: Checkpoint, model: Architecture, optim: Optim, steps: int) -> TrainState:
-    """Parameters, EMA and Adam's averages of a checkpoint of MMGen, from which training goes on."""
+    """Makes the train state from which training continues: parameters, their averages, and Adam's averages."""
     adam = checkpoint.adam(found)
     trees = {}
     for name, state in (("params", "model"), ("ema", "ema")):
@@ -127,14 +131,14 @@ def train_state(found: Checkpoint, model: Architecture, optim: Optim, steps: int
 
 @contextlib.contextmanager
 def _new_folder(out: epath.PathLike) -> Iterator[epath.Path]:
-    """A folder beside `out` that becomes `out` when the block ends well, and is removed otherwise."""
+    """Makes a folder beside `out`, which becomes `out` if the block ends without an error, and is removed otherwise."""
     out = epath.Path(os.path.abspath(out))
     part = out.parent / f".{out.name}.{os.getpid()}.part"
     part.mkdir(parents=True)
     try:
         yield part
         if out.exists():
-            out.rmdir()  # empty
+            out.rmdir()  # an existing folder is empty, and must go before the renaming
         part.rename(out)
     finally:
         if part.exists():
@@ -163,21 +167,22 @@ def convert(
     classes: str = "",
     optimizer: bool = False,
 ) -> Architecture:
-    """File `source` -> folder `out` for `MMGen.load`, `sample` and `train.init_from`; returns what was written.
+    """Converts the file `source` to the folder `out` for `MMGen.load`, `sample` and `train.init_from`.
 
     Args:
       source: a training checkpoint, or weights with official names as .pt, .safetensors or .npz.
       out: a new folder.
       make_autoencoder: modalities -> the autoencoder to store with the model.
-      weights: "ema" or "model", where the file has both.
-      num_heads: attention heads, where the file does not tell.
-      modalities: modalities of the new model; by default the first ones. Those that the file lacks are added so that
-        the outputs of the others stay as they are.
+      weights: "ema" or "model", for a file that has both.
+      num_heads: number of attention heads, for a file that does not tell it; 0 means not given.
+      modalities: modalities of the new model; by default the first ones. Modalities that the file lacks are added in a
+        way that keeps the outputs of the others.
       convention: time convention of files with one modality; see `mmgen_state`.
-      classes: file with a name per line.
-      optimizer: also keep the weights as trained and Adam's state, so that training goes on.
+      classes: path of a file with the name of a class in each line, or "".
+      optimizer: whether to also keep the trained weights and Adam's state, so that training can continue.
 
-    Raises UsageError, and writes nothing then.
+    Returns the architecture that was written. Raises UsageError for a file that cannot be converted; nothing is written
+    then.
     """
     _check_new(out)
     found = checkpoint.read(source, weights)

@@ -1,7 +1,7 @@
-"""Weights between the official PyTorch release and this package, both ways and complete.
+"""Converts weights between the official PyTorch release and this package, in both directions.
 
-Official state dicts map names to arrays; linear weights are [out, in] there and [in, out] here, blocks are separate
-there and stacked here. Every name and shape is checked: a weight that is missing, left over or misshapen is an error.
+Official state dicts map names to arrays. Linear weights are [out, in] there and [in, out] here; blocks are separate
+there and stacked here. Every name and shape is checked: a weight that is missing, unknown or misshapen is an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmgen_jax.models.layers import position_embedding
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
 from mmgen_jax.system.errors import UsageError
 
-Params = dict  # nested dict of arrays, keys as in the NNX module
+Params = dict  # nested dict of arrays, with keys as in the NNX module
 
 LINEARS = {
     ("time_embed", "inner"): "t_embedder.mlp.0",
@@ -42,7 +42,7 @@ POSITION = "pos_embed"
 
 
 class Weight(NamedTuple):
-    """One official array and where it lives here: `layer` is its row in a stack of blocks (None = not stacked)."""
+    """One official array and its place here: `layer` is its row in the stack of blocks, or None outside of it."""
 
     name: str
     path: tuple[str, ...]
@@ -55,7 +55,7 @@ def _linear(prefix: str, path: tuple[str, ...], layer: int | None = None) -> Ite
 
 
 def weights(config: MMDiTConfig) -> Iterator[Weight]:
-    """All weights of a model but the fixed position embedding, in the official order, where that comes first."""
+    """Yields all weights of a model in the official order, without the fixed position embedding, which comes first."""
     yield from _linear(PATCH, ("patch_embed",))
     for path, prefix in LINEARS.items():
         yield from _linear(prefix, path)
@@ -72,7 +72,7 @@ def weights(config: MMDiTConfig) -> Iterator[Weight]:
 
 
 def _to_theirs(value: np.ndarray, weight: Weight, patch: int) -> np.ndarray:
-    """A view in the other layout: linear [in, out] -> [out, in], patch embedding -> convolution [out, C, p, p]."""
+    """Views an array in the official layout: linear [in, out] as [out, in], patch embedding as [out, C, p, p]."""
     if weight.path[-1] != "kernel":
         return value
     if weight.path[0] == "patch_embed":
@@ -81,7 +81,7 @@ def _to_theirs(value: np.ndarray, weight: Weight, patch: int) -> np.ndarray:
 
 
 def _to_ours(value: np.ndarray, weight: Weight) -> np.ndarray:
-    """Inverse of `_to_theirs`."""
+    """Views an official array in the layout of this package, the inverse of `_to_theirs`."""
     if weight.path[-1] != "kernel":
         return value
     if weight.path[0] == "patch_embed":
@@ -95,13 +95,13 @@ def abstract_params(config: MMDiTConfig) -> nnx.State:
 
 
 def _shape(weight: Weight, shapes: dict[tuple, tuple[int, ...]], patch: int) -> tuple[int, ...]:
-    """Official shape of a weight, by the same transposition that its values undergo."""
+    """The official shape of a weight, by the same transposition as that of its values."""
     ours = shapes[weight.path][0 if weight.layer is None else 1 :]
     return _to_theirs(np.broadcast_to(np.zeros((), np.int8), ours), weight, patch).shape
 
 
 def check(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> None:
-    """Raises UsageError that names the first weight that is unknown, missing or of another shape than expected."""
+    """Raises UsageError for the first weight that is unknown, missing, or not of the expected shape."""
     shapes = {path: leaf.shape for path, leaf in nnx.to_flat_state(abstract_params(config))}
     wanted = {weight.name: weight for weight in weights(config)}
     unknown = sorted(set(state) - set(wanted) - {POSITION})
@@ -118,7 +118,7 @@ def check(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> None:
 
 
 def from_official(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
-    """Official weights -> parameters of `MMDiT(config)`: a nested dict of float32 NumPy arrays for `nnx.merge`.
+    """Turns official weights into parameters of `MMDiT(config)`: a nested dict of float32 NumPy arrays for `nnx.merge`.
 
     Raises UsageError as `check` does, and as `check_position` does.
     """
@@ -127,7 +127,7 @@ def from_official(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Param
 
 
 def to_params(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
-    """`from_official` for arrays that come without a position embedding, such as an optimizer's averages of weights."""
+    """Does what `from_official` does for arrays without a position embedding, such as an optimizer's averages."""
     check(state, config)
     flat = {path: np.empty(leaf.shape, np.float32) for path, leaf in nnx.to_flat_state(abstract_params(config))}
     for weight in weights(config):
@@ -137,7 +137,7 @@ def to_params(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
 
 
 def to_official(params: Params | nnx.State, config: MMDiTConfig, latent_size: int = 32) -> dict[str, np.ndarray]:
-    """Parameters -> official weights in the official order, as views of the parameters.
+    """Turns parameters into official weights in the official order, as views of the parameters.
 
     The position embedding is recomputed for latents of `latent_size` squared.
     """
@@ -146,7 +146,7 @@ def to_official(params: Params | nnx.State, config: MMDiTConfig, latent_size: in
 
 
 def from_params(params: Params | nnx.State, config: MMDiTConfig) -> dict[str, np.ndarray]:
-    """`to_official` without the position embedding: the inverse of `to_params`."""
+    """Does what `to_official` does, without the position embedding; the inverse of `to_params`."""
     params = nnx.to_pure_dict(params) if isinstance(params, nnx.State) else params
     flat = {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(params).items()}
     state = {}
@@ -174,7 +174,7 @@ def latent_size_from_official(state: Mapping[str, np.ndarray]) -> int:
 
 
 def shape_of(state: Mapping[str, np.ndarray], name: str, ndim: int) -> tuple[int, ...]:
-    """Shape of a weight; raises UsageError if it is missing or has another number of dimensions or none of some."""
+    """Shape of a weight. Raises UsageError if it is missing, or has not `ndim` dimensions that are all above 0."""
     if name not in state:
         raise UsageError(f"{name}: missing, this is not the state dict of a model")
     shape = state[name].shape
@@ -186,14 +186,14 @@ def shape_of(state: Mapping[str, np.ndarray], name: str, ndim: int) -> tuple[int
 def config_from_official(
     state: Mapping[str, np.ndarray], num_heads: int, names: tuple[str, ...] | None = None, encoder_depth: int = 8
 ) -> MMDiTConfig:
-    """Config of an official model, read off the shapes of its weights.
+    """Reads the config of an official model off the shapes of its weights.
 
     Args:
       state: official name -> array.
-      num_heads: attention heads, which no shape tells.
+      num_heads: number of attention heads, which no shape tells.
       names: modalities in the order of the final layers; by default the first rows of the table of modalities.
-      encoder_depth: block read by the projector, which no shape tells either (the official default is 8);
-        it is clipped to the depth and matters only when features are used.
+      encoder_depth: number of the block after which the projector reads, which no shape tells either. The official
+        default is 8. It is at most the depth, and matters only if features are used.
     """
 
     def count(pattern: str) -> int:

@@ -1,4 +1,4 @@
-"""Models of this package -> checkpoint files that the official PyTorch code loads."""
+"""Writes models of this package as checkpoint files that the official PyTorch code loads."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mmgen_jax.tensor_files import tensors, torch_write
 from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState, init_state
 
-CHANNELS, VAE_FACTOR = 4, 8  # the only latents that the official code knows
+CHANNELS, VAE_FACTOR = 4, 8  # the official code knows no other latents
 
-# One group of torch.optim.AdamW with the published values; the official code sets the learning rate anew.
+# One group of torch.optim.AdamW with the published values. The official code sets the learning rate itself.
 GROUP = {
     "lr": 1e-4,
     "betas": (0.9, 0.999),
@@ -38,7 +38,7 @@ GROUP = {
 
 
 def arguments(model: Architecture) -> dict:
-    """What the official code reads of a checkpoint's `args`."""
+    """The entries of `args` that the official code reads."""
     count = len(model.modalities)
     return {
         "model": size_name(model.model),
@@ -59,10 +59,10 @@ def arguments(model: Architecture) -> dict:
 
 
 def _train_state(folder: epath.Path, model: Architecture) -> TrainState | None:
-    """The newest train state of a workdir; None where it has averaged weights alone."""
+    """Reads the newest train state of a workdir; None if it has only averaged weights."""
     if "opt_state" not in restore.entries(folder):
         return None
-    # An optimizer's state has the same structure whatever its settings are.
+    # The structure of an optimizer's state does not depend on its settings, so default settings are good enough.
     base = settings.Settings()
     tx = make_optimizer(base.optim, base.train.steps)
     shapes = jax.eval_shape(functools.partial(init_state, model, tx), jax.random.key(0))
@@ -72,7 +72,7 @@ def _train_state(folder: epath.Path, model: Architecture) -> TrainState | None:
 
 
 def _official(params: Params, model: Architecture) -> dict[str, np.ndarray]:
-    """Weights by official name; a single modality has a single head there."""
+    """Turns parameters into weights by official name. A model with one modality has one head there."""
     state = names.to_official(params, model.model, model.latent_size)
     if len(model.modalities) > 1:
         return state
@@ -80,7 +80,7 @@ def _official(params: Params, model: Architecture) -> dict[str, np.ndarray]:
 
 
 def _adam(state: TrainState, model: Architecture) -> dict[int, dict[str, np.ndarray]]:
-    """Entries of `opt.state`, by the position of a weight; the position embedding has position 0 and no entry."""
+    """The entries of `opt.state` by the position of each weight. Position 0, the position embedding, has no entry."""
     adam = optax.tree_utils.tree_get(state.opt_state, "ScaleByAdamState")
     mean, square = (names.from_params(averages, model.model) for averages in (adam.mu, adam.nu))
     count = np.asarray(adam.count, np.float32)
@@ -88,10 +88,10 @@ def _adam(state: TrainState, model: Architecture) -> dict[int, dict[str, np.ndar
 
 
 def write(source: epath.PathLike, out: epath.PathLike) -> None:
-    """Model `source` (a workdir, model folder or bundled name) -> file `out` that the official code loads.
+    """Writes the model `source` (a workdir, a model folder or a bundled name) to a file that the official code loads.
 
-    It has the entries `model`, `ema`, `opt`, `args`, `steps`. Without a train state in `source`, `model` are the
-    averaged weights and `opt` is a fresh optimizer.
+    The file has the entries `model`, `ema`, `opt`, `args` and `steps`. If `source` has no train state, `model` has the
+    averaged weights and `opt` a fresh optimizer.
     Raises UsageError for a model that the official code cannot express.
     """
     if epath.Path(out).exists():

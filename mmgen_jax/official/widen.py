@@ -1,6 +1,6 @@
-"""Turns weights of other models into MMGen's: those of one modality (SiT, REPA), and of fewer modalities than wanted.
+"""Turns weights of models with one modality (SiT, REPA), or with fewer modalities than wanted, into MMGen's.
 
-State dicts map official names to arrays, before and after, and the network computes the same before and after.
+State dicts map official names to arrays, both before and after. The network computes the same before and after.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HEAD, HEADS = "final_layer.", "lis_final_layer."
 TIME, FUSED = "t_embedder.mlp", "t_embedder.mlp_fused"
 TIMES = 2049  # times in [0, 1] at which the time embedding is sampled to compress it
 TIME_ERROR = 1e-5  # largest error of the compressed embedding, relative to its largest value
-# REPA's old name of the blocks after the one whose tokens it aligns.
+# REPA's old name of the blocks that follow the aligned tokens.
 LATER_BLOCKS = re.compile(r"decoder_blocks\.(\d+)\.")
 
 
@@ -30,13 +30,13 @@ def has_one_modality(state: State) -> bool:
 
 
 def from_one_modality(state: State, *, data_at_one: bool) -> dict[str, np.ndarray]:
-    """SiT's or REPA's state dict -> that of an MMGen model with one modality that computes the same.
+    """Turns SiT's or REPA's state dict into that of an MMGen model with one modality that computes the same.
 
     Args:
       state: the weights of the model, by official names.
-      data_at_one: SiT's convention: t = 1 is data and the velocity points to it. REPA's and MMGen's is the opposite.
+      data_at_one: whether t = 1 is data and the velocity points to it, as in SiT. In REPA and MMGen t = 1 is noise.
 
-    SiT's second half of output channels (`learn_sigma`), which it does not use, is dropped.
+    SiT does not use the second half of its output channels (`learn_sigma`), which is dropped.
     Raises UsageError for missing or misshapen weights, and for a time embedding that cannot be expressed.
     """
     new = _renamed(state)
@@ -123,16 +123,17 @@ def _fused_time(state: State, width: int) -> dict[str, np.ndarray]:
 
 
 def widen(state: State, names: Sequence[str], channels: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """A model of more modalities whose outputs for the old ones are what they were, whatever the new ones are.
+    """Adds modalities to a model. The outputs for the old ones stay the same, whatever the new inputs are.
 
     Args:
       state: all weights of an MMGen model, by official names.
       names: its modalities, in the order of its final layers.
-      channels: latent channels of all modalities of the new model, in their order; the old ones among them.
+      channels: latent channels of all modalities of the new model, in its order. The old modalities are among them.
 
-    New input channels, times and tasks have zero weights; they learn from the first step, as what they multiply is not
-    zero. A new output layer reads the tokens through the modulation of the first old one, which the trunk was trained
-    for, and its linear layer is zero, the start of adaLN-Zero: the velocity of another modality would be a worse guess.
+    New input channels, times and tasks have zero weights. They learn from the first step on, as the values that these
+    weights multiply are not zero. A new output layer gets the modulation of the first old one, for which the trunk was
+    trained. Its linear layer is zero, which is the start of adaLN-Zero; the velocity of another modality would be a
+    worse first guess.
 
     Raises UsageError if an old modality is not among the new ones or has other channels.
     """
@@ -166,7 +167,7 @@ def widen(state: State, names: Sequence[str], channels: Mapping[str, int]) -> di
 
 
 def _placed(value: np.ndarray, old: Sequence[int], new: Sequence[int], places: Sequence[int]) -> np.ndarray:
-    """Zeros with the parts of `value` along axis 1, of sizes `old`, as the parts `places` of sizes `new`."""
+    """Cuts `value` along axis 1 into parts of sizes `old`; puts them at `places` among zero parts of sizes `new`."""
     target = np.zeros((value.shape[0], sum(new), *value.shape[2:]), np.float32)
     starts = np.cumsum([0, *new])
     for part, place in zip(np.split(np.asarray(value), np.cumsum(old)[:-1], axis=1), places, strict=True):

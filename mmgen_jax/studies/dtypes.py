@@ -1,9 +1,10 @@
-"""Does bfloat16 training end where float32 does? Trains both on rendered scenes with several seeds and compares.
+"""Compares training in bfloat16 with training in float32, on rendered scenes and with several seeds.
 
 python -m mmgen_jax.data.shapes --data_dir=data/quickstart --size=32 --train=4000 --test=512
 python -m mmgen_jax.studies.dtypes --config=configs/shapes_quick.py --steps=600 --seeds=3
 
-Prints the errors of predictions from rgb on held-out scenes; exits with 1 if means differ by more than the seeds do.
+Prints the errors of predictions from rgb on held-out scenes. The exit code is 1 if the means of both types differ by
+more than the spread over seeds explains.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
 METRICS = ("depth/absrel", "normal/mean", "mask/miou")
-LIMIT = 2.0  # standard errors of the difference of two means
+LIMIT = 2.0  # largest accepted difference of two means, in standard errors of that difference
 
 
 def errors_of(config: ConfigDict, dtype: str, seed: int, folder: Path) -> dict[str, float]:
-    """Held-out scores after a whole run."""
+    """Trains a whole run with this type and seed, and returns its scores on held-out scenes."""
     config = config.copy_and_resolve_references()
     config.model.dtype, config.seed = dtype, seed
     workdir = folder / f"{dtype}_{seed}"
@@ -38,7 +39,7 @@ def errors_of(config: ConfigDict, dtype: str, seed: int, folder: Path) -> dict[s
 
 
 def compared(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Metric -> means of both types, their difference, and its standard error as the spread over seeds tells it."""
+    """For each metric, the means of both types, their difference, and its standard error by the spread over seeds."""
     found = {}
     for metric in METRICS:
         first, second = ([score[metric] for score in scores[dtype]] for dtype in DTYPES)

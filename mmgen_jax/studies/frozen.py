@@ -1,9 +1,10 @@
-"""What do the frozen networks cost? Real sizes, random weights.
+"""Measures what the frozen networks cost, at their real sizes and with random weights.
 
 python -m mmgen_jax.studies.frozen
 
-Stable Diffusion's autoencoder and DINOv2 ViT-B/14 against diffusers and transformers on the same weights, interleaved
-in one run; then a training step of B/2 from stored latents and features, with features online, and with both online.
+It compares Stable Diffusion's autoencoder and DINOv2 ViT-B/14 with diffusers and transformers on the same weights, in
+turns within one run. Then it times a training step of B/2 from stored latents and features, with features computed in
+the step, and with both computed in the step.
 Needs ./launch/setup.sh --experts.
 """
 
@@ -36,7 +37,7 @@ REPEATS, BATCH, SIZE = 5, 8, 256
 
 
 def interleaved(functions: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each, called in turns after one call that does not count."""
+    """Median seconds of each function. They are called in turns, after one call of each that does not count."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(REPEATS + 1):
         for name, function in functions.items():
@@ -92,7 +93,7 @@ def autoencoder(image: np.ndarray) -> kl.AutoencoderKL:
 
 
 def features(image: np.ndarray) -> dino.Dino:
-    """Prints parity and speed of DINOv2 ViT-B/14 at 224 pixels; returns it."""
+    """Prints parity and speed of DINOv2 ViT-B/14 at 224 pixels; returns the network."""
     torch.manual_seed(0)
     theirs = Dinov2Model(Dinov2Config(image_size=224, patch_size=14)).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -110,13 +111,13 @@ def features(image: np.ndarray) -> dino.Dino:
 
 
 def macs(function: Callable, *arguments: object) -> float:
-    """Billions of multiply-adds, as XLA counts them for this machine; loops must be unrolled."""
+    """Billions of multiply-adds of a function, as XLA counts them for this machine. Loops must be unrolled."""
     costs = jax.jit(function).lower(*arguments).compile().cost_analysis() or {}
     return costs["flops"] / 2e9
 
 
 def training(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
-    """Prints what a step of B/2 costs with features, and with latents too, computed in it."""
+    """Prints the cost of a step of B/2 that computes features, or features and latents, relative to stored ones."""
     chosen = settings.parse(imagenet256_b2.get_config()).changed(model={"dtype": "float32", "remat": "none"})
     architecture = from_settings(chosen, vae, tuple("ab"), np.zeros((0, 3), np.uint8), ())
     mesh = sharding.make_mesh(jax.devices()[:1])
@@ -151,7 +152,7 @@ def training(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
 
 
 def counts(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
-    """Prints the arithmetic of one sample."""
+    """Prints the number of multiply-adds of one sample."""
     image = {m: jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32) for m in NAMES}
     config = dataclasses.replace(vit.config, depth=1)
     one = dataclasses.replace(vit, config=config, params=dino.abstract_params(config))

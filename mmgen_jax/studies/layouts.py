@@ -1,8 +1,8 @@
-"""What each choice of the TPU training step gains: the step compiled without it, for the same topology.
+"""Shows what each design choice of the TPU training step gains: compiles the step without it for the same topology.
 
 python -m mmgen_jax.studies.layouts --config=configs/imagenet256_xl2.py --topology=v5e:4x4 [--only=attention,loop]
 
-Each line takes minutes. Nothing is run: these are the compiler's figures, as python -m mmgen_jax.compile prints them.
+Each line takes minutes. Nothing is run; the figures are the compiler's, as python -m mmgen_jax.compile prints them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from mmgen_jax.system.errors import UsageError
 
 @dataclass(frozen=True)
 class Undone:
-    """One choice undone.
+    """One design choice undone.
 
     Attributes:
-      values: section -> key -> other value of the settings.
-      patched: another program, while the context lasts.
+      values: section -> key -> value, of the settings that undo it.
+      patched: makes a context in which the program is changed to undo it.
     """
 
     values: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
@@ -51,15 +51,15 @@ def _plain_layer_norm(x):
 
 
 def _training(flags: dict[str, str]) -> contextlib.AbstractContextManager:
-    """Other compiler options, and fast memory as it is by default."""
+    """Context in which training uses these compiler flags, and the default share of fast memory."""
     return mock.patch.object(compiler_options, "TRAINING", compiler_options.Options(flags, {}))
 
 
 def _annotated() -> contextlib.AbstractContextManager:
-    """FSDP by annotation: shardings of parameters and batch are given, and the compiler chooses what is gathered when.
+    """Context with FSDP by annotation: parameters and batch have shardings, and the compiler decides what is gathered.
 
-    A kernel cannot be split that way, so that attention is XLA's; and without the option below the compiler cuts every
-    matrix multiplication into windows with thousands of small transfers.
+    The compiler cannot split a Pallas kernel, so attention must be XLA's. Without the flag below it would cut every
+    matrix multiplication into windows, with thousands of small transfers.
     """
 
     def gradients(self, local, params, example):
@@ -82,7 +82,7 @@ def _annotated() -> contextlib.AbstractContextManager:
     return patches
 
 
-# name -> the choice undone
+# name of a line -> the design choice that it undoes
 CHANGES: dict[str, Undone] = {
     "as configured": Undone(),
     "attention by XLA": Undone({"model": {"attention": "xla"}}),
@@ -103,7 +103,7 @@ CHANGES: dict[str, Undone] = {
 
 
 def measure(name: str, chosen: Settings, topology: str) -> dict:
-    """Report of one line."""
+    """Compiles the step with one choice undone, and returns its report."""
     undone = CHANGES[name]
     chosen = settings.check(chosen.changed(**undone.values))
     with undone.patched():
@@ -112,7 +112,7 @@ def measure(name: str, chosen: Settings, topology: str) -> dict:
 
 
 def line(name: str, found: dict) -> str:
-    """`| name | GiB | ms computing | ms exposed | ms | share of peak |`."""
+    """One row of the table: | name | GiB | ms computing | ms exposed | ms | share of peak |."""
     seconds = found["seconds"]
     times = " | ".join(f"{1e3 * seconds[part]:.1f}" for part in ("compute", "exposed_collectives", "total"))
     return f"| {name} | {found['memory']['peak'] / examine.GIB:.2f} | {times} | {found['share_of_peak']:.3f} |"

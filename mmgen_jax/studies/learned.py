@@ -1,4 +1,4 @@
-"""Did training help? Compares two reports of `python -m mmgen_jax.evaluate`; exits with 1 if not clearly.
+"""Checks whether training helped, by two reports of `python -m mmgen_jax.evaluate`. The exit code is 1 if it did not.
 
 python mmgen_jax/studies/learned.py before.json after.json
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# metric -> (label, whether less is better, change that is clear: a factor on errors, a difference of shares)
+# metric -> (label, whether less is better, smallest clear change: a factor for errors, a difference for shares)
 METRICS = {
     "depth/absrel": ("depth AbsRel", True, 0.6),
     "normal/mean": ("normals, mean degrees", True, 0.6),
@@ -19,14 +19,14 @@ METRICS = {
 
 
 def improved(before: float, after: float, guess: float, less: bool, change: float) -> bool:
-    """Clearly better than before training, and better than the guess that never looks at the picture."""
+    """Whether a score is clearly better than before training, and better than a guess that ignores the picture."""
     if less:
         return after < change * before and after < guess
     return after > before + change and after > guess
 
 
 def compare(before: dict, after: dict) -> tuple[str, list[str]]:
-    """A table, and the labels of the metrics that did not improve clearly."""
+    """Returns a table, and the labels of the metrics that did not clearly improve."""
     old, new, guess = before["model"], after["model"], after["mean_image"]
     lines = [f"{'rgb -> the rest, held-out scenes':<42}{'before':>9}{'after':>9}{'mean image':>12}"]
     failed = []
@@ -40,7 +40,7 @@ def compare(before: dict, after: dict) -> tuple[str, list[str]]:
 
 
 def nan_if_none(value: float | None) -> float:
-    """NaN, which no comparison lets pass, where there is no number."""
+    """Returns the value, or NaN if there is none; every comparison with NaN is false."""
     return float("nan") if value is None else value
 
 

@@ -1,11 +1,11 @@
-"""How fast are training and sampling against the official PyTorch code, in turns on this machine's CPU?
+"""Compares the speed of training and sampling with the official PyTorch code, in turns on this machine's CPU.
 
 git clone https://github.com/jiepengwang/MMGen ../MMGen && pip install torch torchvision timm
 python -m mmgen_jax.studies.official --official=../MMGen
 
-Same model (four modalities, 32 x 32 latents, random weights), batch, float32 and work in a step: posterior samples,
-noise, masks, velocity and alignment losses, backward pass, clipping, AdamW, averaged weights; and guided
-Euler-Maruyama steps of the averaged network.
+Both use the same model (four modalities, 32 x 32 latents, random weights), batch and type (float32), and do the same
+work. A step has posterior samples, noise, masks, velocity and alignment losses, the backward pass, clipping, AdamW and
+averaged weights. Sampling makes guided Euler-Maruyama steps of the averaged network.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from mmgen_jax.training import standins
 
 LOSS_WEIGHTS = (1.0, 0.2, 0.1, 0.1)
 GUIDANCE = 1.8
-SCALE = 0.18215  # of Stable Diffusion's latents
+SCALE = 0.18215  # factor of Stable Diffusion's latents
 
 
 def our_config(size: str, batch: int, steps: int, unroll: int) -> Settings:
-    """The published recipe in float32 at another size."""
+    """The settings of the published recipe, in float32 and with another size of model."""
     config = imagenet256_xl2.get_config()
     config.model.update(parse_size(size))
     config.model.update({"dtype": "float32", "remat": "none", "unroll": unroll or config.model.unroll})
@@ -49,7 +49,7 @@ def our_config(size: str, batch: int, steps: int, unroll: int) -> Settings:
 
 
 class Official:
-    """A training step and a sampler made of the clone's parts, put together as its train.py does."""
+    """A training step and a sampler of the official code, put together as its train.py does."""
 
     def __init__(self, folder: Path, size: str, batch: dict[str, np.ndarray], steps: int, encoder_depth: int):
         for name in ("models/sit.py", "loss.py", "samplers.py", "utils/latents.py"):
@@ -86,7 +86,7 @@ class Official:
         self._ema = copy.deepcopy(self._model).requires_grad_(False).eval()
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=0.0)
         self._sampler = functools.partial(euler_maruyama_sampler, self._ema, num_steps=steps, cfg_scale=GUIDANCE)
-        # [B, h, w, 2K] of each modality -> [B, M K, h, w, 2], as the official files are laid out.
+        # The moments [B, h, w, 2K] of each modality become one array [B, M K, h, w, 2], as in the official files.
         halves = [
             np.stack(np.split(batch[m].astype(np.float32), 2, -1), -1) for m in ("rgb", "depth", "normal", "mask")
         ]
@@ -96,11 +96,11 @@ class Official:
 
     @property
     def parameters(self) -> int:
-        """Numbers that are trained."""
+        """Number of trained parameters."""
         return sum(p.numel() for p in self._model.parameters() if p.requires_grad)
 
     def step(self) -> None:
-        """One step, with the numbers that the official loop reads in each."""
+        """Makes one training step, and reads the losses that the official loop reads in every step."""
         torch, model = self._torch, self._model
         x = self._posterior(self._moments, latents_scale=SCALE, is_mmcat_diff=True, num_tasks=4)
         errors_, alignment, valid = self._loss(model, x, {"y": self._labels}, zs=[self._features])
@@ -122,13 +122,13 @@ class Official:
                     average.mul_(0.9999).add_(parameter, alpha=1e-4)
 
     def sample(self) -> None:
-        """Guided samples of a whole batch."""
+        """Draws guided samples for a whole batch."""
         noise = self._torch.randn(len(self._labels), 16, 32, 32)
         self._sampler(noise, self._labels)
 
 
 def timed(call: Callable[[], None], count: int) -> float:
-    """Seconds that so many calls take."""
+    """Seconds that `count` calls take."""
     start = time.perf_counter()
     for _ in range(count):
         call()
@@ -136,7 +136,7 @@ def timed(call: Callable[[], None], count: int) -> float:
 
 
 def compare(official: Path, size: str, batch: int, steps: int, unroll: int, repeats: int, seconds: float) -> dict:
-    """Times of both for a training step and a batch of samples, and their ratios."""
+    """Times a training step and a batch of samples of both; returns the times and their ratios."""
     config = our_config(size, batch, steps, unroll)
     architecture = standins.architecture(config)
     theirs = Official(official, size, standins.batch(config, architecture), steps, config.model.encoder_depth)

@@ -1,10 +1,10 @@
-"""How fast are stored latents read? This package's files against HDF5 files of the official code's layout.
+"""Compares how fast stored latents are read: from this package's files, and from HDF5 files as the official code's.
 
 python -m mmgen_jax.studies.reading [folder for 2.8 GB of files]
 
-Both hold the same 2,000 random latents of the shapes of XL/2 with features and are read through the same Grain
-pipeline in the same random order, in batches of 256. HDF5 holds float32, one file per modality, one data set per key.
-Tiles of rendered scenes at 256 pixels are read for comparison: what training without latents has to decode.
+Both hold the same 2,000 random latents with the shapes of XL/2 and features, and both are read by the same Grain
+pipeline in the same random order, in batches of 256. The HDF5 files hold float32, with one file per modality and one
+data set per key. For comparison, tiles of rendered scenes at 256 pixels are read too, as training without latents does.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from mmgen_jax.modalities.registry import NAMES
 
 SAMPLES, BATCH = 2000, 256
 SHAPES = {m: (4, 32, 32, 2) for m in NAMES} | {FEATURES: (256, 768)}
-FIRST, COUNT = 8, 24  # batches that are timed once reading is under way
+FIRST, COUNT = 8, 24  # number of batches before timing begins, and number of timed batches
 WORKERS = (0, 2)
 
 
 class Official(grain.RandomAccessDataSource):
-    """The official layout at random access; files are opened where they are read, one look-up per key and file."""
+    """The official layout at random access. Each process opens the files itself; each key is looked up in each file."""
 
     def __init__(self, folder: Path):
         self._paths = {name: str(folder / f"{name}.h5") for name in SHAPES}
@@ -58,7 +58,7 @@ class Official(grain.RandomAccessDataSource):
 
 
 def write_official(folder: Path) -> None:
-    """Random numbers in the official layout: HDF5 files and their index."""
+    """Writes random numbers in the official layout: HDF5 files and their index."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     keys = [f"n{i % 100:08d}/image_{i:05d}.png" for i in range(SAMPLES)]
@@ -91,7 +91,7 @@ def steady(
     first: int = FIRST,
     count: int = COUNT,
 ) -> float:
-    """Samples/s once reading is under way, files in memory."""
+    """Samples/s after the start, with the files in memory."""
     stream = batches(source, transforms, workers)
     for _ in itertools.islice(stream, first):
         pass
@@ -102,7 +102,7 @@ def steady(
 
 
 def cold(source: grain.RandomAccessDataSource, transforms: Sequence[grain.MapTransform], folder: Path) -> float:
-    """Samples/s of a first epoch from the disk."""
+    """Samples/s of a first epoch, which reads from the disk."""
     forget(folder)
     began, count = time.perf_counter(), SAMPLES // BATCH
     for _ in itertools.islice(batches(source, transforms, 0), count):
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) > 1:
         print("error: at most one argument, a folder: mmgen_jax.studies.reading [folder]", file=sys.stderr)
         return 2
-    flags.FLAGS(sys.argv[:1])  # Grain's workers want them parsed
+    flags.FLAGS(sys.argv[:1])  # Grain's workers need parsed flags
     place = Path(tempfile.mkdtemp(dir=arguments[0] if arguments else None))
     try:
         compare(place)

@@ -61,7 +61,7 @@ def alone(folder: epath.PathLike) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
-                f"workdir {folder} is in use by another run, which may be just ending; allowed: one"
+                f"workdir {folder} is in use by another run, which may be just ending; allowed: one run at a time"
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a file system without locks

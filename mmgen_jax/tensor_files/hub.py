@@ -34,5 +34,5 @@ def resolve(name: epath.PathLike, files: Sequence[str]) -> epath.Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UsageError(
-            f"{str(name)!r} is not a local path and cannot be had from the hub ({type(error).__name__}: {reason})"
+            f"{str(name)!r} is not a local path and cannot be fetched from the hub ({type(error).__name__}: {reason})"
         ) from error

@@ -46,7 +46,7 @@ def inputs(chosen: Settings, autoencoder: Autoencoder) -> Inputs:
         width = chosen.model.feature_width
         if width not in DINO:
             allowed = ", ".join(map(str, DINO))
-            raise UsageError(f"config key model.feature_width is {width}; those of DINOv2 are {allowed}")
+            raise UsageError(f"config key model.feature_width is {width}; the widths of DINOv2 are {allowed}")
         shapes = dino.abstract_params(DINO[width])
         rng = np.random.default_rng(0)
         params = jax.tree.map(lambda s: 0.02 * rng.standard_normal(s.shape, np.float32), shapes)

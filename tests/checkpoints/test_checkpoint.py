@@ -112,11 +112,13 @@ def test_damaged_ones_are_skipped_with_the_reason(workdir, tmp_path, damage, cap
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and lines[0] == lines[1]
     assert lines[0].startswith("checkpoint of step 2 skipped, it is damaged: ") and reason in lines[0]
-    with pytest.raises(UsageError, match=r"^checkpoint of step 2 in .* is damaged or of something else \(") as caught:
+    with pytest.raises(
+        UsageError, match=r"^checkpoint of step 2 in .* is damaged or belongs to another model \("
+    ) as caught:
         load(copy, 2)
     assert "\n" not in str(caught.value)
     hurt(copy / restore.FOLDER / "1")
-    with pytest.raises(UsageError, match=r"^no checkpoint in .* can be read; all are .* else: 2, 1 \(2: .*anew$"):
+    with pytest.raises(UsageError, match=r"^no checkpoint in .* can be read; all are .* model: 2, 1 \(2: .*anew$"):
         load(copy)
 
 
@@ -162,7 +164,9 @@ def test_a_sound_one_of_another_model_is_not_skipped(workdir):
     def other(step):
         return TrainState(jnp.int32(step), {"wide": jnp.ones(7)}, {"wide": jnp.ones(7)}, ())
 
-    with pytest.raises(UsageError, match="checkpoint of step 2 in .* is sound, but not of what the config says"):
+    with pytest.raises(
+        UsageError, match="checkpoint of step 2 in .* is sound, but belongs to another model than that of the config"
+    ):
         load(workdir, make=other)
 
 

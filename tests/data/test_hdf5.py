@@ -112,7 +112,7 @@ def test_it_goes_on_and_refuses_other_settings(tmp_path):
         ("{", "line 2 of .*train.jsonl is not a sample"),
         ('{"cat": "a", "idx_cat": 1}', "line 2 of .*not a sample with path_rel_rgb, cat and idx_cat .KeyError"),
         ('{"cat": "a", "idx_cat": 1001, "path_rel_rgb": "x"}', "has idx_cat 1001; allowed: 0 to 1000"),
-        ('{"cat": "b", "idx_cat": 0, "path_rel_rgb": "x"}', "calls class 0 'b', a line before it 'a'"),
+        ('{"cat": "b", "idx_cat": 0, "path_rel_rgb": "x"}', "names class 0 'b'; an earlier line, 'a'"),
     ],
 )
 def test_a_wrong_index(tmp_path, line, message):

@@ -21,7 +21,9 @@ def test_ids_come_from_the_cache(tmp_path, monkeypatch):
     (tmp_path / "models--org--name" / "refs" / "main").write_text("0123")
     monkeypatch.setattr(hub, "snapshot_download", _in_cache(tmp_path))
     assert (hub.resolve("org/name", ["config.json"]) / "config.json").read_text() == "{}"
-    with pytest.raises(UsageError, match="'org/other' is not a local path and cannot be had from the hub") as caught:
+    with pytest.raises(
+        UsageError, match="'org/other' is not a local path and cannot be fetched from the hub"
+    ) as caught:
         hub.resolve("org/other", ["config.json"])
     assert "\n" not in str(caught.value)
 

@@ -67,7 +67,7 @@ def read_index(path: str, null_class: int) -> tuple[list[Entry], tuple[str, ...]
                 class_id = -1
             elif names.setdefault(class_id, name) != name:
                 raise UsageError(
-                    f"line {number} of {path} calls class {class_id} {name!r}, a line before it {names[class_id]!r}"
+                    f"line {number} of {path} names class {class_id} {name!r}; an earlier line, {names[class_id]!r}"
                 )
             entries.append(Entry(key, class_id))
     if not entries:

@@ -34,7 +34,7 @@ def none(key: str) -> str | None:
 def folders(key: str) -> str | None:
     """Returns the name of the first folder in a key: each folder of the first level is a class."""
     if "/" not in key:
-        raise UsageError(f"{key!r} is in no folder, which --classes=folders takes for its class")
+        raise UsageError(f"{key!r} is in no folder; with --classes=folders its folder is its class")
     return key.split("/")[0]
 
 
