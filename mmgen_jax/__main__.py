@@ -1,6 +1,6 @@
-"""One door to all commands: `mmgen NAME ...` is `python -m mmgen_jax.NAME ...`.
+"""Starts any command: `mmgen NAME ...` does what `python -m mmgen_jax.NAME ...` does.
 
-Imports nothing heavy, so that the list of commands is there at once.
+It imports nothing heavy, so that the list of commands appears at once.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def _about(name: str) -> str:
 
 
 def usage() -> str:
-    """The commands with a line each."""
+    """Text that lists the commands, each with one line."""
     lines = [f"  {name:<10} {_about(name)}" for name in COMMANDS]
     return "\n".join(["Usage: mmgen COMMAND [--option=value ...]", "", *lines, "", "Options: mmgen COMMAND --help"])
 
 
 def main() -> None:
-    """Replaces this process by that of the command which the first argument names; exit code 2 if there is none."""
+    """Replaces this process by the command that the first argument names; exit code 2 if there is no such command."""
     name, *options = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help", "help"):
         print(usage())

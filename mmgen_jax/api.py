@@ -1,4 +1,4 @@
-"""The front door: load a model, generate, look.
+"""The Python interface: load a model, generate samples, look at them.
 
 from mmgen_jax import MMGen
 
@@ -42,7 +42,7 @@ class MMGen:
 
     @classmethod
     def load(cls, name: epath.PathLike, step: int | None = None) -> MMGen:
-        """A bundled model by name ("shapes-tiny"), a model folder, or a workdir (at `step`, default the newest).
+        """Loads a bundled model by name ("shapes-tiny"), a model folder, or a workdir (`step`, default the newest).
 
         Raises UsageError if there is no such model.
         """
@@ -57,7 +57,7 @@ class MMGen:
         return self.architecture.modalities
 
     def velocity(self, x: Mapping, t, class_id, task) -> Latents:
-        """The raw network: x dict of [B, H, W, C], t [B, M], class_id [B], task [B] -> velocities, float32.
+        """Computes the raw network: x dict of [B, H, W, C], t [B, M], class_id [B], task [B] -> velocities, float32.
 
         Column m of t is the time of the m-th key of x; velocities come in the model's order.
         """
@@ -67,11 +67,11 @@ class MMGen:
         return self._velocity(self._params, self.architecture.ordered(x), jnp.asarray(t)[:, order], prompt)
 
     def encode(self, values: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Values of some modalities, as `generate` returns them, to latents [n, h, w, C]."""
+        """Encodes values of some modalities, as `generate` returns them, to latents [n, h, w, C]."""
         return self._sampler.encode(self._arrays(values))
 
     def decode(self, latents: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
-        """Latents [n, h, w, C] of some modalities to values, as `generate` returns them."""
+        """Decodes latents [n, h, w, C] of some modalities to values, as `generate` returns them."""
         return self._values(self._sampler.decode(latents))
 
     def _arrays(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -96,22 +96,22 @@ class MMGen:
         """Draws n samples of all modalities; sample i depends on `seed` and i, not on n or `batch`.
 
         Args:
-          class_id: index or name, the same for all samples or one for each; None = no class.
+          class_id: index or name of a class, one for all samples or one for each; None means no class.
           n: number of samples.
           given: modality -> a file or array (see `modalities.modality`), one for all samples or one for each.
           steps: number of steps of the solver.
           solver: a name of `mmgen_jax.sampling.SOLVERS`.
-          guidance: classifier-free guidance on the class; 1 = none.
-          guidance_interval: times (low, high) at which guidance acts.
-          given_time: time at which given modalities are held; 0 shows them clean.
+          guidance: strength of classifier-free guidance on the class; 1 means none.
+          guidance_interval: guidance acts at times t in [low, high].
+          given_time: time in [0, 1] at which given modalities are held; at 0 the network sees them clean.
           seed: seed of the noise.
-          batch: samples computed at once.
+          batch: number of samples computed at once.
 
         Returns:
-          `Outputs`; given modalities are in it as they were given, brought to the model's size.
+          `Outputs`, in which given modalities are as they were given, resized to the model's size.
 
         Raises:
-          UsageError: on any of these that is not allowed.
+          UsageError: an argument is not allowed.
         """
         _check(
             n=n,
@@ -148,7 +148,7 @@ class MMGen:
         return "no class" if index == self.architecture.null_class else self.class_names[index]
 
     def _classes(self, class_id, n: int) -> np.ndarray:
-        """int32 [n] from one class or one for each sample."""
+        """Indices int32 [n] of classes, from one class for all samples or one for each."""
         several = np.ndim(class_id) == 1
         if several and len(class_id) != n:
             raise UsageError(f"class_id has {len(class_id)} entries; allowed: one, or n = {n}")
@@ -187,7 +187,7 @@ def _check(**arguments: object) -> None:
 
 
 def _caption(names: Sequence[str], given: Sequence[str], seed: int, solver: str, steps: int, guidance: float) -> str:
-    """How samples were made: "given depth; class torus; seed 0; heun, 25 steps"."""
+    """Text that says how samples were made, as in "given depth; class torus; seed 0; heun, 25 steps"."""
     task = f"given {' + '.join(given)}" if given else "all modalities together"
     classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
     classes = classes.replace("class no class", "no class")

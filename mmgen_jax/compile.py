@@ -1,4 +1,4 @@
-"""What would this config need and do on that TPU? The real TPU compiler tells; no TPU is needed, nothing is run.
+"""Predicts memory and speed of a config on a TPU, with the real TPU compiler. No TPU is needed, and nothing is run.
 
 python -m mmgen_jax.compile --config=configs/imagenet256_xl2.py --topology=v5e:4x4
 python -m mmgen_jax.compile --config=configs/imagenet256_xl2.py --topology=v5e:2x4 --what=sample --json=sample.json

@@ -1,4 +1,4 @@
-"""Official PyTorch checkpoints -> models of this package, and back.
+"""Converts official PyTorch checkpoints to models of this package, and back.
 
 python -m mmgen_jax.convert 0600000.pt converted/ --sha256=auto --vae=stabilityai/sd-vae-ft-mse
 python -m mmgen_jax.convert 0600000.pt runs/a --optimizer   # with Adam's state: train --workdir=runs/a goes on
@@ -24,14 +24,14 @@ from mmgen_jax.system.console import say
 
 
 def stable_diffusion(path: str) -> Callable[[tuple[str, ...]], protocol.Autoencoder]:
-    """Maker of the autoencoder in `path` or, where that is empty, of one without weights, which makes no images."""
+    """Function that makes the autoencoder in `path`, or, if that is empty, one without weights that makes no images."""
     if path:
         return lambda names: kl.load(path, names)
     return lambda names: AutoencoderKL(names, KLConfig(), None)
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
-    """The two bare words as --source and --out, and options with dashes in their names with underscores."""
+    """Rewrites the arguments: the two bare words become --source and --out, dashes in names of options underscores."""
     names = iter(("--source=", "--out="))
 
     def option(word: str) -> str:

@@ -1,8 +1,8 @@
-"""A tour of what a model can do: one sheet for each family of tasks, and one gallery of all models shown so far.
+"""Shows what a model can do: a sheet for each family of tasks, and one gallery of all models shown so far.
 
 python -m mmgen_jax.demo --config=configs/shapes_tiny.py --workdir=shapes-tiny --out=quickstart --name=bundled
 
-Writes OUT/NAME/*.png, and OUT/gallery.html with whatever other names OUT already holds. Conditions are held-out scenes.
+Writes OUT/NAME/*.png, and OUT/gallery.html, which also has the other names that are in OUT. Given are held-out scenes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_config
 
-CLASSES = 8  # at most
-PER_CLASS = 2  # samples
-SCENES = 4  # held-out scenes per given modality
-COPIES = 6  # samples from one and the same condition
+CLASSES = 8  # largest number of classes that are shown
+PER_CLASS = 2  # number of samples of each class
+SCENES = 4  # number of held-out scenes for each given modality
+COPIES = 6  # number of samples from the same condition
 STORE = "sections.npz"
 
 Values = dict[str, np.ndarray]
@@ -46,7 +46,7 @@ class Demo:
         self._options = dataclasses.asdict(options)
 
     def sections(self) -> dict[str, Section]:
-        """File name -> section: classes, the rest from each modality, several samples from one condition."""
+        """Makes the sections, by file name: samples of classes, the rest from each modality, variety of samples."""
         found = {"classes": self.classes()}
         copies = {}
         for m in self.model.modalities:
@@ -73,18 +73,18 @@ class Demo:
         return Section("Everything from a class", columns, outputs.caption, rows=names)
 
     def _generate(self, given: str) -> Outputs:
-        """Samples from `SCENES` scenes, and from the last one `COPIES - 1` times more."""
+        """Draws one sample for each of `SCENES` scenes, and `COPIES - 1` more for the last one."""
         say(f"the rest from {given}")
         rows = [*range(SCENES), *[SCENES - 1] * (COPIES - 1)]
         return self.model.generate(n=len(rows), given={given: self.scenes[given][rows]}, **self._options)
 
     def rest(self, outputs: Outputs, given: str) -> Section:
-        """The rest from one modality next to the truth; errors only for rgb, which leaves little to choose."""
+        """Shows the rest from one modality next to the truth. Errors are shown for rgb, which nearly fixes the rest."""
         part = Outputs({m: x[:SCENES] for m, x in outputs.items()}, outputs.given, outputs.facts, outputs.caption)
         return part.comparison(self.scenes, f"The rest from {given}", errors=given == "rgb")
 
     def variety(self, copies: Values) -> Section:
-        """Several images from one condition; one row per given modality."""
+        """Shows several samples from one condition, in a row for each given modality."""
         facts, truth = self.model.architecture.facts, {m: x[SCENES - 1] for m, x in self.scenes.items()}
         columns = {"condition": np.stack([MODALITIES[m].picture(truth[m], facts) for m in copies])}
         columns |= {f"sample {i + 1}": np.stack([x[i] for x in copies.values()]) for i in range(COPIES)}
@@ -93,7 +93,7 @@ class Demo:
 
 
 def run(config: ConfigDict, workdir: str, out: str, name: str, title: str = "") -> epath.Path:
-    """Shows one model: sheets in `out`/`name`, and `out`/gallery.html anew. Raises UsageError."""
+    """Writes sheets of one model to `out`/`name`, and `out`/gallery.html anew. Raises UsageError for bad input."""
     chosen = settings.parse(config)
     if not name or epath.Path(name).name != name or name in (".", ".."):
         raise UsageError(f"--name is {name!r}; allowed: the name of a folder in --out, without /")

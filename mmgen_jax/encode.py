@@ -1,4 +1,4 @@
-"""Tiles -> latents: what frozen networks make of a data set, computed once.
+"""Computes the latents of a data set of tiles with the frozen networks, once for all training runs.
 
 python -m mmgen_jax.encode --config=configs/imagenet256_xl2.py --out=data/imagenet256_latents
 
@@ -46,7 +46,7 @@ DEPENDS = (
 
 
 def load_features(chosen: Settings) -> Dino | None:
-    """What computes the features, if they are to be stored; raises UsageError for settings that do not fit."""
+    """The network that computes features, or None if none are stored. Raises UsageError for unfit settings."""
     for name in ("features", "rgb"):
         if getattr(chosen.encode, name) and "rgb" not in chosen.data.modalities:
             raise UsageError(f"config key encode.{name} is True; it needs rgb in data.modalities")
@@ -58,7 +58,7 @@ def load_features(chosen: Settings) -> Dino | None:
 
 
 def request(chosen: Settings) -> Request:
-    """What is to be computed, with the settings that it depends on; weights come as digests, see `make_info`."""
+    """The latents to compute, with the settings that they depend on. `make_info` adds digests of the weights."""
     names = list(DEPENDS)
     names += [f"autoencoder.{name}" for name in KINDS[chosen.autoencoder.name].depends_on]
     names += ("features.dtype",) if chosen.encode.features else ()

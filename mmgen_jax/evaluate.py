@@ -24,18 +24,18 @@ from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_config
 
 FILE = "metrics.json"
-_BASELINE = 2000  # train tiles in the mean image
+_BASELINE = 2000  # number of train tiles in the mean image
 
 
 def _output(path: str, workdir: str) -> epath.Path:
-    """--out, else in the workdir, else (a bundled model's folder is not to write to) here."""
+    """The file to write: --out, or else a file in the workdir, or in the current folder for a bundled model."""
     if path:
         return epath.Path(path)
     return epath.Path(workdir) / FILE if (epath.Path(workdir) / restore.FOLDER).is_dir() else epath.Path(FILE)
 
 
 def _write(path: epath.Path, report: dict) -> None:
-    """JSON with null for NaN, which is none of its numbers."""
+    """Writes the report as JSON, with null for NaN, which JSON does not have."""
 
     def plain(value):
         if isinstance(value, dict):
@@ -52,7 +52,7 @@ def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
     stored = architectures.load(model_folders.locate(workdir))
     check_config(chosen, stored, workdir)
     names = tiles.class_names(chosen.data.dir)
-    if names and names != stored.class_names:  # scenes without classes are scored all the same
+    if names and names != stored.class_names:  # scenes without classes can be scored too
         raise UsageError(f"data.dir {chosen.data.dir!r} has the classes {names[:8]}; the model {workdir!r} has others")
     path = _output(out, workdir)
     files.check_place(path, "--out", folder=False)

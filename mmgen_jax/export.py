@@ -23,7 +23,7 @@ from mmgen_jax.training.architecture import check_config
 
 
 def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, dtype: DTypeLike = np.float32) -> str:
-    """Model `name` (a workdir, folder or bundled name) -> folder `out`; returns a line about what was written.
+    """Writes the model `name` (a workdir, folder or bundled name) to folder `out`; returns a line that says what.
 
     Raises UsageError if `out` already holds a model of another architecture.
     """
@@ -50,7 +50,7 @@ def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, d
 
 
 def run(config: ConfigDict, workdir: str, out: str, dtype: DTypeLike = np.float32) -> str:
-    """What the command does, with its inputs checked."""
+    """Checks the command's inputs and exports the model; returns the line to print."""
     chosen = settings.parse(config)
     if not out:
         raise UsageError("--out is empty; it must be the folder to write")

@@ -1,9 +1,9 @@
-"""Images -> labels by expert models, as trees of files that mirror the images.
+"""Labels images with expert models; labels are trees of files that mirror those of the images.
 
 python -m mmgen_jax.label --images=photos --out=labels --depth=depth-anything:PATH --normal=from-depth --mask=sam:PATH
 
-The same command again does what is not done yet. What failed is listed in `failures.jsonl`. With --size, images are
-cropped first and written to OUT/rgb, and the labels belong to those.
+The same command again labels what has no labels yet. Failures are listed in `failures.jsonl`. With --size, images are
+cropped first and written to OUT/rgb, and the labels belong to these.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Samples of a trained model as files.
+"""Writes samples of a trained model to files.
 
 python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=runs/a
 python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=shapes-tiny \
   --config.sample.task=depth --config.sample.images.depth=depth.png --config.sample.class_id=torus
 
-What a task gives comes from `sample.images`, or else from the data set's test split.
+Given modalities are read from the files in `sample.images`, or else from the data set's test split.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ JOINT = "category"
 
 
 def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
-    """Modalities that a task such as "category" or "rgb+mask" gives; raises UsageError for an unknown one or all."""
+    """The modalities that a task such as "category" or "rgb+mask" gives. Raises UsageError for unknown ones or all."""
     if task == JOINT:
         return ()
     try:
@@ -48,15 +48,15 @@ def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
 
 
 def scenes(data: Data, first: int, count: int, architecture: Architecture) -> dict[str, np.ndarray]:
-    """Values of `count` scenes of the test split from number `first` on, those modalities that all of them have."""
+    """Reads values of `count` scenes of the test split from number `first` on, of modalities that all of them have."""
     names, indices = architecture.modalities, range(first, first + count)
     return held_out.values(data.dir, data.test_split, names, data.image_size, indices, architecture.facts)
 
 
 def conditions(chosen: Settings, architecture: Architecture) -> tuple[dict[str, object], dict[str, np.ndarray]]:
-    """What is given (files, or values of test scenes), and the scenes' values where they come from the test split.
+    """Returns what is given (files, or values of test scenes), and all values of these scenes, or {} for files.
 
-    Raises UsageError for files that the task does not use, files of a part of the task, or no scenes.
+    Raises UsageError for files that the task does not use, for files of only a part of the task, or without scenes.
     """
     task = chosen.sample.task
     names = given_names(task, architecture.modalities)
@@ -82,7 +82,7 @@ def conditions(chosen: Settings, architecture: Architecture) -> tuple[dict[str, 
 
 
 def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath.Path]:
-    """What the command does: outputs and the folder they are in. Raises UsageError."""
+    """Draws samples and writes them; returns them and their folder. Raises UsageError for bad input."""
     chosen, folder = settings.parse(config), model_folders.locate(workdir)
     section = chosen.sample
     architecture = architectures.load(folder)

@@ -1,4 +1,4 @@
-"""What a user reads while something runs: lines, and the one progress meter. Imports nothing heavy."""
+"""Prints what a user reads while something runs: lines, and the one progress meter. It imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = {True: 0.5, False: 10.0}  # between two lines of a meter: on a termin
 
 
 def duration(seconds: float) -> str:
-    """1:02:03 or 2:03."""
+    """Formats seconds as 1:02:03 or 2:03."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
@@ -26,7 +26,7 @@ def _speaks() -> bool:
 
 
 def say(text: str) -> None:
-    """Prints one line to the user at once; of several processes only the first one prints."""
+    """Prints one line to the user, without delay. Of several processes only the first one prints."""
     if _speaks():
         say_here(text)
 
@@ -46,13 +46,13 @@ class Progress:
         self._terminal = sys.stderr.isatty()
 
     def watch(self, items: Iterable[T]) -> Iterator[T]:
-        """Passes items on and counts each as one once it has been taken."""
+        """Yields the items, and counts each of them when the next one is asked for."""
         for item in items:
             yield item
             self()
 
     def __call__(self, count: float = 1) -> None:
-        """`count` more are done."""
+        """Adds `count` to what is done."""
         self._done += count
         now, finished = time.monotonic(), self._done >= self._total
         if not finished and now - self._said < _SECONDS[self._terminal]:

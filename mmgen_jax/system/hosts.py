@@ -1,4 +1,4 @@
-"""Several processes, one for each host: how they find each other, who writes, and what they agree on."""
+"""Functions for runs of several processes, one per host, which must find each other and agree on who writes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from jax.experimental import multihost_utils
 from mmgen_jax.system.errors import HostLost, UsageError
 
 _ADDRESS = re.compile(r"[^:/\s]+:(\d{1,5})")
-_TEXT_BYTES = 400  # longest text that processes tell each other
+_TEXT_BYTES = 400  # length of the longest text that processes send each other
 _START_SECONDS = 300  # how long processes wait for each other at start-up
 _QUIET_SECONDS = 10  # how long they wait before the wait is announced
 _HEARTBEAT_SECONDS = 100  # how long a process may be silent before it counts as lost and the others end
 _LEAVE_SECONDS = 30  # how long a finished process waits for the rest
 _LAST_SECONDS = 3  # how long the first process outlives the others after an error that all of them meet
-# How collectives libraries, JAX's coordination service and Orbax's barriers report that a process does not answer.
+# Texts by which collectives, JAX's coordination service and Orbax's barriers report that a process does not answer.
 _NO_ANSWER = re.compile(r"Gloo \S+ failed|UNAVAILABLE|DEADLINE_EXCEEDED|heartbeat|CoordinationService|Barrier", re.I)
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def _on_tpu_host() -> bool:
 
 
 def start(coordinator: str, processes: int, process: int) -> None:
-    """Connects the processes of a run; before anything else uses JAX.
+    """Connects the processes of a run. Call it before anything else uses JAX.
 
     `coordinator`: "", "auto", "none" or host:port of the first process, as the settings `distributed` explain; with an
     address, this is number `process` of `processes`. On TPU hosts JAX finds the other processes itself.
@@ -103,7 +103,7 @@ def meet(name: str) -> None:
 
 
 def total(values: np.ndarray) -> np.ndarray:
-    """Sum over all processes of small integers; each must call it."""
+    """Sums small integers over all processes; each process must call it."""
     values = np.asarray(values, np.int32)
     if jax.process_count() == 1:
         return values
@@ -111,7 +111,7 @@ def total(values: np.ndarray) -> np.ndarray:
 
 
 def first_text(text: str) -> str:
-    """The first text, in the order of processes, that is not empty; "" if all are. Each process must call it."""
+    """The first text, in the order of processes, that is not empty, or "". Each process must call it."""
     if jax.process_count() == 1:
         return text
     mine = np.zeros(_TEXT_BYTES, np.uint8)

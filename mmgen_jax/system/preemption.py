@@ -1,4 +1,4 @@
-"""Requests to stop: SIGTERM, which machines send before they are taken away, and Ctrl-C.
+"""Handles requests to stop: SIGTERM, which machines send before they are taken away, and Ctrl-C.
 
 Several processes all stop at the same step: when one receives SIGTERM, JAX's preemption service tells the others. The
 service has its own handler of this signal, so no Python handler for it may be installed then.
@@ -22,9 +22,9 @@ EXIT_CODES: dict[int, int] = {signal.SIGTERM: EXIT_RESTART, signal.SIGINT: EXIT_
 
 @contextlib.contextmanager
 def requests() -> Iterator[Callable[[], int]]:
-    """Within the block signals only make the yielded function return their number (else 0).
+    """Within the block, a signal only makes the yielded function return its number; otherwise it returns 0.
 
-    It must be called after every step by every process.
+    Every process must call the function after every step.
     """
     shared, received = jax.distributed.is_initialized(), [0]
     calls = itertools.count(1)  # the service names one of these calls; 1 is the first, also for earlier signals

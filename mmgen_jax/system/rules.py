@@ -36,7 +36,7 @@ def number(low: float, high: float = sys.float_info.max) -> Rule:
 
 
 def integer(low: int) -> Rule:
-    """An integer from `low` on."""
+    """An integer that is at least `low` and fits int32."""
     return Rule(
         lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v < LARGEST,
         f"an integer of at least {low} and below 2^31",
@@ -57,7 +57,7 @@ def some_of(*allowed: str) -> Rule:
 
 
 def each(item: Rule, length: int | None = None) -> Rule:
-    """A tuple whose entries all keep one rule."""
+    """A tuple whose entries all follow one rule; `length` is the number of entries, None means any number."""
     count = "any number of" if length is None else str(length)
     return Rule(
         lambda v: isinstance(v, tuple) and (length is None or len(v) == length) and all(map(item.allows, v)),
@@ -66,7 +66,7 @@ def each(item: Rule, length: int | None = None) -> Rule:
 
 
 def rows(words: str, *columns: Rule) -> Rule:
-    """A tuple of rows, at least one; `words` describes them, and each column has a rule of its own."""
+    """A tuple of at least one row. `words` describes a row; each column has its own rule."""
 
     def fits(row: object) -> bool:
         if not isinstance(row, tuple | list) or len(row) != len(columns):

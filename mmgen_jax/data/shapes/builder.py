@@ -34,15 +34,15 @@ __all__ = [
     "scene_pixels",
 ]
 
-_CHUNK = 256  # scenes per call of the renderer
+_CHUNK = 256  # number of scenes per call of the renderer
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What determines the data set: tile size in pixels, scenes per split, seed.
+    """The values that determine the data set: size of tiles in pixels, scenes per split, seed.
 
     Raises:
-      UsageError: a value out of range.
+      UsageError: a value is out of range.
     """
 
     size: int = 32
@@ -71,7 +71,7 @@ def scene_pixels(seed: int, split: str, indices: np.ndarray, size: int) -> tuple
 
 
 def _encode(job: tuple[Recipe, str, int, int]) -> list[tuple[str, dict]]:
-    """(key, example) of scenes first <= i < last."""
+    """Makes (key, example) of the scenes first <= i < last of a split, in a process of a builder."""
     recipe, split, first, last = job
     pixels, class_id = scene_pixels(recipe.seed, split, np.arange(first, last), recipe.size)
     keys = [f"{split}-{i:08d}" for i in range(first, last)]
@@ -85,7 +85,7 @@ def _encode(job: tuple[Recipe, str, int, int]) -> list[tuple[str, dict]]:
 with registered.skip_registration():
 
     class Shapes(tfds.core.GeneratorBasedBuilder):
-        """Scenes of one main object of eight kinds, with up to two small distractors, before a wall."""
+        """Scenes with one main object of eight kinds and up to two small distractors, in front of a wall."""
 
         VERSION = tfds.core.Version("1.0.0")
         name = "shapes"
@@ -109,7 +109,7 @@ with registered.skip_registration():
                 description=self.__doc__,
                 features=tiles.tile_features(self.recipe.size, KINDS),
                 metadata=tfds.core.MetadataDict(metadata),
-                disable_shuffling=True,  # record i is scene i, so that parts of a split are balanced
+                disable_shuffling=True,  # record i is scene i, so that classes are balanced in every part of a split
             )
 
         def _split_generators(self, dl_manager):
@@ -127,10 +127,10 @@ with registered.skip_registration():
 
 
 def build(data_dir: str, recipe: Recipe, workers: int = 1) -> str:
-    """Renders the data set under `data_dir` unless it is there already; returns its folder.
+    """Renders the data set under `data_dir`, unless it is there already, and returns its folder.
 
     Raises:
-      UsageError: a data set with another recipe is there.
+      UsageError: there is a data set with another recipe.
     """
     builder = Shapes(recipe=recipe, workers=workers, data_dir=data_dir)
     path = str(builder.data_path)

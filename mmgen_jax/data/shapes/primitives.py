@@ -30,12 +30,12 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _safe(x: np.ndarray) -> np.ndarray:
-    """The same numbers without zeros, so that a ray parallel to a face divides to something huge."""
+    """Replaces zeros by tiny numbers, so that a ray parallel to a face meets it at a huge distance."""
     return np.where(np.abs(x) < 1e-9, np.float32(1e-9), x)
 
 
 def _roots(a: np.ndarray, half_b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both roots of a t^2 + 2 half_b t + c = 0, smaller first; (inf, -inf) where there are none."""
+    """Both roots of a t^2 + 2 half_b t + c = 0, the smaller first; (inf, -inf) if there are none."""
     disc = half_b * half_b - a * c
     root = np.sqrt(np.maximum(disc, 0))
     none = disc < 0
@@ -48,7 +48,7 @@ def _first(t: np.ndarray, hit: np.ndarray) -> np.ndarray:
 
 
 def _nearest(*hits: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Union of solids: the hit that comes first."""
+    """The hit of a union of solids: the nearest of their hits."""
     t, normal = hits[0]
     for other_t, other_normal in hits[1:]:
         closer = other_t < t
@@ -57,7 +57,7 @@ def _nearest(*hits: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarr
 
 
 def ball(o: np.ndarray, d: np.ndarray, radius: float = 1.0, x: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Ball of a radius centred at (x, 0, 0)."""
+    """Intersects rays with a ball centred at (x, 0, 0)."""
     o = np.stack([o[0] - np.float32(x), o[1], o[2]])
     a = _dot(d, d)
     # The point of the ray nearest to the centre keeps the discriminant accurate far from the ball.
@@ -80,7 +80,7 @@ def _slabs(o, d, half) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def block(o: np.ndarray, d: np.ndarray, half=(BOX, BOX, BOX)) -> tuple[np.ndarray, np.ndarray]:
-    """Axis-aligned box of given half sizes."""
+    """Intersects rays with an axis-aligned box of given half sizes."""
     enter, leave, near = _slabs(o, d, half)
     t = _first(enter, enter < leave)
     axis = near.argmax(0)
@@ -88,7 +88,7 @@ def block(o: np.ndarray, d: np.ndarray, half=(BOX, BOX, BOX)) -> tuple[np.ndarra
 
 
 def rod(o, d, radius: float = CYLINDER_RADIUS, half: float = CYLINDER_HALF, axis: int = 1):
-    """Capped cylinder along an axis."""
+    """Intersects rays with a capped cylinder along an axis."""
     u, v = [i for i in range(3) if i != axis]
     a = np.maximum(d[u] * d[u] + d[v] * d[v], np.float32(1e-12))
     near, far = _roots(a, o[u] * d[u] + o[v] * d[v], o[u] * o[u] + o[v] * o[v] - np.float32(radius * radius))
@@ -107,7 +107,7 @@ def rod(o, d, radius: float = CYLINDER_RADIUS, half: float = CYLINDER_HALF, axis
 
 
 def cone(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cone with a disc at y = CONE_BASE and its tip at y = CONE_APEX."""
+    """Intersects rays with a cone that has its base at y = CONE_BASE and its tip at y = CONE_APEX."""
     height = CONE_APEX - CONE_BASE
     slope = np.float32(CONE_RADIUS / height)
     k = slope * slope
@@ -120,7 +120,7 @@ def cone(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for t in ((-half_b - root) / a, (-half_b + root) / a):
         depth = y + t * d[1]  # 0 at the tip, -height at the base; the mirrored cone lies above 0
         hit = (disc > 0) & (depth < 0) & (depth > -height)
-        # Entering, not leaving: the ray runs against the outward normal.
+        # The ray enters if it runs against the outward normal.
         outward = (o[0] + t * d[0]) * d[0] + (o[2] + t * d[2]) * d[2] - k * depth * d[1]
         best = np.minimum(best, _first(t, hit & (outward < 0)))
     disc_t = (np.float32(CONE_BASE) - o[1]) / _safe(d[1])
@@ -137,7 +137,7 @@ def cone(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def torus(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Torus around the z axis: sphere tracing of its exact distance, polished by Newton steps."""
+    """Intersects rays with a torus around the z axis, by sphere tracing of its exact distance and Newton steps."""
     length = np.sqrt(_dot(d, d))
     unit = d / length
     enter, leave, _ = _slabs(o, unit, (TORUS_MAJOR + TORUS_MINOR,) * 2 + (TORUS_MINOR,))
@@ -152,12 +152,12 @@ def torus(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         alive = alive[(distance >= 1e-4) & (s[alive] < leave[alive])]
         if not alive.size:
             break
-    hit = np.concatenate([*hits, alive])  # what still creeps may graze the surface
+    hit = np.concatenate([*hits, alive])  # rays that still move slowly may graze the surface
     for _ in range(3):
         distance, normal = _torus_distance(o[:, hit] + s[hit] * unit[:, hit])
         s[hit] -= distance / np.minimum(_dot(normal, unit[:, hit]), np.float32(-0.1))
     distance, normal = _torus_distance(o[:, hit] + s[hit] * unit[:, hit])
-    # Only an entry counts, since a shadow ray starts on the surface; and Newton must have arrived.
+    # Only entries count, since a shadow ray starts on the surface, and only where Newton's method has converged.
     entry = np.zeros(s.shape, bool)
     entry[hit] = (_dot(normal, unit[:, hit]) < 0) & (np.abs(distance) < 5e-4)
     normals = np.zeros_like(o)
@@ -175,13 +175,13 @@ def _torus_distance(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cross(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Three square bars through one another."""
+    """Intersects rays with three square bars that cross each other."""
     bars = CROSS_WIDTH + (CROSS_LENGTH - CROSS_WIDTH) * np.eye(3)
     return _nearest(*(block(o, d, half) for half in bars))
 
 
 def dumbbell(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two balls on a rod along x."""
+    """Intersects rays with two balls on a rod along x."""
     return _nearest(
         ball(o, d, BELL_RADIUS, -BELL_OFFSET),
         ball(o, d, BELL_RADIUS, BELL_OFFSET),
@@ -190,7 +190,7 @@ def dumbbell(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def arch(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gate: a box less a round-topped tunnel along z."""
+    """Intersects rays with a gate: a box with a round-topped tunnel along z."""
     enter, leave, near = _slabs(o, d, ARCH_HALF)
     tunnel_in, tunnel_out, tunnel_normal = _tunnel(o, d)
     start = np.maximum(enter, 0)
@@ -217,7 +217,7 @@ def _tunnel(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     wall_out = np.where(d[1] > 0, np.minimum(wall_out, level), wall_out)
     missed = wall_in >= wall_out
     wall_in, wall_out = np.where(missed, np.inf, wall_in), np.where(missed, -np.inf, wall_out)
-    # Disc and walls together are convex, so that the union of both intervals is one interval.
+    # Disc and walls together are convex, so the union of both intervals is one interval.
     out = np.maximum(disc_out, wall_out)
     at = np.where(np.isfinite(out), out, 0)
     round_part = disc_out > wall_out
@@ -226,7 +226,7 @@ def _tunnel(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     return np.minimum(disc_in, wall_in), out, np.stack([x, up, np.zeros_like(x)])
 
 
-# How far each solid reaches along unit vectors u [..., 3]: what puts it on the ground without a gap.
+# How far each solid reaches along unit vectors u [..., 3]. This is used to put it on the ground without a gap.
 def _reach_box(half) -> Callable[[np.ndarray], np.ndarray]:
     return lambda u: (np.abs(u) * np.asarray(half)).sum(-1)
 
@@ -246,11 +246,11 @@ class Solid:
 
     Attributes:
       intersect: (origin, direction) float32 [3, P] -> (t [P], normal [3, P]).
-      reach: unit vectors [..., 3] -> support function [...], how far the solid extends that way.
+      reach: unit vectors [..., 3] -> how far the solid extends in these directions [...] (its support function).
       radius: radius of a ball around the origin that contains the solid.
-      bulk: radius of a ball that keeps about as much sky from the ground below.
-      turn: largest yaw away from facing the camera, degrees.
-      tilt: largest tilt (about x, about z), degrees.
+      bulk: radius of a ball that hides about as much sky from the ground below.
+      turn: largest yaw away from facing the camera, in degrees.
+      tilt: largest tilt (about x, about z), in degrees.
     """
 
     intersect: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

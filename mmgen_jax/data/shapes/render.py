@@ -16,14 +16,14 @@ from mmgen_jax.data.shapes.scenes import FOCAL, SLOTS, SURFACE_REGION, Scenes, s
 from mmgen_jax.modalities.mask import REGIONS
 
 DEPTH_RANGE = (3.5, 11.0)  # metres; every rendered z-depth lies inside
-_CHUNK = 1 << 18  # rays in flight: buffers that stay in cache
-_BIAS = np.float32(2e-3)  # metres off the surface where shadow rays start
-_MAIN = 2  # surface number of slot 0; 0 is the wall, 1 the ground
+_CHUNK = 1 << 18  # number of rays computed at once, few enough for their buffers to stay in cache
+_BIAS = np.float32(2e-3)  # metres above the surface at which shadow rays start
+_MAIN = 2  # number of the surface in slot 0; 0 is the wall, 1 the ground
 
 
 @dataclass
 class _Hits:
-    """What each ray sees: depth t [N, P], normal [3, N, P], surface uint8 [N, P] (row of SURFACES)."""
+    """The nearest hit of each ray: depth t [N, P], normal [3, N, P], surface uint8 [N, P] (row of SURFACES)."""
 
     t: np.ndarray
     normal: np.ndarray
@@ -38,14 +38,14 @@ def pixel_rays(size: int) -> np.ndarray:
 
 
 def render(seed: int, split: str, indices: np.ndarray, size: int, oversample: int = 2) -> dict[str, np.ndarray]:
-    """Renders scenes; scene i of a split is the same whatever the batch and the size.
+    """Renders scenes. Scene i of a split is the same whatever the batch and the size.
 
     Args:
       seed: seed of the data set, at least 0.
       split: "train" or "test".
       indices: int [N], numbers of the scenes.
       size: height and width in pixels.
-      oversample: rays per pixel and side.
+      oversample: number of rays per pixel, each way.
 
     Returns:
       rgb uint8 [N, H, W, 3]; depth float32 [N, H, W], metres along the optical axis; normal float32
@@ -53,7 +53,7 @@ def render(seed: int, split: str, indices: np.ndarray, size: int, oversample: in
       rows of REGIONS; class_id int32 [N], rows of KINDS.
 
     Raises:
-      ValueError: an unknown split, a size or oversample below 1, or indices that are not numbers from 0.
+      ValueError: the split is unknown, size or oversample is below 1, or an index is negative.
     """
     if size < 1 or oversample < 1:
         raise ValueError(f"size and oversample: expected at least 1, got {size} and {oversample}")
@@ -66,7 +66,7 @@ def render(seed: int, split: str, indices: np.ndarray, size: int, oversample: in
 
 def _render(scenes: Scenes, size: int, oversample: int) -> dict[str, np.ndarray]:
     fine = pixel_rays(size * oversample).astype(np.float32)
-    # Subsamples first, pixels last: averages over the subsamples then run over contiguous memory.
+    # Subsamples come first and pixels last, so that averages over subsamples run over contiguous memory.
     rays = fine.reshape(3, size, oversample, size, oversample).transpose(0, 2, 4, 1, 3).reshape(3, -1)
     hits = _trace(scenes, np.ascontiguousarray(rays))
     color = _shade(scenes, hits, rays)
@@ -83,7 +83,7 @@ def _trace(scenes: Scenes, rays: np.ndarray) -> _Hits:
         toward = center[:, :1] * rays[0] + center[:, 1:2] * rays[1] + center[:, 2:] * rays[2]
         gap = (center * center).sum(-1)[:, None] - toward * toward / ray_square
         obj, ray = np.nonzero(gap < np.square(scale * SOLIDS[name].radius * 1.001)[:, None])
-        # Start near the solid: float32 keeps its digits for the solid's own size.
+        # Rays start near the solid, so that the precision of float32 is used for the size of the solid.
         start = toward[obj, ray] / ray_square[ray] - scale[obj] * np.float32(SOLIDS[name].radius * 1.01)
         d = rays[:, ray]
         into = _object_axes(scenes, who, slot)[:, :, obj]
@@ -100,7 +100,7 @@ def _trace(scenes: Scenes, rays: np.ndarray) -> _Hits:
 
 
 def _groups(scenes: Scenes):
-    """(slot, kind, scenes [K]) of all solids of one kind in one slot: no two of a group share a scene."""
+    """Yields (slot, kind, scenes [K]) for all solids of one kind in one slot, so that each scene occurs once."""
     for slot in range(SLOTS):
         for row, name in enumerate(KINDS):
             who = np.nonzero(scenes.kind[:, slot] == row)[0]
@@ -109,17 +109,17 @@ def _groups(scenes: Scenes):
 
 
 def _object_axes(scenes: Scenes, who: np.ndarray, slot: int) -> np.ndarray:
-    """Camera to object space, [3, 3, K]: rotation's transpose over scale."""
+    """Matrices [3, 3, K] from camera space to object space: the transposed rotation divided by the scale."""
     return (scenes.rotation[who, slot] / scenes.scale[who, slot, None, None]).transpose(2, 1, 0)
 
 
 def _apply(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """[3, 3, P] times [3, P]."""
+    """Multiplies matrices [3, 3, P] with vectors [3, P]."""
     return matrix[:, 0] * vector[0] + matrix[:, 1] * vector[1] + matrix[:, 2] * vector[2]
 
 
 def _trace_room(scenes: Scenes, rays: np.ndarray) -> _Hits:
-    """Wall and ground, whichever comes first: they meet in a corner that opens towards the camera."""
+    """Hits of wall or ground, whichever is nearer. They meet in a corner that opens towards the camera."""
     t = []
     for i in range(2):
         n = scenes.plane_normal[:, i]
@@ -174,7 +174,7 @@ def _shadowed(scenes: Scenes, hits: _Hits, rays: np.ndarray, facing: np.ndarray)
 
 
 def _contact_shade(scenes: Scenes, hits: _Hits, rays: np.ndarray) -> np.ndarray:
-    """How much sky the room's surfaces see past the solids, [N, P]: each hides what a ball of its size would."""
+    """Share of the sky [N, P] that the room's surfaces see past the solids, each of which hides as much as a ball."""
     open_sky = np.ones(hits.t.shape, np.float32)
     room = hits.surface < _MAIN
     ray_square = (rays * rays).sum(0)
@@ -193,7 +193,7 @@ def _contact_shade(scenes: Scenes, hits: _Hits, rays: np.ndarray) -> np.ndarray:
 
 
 def _add_gloss(color: np.ndarray, scenes: Scenes, hits: _Hits, rays: np.ndarray, sun: np.ndarray) -> None:
-    """Blinn-Phong highlight on solids, added in place."""
+    """Adds a Blinn-Phong highlight to solids, in place."""
     at = np.nonzero((hits.surface >= _MAIN).ravel())[0]
     scene, ray = np.divmod(at, rays.shape[1])
     view = -rays[:, ray]
@@ -206,10 +206,10 @@ def _add_gloss(color: np.ndarray, scenes: Scenes, hits: _Hits, rays: np.ndarray,
 
 
 def _resolve(hits: _Hits, color: np.ndarray, size: int, samples: int) -> dict[str, np.ndarray]:
-    """Averages subsamples into pixels; depth and normals only over the region that holds the majority."""
+    """Averages subsamples to pixels; depth and normals only over the region with most of the subsamples."""
     n = len(hits.t)
     region = SURFACE_REGION[hits.surface].astype(np.uint8).reshape(n, samples, -1)
-    # Ties go to the solid: a thin part should not vanish.
+    # Ties go to the solid, so that thin parts do not vanish.
     priority = [0.0, 0.1, 0.3, 0.2]
     votes = np.stack([(region == r).sum(1) + priority[r] for r in range(len(REGIONS))])
     mask = votes.argmax(0).astype(np.uint8)
@@ -218,7 +218,7 @@ def _resolve(hits: _Hits, color: np.ndarray, size: int, samples: int) -> dict[st
     depth = (hits.t.reshape(n, samples, -1) * weight).sum(1)
     normal = (hits.normal.reshape(3, n, samples, -1) * weight).sum(2)
     normal /= np.maximum(np.sqrt((normal * normal).sum(0)), np.float32(1e-9))
-    # Light adds up linearly; the square root is the display's curve.
+    # Light adds up linearly. The square root approximates the curve of displays.
     linear = color.reshape(3, n, samples, -1).mean(2)
     rgb = np.rint(255 * np.sqrt(np.clip(linear, 0, 1))).astype(np.uint8)
     shape = (n, size, size)

@@ -14,7 +14,7 @@ import numpy as np
 from mmgen_jax.data.shapes.primitives import KINDS, SOLIDS
 from mmgen_jax.modalities.mask import REGIONS
 
-FOV_DEGREES = 40.0  # full field of view, the same both ways
+FOV_DEGREES = 40.0  # full field of view, horizontally and vertically
 FOCAL = 1.0 / np.tan(np.radians(FOV_DEGREES / 2))  # in units of half the image's width
 SLOTS = 3  # the main object and up to two distractors
 DISTRACTORS = ("sphere", "box", "cone")
@@ -24,11 +24,11 @@ SURFACE_REGION = np.array([REGIONS.index(r) for r in ("background", "ground", "o
 _SPLITS = {"train": 0, "test": 1}
 _DRAWS = 64
 _DISTANCE = 6.0
-_AREA = (0.20, 0.27)  # part of the image that the main object covers, whatever its kind
-_LARGEST = 0.84  # reach of the main object from its centre, in half images
-_PROBE = 24  # rays per side that measure the covered area
+_AREA = (0.20, 0.27)  # share of the image that the main object covers, whatever its kind
+_LARGEST = 0.84  # largest extent of the main object from its centre, in units of half the image
+_PROBE = 24  # number of rays, each way, that measure the covered area
 
-# Linear albedo: muted, so that saturated objects stand apart.
+# Linear albedo of the room, which is muted, so that saturated objects stand out.
 _GROUNDS = np.array([[0.64, 0.49, 0.31], [0.32, 0.38, 0.47], [0.38, 0.47, 0.30], [0.52, 0.49, 0.47]])
 _WALLS = np.array([[0.42, 0.63, 0.86], [0.90, 0.78, 0.55], [0.78, 0.79, 0.82], [0.86, 0.62, 0.63]])
 
@@ -81,7 +81,7 @@ def turn(axis: int, angle: np.ndarray) -> np.ndarray:
 
 
 class _Draws:
-    """Uniform numbers of each scene, handed out in a fixed order."""
+    """Uniform random numbers of each scene, in a fixed order."""
 
     def __init__(self, seed: int, split: str, indices: np.ndarray):
         number = split_number(split)
@@ -142,7 +142,7 @@ def _main_object(draw, class_id, to_camera, yaw):
     reach = 0.06 * _DISTANCE / FOCAL
     center = np.stack([draw(-reach, reach), draw(-reach, reach), np.full(len(solids), -_DISTANCE)], -1)
     largest = _LARGEST * _DISTANCE / FOCAL / np.array([s.radius for s in solids])
-    unit = 0.7 * largest  # small enough to be seen whole
+    unit = 0.7 * largest  # small enough for the whole object to be in the image
     area = _covered(class_id, rotation, center, unit)
     scale = np.minimum(unit * np.sqrt(draw(*_AREA) / area), largest)
     down = -to_world[:, 1]  # the world's downward axis in object space
@@ -151,7 +151,7 @@ def _main_object(draw, class_id, to_camera, yaw):
 
 
 def _covered(class_id, rotation, center, scale) -> np.ndarray:
-    """Part of the image [N] that each main object covers, from a coarse grid of rays."""
+    """Share of the image [N] that each main object covers, measured by a coarse grid of rays."""
     steps = (2 * np.arange(_PROBE) + 1) / _PROBE - 1
     u, v = np.meshgrid(steps / FOCAL, -steps / FOCAL)
     rays = np.stack([u.ravel(), v.ravel(), np.full(u.size, -1.0)])
@@ -168,13 +168,13 @@ def _covered(class_id, rotation, center, scale) -> np.ndarray:
 
 
 def _distractor(draw, wanted, side, to_camera, yaw, center, rest, reach):
-    """One small solid per scene beside the main object, standing on the ground: a slot."""
+    """Places one small solid in each scene, on the ground beside the main object; returns its slot."""
     names = np.array([KINDS.index(k) for k in DISTRACTORS])
     kind = names[np.minimum((draw() * len(names)).astype(int), len(names) - 1)]
     radius = draw(0.30, 0.42)
     bound = np.array([s.radius for s in SOLIDS.values()])[kind]
     scale = radius / np.array([1.0 if k == "sphere" else 1.1 for k in KINDS])[kind]
-    # Measured from the camera's right: a little behind to a little before the main object.
+    # Angles from the camera's right, which place it between a little behind and a little before the main object.
     angle = np.radians(draw(-32, 30))
     away = np.maximum(reach * 0.94, 0.75) + scale * bound + draw(0.03, 0.3)
     right, front = side * np.cos(angle) * away, np.sin(angle) * away
@@ -186,7 +186,7 @@ def _distractor(draw, wanted, side, to_camera, yaw, center, rest, reach):
 
 
 def _light(draw, to_camera, yaw) -> np.ndarray:
-    """Direction to the light [N, 3]: above, before the object and to one side, so that shading tells form."""
+    """Direction to the light [N, 3]: above, in front and to one side, so that shading shows the form of objects."""
     height = np.radians(draw(38, 62))
     aside = yaw + np.radians(draw(15, 65)) * np.where(draw() < 0.5, -1, 1)
     world = np.stack([np.sin(aside) * np.cos(height), np.sin(height), np.cos(aside) * np.cos(height)], -1)
@@ -194,7 +194,7 @@ def _light(draw, to_camera, yaw) -> np.ndarray:
 
 
 def _albedo(draw) -> np.ndarray:
-    """Linear colours [N, 5, 3] of SURFACES: muted room, saturated objects of different hues."""
+    """Linear colours [N, 5, 3] of SURFACES: a muted room, and saturated objects of different hues."""
     wall, ground = (
         family[(draw() * len(family)).astype(int)] * draw(0.92, 1.08)[:, None] for family in (_WALLS, _GROUNDS)
     )
@@ -206,6 +206,6 @@ def _albedo(draw) -> np.ndarray:
 
 
 def _vivid(hue, saturation, value) -> np.ndarray:
-    """HSV to linear albedo [N, 3]; squaring undoes the display's curve."""
+    """Converts HSV to linear albedo [N, 3]; squaring undoes the curve of displays."""
     colors = [colorsys.hsv_to_rgb(h % 1, s, v) for h, s, v in zip(hue, saturation, value, strict=True)]
     return np.square(colors)
