@@ -1,4 +1,4 @@
-"""The log of a run as a short table.
+"""Prints the log of a run as a short table.
 
 python -m mmgen_jax.summary --log=runs/a/metrics.jsonl
 """
@@ -19,9 +19,9 @@ Entries = list[dict[str, float]]
 
 
 def read(path: epath.PathLike) -> Entries:
-    """Entries of a metrics file by step; what a resumed run wrote again replaces what was there.
+    """Reads the entries of a metrics file by step. An entry that a resumed run wrote again replaces the earlier one.
 
-    Raises UsageError for a missing, empty or damaged file.
+    Raises UsageError for a file that is missing, empty or damaged.
     """
     path = epath.Path(path)
     if not path.is_file():
@@ -39,7 +39,7 @@ def read(path: epath.PathLike) -> Entries:
 
 
 def summarise(entries: Entries, rows: int) -> str:
-    """A Markdown table of at most `rows` rows: mean losses of the entries up to each step, the median rate."""
+    """Makes a Markdown table of at most `rows` rows, each with mean losses and the median rate of some entries."""
     losses = [key for key in entries[-1] if key.startswith("loss")]
     lines = [
         "| steps up to | " + " | ".join(key.removeprefix("loss/") for key in losses) + " | samples/s |",

@@ -36,9 +36,10 @@ from mmgen_jax.training.setup import open_batches, restore_or_init
 
 
 def train(config: ConfigDict, workdir: epath.PathLike, profile: tuple[int, int] | None = None) -> None:
-    """Trains to `train.steps`, resuming from what the workdir holds. Raises UsageError and RunError.
+    """Trains until `train.steps`, and resumes from the newest checkpoint in the workdir if there is one.
 
-    `profile`: first and last step to trace. Nothing is written before all that the config names has been read and fits.
+    `profile` is the first and the last step to trace. Nothing is written before everything that the config names has
+    been read and fits. Raises UsageError for bad input, and RunError for a run that cannot go on.
     """
     chosen = settings.parse(config)
     hosts.start(**vars(chosen.distributed))
@@ -102,7 +103,7 @@ def _report(
     progress: Progress,
     damaged: Callable[[], int],
 ) -> Report:
-    """What the run says, as the settings want it."""
+    """Makes the report of the run from its settings."""
     limits = chosen.train.max_skipped, chosen.train.spike_factor
     return Report(chosen.data.modalities, chosen.train.batch, step, samples, writer, progress, damaged, *limits)
 

@@ -1,4 +1,4 @@
-"""Are the checkpoints of a run what was written? Reads every byte and compares checksums; changes nothing.
+"""Checks that the checkpoints of a run are as they were written: reads every byte and compares checksums.
 
 python -m mmgen_jax.verify --workdir=runs/a
 """
@@ -17,7 +17,7 @@ from mmgen_jax.system.errors import RunError, UsageError
 
 
 def state_of(path: epath.Path) -> str:
-    """One line about a checkpoint. Raises Damage."""
+    """One line about a checkpoint. Raises Damage if a file differs from its checksum."""
     stored = seal.read_seal(path)
     if stored is None:
         return "no checksums (its run was stopped before they were written, or is old)"
@@ -28,7 +28,7 @@ def state_of(path: epath.Path) -> str:
 
 
 def verify(workdir: epath.PathLike) -> None:
-    """Says of each checkpoint whether it is sound. Raises UsageError if there is none, RunError if one is damaged."""
+    """Prints whether each checkpoint is sound. Raises UsageError if there is none, and RunError if one is damaged."""
     folder = restore.folder_of(workdir)
     steps, damaged = restore.steps_in(folder), 0
     if not steps:

@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def parsed_flags():
-    """Grain's workers and app.run want absl's flags parsed."""
+    """Parses absl's flags, which Grain's workers and app.run need."""
     flags.FLAGS(["pytest"], known_only=True)
 
 

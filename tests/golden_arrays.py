@@ -38,7 +38,7 @@ def model() -> MMDiT:
 
 
 def split(value: np.ndarray) -> OrderedDict[str, jnp.ndarray]:
-    """[..., 16, H, W] -> one [..., H, W, 4] per modality."""
+    """Splits arrays [..., 16, H, W] into one [..., H, W, 4] for each modality."""
     parts = np.split(np.moveaxis(value, -3, -1), len(NAMES), -1)
     return OrderedDict((name, jnp.asarray(part, jnp.float32)) for name, part in zip(NAMES, parts, strict=True))
 

@@ -1,4 +1,4 @@
-"""Training in processes of their own, as on one or several hosts."""
+"""Starts training in separate processes, as on one or several hosts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def start(workdir, settings: dict, devices: int = 1, **options) -> subprocess.Popen:
-    """`python -m mmgen_jax.train` with `SMALL` and `settings`, on so many virtual devices."""
+    """Starts `python -m mmgen_jax.train` with `SMALL` and `settings` on this number of virtual devices."""
     flags = [f"--config.{key}={value}" for key, value in (SMALL | settings).items()]
     command = [sys.executable, "-m", "mmgen_jax.train", "--config=configs/shapes_tiny.py", f"--workdir={workdir}"]
     environment = os.environ | {

@@ -18,13 +18,13 @@ def pixels(count: int, size: int, split: str = "train") -> dict[str, np.ndarray]
 
 
 def save(path: Path, image: np.ndarray) -> None:
-    """A PNG, or by its suffix another format, in a folder that is made."""
+    """Writes an image in the format of its suffix, and makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path)
 
 
 def folders(root: Path, count: int = 6, size: int = 16, key="{i:03d}") -> dict[str, np.ndarray]:
-    """root/<modality>/<key>.png; returns the pixels."""
+    """Writes root/<modality>/<key>.png; returns the pixels."""
     scenes = pixels(count, size)
     for m, images in scenes.items():
         for i, image in enumerate(images):
@@ -33,7 +33,7 @@ def folders(root: Path, count: int = 6, size: int = 16, key="{i:03d}") -> dict[s
 
 
 def imagenet(root: Path, count: int = 4, size: int = 16) -> dict[str, np.ndarray]:
-    """rgb/{train,val}/<synset>/<image>.png and the same for the labels."""
+    """Writes rgb/{train,val}/<synset>/<image>.png and the same for the labels."""
     scenes = pixels(2 * count, size)
     for m, images in scenes.items():
         for i, image in enumerate(images):
@@ -43,7 +43,7 @@ def imagenet(root: Path, count: int = 4, size: int = 16) -> dict[str, np.ndarray
 
 
 def hypersim(root: Path, count: int = 2, size: int = 16) -> dict[str, np.ndarray]:
-    """processed/<scene>/cam_00/{rgb,depth,normal,mask}/frame.XXXX(.vis).png, train.txt and test.txt."""
+    """Writes processed/<scene>/cam_00/{rgb,depth,normal,mask}/frame.XXXX(.vis).png, train.txt and test.txt."""
     scenes = pixels(2 * count, size)
     for m, images in scenes.items():
         for i, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""MMGen on a model with random weights."""
+"""Tests MMGen, the Python interface, on a model with random weights."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Official checkpoint files in and out, end to end."""
+"""Tests the conversion of official checkpoint files, in both directions and end to end."""
 
 import argparse
 import dataclasses
@@ -62,7 +62,7 @@ def own_weights(seed=0):
 
 @functools.cache
 def own_checkpoint():
-    """A training checkpoint; the averages of Adam are such as a run leaves."""
+    """A training checkpoint of the official code, with averages of Adam as a run would leave them."""
     model, ema = own_weights(0), own_weights(1)
     rng = np.random.default_rng(2)
     states = {
@@ -219,7 +219,7 @@ def test_modalities_can_be_named(tmp_path):
 
 
 def resumed(workdir, **optim):
-    """What `train --workdir` starts from."""
+    """The state that `train --workdir` starts from."""
     chosen = settings.Settings().changed(optim=optim)
     tx = make_optimizer(chosen.optim, chosen.train.steps)
     training = setup.assemble(chosen, architectures.load(workdir), sharding.make_mesh())

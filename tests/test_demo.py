@@ -1,4 +1,4 @@
-"""The demo command, and galleries that are put together from stored sections."""
+"""Tests the demo command, and galleries that are put together from stored sections."""
 
 import numpy as np
 import pytest

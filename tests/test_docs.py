@@ -88,7 +88,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def smaller(words: list[str]) -> list[str]:
-    """The command with options that make its work small."""
+    """Adds options to a command that make its work small."""
     module = words[2]
     assert words[:2] == ["python", "-m"] and module in SMALLER, f"no stand-in for {shlex.join(words)}"
     extra = list(SMALLER[module])
@@ -140,7 +140,7 @@ def test_every_block_of_a_page_runs(page, folder):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_relative_links_resolve(page):
-    """To a file or folder of this repository and, after a #, to a heading of that page."""
+    """A link must lead to a file or folder of this repository and, after a #, to a heading of that page."""
     for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", page.read_text()):
         path, _, heading = next(filter(None, target)).partition("#")
         if path.startswith(("http://", "https://")):
@@ -151,7 +151,7 @@ def test_relative_links_resolve(page):
 
 
 def anchors(page: Path) -> set[str]:
-    """Names that GitHub gives to the headings of a page."""
+    """The names that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text()), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 

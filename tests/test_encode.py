@@ -50,7 +50,7 @@ class Gaussian:
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("weights",), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class Patches:
-    """In place of DINOv2: 8 x 8 patches times a random matrix."""
+    """A stand-in for DINOv2: multiplies 8 x 8 patches by a random matrix."""
 
     weights: jax.Array  # [192, 5]
 
@@ -90,7 +90,7 @@ def tile(config, split: str, i: int) -> dict:
 
 
 def truth(pixels: dict, scale: float = 0.1) -> dict[str, np.ndarray]:
-    """What Gaussian and Patches make of one tile, in NumPy."""
+    """Computes in NumPy what Gaussian and Patches make of one tile."""
     made = {}
     for m, weights in gaussian(scale).weights.items():
         x = to_array(pixels[m]).reshape(4, 4, 4, 4, -1).swapaxes(1, 2).reshape(4, 4, -1) @ weights
@@ -248,7 +248,7 @@ def test_settings_that_do_not_fit(kl, tmp_path):
 with registered.skip_registration():
 
     class Sparse(tfds.core.GeneratorBasedBuilder):
-        """Three tiles: rgb, depth, both."""
+        """A source of three tiles: one with rgb, one with depth, one with both."""
 
         VERSION = tfds.core.Version("1.0.0")
         name = "sparse"

@@ -1,4 +1,4 @@
-"""The evaluate command on a tiny model, and its parts where data are missing."""
+"""Tests the evaluate command on a tiny model, and its parts when data are missing."""
 
 import dataclasses
 import json

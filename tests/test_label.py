@@ -39,7 +39,7 @@ class Counting:
 
 @pytest.fixture
 def scenes(tmp_path):
-    """tmp/in/{rgb,depth,normal,mask}/{a,b}/NNN.png; returns the pixels."""
+    """Writes tmp/in/{rgb,depth,normal,mask}/{a,b}/NNN.png; returns the pixels."""
     return image_trees.folders(tmp_path / "in", count=7, key="{c}/{i:03d}")
 
 

@@ -24,7 +24,7 @@ def run(*command: str, **options) -> subprocess.CompletedProcess:
 
 
 def requirements(name: str) -> set[str]:
-    """Lower bounds from the pins of a requirements file."""
+    """Reads lower bounds from the pinned versions in a requirements file."""
     lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
     return {line.replace("==", ">=") for line in lines if line}
 

@@ -1,4 +1,4 @@
-"""The sample command."""
+"""Tests the sample command."""
 
 import subprocess
 import sys

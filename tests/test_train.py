@@ -41,7 +41,7 @@ def whole_state(workdir, step):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resume_is_bitwise_exact(tiny_config, tmp_path, workers):
-    """Also where the uninterrupted run read its data without processes of their own."""
+    """The uninterrupted run reads its data in threads; the resumed one reads in threads or in two processes."""
     train.train(tiny_config, tmp_path / "whole")
     tiny_config.data.workers = workers
     tiny_config.train.steps = 2

@@ -38,7 +38,7 @@ def pixels(count=3, split="test"):
 
 @functools.cache
 def values(count=3):
-    """The same scenes as users see them."""
+    """The values of the same scenes, as users get them."""
     return {m: MODALITIES[m].value(to_array(p), Facts(PALETTE)) for m, p in pixels(count).items()}
 
 
@@ -56,7 +56,7 @@ def build():
 
 
 def save(folder):
-    """A model folder."""
+    """Writes a model folder."""
     architecture, params = build()
     folder.mkdir(parents=True, exist_ok=True)
     architecture.save(folder)

@@ -23,7 +23,7 @@ def _normalised(x, shift, scale):
 
 
 class SiT(nn.Module):
-    """`double`: twice the output channels, of which the first half counts (SiT's `learn_sigma`)."""
+    """`double` makes twice the output channels, of which only the first half is used (SiT's `learn_sigma`)."""
 
     def __init__(self, width, depth, heads, classes, size, features=0, tap=0, double=False, patch=2, channels=4):
         super().__init__()
@@ -53,7 +53,7 @@ class SiT(nn.Module):
         self.pos_embed.data = torch.from_numpy(position_embedding(size // patch, size // patch, width))[None]
 
     def forward(self, x, t, y):
-        """x [B, C, H, W], t [B], y [B] -> velocity like x, and features or None."""
+        """Computes the velocity, with the shape of x, and features or None, of x [B, C, H, W], t [B] and y [B]."""
         tokens = self.x_embedder.proj(x).flatten(2).mT + self.pos_embed
         angles = t[:, None] * 10000 ** (-torch.arange(FREQUENCIES) / FREQUENCIES)
         time = self.t_embedder.mlp(torch.cat([angles.cos(), angles.sin()], -1))

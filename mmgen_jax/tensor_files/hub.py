@@ -1,4 +1,4 @@
-"""Pretrained parts by path or by hub id."""
+"""Finds pretrained parts by a local path or by a hub id."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def resolve(name: epath.PathLike, files: Sequence[str]) -> epath.Path:
-    """Folder or file of a local path, or of a hub id "org/name" that is not a local path.
+    """Returns the folder or file of a local path, or of a hub id "org/name" that is not a local path.
 
     Args:
-      name: path or id.
+      name: path or hub id.
       files: patterns of the files to download from the hub, unless they are in the cache.
 
     Raises:
-      UsageError: neither a path that exists nor an id that can be downloaded.
+      UsageError: `name` is neither a path that exists nor an id that can be downloaded.
     """
     path = epath.Path(name)
     if path.exists():

@@ -37,10 +37,10 @@ SAFETENSORS_DTYPES = {
 
 
 def read(path: epath.PathLike) -> Mapping[str, np.ndarray]:
-    """The arrays of a file, chosen by its suffix; bytes are read when an array is used.
+    """Opens a file by the format of its suffix and returns its arrays, whose bytes are read when they are used.
 
     Of a PyTorch checkpoint that holds more than weights, the entry "state_dict" or "model" is returned.
-    Raises UsageError for a file that is missing, damaged or holds anything but arrays.
+    Raises UsageError for a file that is missing or damaged, or that holds anything other than arrays.
     """
     suffix = epath.Path(path).suffix
     if suffix in TORCH:
@@ -72,7 +72,7 @@ def is_state(value: object) -> TypeGuard[dict[str, np.ndarray]]:
 
 
 def _safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
-    """The format is the header's length (8 bytes), a JSON header, and the arrays one after another."""
+    """Reads a safetensors file: the length of the header (8 bytes), a JSON header, and the arrays one after another."""
     data = torch_file.map_file(path)
     try:
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
@@ -97,7 +97,7 @@ def _view(name: str, entry: dict, data: np.ndarray) -> np.ndarray:
 
 
 class _Npz(Mapping):
-    """Entries of an .npz file, each read anew when it is asked for."""
+    """The entries of an .npz file; each is read whenever it is asked for."""
 
     def __init__(self, path: epath.PathLike):
         if not epath.Path(path).is_file():

@@ -1,6 +1,7 @@
-"""PyTorch's files (torch.save) without PyTorch: every tensor is a view of one memory map.
+"""Reads PyTorch's files (torch.save) without PyTorch; every tensor is a view of one memory map.
 
-The file is a zip archive of `data.pkl`, a pickle in which tensors refer to storages, and of the storages, uncompressed.
+Such a file is a zip archive. It holds `data.pkl`, a pickle in which tensors refer to storages, and these storages,
+uncompressed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")  # header of a zip member: magic, lengt
 
 
 def map_file(path: epath.PathLike) -> np.ndarray:
-    """Bytes of a local file, uint8, mapped and read-only. Raises UsageError if it is missing or empty."""
+    """Maps a local file as read-only bytes, uint8. Raises UsageError if it is missing or empty."""
     path = epath.Path(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
@@ -33,7 +34,7 @@ def map_file(path: epath.PathLike) -> np.ndarray:
 
 
 def release(array: np.ndarray) -> None:
-    """Frees the memory of the pages that were read of the mapped file behind `array`; they are read again when needed.
+    """Frees the pages of the mapped file behind `array` that were read. They are read again when they are needed.
 
     Otherwise they would count as memory in use for as long as any array views the file.
     """
@@ -45,7 +46,7 @@ def release(array: np.ndarray) -> None:
 
 
 def members(path: epath.PathLike, data: np.ndarray) -> dict[str, np.ndarray]:
-    """Name -> bytes of each member of a zip file, as views of `data`. Raises ValueError if one cannot be."""
+    """Finds the members of a zip file: name -> bytes, as views of `data`. Raises ValueError if one cannot be a view."""
     found = {}
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -83,10 +84,10 @@ def _storages(root: str, found: Mapping[str, np.ndarray], limit: int) -> Callabl
 
 
 def read(path: epath.PathLike) -> object:
-    """The value in a file of `torch.save`, with every tensor as a read-only array that views the file.
+    """Reads the value in a file of `torch.save`, with every tensor as a read-only array that views the file.
 
-    An OrderedDict becomes a dict, a Namespace a `torch_pickle.Namespace`, a dtype NumPy's, a device its name.
-    Raises UsageError for a file that is missing, damaged, of another format, or that wants anything else.
+    An OrderedDict becomes a dict, a Namespace a `torch_pickle.Namespace`, a dtype NumPy's, and a device its name.
+    Raises UsageError for a file that is missing, damaged or of another format, or that holds anything else.
     """
     data = map_file(path)
     head = data[:4].tobytes()
@@ -108,7 +109,7 @@ def read(path: epath.PathLike) -> object:
 
 
 class Streamed(Mapping):
-    """Arrays by name that keep memory low: reading one first releases the pages of the file that were read before."""
+    """Arrays by name that keep memory low: reading one first frees the pages of the file that were read before."""
 
     def __init__(self, state: Mapping[str, np.ndarray]):
         self._state = state

@@ -1,7 +1,7 @@
-"""The pickle in PyTorch's files, interpreted without running anything.
+"""Interprets the pickle in PyTorch's files without running anything.
 
-Only the few instructions that a checkpoint needs are known, and what they name is looked up in a table of this file and
-never imported: a hostile pickle can make values and errors, but cannot call anything.
+Only the few instructions that a checkpoint needs are known. The functions that they name are looked up in a table of
+this file and never imported. So a hostile pickle can make values and errors, but cannot call anything.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 MAX_DIMENSIONS = 32
 
-# Names of element types: those of pickled storages, then those that occur as values torch.<name>.
+# Names of element types: first those of pickled storages, then those of values torch.<name>.
 STORAGES = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
@@ -71,14 +71,14 @@ class Storage:
 
 
 def naturals(name: str, values: object) -> tuple[int, ...]:
-    """`values` if they are a tuple of natural numbers, else ValueError."""
+    """Returns `values` if they are a tuple of natural numbers; raises ValueError otherwise."""
     if not isinstance(values, tuple) or not all(type(v) is int and v >= 0 for v in values):
         raise ValueError(f"a tensor's {name} is not a tuple of natural numbers")
     return values
 
 
 def _tensor(storage, offset, size, stride, _requires_grad=False, _hooks=None, _metadata=None) -> np.ndarray:
-    """A view of a storage; all of it lies within the storage."""
+    """Makes a view of a storage. Raises ValueError if it reaches outside of the storage."""
     if not isinstance(storage, Storage):
         raise ValueError("a tensor has no storage")
     size, stride, (offset,) = naturals("size", size), naturals("stride", stride), naturals("offset", (offset,))
@@ -103,7 +103,7 @@ def _dictionary(items=()) -> dict:
 
 
 def _updated(target: dict, flat: list) -> dict:
-    """Adds key, value, key, value, ...; keys are simple, as hashing nested ones could exhaust the C stack."""
+    """Adds key, value, key, value, ... to a dict. Keys must be simple, as nested ones could exhaust the C stack."""
     if not isinstance(target, dict) or len(flat) % 2:
         raise ValueError("entries are set in something other than a dictionary")
     for key, value in zip(flat[::2], flat[1::2], strict=True):
@@ -151,7 +151,7 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Machine:
-    """A pickle's stack machine."""
+    """The stack machine that executes the instructions of a pickle."""
 
     def __init__(self, storage: Callable[[object], Storage]):
         self._storage = storage
@@ -265,8 +265,8 @@ class _Machine:
 
 
 def load(data: bytes, storage: Callable[[object], Storage]) -> object:
-    """The value of a pickle; `storage` resolves a tensor's reference to its storage.
+    """Returns the value of a pickle; `storage` finds the storage that a tensor refers to.
 
-    Raises ValueError, IndexError or TypeError for a pickle that is damaged or wants anything other than plain values.
+    Raises ValueError, IndexError or TypeError for a pickle that is damaged or makes anything other than plain values.
     """
     return _Machine(storage).run(data)

@@ -1,4 +1,4 @@
-"""Writes files that torch.load reads, without PyTorch: the inverse of `torch_file`."""
+"""Writes files that torch.load reads, without PyTorch; the inverse of `torch_file`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _integer(value: int) -> bytes:
 
 
 class _Pickler:
-    """A value as a pickle of protocol 2 in PyTorch's form; `arrays` are the storages that it refers to."""
+    """Makes a pickle of protocol 2 of a value, in PyTorch's form; `arrays` are the storages that it refers to."""
 
     def __init__(self) -> None:
         self.arrays: list[np.ndarray] = []
@@ -72,7 +72,7 @@ class _Pickler:
         return pickle.MARK + b"".join(map(self._value, values)) + pickle.TUPLE
 
     def _tensor(self, array: np.ndarray) -> bytes:
-        """_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)."""
+        """Instructions that call _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)."""
         key = str(len(self.arrays))
         self.arrays.append(array)
         kind = _global("torch", KINDS[array.dtype])
@@ -86,7 +86,7 @@ class _Pickler:
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
-    """One member, uncompressed, its data aligned by an extra field of padding."""
+    """Adds a member without compression; padding in its extra field aligns its data."""
     info = zipfile.ZipInfo(f"{ROOT}/{name}")
     assert archive.fp  # it is open
     start = archive.fp.tell() + 30 + len(info.filename) + 4
@@ -98,7 +98,7 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
 
 
 def write(path: epath.PathLike, value: object) -> None:
-    """Writes nested dicts, lists and tuples of arrays and plain values, whole or not at all.
+    """Writes nested dicts, lists and tuples of arrays and plain values; the file is whole or not there.
 
     A `Namespace` becomes an argparse.Namespace. One array at a time is made contiguous and little-endian.
     Raises TypeError for any other value.
@@ -112,7 +112,7 @@ def write(path: epath.PathLike, value: object) -> None:
             _add(archive, "data.pkl", data)
             _add(archive, "byteorder", b"little")
             for i, array in enumerate(pickler.arrays):
-                # As raw bytes, since NumPy cannot make a buffer of bfloat16.
+                # Arrays are written as raw bytes, since NumPy cannot make a buffer of bfloat16.
                 flat = np.ascontiguousarray(array).reshape(-1)
                 _add(archive, f"data/{i}", flat.view(np.uint8).data)
             _add(archive, "version", b"3\n")

@@ -1,4 +1,4 @@
-"""Measuring: turns, ratios, the worker's protocol and the command."""
+"""Tests measuring in turns, ratios, the protocol of workers, and the benchmark command."""
 
 import json
 import os
@@ -89,7 +89,7 @@ def test_data_that_are_missing_are_named(quick):
 
 @pytest.fixture
 def config_file(tmp_path):
-    """A config that takes no time."""
+    """A config whose cases take almost no time."""
     path = tmp_path / "quick.py"
     path.write_text(
         "from configs import shapes_tiny\n"

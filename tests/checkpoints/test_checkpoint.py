@@ -18,7 +18,7 @@ from mmgen_jax.training.state import TrainState
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """Steps 1 and 2 of a state with arrays too large for the index."""
+    """A workdir with checkpoints of steps 1 and 2, whose arrays are too large to be stored in the index file."""
     folder = tmp_path_factory.mktemp("run")
     save(folder, (1, 2))
     return folder
@@ -70,7 +70,7 @@ def test_other_meshes_can_read_it(workdir):
 
 
 def large_files(folder):
-    """Those of arrays; into how many files they are put differs from run to run."""
+    """The files that hold arrays. How many files Orbax writes differs from run to run."""
     found = [p for p in folder.rglob("*") if p.is_file() and p.stat().st_size > 10_000]
     assert found
     return found

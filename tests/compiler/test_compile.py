@@ -1,4 +1,4 @@
-"""python -m mmgen_jax.compile on small configs, and gates on the full-size model."""
+"""Tests python -m mmgen_jax.compile on small configs, and compares the full-size model with stored figures."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Two pods joined by a slow network, as ./launch/tpu.sh create --slices=2 asks for."""
+"""Tests programs for two pods that a slow network joins, as ./launch/tpu.sh create --slices=2 asks for."""
 
 import pytest
 from jax.experimental import topologies

@@ -1,4 +1,4 @@
-"""Figures read out of programs that the real TPU compiler made, against programs whose figures are known."""
+"""Compares figures that are read out of compiled TPU programs with programs whose figures are known."""
 
 import jax
 import jax.numpy as jnp

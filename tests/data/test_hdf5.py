@@ -21,7 +21,7 @@ KEYS = [f"n0144{i % 3}/image_{i}.png" for i in range(7)]
 
 
 def official(folder: pathlib.Path, keys=KEYS, without=(), classes=None) -> dict:
-    """One file per modality and one of features: [4, 8, 8, 2] mean and std, [6, 5]; returns arguments of `convert`."""
+    """Writes a file per modality ([4, 8, 8, 2]: mean and std) and one of features ([6, 5]); arguments of `convert`."""
     folder.mkdir(exist_ok=True)
     for name in (*NAMES, "features"):
         with h5py.File(folder / f"{name}.h5", "w") as file:

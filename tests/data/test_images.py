@@ -1,4 +1,4 @@
-"""Conditions from files and arrays."""
+"""Tests how given modalities are read from files and arrays."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from mmgen_jax.system.errors import UsageError
 
 
 def adm_crop(image, size):
-    """center_crop_arr of guided-diffusion, written out."""
+    """The function center_crop_arr of guided-diffusion, written out."""
     while min(*image.size) >= 2 * size:
         image = image.resize(tuple(x // 2 for x in image.size), resample=Image.BOX)
     scale = size / min(*image.size)

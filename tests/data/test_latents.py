@@ -150,7 +150,7 @@ def test_missing_and_truncated_shards_are_named(folder):
 
 
 def flip_bit(path, data: bytes) -> None:
-    """Turns one bit of the only place where `data` lies in a file."""
+    """Flips one bit of `data`, which must occur exactly once in a file."""
     content = bytearray(path.read_bytes())
     assert content.count(data) == 1
     content[content.index(data)] ^= 1
@@ -261,7 +261,7 @@ def test_bfloat16_reaches_the_batch(tmp_path, workers):
 
 
 def test_what_training_wants_is_checked():
-    """Of 24 x 24 images, with 3 x 3 latents of width 7."""
+    """The latents are 3 x 3 of images of 24 x 24 pixels, with features of width 7."""
     info, names = make_info(), ("rgb", "mask")
     wanted = {"image_size": 24, "autoencoder": "identity", "factor": 8}
     wanted |= {"features": "none", "feature_width": 7, "patch": 1}

@@ -28,7 +28,7 @@ def folder_plan(root, modalities=NAMES, classes="none", test_fraction=0.0, stric
 
 
 def written(kind, out, plan, split="train", workers=1) -> dict[str, dict]:
-    """Key -> decoded tile."""
+    """Reads a data set: key -> decoded tile."""
     path = builder.write(kind, str(out), plan, workers)
     source = tiles.read_tiles(path, split)
     return {source[i]["key"].decode(): tiles.decode_tile(source[i]) for i in range(len(source))}
@@ -150,7 +150,7 @@ def test_what_is_missing_is_absent_and_counted_or_with_strict_an_error(tmp_path,
 
 
 def damage(root):
-    """Three ways in which a file can be unsuitable; returns key -> what the reason says."""
+    """Makes files unsuitable in three ways; returns key -> text that the reason must have."""
     data = (root / "rgb" / "000.png").read_bytes()
     (root / "rgb" / "000.png").write_bytes(data[: len(data) // 2])
     image_trees.save(root / "depth" / "001.png", np.zeros((16, 20, 1), np.uint16))

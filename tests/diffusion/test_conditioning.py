@@ -15,7 +15,7 @@ UNIFORM = conditioning.TIME_SAMPLERS["uniform"]
 
 
 def draw_many(mix, batch, seeds, present=None, time_sampler=UNIFORM):
-    """Conditions of one batch per seed, compiled once; leaves have the seeds as leading axis."""
+    """Draws the conditions of one batch for each seed; the leading axis of every leaf is that of the seeds."""
     present = np.ones((batch, 4), bool) if present is None else present
     rows = conditioning.parse_mix(mix, NAMES)
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))

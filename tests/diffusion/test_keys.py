@@ -42,12 +42,12 @@ def drawn(monkeypatch):
 
 
 def uniform(key, shape):
-    """The time sampler; that of the table was taken from JAX before its draws were recorded."""
+    """A uniform time sampler. That of the table calls JAX's own function, whose draws are not recorded."""
     return jax.random.uniform(key, shape)
 
 
 def posterior(moments, key):
-    """Stochastic latents, as those of a variational autoencoder."""
+    """Stochastic latents, as a variational autoencoder has them."""
     halves = {m: jnp.split(x, 2, -1) for m, x in moments.items()}
     return Latents(
         (m, mean + (std + 0.1) * jax.random.normal(keys.stream(key, m), mean.shape))

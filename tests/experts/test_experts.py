@@ -63,7 +63,7 @@ def test_normals_of_a_sphere():
 
 
 def test_normals_of_rendered_scenes(tmp_path):
-    """Independent truth: the renderer's normals, from its depth as stored with 16 bits."""
+    """The truth is independent: normals of the renderer, compared with those of its depth as stored with 16 bits."""
     scenes = image_trees.pixels(4, 96)
     near, far = DEPTH_RANGE
     camera = Camera(FOV_DEGREES, near, far)

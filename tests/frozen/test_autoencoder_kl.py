@@ -1,4 +1,4 @@
-"""Stable Diffusion's autoencoder against the diffusers library, and what only this one does."""
+"""Compares Stable Diffusion's autoencoder with the diffusers library, and tests what only this package does."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Resizing against PyTorch's and Pillow's."""
+"""Compares resizing with that of PyTorch and Pillow."""
 
 import numpy as np
 import pytest

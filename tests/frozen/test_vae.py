@@ -1,4 +1,4 @@
-"""Autoencoders: exact where they must be, and the fitted one a projection."""
+"""Tests that autoencoders are exact where they must be, and that the fitted one is a projection."""
 
 import numpy as np
 import pytest

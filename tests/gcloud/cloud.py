@@ -69,7 +69,7 @@ class Cloud:
         )
 
     def tpu(self, *words: str, code: int = 0) -> tuple[str, str]:
-        """Runs tpu.sh, which has to end with `code`; what it printed."""
+        """Runs tpu.sh, which has to end with `code`; returns what it printed."""
         process = self.popen(*words)
         try:
             out, error = process.communicate(timeout=60)
@@ -95,7 +95,7 @@ class Cloud:
         return self.root / "vms" / node / str(worker)
 
     def begin(self, *plan: str) -> None:
-        """Training has been started on TPU VMs."""
+        """Creates TPU VMs and starts training on them."""
         self.plan(*plan)
         self.tpu("create", "a", "--zone=z", "--accelerator=v5litepod-16", "--spot")
         self.tpu("setup", "a")
@@ -108,7 +108,7 @@ class Cloud:
 
 
 def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    """Waits for it; fails after `seconds`."""
+    """Waits until a condition is true; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"
@@ -117,7 +117,7 @@ def until(true: Callable[[], bool], seconds: float = 30) -> None:
 
 @contextlib.contextmanager
 def standing(folder: Path) -> Iterator[Cloud]:
-    """A cloud in an empty folder; nothing runs on after it."""
+    """A cloud in an empty folder; all that runs on it is ended afterwards."""
     cloud = Cloud(folder)
     try:
         yield cloud

@@ -63,7 +63,7 @@ def fail(message: str) -> None:
 
 
 def switch_off(root: Path) -> None:
-    """Ends what runs on all workers, as if their power went."""
+    """Ends everything that runs on all workers, as a power failure would."""
     for file in root.glob("vms/*/*/mmgen_run/pid"):
         if not (file.parent / "exit").exists():
             with contextlib.suppress(ProcessLookupError):  # it has just ended by itself

@@ -57,7 +57,7 @@ esac
 
 
 def fake_python(repo, name="python3.12", no_venv=0, no_pip=0):
-    """A command that says of itself that it is a good Python, and a log of how it was called."""
+    """A command that claims to be a suitable Python, and the log of how it was called."""
     log = repo.parent / "log"
     text = FAKE_PYTHON.format(log=log, no_venv=no_venv, no_pip=no_pip, chmod=shutil.which("chmod"))
     write(repo.parent / "bin" / name, text)
@@ -113,7 +113,7 @@ def test_setup_without_python(repo):
 
 @pytest.mark.parametrize("version", ["3.10.14", "3.14.0"])
 def test_setup_skips_and_names_pythons_without_packages(repo, version):
-    """The real condition, on a version of our choice."""
+    """Tests the script's own condition on a version that the test chooses."""
     major, minor, micro = version.split(".")
     text = f"""#!/usr/bin/env bash
 [ "$*" != -V ] || {{ echo "Python {version}"; exit 0; }}

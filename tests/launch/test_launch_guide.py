@@ -1,4 +1,4 @@
-"""docs/tpu/tpu.md, and the stand-in that its commands and launch/tpu.sh are checked with."""
+"""Tests the commands in docs/tpu/tpu.md, and the stand-in for gcloud that they and launch/tpu.sh are checked with."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from gcloud.cloud import ROOT, standing
 
 
 def test_commands_of_the_guide_are_right(tmp_path):
-    """In dry runs; what they print, and what the guide has of gcloud itself, the real one's parser knows."""
+    """The real gcloud's parser must know what dry runs print, and the gcloud commands in the guide."""
     with standing(tmp_path) as cloud:
         check_guide(cloud)
 

@@ -259,7 +259,7 @@ def test_what_gcloud_refuses_is_said(cloud):
 
 
 def test_an_old_python_on_the_machine_is_no_hindrance(cloud):
-    """As on images with Python 3.10: uv, which pip installs, brings a new one."""
+    """On images with Python 3.10, pip installs uv, which installs a newer Python."""
     programs = cloud.root.parent / "bin"
     uv = f"""#!/usr/bin/env bash
 echo "uv $*" >>"$HOME/log"

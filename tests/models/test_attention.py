@@ -14,7 +14,7 @@ from mmgen_jax.parallel.placement import einsum
 
 
 def plain(qkv: np.ndarray, bias: np.ndarray, heads: int) -> np.ndarray:
-    """[B, 3D, T], [3D] -> [B, D, T] as the textbook has it."""
+    """Textbook attention: projections [B, 3D, T] and bias [3D] -> [B, D, T]."""
     b, rows, t = qkv.shape
     q, k, v = np.moveaxis((qkv + bias[:, None]).reshape(b, 3, heads, rows // 3 // heads, t), 1, 0)
     scores = np.einsum("bhdq,bhdk->bhqk", q, k) / np.sqrt(q.shape[2])
@@ -32,7 +32,7 @@ def test_forward_is_softmax_attention(heads, width, tokens):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 5e-6), ("bfloat16", 2e-2)])
 def test_gradients_are_those_of_the_xla_form(dtype, tolerance):
-    """Relative to the largest entry; bfloat16 has 8 bits, and intermediate roundings differ."""
+    """Differences are relative to the largest entry. bfloat16 has 8 bits, and intermediate roundings differ."""
     heads, width = 2, 72
     project = linear(heads * width, 3 * heads * width, nnx.Rngs(0), jnp.dtype(dtype))
     project.bias[...] = jax.random.normal(jax.random.key(1), project.bias.shape)

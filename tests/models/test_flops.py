@@ -31,7 +31,7 @@ def architecture(model: MMDiTConfig, autoencoder, image_size: int) -> architectu
 
 @pytest.fixture(scope="module")
 def unrolled():
-    """Large enough that products are nearly all there is."""
+    """A model large enough that matrix multiplications are nearly all of its arithmetic."""
     names = ("rgb", "depth")
     pixels = identity.Identity(names, 4)
     model = MMDiTConfig(
@@ -50,7 +50,7 @@ def unrolled():
 
 
 def network(a: architectures.Architecture, batch: int):
-    """The forward pass, and shapes of what it takes."""
+    """The forward pass, and the shapes of its arguments."""
     x = OrderedDict((m, jax.ShapeDtypeStruct(s, "float32")) for m, s in a.latent_shapes(batch).items())
     t = jax.ShapeDtypeStruct((batch, len(a.modalities)), "float32")
     label = jax.ShapeDtypeStruct((batch,), "int32")

@@ -1,4 +1,4 @@
-"""However the network lies on the mesh, it is the network of one device: outputs, losses, every gradient."""
+"""On any mesh the network computes what it computes on one device: outputs, losses and every gradient."""
 
 import dataclasses
 import functools
@@ -60,7 +60,7 @@ def wanted(case):
 
 
 def assert_close(found, wanted, tolerance=2e-5):
-    """Every leaf, relative to its largest entry."""
+    """Compares every leaf, relative to its largest entry."""
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
         error = float(np.abs(np.asarray(a) - np.asarray(b)).max() / (np.abs(np.asarray(b)).max() + 1e-12))
         assert error < tolerance, (sharding.path_name(path), error)

@@ -18,7 +18,7 @@ SMALL = MMDiTConfig((("rgb", 3), ("depth", 1)), depth=3, width=32, heads=4, patc
 
 @functools.cache
 def build(config):
-    """As initialised: the output is 0 whatever the input."""
+    """A network as it is initialised, whose output is 0 for any input."""
     return jax.jit(lambda: MMDiT(config, rngs=nnx.Rngs(0)))()
 
 
@@ -27,7 +27,7 @@ def with_params(config, params):
 
 
 def random_params(config, std=0.1):
-    """Every parameter random, so that everything matters (made by NumPy: nothing to compile)."""
+    """Parameters that are all random, so that each matters. NumPy makes them, so nothing is compiled."""
     abstract = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: MMDiT(config, rngs=nnx.Rngs(0))), nnx.Param))
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: jnp.asarray(std * rng.normal(size=leaf.shape), jnp.float32), abstract)

@@ -1,4 +1,4 @@
-"""Models with one modality as MMGen's, and as the start of wider ones."""
+"""Tests that models with one modality become MMGen's, and that models are widened to more modalities."""
 
 from collections import OrderedDict
 

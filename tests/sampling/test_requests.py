@@ -1,4 +1,4 @@
-"""Requests as arrays."""
+"""Tests the arrays that requests for samples become."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The one sampler: what it compiles, and previews that use it."""
+"""Tests what the sampler compiles, and the previews that use it."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Sheets, grids, galleries and files."""
+"""Tests sheets, grids, galleries and their files."""
 
 import re
 

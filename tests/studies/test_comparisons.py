@@ -1,4 +1,4 @@
-"""The scripts that compare types of numbers, and with the official code."""
+"""Tests the studies that compare types of numbers, and this package with the official code."""
 
 import os
 import subprocess

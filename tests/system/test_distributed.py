@@ -1,4 +1,4 @@
-"""Which part of a batch a process reads, by where its devices are in the sharding."""
+"""Tests which part of a batch a process reads, and how processes find each other."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ class Device:
 
 
 class Mesh:
-    """What is asked of a mesh: its devices, given by the numbers of their processes, and its shape."""
+    """Stands for a mesh: its shape, and its devices, given by the numbers of their processes."""
 
     def __init__(self, processes):
         self.devices = np.vectorize(Device)(np.array(processes))

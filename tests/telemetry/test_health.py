@@ -1,4 +1,4 @@
-"""Steps that are not finite, and losses that jump."""
+"""Tests how steps that are not finite and losses that jump are found and reported."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Logs that are added to, on a disk and in a bucket."""
+"""Tests logs that lines are appended to, on a disk and in a bucket."""
 
 import pytest
 from etils import epath

@@ -1,4 +1,4 @@
-"""What a run tells of itself while it goes on and at its end."""
+"""Tests what a run reports while it is going on and at its end."""
 
 import json
 import time
@@ -100,7 +100,7 @@ def test_steps_to_trace_must_be_steps_of_the_run(tiny_config, tmp_path):
 
 
 def test_a_run_that_goes_on_behind_the_steps_to_trace_says_so(tiny_config, tmp_path, capsys):
-    """So that a watcher may give the same command again."""
+    """A watcher gives the same command again, which must not fail."""
     tiny_config.train.steps = 2
     train.train(tiny_config, tmp_path, profile=(1, 2))
     tiny_config.train.steps = 4

@@ -1,4 +1,4 @@
-"""Paths and hub ids, without a network."""
+"""Tests paths and hub ids, without a network."""
 
 import huggingface_hub.constants
 import pytest

@@ -1,4 +1,4 @@
-"""Weight files of all kinds as flat mappings."""
+"""Tests that weight files of all kinds are read as flat mappings."""
 
 import json
 

@@ -32,12 +32,12 @@ def assert_sound(workdir) -> None:
 
 
 def until_some_time(rng, process, workdir) -> None:
-    """Any moment of starting, restoring and compiling."""
+    """Waits for a random moment of starting, restoring and compiling."""
     time.sleep(rng.uniform(0, 8))
 
 
 def until_step(rng, process, workdir) -> None:
-    """Any moment of stepping, where saves, checksums and deletions overlap."""
+    """Waits for a random moment of stepping, when saves, checksums and deletions overlap."""
     for line in process.stdout:
         if line.startswith("step "):
             break
@@ -45,7 +45,7 @@ def until_step(rng, process, workdir) -> None:
 
 
 def until_saving(rng, process, workdir) -> None:
-    """While a checkpoint is being written."""
+    """Waits until a checkpoint is being written."""
     folder = restore.folder_of(workdir)
     until_step(random.Random(0), process, workdir)
     while process.poll() is None:
@@ -171,13 +171,13 @@ def test_a_full_disk_ends_in_one_line_and_older_checkpoints_stay(small_disk, til
 
 
 def group_of(process) -> list[int]:
-    """Processes of the group that this one leads."""
+    """The processes of the group that this process leads."""
     listed = subprocess.run(["ps", "-eo", "pid=,pgid="], capture_output=True, text=True, check=True).stdout
     return [int(pid) for pid, group in map(str.split, listed.splitlines()) if int(group) == process.pid]
 
 
 def test_ctrl_c_in_a_terminal_leaves_workers_reading_until_training_has_saved(tiles_dir, tmp_path):
-    """It goes to all processes of the group; the first comes while workers are starting."""
+    """Ctrl-C goes to all processes of the group; the first one comes while workers are starting."""
     settings = FOREVER | {"data.dir": tiles_dir, "data.workers": 2}
     for start in ("  all", "step "):
         process = hosts.start(tmp_path, settings, start_new_session=True)

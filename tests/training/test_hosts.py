@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def finish(processes, code=0):
-    """Output of all processes, which must end with `code`."""
+    """Waits for all processes, which must end with `code`; returns their output."""
     try:
         texts = [process.communicate(timeout=300) for process in processes]
     finally:
@@ -26,7 +26,7 @@ def finish(processes, code=0):
 
 
 def spoken(out):
-    """Lines of our own; the library of the collectives speaks on every host, in several threads at once."""
+    """The lines of this package. The collectives' library prints on every host, in several threads at once."""
     return [line for line in out.splitlines() if line and not re.search(r"Gloo|Rank|connected|peer ranks", line)]
 
 
@@ -39,7 +39,7 @@ def read_until(process, start):
 
 @pytest.fixture(scope="module")
 def reference(tiles_dir, tmp_path_factory):
-    """Losses of four steps of one process with four devices."""
+    """The losses of four steps of one process with four devices."""
     folder = tmp_path_factory.mktemp("one")
     finish([hosts.start(folder, {"data.dir": tiles_dir}, devices=4)])
     return hosts.losses(folder)
@@ -59,7 +59,7 @@ def dying(tiles_dir, tmp_path_factory):
 
 
 def test_any_number_of_hosts_makes_the_same_run(reference, tiles_dir, tmp_path):
-    """Two steps on two hosts, with split weights, two more on four: as on one; everything is written and said once."""
+    """Two steps on two hosts and two more on four give the losses of one host; lines are written and printed once."""
     settings = {"data.dir": tiles_dir, "train.sample_every": 2}
     split = {"data.workers": 1, "mesh.data": 1, "mesh.fsdp": 4, "train.steps": 2}
     out, _ = finish(hosts.start_hosts(tmp_path, 2, settings | split, 4))

@@ -1,4 +1,4 @@
-"""The training loop by itself."""
+"""Tests the training loop by itself."""
 
 from __future__ import annotations
 

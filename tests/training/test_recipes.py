@@ -103,7 +103,7 @@ def test_hypersim_rgb2x_learns_everything_but_rgb(hypersim_run, tmp_path):
 
 
 def test_features_online_are_those_that_are_stored(imagenet_run, tmp_path):
-    """Same tiles, same steps: computed in the step from stored pixels, or read."""
+    """Features that a step computes from stored pixels give the same steps as stored features."""
     config = small("imagenet256_xl2", imagenet_run)
     config.features.dtype = "float32"
     config.encode.rgb = True

@@ -32,7 +32,7 @@ def parts(small_config, tmp_path_factory):
 
 
 def take_steps(parts, devices, accumulate):
-    """Metrics of two steps."""
+    """Makes two steps; returns their metrics."""
     config, architecture, objective, batch = parts
     mesh = sharding.make_mesh(jax.devices()[:devices])
     tx = make_optimizer(config.optim, 100)
