@@ -18,12 +18,13 @@ from mmgen_jax.data import held_out, pipeline, tiles
 from mmgen_jax.metrics.classifier import Classifier, ConvNet, _logits, accuracy, load, per_class
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.system import command, files
+from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress, say
 
 _KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
 
 
-def augment(key: jax.Array, x: jax.Array) -> jax.Array:
+def augment(key: jax.Array, x: AnyArray) -> jax.Array:
     """Changes images [B, H, W, 3] in [-1, 1] at random: flip, blur, gain and offset of each channel, and noise."""
     keys = jax.random.split(key, 6)
     count = len(x)

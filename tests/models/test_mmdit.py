@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from annotations import unchecked
 from flax import nnx, traverse_util
 
 from mmgen_jax.diffusion.prompt import Prompt
@@ -233,7 +234,7 @@ def test_bad_inputs_are_named():
     cases.append((x | {"depth": x["rgb"]}, t, "depth has shape"))
     cases.append((dict(sorted(x.items())), t, "OrderedDict.*in this order"))
     for x_bad, t_bad, message in cases:
-        with pytest.raises(ValueError, match=message):
+        with unchecked(), pytest.raises(ValueError, match=message):
             model(x_bad, t_bad, prompt)
     for size in ("XXL/2", "XL/3", "XL"):
         with pytest.raises(ValueError, match="must be one of S, B, L, XL"):

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from annotations import unchecked
 
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
@@ -13,7 +14,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     files.write(path, b"old")
     files.write(path, b"new")
     assert path.read_bytes() == b"new"
-    with pytest.raises(TypeError):
+    with unchecked(), pytest.raises(TypeError):
         files.write(path, "no bytes")
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 

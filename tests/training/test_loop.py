@@ -9,6 +9,7 @@ from unittest import mock
 import jax
 import numpy as np
 import pytest
+from annotations import unchecked
 
 from mmgen_jax.training.loop import run_loop
 
@@ -22,7 +23,8 @@ def stepped(advance, steps=2):
     profiler.ends.return_value = False
     report.row.return_value = {"loss": 1.0}
     batches = iter([np.ones(3, np.float32)] * steps)
-    run_loop(train, state, batches, advance, report, saver, profiler, None)
+    with unchecked():  # stand-ins of all kinds
+        run_loop(train, state, batches, advance, report, saver, profiler, None)
     return report
 
 
