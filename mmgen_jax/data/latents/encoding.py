@@ -110,6 +110,6 @@ def _pack(chunk: list[dict], computed: tuple[dict, dict], layout: Layout) -> Ite
         key, present = sample["key"], sample["present"]
         there = {m for (m, _), is_there in zip(layout.modalities, present, strict=True) if is_there}
         there |= {FEATURES} if "rgb" in there else set()
-        check_range({name: peak[i] for name, peak in peaks.items() if name in there}, layout.dtype, key)
+        check_range({name: float(peak[i]) for name, peak in peaks.items() if name in there}, layout.dtype, key)
         arrays = {name: value[i] for name, value in values.items()} | {PIXELS: sample.get("rgb")}
         yield layout.encode(arrays, present, int(sample["class_id"]), key)

@@ -150,15 +150,15 @@ def _records(
                 values[name] = np.zeros(shape, dtype)
                 continue
             value = _value(opened[name], name, entry.key)
-            check_range({name: np.abs(value).max()}, layout.dtype, entry.key)
+            check_range({name: float(np.abs(value).max())}, layout.dtype, entry.key)
             values[name] = value.astype(dtype)
-        yield layout.encode(values, [there[m][i] for m, _ in layout.modalities], entry.class_id, entry.key)
+        yield layout.encode(values, [bool(there[m][i]) for m, _ in layout.modalities], entry.class_id, entry.key)
 
 
 def convert(
     index: str,
     paths: Mapping[str, str],
-    out: str,
+    out: epath.PathLike,
     *,
     dtype: str = "float16",
     split: str = "train",

@@ -68,7 +68,9 @@ class Layout:
         """Bytes of each array of a record, without the header and the key."""
         return {name: dtype.itemsize * int(np.prod(shape)) for name, (dtype, shape) in self.fields.items()}
 
-    def encode(self, values: Mapping[str, np.ndarray], present: Sequence[bool], class_id: int, key: str) -> bytes:
+    def encode(
+        self, values: Mapping[str, np.ndarray], present: Sequence[bool] | np.ndarray, class_id: int, key: str
+    ) -> bytes:
         """Makes one record.
 
         Args:
