@@ -18,6 +18,7 @@ from mmgen_jax.data import held_out, tiles
 from mmgen_jax.metrics.report import evaluate, mean_image, table
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.models import architectures
+from mmgen_jax.settings import Settings
 from mmgen_jax.system import command, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -47,8 +48,12 @@ def _write(path: epath.Path, report: dict) -> None:
 
 
 def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
-    """Loads model and data, evaluates, prints the table and writes the report, which it returns."""
-    chosen = settings.parse(config)
+    """Parses a recipe and evaluates as `score` does."""
+    return score(settings.parse(config), workdir, out)
+
+
+def score(chosen: Settings, workdir: str, out: str = "") -> dict:
+    """Loads model and data, evaluates, prints the table, and writes the report, which it returns."""
     stored = architectures.load(model_folders.locate(workdir))
     check_config(chosen, stored, workdir)
     names = tiles.class_names(chosen.data.dir)

@@ -36,12 +36,16 @@ from mmgen_jax.training.setup import open_batches, restore_or_init
 
 
 def train(config: ConfigDict, workdir: epath.PathLike, profile: tuple[int, int] | None = None) -> None:
+    """Parses a recipe and trains as `run` does."""
+    run(settings.parse(config), workdir, profile)
+
+
+def run(chosen: Settings, workdir: epath.PathLike, profile: tuple[int, int] | None = None) -> None:
     """Trains until `train.steps`, and resumes from the newest checkpoint in the workdir if there is one.
 
-    `profile` is the first and the last step to trace. Nothing is written before everything that the config names has
+    `profile` is the first and the last step to trace. Nothing is written before everything that the settings name has
     been read and fits. Raises UsageError for bad input, and RunError for a run that cannot go on.
     """
-    chosen = settings.parse(config)
     hosts.start(**vars(chosen.distributed))
     if str(workdir) in model_folders.bundled():
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")

@@ -9,6 +9,7 @@ more than the spread over seeds explains.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 import sys
@@ -17,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict
 
-from mmgen_jax import evaluate, train
+from mmgen_jax import evaluate, settings, train
 from mmgen_jax.models.mmdit import DTYPES
+from mmgen_jax.settings import Settings
 from mmgen_jax.system import command
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -29,13 +30,12 @@ METRICS = ("depth/absrel", "normal/mean", "mask/miou")
 LIMIT = 2.0  # largest accepted difference of two means, in standard errors of that difference
 
 
-def errors_of(config: ConfigDict, dtype: str, seed: int, folder: Path) -> dict[str, float]:
+def errors_of(chosen: Settings, dtype: str, seed: int, folder: Path) -> dict[str, float]:
     """Trains a whole run with this type and seed, and returns its scores on held-out scenes."""
-    config = config.copy_and_resolve_references()
-    config.model.dtype, config.seed = dtype, seed
+    chosen = dataclasses.replace(chosen.changed(model={"dtype": dtype}), seed=seed)
     workdir = folder / f"{dtype}_{seed}"
-    train.train(config, str(workdir))
-    return evaluate.run(config, str(workdir))["understanding"]["model"]
+    train.run(chosen, workdir)
+    return evaluate.score(chosen, str(workdir))["understanding"]["model"]
 
 
 def compared(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
@@ -51,18 +51,18 @@ def compared(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, d
 
 def main(argv: Sequence[str]) -> int:
     del argv
-    config = flags.FLAGS.config
+    chosen = settings.parse(flags.FLAGS.config)
     if flags.FLAGS.seeds < 2:
         raise UsageError(f"--seeds is {flags.FLAGS.seeds}; it must be at least 2, to tell a spread")
-    steps = flags.FLAGS.steps or config.train.steps
-    config.train.update({"steps": steps, "save_every": steps, "sample_every": 0, "log_every": min(100, steps)})
-    config.evaluate.samples = 0
+    steps = flags.FLAGS.steps or chosen.train.steps
+    short = {"steps": steps, "save_every": steps, "sample_every": 0, "log_every": min(100, steps)}
+    chosen = settings.check(chosen.changed(train=short, evaluate={"samples": 0}))
     scores: dict[str, list] = {dtype: [] for dtype in DTYPES}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(flags.FLAGS.seeds):
             for dtype in DTYPES:
                 say(f"\n{dtype}, seed {seed}")
-                scores[dtype].append(errors_of(config, dtype, seed, Path(folder)))
+                scores[dtype].append(errors_of(chosen, dtype, seed, Path(folder)))
     found = compared(scores)
     say(f"\n{'':<16}{DTYPES[0]:>10}{DTYPES[1]:>10}{'difference':>12}{'its standard error':>20}")
     for metric, row in found.items():
