@@ -1,4 +1,4 @@
-"""DINOv2 (Oquab et al. 2023), whose patch features the model's tokens are aligned with."""
+"""DINOv2 (Oquab et al. 2023). The model's tokens are aligned with its patch features."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mmgen_jax.system.arrays import AnyArray
 
 Params = dict  # nested dict of arrays
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of ImageNet's colours in [0, 1]
 EPSILON = 1e-6
-GRID = 16  # patches each way for images of 256 pixels: 224 pixels
+GRID = 16  # patches, each way, of images of 256 pixels, which are resized to 224 pixels
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class DinoConfig:
     """Shape of the network; by default ViT-B/14.
 
     Attributes:
-      width, depth, heads, patch: of the transformer.
-      mlp_width: hidden width of the MLPs; of one of the two halves where they are gated (SwiGLU, in ViT-g).
+      width, depth, heads, patch: sizes of the transformer.
+      mlp_width: hidden width of the MLPs; for gated MLPs (SwiGLU, in ViT-g), that of one of the two halves.
       grid: patches each way that the position embedding was trained for.
       registers: number of register tokens.
       gated: whether the MLPs are gated.
@@ -60,7 +60,7 @@ class Block(nnx.Module):
         self.activation = _gate if config.gated else functools.partial(jax.nn.gelu, approximate=False)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """The residual stream stays float32; matrices are multiplied in the block's type."""
+        """Computes the block. The residual stream stays float32, and matrices are multiplied in the block's type."""
         b, t, d = x.shape
         q, k, v = jnp.moveaxis(self.qkv(self.norm1(x)).reshape(b, t, 3, self.heads, d // self.heads), 2, 0)
         attended = jax.nn.dot_product_attention(q, k, v).reshape(b, t, d)
@@ -92,11 +92,11 @@ class DinoNetwork(nnx.Module):
     def __call__(
         self, pixels: Float[AnyArray, "B H W 3"], taps: Sequence[int], resample: Matrix
     ) -> list[Float[Array, "B N D"]]:
-        """Patch tokens after the blocks whose numbers, from 1, are in `taps`; each through the final LayerNorm.
+        """Patch tokens, after the final LayerNorm, of the blocks whose numbers (from 1) are in `taps`.
 
         Args:
-          pixels: of ImageNet's mean and standard deviation, sides divisible by the patch.
-          taps: ascending.
+          pixels: images with ImageNet's mean and standard deviation, with height and width divisible by the patch.
+          taps: numbers of blocks, ascending.
           resample: how the position embedding is resized to another grid.
         """
         c = self.config
@@ -128,13 +128,13 @@ class DinoNetwork(nnx.Module):
 )
 @dataclass(frozen=True)
 class Dino:
-    """Features of images: `x_norm_patchtokens`, as REPA and the published recipe take them.
+    """Computes features of images: `x_norm_patchtokens`, which REPA and the published recipe use.
 
     Attributes:
       config: config of the network.
       params: its weights.
       dtype: type that matrices are multiplied in; the residual stream and norms are float32.
-      grid: patches each way: images are resized to `grid` x `config.patch` pixels. It is that of the model's tokens.
+      grid: patches, each way, as many as the model has tokens. Images are resized to `grid` x `config.patch` pixels.
       resample: how the position embedding is resized; by default as in the published recipe.
     """
 
@@ -145,9 +145,9 @@ class Dino:
     resample: Matrix = smooth_bicubic
 
     def __call__(self, rgb: Float[AnyArray, "B H W 3"]) -> Float[Array, "B N D"]:
-        """rgb in [-1, 1] -> float32 features of its grid * grid patches, row by row.
+        """Computes float32 features of the grid * grid patches of rgb in [-1, 1], row by row.
 
-        The published features are of the centre crop at 224 pixels; this is the crop at 256, resized alike.
+        The published features are those of the centre crop at 224 pixels. Here the crop at 256 pixels is resized.
         """
         side = self.grid * self.config.patch
         pixels = (
@@ -156,13 +156,13 @@ class Dino:
         return self.tokens(pixels)
 
     def tokens(self, pixels: Float[AnyArray, "B H W 3"]) -> Float[Array, "B N D"]:
-        """The same for pixels that are prepared."""
+        """Computes the features of pixels that are resized and normalised already."""
         network = nnx.merge(graphdef(self.config, self.dtype), self.params)
         return network(pixels, (self.config.depth,), self.resample)[0]
 
 
 def normalise(rgb: Float[AnyArray, "B H W 3"]) -> Float[Array, "B H W 3"]:
-    """[-1, 1] -> ImageNet's mean 0 and standard deviation 1."""
+    """Normalises colours in [-1, 1] by ImageNet's mean and standard deviation."""
     return ((jnp.asarray(rgb) + 1) / 2 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Weights of DINOv2 from files: facebookresearch's names, and those of the transformers library."""
+"""Reads weights of DINOv2 from files, with facebookresearch's names or those of the transformers library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmgen_jax.tensor_files import hub, tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
-UNUSED = ("mask_token",)  # for pretraining only
+UNUSED = ("mask_token",)  # weights that only pretraining uses
 HEAD_WIDTH = 64  # width of an attention head in all released models
 
 # transformers' name -> facebookresearch's, part by part.
@@ -60,7 +60,7 @@ OUTSIDE = {
 
 
 def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Any of the known names -> facebookresearch's, with query, key and value as one."""
+    """Renames weights to facebookresearch's names, with query, key and value as one array."""
     renamed = {}
     for name, value in state.items():
         for pattern, replacement in PARTS:
@@ -75,7 +75,7 @@ def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def guess_config(state: Mapping[str, np.ndarray], heads: int | None) -> DinoConfig:
-    """Shape of the network, read off the shapes of official weights; `heads` is width / 64 where it is not known."""
+    """Reads the config off the shapes of official weights. If `heads` is not known, it is width / 64."""
     depth = 1 + max(int(m[1]) for name in state if (m := re.match(r"blocks\.(\d+)\.", name)))
     width, _, patch, _ = state["patch_embed.proj.weight"].shape
     gated = "blocks.0.mlp.w3.weight" in state
@@ -92,7 +92,7 @@ def guess_config(state: Mapping[str, np.ndarray], heads: int | None) -> DinoConf
 
 
 def _paths(config: DinoConfig) -> dict[tuple, str]:
-    """Our path -> official name, where "{}" stands for the number of a block."""
+    """Maps the path of each weight here to its official name, in which "{}" stands for the number of a block."""
     inner, outer = MLPS[config.gated]
     block = dict(BLOCK)
     for ours, theirs in (("fc1", inner), ("fc2", outer)):
@@ -102,7 +102,7 @@ def _paths(config: DinoConfig) -> dict[tuple, str]:
 
 
 def to_params(state: Mapping[str, np.ndarray], config: DinoConfig, source: object) -> Params:
-    """Official weights -> our parameters, float32; raises UsageError naming the first that does not fit."""
+    """Turns official weights into float32 parameters. Raises UsageError for the first weight that does not fit."""
     shapes, paths = traverse_util.flatten_dict(abstract_params(config)), _paths(config)
     wanted = {name.format(i) for name in paths.values() for i in range(config.depth)}
     for name in sorted(wanted ^ (state.keys() - set(UNUSED))):
@@ -129,7 +129,7 @@ def _ours(value: np.ndarray, path: tuple) -> np.ndarray:
 
 
 def find(path: epath.PathLike) -> tuple[Mapping[str, np.ndarray], dict, epath.Path]:
-    """(weights, config.json or {}, file) of a path or hub id; raises UsageError if there are none."""
+    """Finds the weights, config.json (or {}) and the file of a path or hub id. Raises UsageError if there are none."""
     found = hub.resolve(path, [CONFIG_FILE, *WEIGHTS_FILES])
     if found.is_dir():
         there = [found / name for name in WEIGHTS_FILES if (found / name).exists()]
@@ -145,7 +145,7 @@ def find(path: epath.PathLike) -> tuple[Mapping[str, np.ndarray], dict, epath.Pa
 
 
 def read(path: epath.PathLike) -> tuple[DinoConfig, Params]:
-    """Config and weights of a DINOv2; raises UsageError naming what is missing or does not fit."""
+    """Reads the config and the weights of a DINOv2. Raises UsageError for what is missing or does not fit."""
     state, stored, file = find(path)
     state = official(state)
     try:

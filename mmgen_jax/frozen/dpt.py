@@ -1,4 +1,4 @@
-"""The dense prediction head (Ranftl et al. 2021) of Depth Anything: features of four depths -> one number per pixel.
+"""The dense prediction head (Ranftl et al. 2021) of Depth Anything: one number per pixel from features of four blocks.
 
 Attributes are named as in the transformers library, so that the path of a weight here is its name there.
 """
@@ -18,7 +18,7 @@ from mmgen_jax.frozen.resample import corner_bilinear, resize
 
 @dataclass(frozen=True)
 class DPTConfig:
-    """Widths of the head.
+    """The widths of the head's layers.
 
     Attributes:
       inputs: width of the tokens.
@@ -39,7 +39,7 @@ def _conv(inputs: int, outputs: int, size: int, dtype, rngs: nnx.Rngs, **kwargs)
 
 
 class Reassemble(nnx.Module):
-    """Tokens as an image of another width and resolution."""
+    """Turns tokens into an image of another width and resolution."""
 
     def __init__(self, inputs: int, width: int, factor: float, dtype, rngs: nnx.Rngs):
         self.projection = _conv(inputs, width, 1, dtype, rngs)
@@ -66,11 +66,11 @@ class Residual(nnx.Module):
 
 
 class Fusion(nnx.Module):
-    """Adds one resolution and goes to the next."""
+    """Adds the features of one resolution, and resizes to the next one."""
 
     def __init__(self, width: int, dtype, rngs: nnx.Rngs):
         self.projection = _conv(width, width, 1, dtype, rngs)
-        # The coarsest one adds nothing; its first unit has weights all the same.
+        # The coarsest one adds nothing, although its first unit has weights.
         self.residual_layer1, self.residual_layer2 = Residual(width, dtype, rngs), Residual(width, dtype, rngs)
 
     def __call__(self, x: Array, added: Array | None, height: int, width: int) -> Array:
@@ -114,7 +114,7 @@ class Last(nnx.Module):
 
 
 class DPT(nnx.Module):
-    """Features ``[B, h, w, D]`` of four depths -> float32 ``[B, H, W]``, at least 0."""
+    """Computes float32 ``[B, H, W]``, at least 0, from features ``[B, h, w, D]`` of four blocks."""
 
     def __init__(self, config: DPTConfig, dtype: str, *, rngs: nnx.Rngs):
         self.neck, self.head = Neck(config, jnp.dtype(dtype), rngs), Last(config, jnp.dtype(dtype), rngs)

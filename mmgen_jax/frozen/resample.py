@@ -1,4 +1,4 @@
-"""Resizing as PyTorch's `interpolate` does it: separable, so one small matrix for each axis."""
+"""Resizes as PyTorch's `interpolate` does. Resizing is separable, so it takes one small matrix for each axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Matrix = Callable[[int, int], np.ndarray]  # (old length, new length) -> [new, o
 
 
 def _cubic(x: np.ndarray, a: float) -> np.ndarray:
-    """Keys' kernel."""
+    """The cubic convolution kernel of Keys (1981), with parameter `a`."""
     x = np.abs(x)
     near = ((a + 2) * x - (a + 3)) * x**2 + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
@@ -23,7 +23,7 @@ def _cubic(x: np.ndarray, a: float) -> np.ndarray:
 
 
 def _taps(positions: np.ndarray, weights: np.ndarray, old: int) -> np.ndarray:
-    """Matrix whose row i has `weights[i, k]` at column `positions[i, k]`, which is kept inside."""
+    """Matrix whose row i has `weights[i, k]` at column `positions[i, k]`; columns are clipped to the matrix."""
     matrix = np.zeros((len(positions), old))
     rows = np.arange(len(positions))[:, None].repeat(positions.shape[1], 1)
     np.add.at(matrix, (rows, np.clip(positions, 0, old - 1)), weights)
@@ -31,7 +31,7 @@ def _taps(positions: np.ndarray, weights: np.ndarray, old: int) -> np.ndarray:
 
 
 def bicubic(old: int, new: int) -> np.ndarray:
-    """mode="bicubic", without antialiasing: a = -0.75, four taps."""
+    """The matrix of mode="bicubic" without antialiasing: a = -0.75, four taps."""
     source = (np.arange(new) + 0.5) * old / new - 0.5
     first = np.floor(source).astype(int)
     offsets = np.arange(-1, 3)
@@ -39,7 +39,7 @@ def bicubic(old: int, new: int) -> np.ndarray:
 
 
 def smooth_bicubic(old: int, new: int) -> np.ndarray:
-    """mode="bicubic", antialias=True, and Pillow's BICUBIC: a = -0.5, as wide as the pixels of the result."""
+    """The matrix of mode="bicubic", antialias=True, and of Pillow's BICUBIC: a = -0.5, as wide as the new pixels."""
     scale = old / new
     stretch = max(scale, 1.0)
     centre = (np.arange(new) + 0.5) * scale
@@ -52,14 +52,14 @@ def smooth_bicubic(old: int, new: int) -> np.ndarray:
 
 
 def bilinear(old: int, new: int) -> np.ndarray:
-    """mode="bilinear", align_corners=False, without antialiasing."""
+    """The matrix of mode="bilinear", align_corners=False, without antialiasing."""
     return _linear(np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0), old)
 
 
 def corner_bilinear(old: int, new: int) -> np.ndarray:
-    """mode="bilinear", align_corners=True: the first and last pixels stay where they are."""
+    """The matrix of mode="bilinear", align_corners=True: the first and the last pixel stay where they are."""
     step = np.float32(old - 1) / np.float32(max(new - 1, 1)) if new > 1 else np.float32(0)
-    return _linear(np.arange(new, dtype=np.float32) * step, old)  # in float32, as there
+    return _linear(np.arange(new, dtype=np.float32) * step, old)  # PyTorch computes positions in float32 too
 
 
 def _linear(source: np.ndarray, old: int) -> np.ndarray:
@@ -69,7 +69,7 @@ def _linear(source: np.ndarray, old: int) -> np.ndarray:
 
 
 def resize(x: Float[AnyArray, "*B H W C"], height: int, width: int, matrix: Matrix) -> Float[Array, "*B h w C"]:
-    """Resizes images, in full precision."""
+    """Resizes images [..., H, W, C] to `height` x `width`, in full float32 precision."""
     rows, columns = (jnp.asarray(matrix(*sizes), x.dtype) for sizes in ((x.shape[-3], height), (x.shape[-2], width)))
     exact = jax.lax.Precision.HIGHEST
     x = jnp.einsum("hH,...HWC->...hWC", rows, x, precision=exact)

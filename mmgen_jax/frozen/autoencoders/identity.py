@@ -23,13 +23,13 @@ from mmgen_jax.frozen.autoencoders.protocol import (
 )
 from mmgen_jax.modalities.registry import MODALITIES
 
-PIXEL_STD = 0.5  # standard deviation of images in [-1, 1], near enough for preconditioning
+PIXEL_STD = 0.5  # typical standard deviation of images in [-1, 1], good enough for preconditioning
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("modalities", "factor"))
 @dataclass(frozen=True)
 class Identity(Deterministic):
-    """Pixels, rearranged: latent channels are the f*f*C numbers of one f x f patch."""
+    """Rearranges pixels: the latent channels are the f*f*C numbers of an f x f patch."""
 
     name: ClassVar[str] = "identity"
     fitted: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Stable Diffusion's autoencoder for every modality: one pretrained network, read from files in diffusers' format."""
+"""Stable Diffusion's autoencoder, one pretrained network for all modalities, read from files in diffusers' format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mmgen_jax.tensor_files import hub, tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-OVERLAP = 0.25  # share of a tile that it has in common with its neighbour
+OVERLAP = 0.25  # share of a tile that overlaps its neighbour
 
 
 @functools.partial(
@@ -38,19 +38,19 @@ OVERLAP = 0.25  # share of a tile that it has in common with its neighbour
 )
 @dataclass(frozen=True)
 class AutoencoderKL:
-    """Images of all modalities <-> latents, by the same weights; see `protocol.Autoencoder`.
+    """Encodes images of all modalities to latents and decodes them, by the same weights; see `protocol.Autoencoder`.
 
-    Images with one channel are repeated to the network's channels and averaged on the way back. Latents are
+    The channel of images that have only one is repeated for the network, and averaged after decoding. Latents are
     ``((mean + std * eps) - shift) * scale``.
 
     Attributes:
       modalities: modalities that images and latents may have.
       config: config of the network.
-      params: its float32 weights; None where a converted checkpoint came without: then only `sample` works.
+      params: its float32 weights; None for a converted checkpoint that has none, and then only `sample` works.
       dtype: type that matrices are multiplied in, "float32" or "bfloat16".
-      chunk: images that the network sees at once, on all devices together, which bounds its memory: decoding 256 x 256
-        pixels takes 0.24 GB for each in float32, encoding 0.11.
-      tile: side of tiles in latent positions, for images too large to be decoded whole; 0 = whole.
+      chunk: number of images that the network computes at once, over all devices. It bounds the memory: in float32,
+        decoding an image of 256 x 256 pixels takes 0.24 GB, and encoding 0.11 GB.
+      tile: height and width, in latent positions, of tiles for images too large to decode whole; 0 means no tiles.
     """
 
     name: ClassVar[str] = "kl"
@@ -71,7 +71,7 @@ class AutoencoderKL:
 
     @classmethod
     def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> AutoencoderKL:
-        """Without arrays it has no weights: it encodes and decodes nothing."""
+        """Makes the stored autoencoder again. Without arrays it has no weights, and neither encodes nor decodes."""
         config = parse_config(spec["config"], "model.json")
         return cls(modalities, config, from_names(arrays, config, "autoencoder") if arrays else None)
 
@@ -86,7 +86,7 @@ class AutoencoderKL:
         return cls(modalities, config, params, options.dtype, options.chunk)
 
     def configured(self, options: Options) -> AutoencoderKL:
-        """Also reads, from `options.path`, the weights that a converted model left out."""
+        """Applies options, and reads from `options.path` the weights that a converted model does not have."""
         if self.params is not None:
             return dataclasses.replace(self, dtype=options.dtype, chunk=options.chunk)
         return _load_checked(options, self.modalities) if options.path else self
@@ -101,7 +101,7 @@ class AutoencoderKL:
 
     @property
     def std(self) -> dict[str, np.ndarray]:
-        """The scaling factor is chosen to make it 1."""
+        """Standard deviation of latent channels, which the scaling factor is chosen to make 1."""
         return {m: np.ones(self.config.latent_channels, np.float32) for m in self.modalities}
 
     @property
@@ -114,7 +114,7 @@ class AutoencoderKL:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Named and laid out as diffusers does: the stored file is one of its format."""
+        """The weights with diffusers' names and layouts, so that the stored file has its format."""
         return {} if self.params is None else to_names(self.params)
 
     def moments(self, images: Arrays) -> OrderedDict[str, Array]:
@@ -143,7 +143,7 @@ class AutoencoderKL:
     def _each(
         self, arrays: Arrays, method: Callable[[KLNetwork, Array], Array], zoom: float
     ) -> OrderedDict[str, Array]:
-        """`method` on all modalities in one pass."""
+        """Computes `method` on all modalities in one pass."""
         if not arrays:
             return OrderedDict()
         if self.params is None:
@@ -158,7 +158,7 @@ class AutoencoderKL:
         side = self.tile if zoom > 1 else self.tile * self.factor
         if side and max(next(iter(arrays.values())).shape[1:3]) > side:
             run = functools.partial(_tiled, run, side=side, zoom=zoom)
-        # Side by side on the second axis, so that a batch that is split over devices stays so.
+        # Modalities are stacked on the second axis, so that a batch stays split over devices by samples.
         names = [m for m in self.modalities if m in arrays]
         stacked = jnp.stack([arrays[m] for m in names], 1)
         out = _chunked(run, stacked.reshape(-1, *stacked.shape[2:]), self.chunk)
@@ -172,7 +172,7 @@ def _graphdef(config: KLConfig, dtype: str) -> nnx.GraphDef:
 
 
 def _chunked(run: Callable[[Array], Array], x: Float[Array, "N ..."], chunk: int) -> Float[Array, "N ..."]:
-    """`run` on at most `chunk` rows at once; rows of one chunk are spread over the batch, and so over its devices."""
+    """Computes `run` on at most `chunk` rows at once. The rows of a chunk are spread over the batch and its devices."""
     parts = math.ceil(len(x) / chunk)
     if parts <= 1:
         return run(x)
@@ -183,7 +183,7 @@ def _chunked(run: Callable[[Array], Array], x: Float[Array, "N ..."], chunk: int
 
 
 def _tiled(run: Callable[[Array], Array], x: Float[Array, "N H W C"], side: int, zoom: float) -> Array:
-    """`run` on overlapping tiles whose borders are blended linearly; `zoom`: pixels of the result per pixel of x."""
+    """Computes `run` on overlapping tiles and blends them linearly; `zoom` is the size of the result over that of x."""
     step = int(side * (1 - OVERLAP))
     whole, blend = int(side * zoom), int(side * zoom * OVERLAP)
     rows: list[list[Array]] = []
@@ -202,7 +202,7 @@ def _tiled(run: Callable[[Array], Array], x: Float[Array, "N H W C"], side: int,
 
 
 def _blended(before: Array, tile: Array, count: int, axis: int) -> Array:
-    """`tile`, whose first `count` lines along an axis change linearly from the last ones of the tile before it."""
+    """Blends the first `count` lines of `tile` along an axis linearly with the last lines of the tile before it."""
     count = min(count, before.shape[axis], tile.shape[axis])
     weight = jnp.arange(count) / count
     weight = weight.reshape([-1 if i == axis else 1 for i in range(tile.ndim)])
@@ -214,8 +214,8 @@ def _blended(before: Array, tile: Array, count: int, axis: int) -> Array:
 def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float32", chunk: int = 16) -> AutoencoderKL:
     """Reads a diffusers folder (or a pipeline's, with `vae/`), a .safetensors or .bin file, or a hub id.
 
-    Beside a file, `config.json` is respected; without it, what shapes do not tell is Stable Diffusion's.
-    Raises UsageError if there is no such autoencoder, or naming the first weight or entry that does not fit.
+    A `config.json` beside a file is used. Without one, values that shapes do not tell are those of Stable Diffusion.
+    Raises UsageError if there is no autoencoder, or for the first weight or entry that does not fit.
     """
     found = hub.resolve(path, [CONFIG_FILE, *WEIGHTS_FILES, "vae/*"])
     if found.is_dir():
@@ -235,7 +235,7 @@ def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float3
 
 
 def _load_checked(options: Options, modalities: tuple[str, ...]) -> AutoencoderKL:
-    """What lies at `options.path`; raises UsageError also if it has another factor than the options."""
+    """Loads the autoencoder at `options.path`. Raises UsageError as `load` does, or if its factor is another."""
     found = load(options.path, modalities, options.dtype, options.chunk)
     if found.factor != options.factor:
         raise UsageError(f"config key autoencoder.factor is {options.factor}; {options.path} has {found.factor}")

@@ -19,12 +19,12 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class KLConfig:
-    """The entries of a diffusers `config.json` that matter; by default Stable Diffusion's.
+    """The entries of a diffusers `config.json` that matter. The defaults are Stable Diffusion's.
 
     Attributes:
-      in_channels, out_channels: of images.
-      latent_channels: K.
-      block_out_channels: width of each resolution, finest first; each but the last halves it.
+      in_channels, out_channels: channels of images.
+      latent_channels: channels K of latents.
+      block_out_channels: width at each resolution, finest first. Every level except the last halves the resolution.
       layers_per_block: residual blocks of each resolution of the encoder; the decoder has one more.
       norm_num_groups: number of groups of all GroupNorms; divides the widths.
       scaling_factor, shift_factor: latents as the transformer sees them are (z - shift) * scaling.
@@ -90,7 +90,7 @@ class Resnet(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """One head over all positions; softmax in float32."""
+    """Self-attention with one head over all positions; the softmax is float32."""
 
     def __init__(self, make: Blocks, width: int):
         self.group_norm = make.norm(width)
@@ -107,14 +107,14 @@ class Attention(nnx.Module):
 
 
 class Resampler(nnx.Module):
-    """The convolution that goes with a change of resolution."""
+    """The convolution before or after a change of resolution."""
 
     def __init__(self, conv: nnx.Conv):
         self.conv = conv
 
 
 class Level(nnx.Module):
-    """Residual blocks of one resolution, and what changes it, which the last level has not."""
+    """The residual blocks of one resolution, and the layer that changes it, which the last level does not have."""
 
     downsamplers: nnx.List
     upsamplers: nnx.List
@@ -192,7 +192,7 @@ class Decoder(nnx.Module):
 
 
 class KLNetwork(nnx.Module):
-    """Both halves. Images [B, H, W, C] with H and W divisible by the factor."""
+    """Encoder and decoder. Images are [B, H, W, C], with H and W divisible by the factor."""
 
     def __init__(self, config: KLConfig, dtype: str, *, rngs: nnx.Rngs):
         make, k = Blocks(config, jnp.dtype(dtype), rngs), config.latent_channels
@@ -201,12 +201,12 @@ class KLNetwork(nnx.Module):
         self.post_quant_conv = make.conv(k, k, 1) if config.use_post_quant_conv else None
 
     def moments(self, images: Float[Array, "B H W C"]) -> Float[Array, "B h w 2*K"]:
-        """Mean and standard deviation of the posterior, float32, mean first."""
+        """Computes mean and standard deviation of the posterior, float32, the mean first."""
         x = self.encoder(images)
         x = (x if self.quant_conv is None else self.quant_conv(x)).astype(jnp.float32)
         mean, log_variance = jnp.split(x, 2, -1)
         return jnp.concatenate([mean, jnp.exp(0.5 * jnp.clip(log_variance, -30.0, 20.0))], -1)
 
     def decode(self, z: Float[Array, "B h w K"]) -> Float[Array, "B H W C"]:
-        """Images, float32, not clipped."""
+        """Decodes latents to images, float32, which are not clipped."""
         return self.decoder(z if self.post_quant_conv is None else self.post_quant_conv(z)).astype(jnp.float32)

@@ -16,7 +16,7 @@ from mmgen_jax.system.errors import UsageError
 Params = dict  # nested dict of arrays
 
 
-ONLY: dict[str, set] = {  # what this network can be
+ONLY: dict[str, set] = {  # entry of a config -> the values that this network supports
     "act_fn": {"silu"},
     "down_block_types": {"DownEncoderBlock2D"},
     "up_block_types": {"UpDecoderBlock2D"},
@@ -38,7 +38,7 @@ def abstract_params(config: KLConfig) -> Params:
 
 
 def _turned(value: np.ndarray, kind: str, back: bool) -> np.ndarray:
-    """Kernels between [out, in, h, w] or [out, in] and [h, w, in, out] or [in, out]."""
+    """Transposes kernels from [out, in, h, w] or [out, in] to [h, w, in, out] or [in, out]; `back` reverses that."""
     if kind != "kernel":
         return value
     if value.ndim == 2:
@@ -47,7 +47,7 @@ def _turned(value: np.ndarray, kind: str, back: bool) -> np.ndarray:
 
 
 def _names(config: KLConfig) -> dict[str, tuple]:
-    """diffusers' name -> path of each weight."""
+    """Maps diffusers' name of each weight to its path here."""
     return {_name(path): path for path in traverse_util.flatten_dict(abstract_params(config))}
 
 
@@ -56,7 +56,7 @@ def _name(path: tuple) -> str:
 
 
 def to_names(params: Params) -> dict[str, np.ndarray]:
-    """Weights -> arrays as diffusers names and lays them out."""
+    """Turns weights into arrays with diffusers' names and layouts."""
     return {
         _name(path): np.ascontiguousarray(_turned(np.asarray(value), path[-1], back=True))
         for path, value in traverse_util.flatten_dict(params).items()
@@ -64,7 +64,7 @@ def to_names(params: Params) -> dict[str, np.ndarray]:
 
 
 def from_names(state: Mapping[str, np.ndarray], config: KLConfig, source: object) -> Params:
-    """Inverse of `to_names`, also from older names; raises UsageError naming the first weight that does not fit."""
+    """Turns diffusers' arrays, of new or old names, into weights. Raises UsageError for the first that does not fit."""
     state = {_OLD.sub(lambda match: OLD_NAMES[match[1]], name): value for name, value in state.items()}
     shapes, names = traverse_util.flatten_dict(abstract_params(config)), _names(config)
     for name in sorted(names.keys() ^ state.keys()):
@@ -82,7 +82,7 @@ def from_names(state: Mapping[str, np.ndarray], config: KLConfig, source: object
 
 
 def parse_config(stored: Mapping, source: object) -> KLConfig:
-    """The entries of a diffusers `config.json`; raises UsageError for a network that this one cannot be."""
+    """Reads the entries of a diffusers `config.json`. Raises UsageError for a network that is not supported."""
     for key, allowed in ONLY.items():
         value = stored.get(key, next(iter(allowed)))
         found = set(value) if isinstance(value, list) else {value}
@@ -93,7 +93,7 @@ def parse_config(stored: Mapping, source: object) -> KLConfig:
 
 
 def guess_config(state: Mapping[str, np.ndarray]) -> KLConfig:
-    """What shapes tell, and Stable Diffusion's values for the rest."""
+    """Reads a config off the shapes of weights; values that they do not tell are Stable Diffusion's."""
     levels = {int(m[1]) for name in state if (m := re.match(r"encoder\.down_blocks\.(\d+)\.", name))}
     layers = {int(m[1]) for name in state if (m := re.match(r"encoder\.down_blocks\.0\.resnets\.(\d+)\.", name))}
     widths = [state[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in sorted(levels)]

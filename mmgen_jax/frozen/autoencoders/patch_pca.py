@@ -31,7 +31,7 @@ from mmgen_jax.system.errors import UsageError
 )
 @dataclass(frozen=True)
 class PatchPCA(Deterministic):
-    """Each f x f patch of a modality in its leading principal components.
+    """Represents each f x f patch of a modality by its leading principal components.
 
     latent_k = ((patch - mean) . basis_k) / scale_k, with scale_k = sigma_k^whitening * c, sigma_k the
     standard deviation of component k: whitening 1 gives every channel unit variance, 0 keeps the
@@ -106,7 +106,7 @@ class PatchPCA(Deterministic):
 
 
 def _product(x: AnyArray, matrix: AnyArray) -> Array:
-    """Multiplies in full float32 also where bfloat16 is the default: latents are the ground truth of training."""
+    """Multiplies in full float32, also on devices whose default is bfloat16, as latents are the targets of training."""
     return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)
 
 
