@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, restore
 from mmgen_jax.checkpoints.saver import Saver
+from mmgen_jax.data.waiting import Waiting
 from mmgen_jax.models import flops, overview
 from mmgen_jax.parallel import chips, sharding
 from mmgen_jax.settings import Settings
@@ -50,19 +51,27 @@ def run(chosen: Settings, workdir: epath.PathLike, profile: tuple[int, int] | No
     if str(workdir) in model_folders.bundled():
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")
     folder = epath.Path(workdir)
+    # Before anything in it is looked at: a run that is just ending may still write the checkpoint to continue from.
+    with files.alone(folder) if hosts.is_first() else contextlib.nullcontext():
+        hosts.meet("the workdir is this run's")
+        _train(chosen, folder, profile)
+
+
+def _train(chosen: Settings, workdir: epath.Path, profile: tuple[int, int] | None) -> None:
+    """Trains in a workdir that no other run uses."""
     mesh = sharding.make_mesh(**vars(chosen.mesh))
     data = setup.open_data(chosen)
-    architecture = setup.make_architecture(chosen, folder, data)
+    architecture = setup.make_architecture(chosen, workdir, data)
     placed = jax.device_put(architecture.autoencoder, sharding.replicated(mesh))  # once, for steps and previews
     architecture = dataclasses.replace(architecture, autoencoder=placed)
     if chosen.data.latents:
         setup.check_latents(chosen, architecture.autoencoder)
     inputs = setup.make_inputs(chosen, architecture.autoencoder)
     training = setup.assemble(chosen, architecture, mesh)
-    preview = Preview(architecture, chosen, folder, mesh) if chosen.train.sample_every else None
-    state, meta = restore_or_init(chosen, training, folder)
+    preview = Preview(architecture, chosen, workdir, mesh) if chosen.train.sample_every else None
+    state, meta = restore_or_init(chosen, training, workdir)
     count = sum(p.size for p in jax.tree.leaves(state.params))
-    say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {folder}")
+    say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {workdir}")
     if int(state.step) >= chosen.train.steps:
         say(f"nothing to do: step {int(state.step)} of train.steps = {chosen.train.steps} is reached")
         return
@@ -75,17 +84,16 @@ def run(chosen: Settings, workdir: epath.PathLike, profile: tuple[int, int] | No
     peak = chips.total_peak(mesh.devices.flatten().tolist())
     progress = Progress(start, steps, size, flops.train_step_flops(architecture, size), peak)
     with (
-        files.alone(folder) if hosts.is_first() else contextlib.nullcontext(),
-        Saver(folder, chosen.train.keep, chosen.train.keep_best, start) as saver,
-        contextlib.closing(hosts.only_first(Writer, folder, start)) as writer,
+        Saver(workdir, chosen.train.keep, chosen.train.keep_best, start) as saver,
+        contextlib.closing(hosts.only_first(Writer, workdir, start)) as writer,
         contextlib.closing(_report(chosen, start, meta["samples"], writer, progress, tally.settle)) as report,
-        contextlib.closing(batches),
-        contextlib.closing(hosts.only_first(profiler.Profiler, folder, profile)) as tracing,
+        contextlib.closing(Waiting(batches, chosen.data.timeout)) as waiting,
+        contextlib.closing(hosts.only_first(profiler.Profiler, workdir, profile)) as tracing,
         hosts.losing_hosts(),
     ):
         if hosts.is_first():
-            architecture.save(folder)
-            files.write(folder / "config.json", chosen.to_json().encode())
+            architecture.save(workdir)
+            files.write(workdir / "config.json", chosen.to_json().encode())
         run_loop(
             chosen.train,
             state,
@@ -96,7 +104,7 @@ def run(chosen: Settings, workdir: epath.PathLike, profile: tuple[int, int] | No
             tracing,
             preview and (lambda params, step: writer.image(step, "samples", preview(params, step))),
         )
-    say(f"done: {chosen.train.steps} steps; weights in {folder / restore.FOLDER}")
+    say(f"done: {chosen.train.steps} steps; weights in {workdir / restore.FOLDER}")
 
 
 def _report(
@@ -114,8 +122,13 @@ def _report(
 
 def main(argv: list[str]) -> None:
     del argv
-    with hosts.losing_hosts():
-        train(flags.FLAGS.config, flags.FLAGS.workdir, profiler.parse(flags.FLAGS.profile))
+    try:
+        with hosts.losing_hosts():
+            train(flags.FLAGS.config, flags.FLAGS.workdir, profiler.parse(flags.FLAGS.profile))
+    except SystemExit as stopped:
+        if jax.process_count() == 1:  # at once: threads that read from storage that hangs would never end
+            hosts.leave(stopped.code)
+        raise
 
 
 if __name__ == "__main__":

@@ -64,6 +64,9 @@ class Saver:
     A save has three stages, and training waits for none of them. Orbax writes the checkpoint under another name and
     renames it. Then every process adds checksums of its share of the files, which seals the checkpoint. At last,
     checkpoints that need not stay are deleted. So whenever a process is killed, a sealed checkpoint is on disk.
+
+    Attributes:
+      newest: step of the newest save; before the first one, the step that the run began at.
     """
 
     def __init__(self, workdir: epath.PathLike, keep: int, keep_best: int, start: int):
@@ -74,7 +77,7 @@ class Saver:
         """
         self._folder = restore.folder_of(workdir)
         self._keep, self._keep_best = keep, keep_best
-        self._stop, self._current = threading.Event(), start
+        self.newest, self._stop = start, threading.Event()
         self._sealing: threading.Thread | None = None
         self._failure: Exception | None = None
         if hosts.is_first():
@@ -115,7 +118,7 @@ class Saver:
         """
         self.finish()
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-        self._current = step
+        self.newest = step
         try:
             self._manager.save(step, args=args, force=True)
         except Exception as error:
@@ -151,7 +154,7 @@ class Saver:
         rest = f"the newest whole one is of step {steps[-1]}" if steps else "there is no other"
         cause = " ".join(str(error).split())
         full = "No space left on device" if "o space left" in cause or "RESOURCE_EXHAUSTED" in cause else cause[:300]
-        return RunError(f"checkpoint of step {self._current} could not be written to {self._folder}: {full}; {rest}")
+        return RunError(f"checkpoint of step {self.newest} could not be written to {self._folder}: {full}; {rest}")
 
     def _seal(self, step: int, loss: float | None) -> None:
         """Runs the second and the third stage of a save, in a thread."""

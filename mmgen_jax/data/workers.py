@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
+from mmgen_jax.system import preemption
+
 # Grain leaves a batch in shared memory when a worker ends. Python's tracker deletes it and warns, which helps nobody.
 _NO_WARNING = "ignore:resource_tracker:UserWarning"
 
@@ -23,13 +25,13 @@ def _start_tracker() -> None:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """Processes that start within the block never get SIGINT or SIGTERM. This process gets them after the block.
+    """Processes that start within the block never get requests to stop. This process gets them after the block.
 
     A terminal sends Ctrl-C to all processes at once, and a machine that shuts down sends SIGTERM to all. If workers
     ended at once, training could not finish its step and save.
     """
     _start_tracker()  # started first, as starting it unblocks the signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, preemption.SIGNALS)
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RESTART, EXIT_RUN, EXIT_USAGE, HostLost, RunError, UsageError
+from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RUN, EXIT_USAGE, RunError, UsageError
 
 
 class _ConfigFile(flags.ArgumentParser):
@@ -93,7 +93,7 @@ def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sy
     """Runs `main` as `absl.app.run` does, but ends errors that a user can mend in one line instead of a traceback.
 
     The exit code is 2 for bad flags, UsageErrors and file errors, 3 for RunErrors and a full disk, 75 for a lost host
-    and 130 for Ctrl-C. `leave` ends the process with that code.
+    or reading process, and 130 for Ctrl-C. `leave` ends the process with that code.
     """
 
     def guarded(argv: list[str]) -> object:
@@ -102,12 +102,8 @@ def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sy
         threading.excepthook = _in_thread
         try:
             return main(argv)
-        except UsageError as error:
-            _fail(error, EXIT_USAGE, leave)
-        except HostLost as error:
-            _fail(error, EXIT_RESTART, leave)
-        except RunError as error:
-            _fail(error, EXIT_RUN, leave)
+        except (UsageError, RunError) as error:
+            _fail(error, error.exit_code, leave)
         except OSError as error:
             if _is_full(error):
                 where = error.filename or "a file that is being written"  # the name is gone once it is open

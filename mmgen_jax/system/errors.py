@@ -6,20 +6,32 @@ from collections.abc import Iterable
 
 EXIT_USAGE = 2
 EXIT_RUN = 3
-EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by SIGTERM, or a host was lost; the same command continues
+EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by a signal, or a process was lost; the same command continues
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 
 class UsageError(ValueError):
     """Bad input. Its message is one line: the culprit, the value found and what is allowed."""
 
+    exit_code = EXIT_USAGE
+
 
 class RunError(RuntimeError):
     """A run that cannot go on, for instance because its loss is not finite. Its message is one line."""
 
+    exit_code = EXIT_RUN
+
 
 class HostLost(RunError):
     """Another process of the run has ended; the same command, started on all hosts, continues the run."""
+
+    exit_code = EXIT_RESTART
+
+
+class ReadingLost(RunError):
+    """No more batches come: a reading process has ended or hangs; the same command continues the run."""
+
+    exit_code = EXIT_RESTART
 
 
 def choice(name: str, value: str, allowed: Iterable[str]) -> str:

@@ -6,13 +6,17 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterable, Iterator
 
 from etils import epath
 
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
 LIST = "files.txt"
+PATIENCE_SECONDS = 30  # how long a run waits for the one before it, which may be saving its last step
+_POLL_SECONDS = 0.2
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -49,24 +53,57 @@ def write(path: epath.PathLike, data: bytes) -> None:
 def alone(folder: epath.PathLike) -> Iterator[None]:
     """Within the block no other process may enter the same folder: two runs would delete each other's checkpoints.
 
-    Creates the folder. Does nothing on remote storage, where there are no locks. Raises UsageError if it is taken.
+    Creates the folder, and removes it again if it is empty in the end. Does nothing on remote storage, where there are
+    no locks. Raises UsageError if another process is in it and does not leave it within `PATIENCE_SECONDS`.
     """
     if is_remote(folder):
         yield
         return
     folder = epath.Path(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:  # the lock goes with the process, however that ends
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, made)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A file in the folder could be deleted, and another one of its name locked once more.
+            _lock(os.open(folder, os.O_RDONLY), folder, stack)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            _lock(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT), folder, stack)  # NFS locks no folders
+        yield
+
+
+def _remove_empty(folders: Iterable[epath.Path]) -> None:
+    """Removes folders up to the first one that is not empty."""
+    for path in folders:
+        if any(path.iterdir()):
+            break
+        path.rmdir()
+
+
+def _lock(descriptor: int, folder: epath.Path, stack: contextlib.ExitStack) -> None:
+    """Locks an open file or folder until the stack is closed or the process ends, waiting as `alone` says."""
+    stack.callback(os.close, descriptor)
+    end, told = time.monotonic() + PATIENCE_SECONDS, False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError as error:
-            raise UsageError(
-                f"workdir {folder} is in use by another run, which may be just ending; allowed: one run at a time"
-            ) from error
+            if time.monotonic() >= end:
+                raise UsageError(
+                    f"workdir {folder} is in use by another run, "
+                    f"which did not end within {PATIENCE_SECONDS} s; allowed: one run at a time"
+                ) from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # a file system without locks
                 raise
-        yield
+            return
+        if not told:
+            say(f"workdir {folder} is in use by another run; waiting up to {PATIENCE_SECONDS} s for it to end")
+            told = True
+        time.sleep(_POLL_SECONDS)
 
 
 def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:

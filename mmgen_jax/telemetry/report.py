@@ -63,8 +63,10 @@ class Report:
         self._monitor.settle()
 
     def row(self, step: int) -> dict[str, float]:
-        """Prints, writes and returns the means over the steps since the last row. Raises RunError as `add` does."""
+        """Prints, writes and returns the means over the steps since the last row, once for a step; raises as `add` does."""
         self.settle()
+        if step == self._reported:
+            return {}
         with self.clock("metrics"):
             means = self._monitor.means()
             self._summary.note(step, means)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import jax
 
@@ -43,15 +44,24 @@ def run_loop(
       profiler: writes traces of some steps.
       preview: (averaged parameters, step) -> a picture of samples; None for no previews.
 
-    A request to stop (SIGTERM, SIGINT) saves a checkpoint and ends the process with the exit code for that signal.
+    A request to stop (see `preemption.SIGNALS`) saves a checkpoint and ends the process with the exit code for that
+    signal. If reading fails, a checkpoint of the steps that were made is saved before the error is raised.
     """
     clock, first = report.clock, int(state.step)
-    with preemption.requests() as requested:
+    with preemption.requests() as requests:
         for step in range(first + 1, train.steps + 1):
             with clock("profile"):
                 profiler.before(step)
-            with clock("data"):
-                batch = next(batches)
+            try:
+                with clock("data"), requests.interruptible():
+                    batch = next(batches)
+            except preemption.StopRequested:
+                _save(step - 1, state, report, saver)
+                _stop(step - 1, requests.received)
+            except Exception:
+                if jax.process_count() == 1:  # several can only save together
+                    _save(step - 1, state, report, saver)
+                raise
             with (
                 clock("compile" if step == first + 1 else "dispatch"),
                 # An array of the host that is used by accident would be copied to the devices in every step.
@@ -60,26 +70,42 @@ def run_loop(
             ):
                 state, metrics = advance(state, batch)
             report.add(step, metrics)  # reads the metrics of the step before, as this step is still being computed
-            last, stop = step == train.steps, requested()
+            last, stop = step == train.steps, requests.agreed()
             saver.check()
-            due = last or stop or step % train.save_every == 0
             if profiler.ends(step):
                 report.settle()
                 with clock("profile"):
                     profiler.close()
+            if stop:  # the machine may be gone within seconds, so only the checkpoint is finished
+                _save(step, state, report, saver)
+                _stop(step, stop)
+            due = last or step % train.save_every == 0
             if due or step % train.log_every == 0:
                 means = report.row(step)
                 profiler.look(step)
             if due:
-                loss = None if stop else means.get("loss")  # a mean over few steps must not rank among the best
                 with clock("checkpoint"):
-                    saver.save(step, state, report.position(step), loss)
-            if stop:  # the machine may be gone within seconds, so only the checkpoint is finished
-                saver.finish()
-                say(f"stopped at step {step} by {signal.Signals(stop).name}; the same command continues from here")
-                sys.exit(preemption.EXIT_CODES[stop])
+                    saver.save(step, state, report.position(step), means.get("loss"))
             if preview and (last or step % train.sample_every == 0):
                 with clock("preview"):
                     preview(state.ema, step)
         with clock("checkpoint"):
             saver.finish()
+
+
+def _save(step: int, state: TrainState, report: Report, saver: Saver) -> None:
+    """Saves the state after `step` unless it is saved, and waits until it is. Raises RunError.
+
+    Without a loss: the mean over the few steps since the last row must not make it a best one.
+    """
+    if step != saver.newest:
+        report.row(step)
+        with report.clock("checkpoint"):
+            saver.save(step, state, report.position(step))
+    with report.clock("checkpoint"):
+        saver.finish()
+
+
+def _stop(step: int, number: int) -> NoReturn:
+    say(f"stopped at step {step} by {signal.Signals(number).name}; the same command continues from here")
+    sys.exit(preemption.exit_code(number))

@@ -192,6 +192,102 @@ def test_ctrl_c_in_a_terminal_leaves_workers_reading_until_training_has_saved(ti
         assert process.returncode == 130 and err == "" and "by SIGINT; the same command continues" in out
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU])
+def test_what_schedulers_and_lost_terminals_send_is_a_request_to_stop(number, tiles_dir, tmp_path):
+    process = begun(tmp_path, {"data.dir": tiles_dir})
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75 and err == "" and f"by {number.name}; the same command continues" in out
+    stopped = int(out.rpartition("stopped at step ")[2].split()[0])
+    assert sealed(tmp_path)[-1] == stopped
+
+
+def test_a_run_under_nohup_outlives_its_terminal(tiles_dir, tmp_path):
+    process = begun(tmp_path, {"data.dir": tiles_dir}, signal.SIG_IGN)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(2)
+    assert process.poll() is None
+    process.kill()
+    process.communicate()
+
+
+def test_many_signals_do_what_one_does(tiles_dir, tmp_path):
+    process = begun(tmp_path, {"data.dir": tiles_dir})
+    while process.poll() is None:  # also while it saves, closes its files and ends
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.005)
+    out, err = process.communicate()
+    assert process.returncode == 75 and err == "" and "by SIGTERM" in out
+    assert sealed(tmp_path)[-1] == int(out.rpartition("stopped at step ")[2].split()[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_reading_process_that_is_killed_ends_the_run_in_one_line_after_saving(number, tiles_dir, tmp_path):
+    """SIGKILL is what comes when memory is short; other signals do nothing to a reading process."""
+    process = begun(tmp_path, {"data.dir": tiles_dir, "data.workers": 2, "train.save_every": 1_000_000})
+    os.kill(readers(process)[0], number)
+    if number == signal.SIGTERM:
+        time.sleep(2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    told = "error: a reading process (data.workers) was ended by SIGKILL, which the system sends when memory is short; "
+    assert err == ("" if number == signal.SIGTERM else f"{told}the same command continues\n")
+    assert sealed(tmp_path)[-1] == max(hosts.losses(tmp_path)) > 0
+
+
+def test_sigterm_is_obeyed_while_a_reading_process_hangs(tiles_dir, tmp_path):
+    process = begun(tmp_path, {"data.dir": tiles_dir, "data.workers": 2, "train.save_every": 1_000_000})
+    for reader in readers(process):
+        os.kill(reader, signal.SIGSTOP)
+    time.sleep(3)  # what was read before is used up
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75 and err == "" and "by SIGTERM" in out
+    assert sealed(tmp_path)[-1] == max(hosts.losses(tmp_path)) > 0
+    assert time.monotonic() - asked < 25  # the grace before a preemption is 30 seconds
+
+
+def test_reading_that_hangs_for_good_ends_the_run_in_one_line_after_saving(tiles_dir, tmp_path):
+    settings = {"data.dir": tiles_dir, "data.workers": 1, "data.timeout": 5, "train.save_every": 1_000_000}
+    process = begun(tmp_path, settings)
+    os.kill(readers(process)[0], signal.SIGSTOP)
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 75
+    assert err.startswith("error: no batch came for 5 s, which config key data.timeout allows: ")
+    assert err.count("\n") == 1 and sealed(tmp_path)[-1] == max(hosts.losses(tmp_path)) > 0
+
+
+def test_a_restart_waits_for_the_run_before_it_and_continues_from_its_last_step(tiles_dir, tmp_path):
+    """It must not look for the newest checkpoint while another run may still write one."""
+    first = begun(tmp_path, {"data.dir": tiles_dir})
+    second = hosts.start(tmp_path, FOREVER | {"data.dir": tiles_dir, "train.steps": 1})
+    assert next(second.stdout).startswith(f"workdir {tmp_path} is in use by another run; waiting up to")
+    first.send_signal(signal.SIGTERM)
+    out, _ = first.communicate(timeout=60)
+    stopped = out.rpartition("stopped at step ")[2].split()[0]
+    out, err = second.communicate(timeout=120)
+    assert second.returncode == 0 and f"resuming from step {stopped} " in out, err
+    assert not (tmp_path / "checkpoints" / "damaged").exists()
+
+
+def begun(workdir, settings: dict, hangup=signal.SIG_DFL) -> subprocess.Popen:
+    """A run that makes steps, in a group of its own; `hangup`: what it does by itself at SIGHUP."""
+    begin = lambda: signal.signal(signal.SIGHUP, hangup)  # noqa: E731
+    process = hosts.start(workdir, FOREVER | settings, start_new_session=True, preexec_fn=begin)
+    until_step(random.Random(0), process, workdir)
+    return process
+
+
+def readers(process) -> list[int]:
+    """The reading processes of a run."""
+    listed = subprocess.run(["ps", "-eo", "pid=,pgid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    return [int(pid) for pid, group, args in rows if int(group) == process.pid and "spawn_main" in args]
+
+
 def test_workers_end_with_a_run_that_is_killed(tiles_dir, tmp_path):
     process = hosts.start(tmp_path, FOREVER | {"data.dir": tiles_dir, "data.workers": 2}, start_new_session=True)
     until_step(random.Random(0), process, tmp_path)
