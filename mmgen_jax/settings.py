@@ -80,6 +80,7 @@ class Data:
     test_split: str = setting("test", TEXT, "where sampling and evaluation take their conditions from")
     flip: bool = setting(True, SWITCH, "mirror half of the tiles, all modalities alike")
     workers: int = setting(0, integer(0), "reading processes; 0 reads in threads of the training process")
+    accept_change: bool = setting(False, SWITCH, "continue a run on another data set than it was trained on so far")
     timeout: float = setting(600.0, POSITIVE, "seconds to wait for a batch before the run ends: reading hangs")
     max_damaged: float = setting(0.001, number(0, 1), "share of records that may be damaged and are replaced; 0 = none")
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 from absl import flags
@@ -30,7 +31,7 @@ from mmgen_jax.telemetry import profiler
 from mmgen_jax.telemetry.progress import Progress
 from mmgen_jax.telemetry.report import Report
 from mmgen_jax.telemetry.writer import Writer
-from mmgen_jax.training import setup
+from mmgen_jax.training import history, setup
 from mmgen_jax.training.loop import run_loop
 from mmgen_jax.training.preview import Preview
 from mmgen_jax.training.setup import open_batches, restore_or_init
@@ -69,6 +70,7 @@ def _train(chosen: Settings, workdir: epath.Path, profile: tuple[int, int] | Non
     inputs = setup.make_inputs(chosen, architecture.autoencoder)
     training = setup.assemble(chosen, architecture, mesh)
     preview = Preview(architecture, chosen, workdir, mesh) if chosen.train.sample_every else None
+    changes = history.check(workdir, chosen)
     state, meta = restore_or_init(chosen, training, workdir)
     count = sum(p.size for p in jax.tree.leaves(state.params))
     say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {workdir}")
@@ -78,6 +80,7 @@ def _train(chosen: Settings, workdir: epath.Path, profile: tuple[int, int] | Non
     profiler.check(profile, int(state.step) + 1, chosen.train.steps)
     say(overview.parameters(state.params))
     batches, tally = open_batches(chosen, data, mesh, meta)
+    meta |= {"data": data.fingerprint}
     inputs = jax.device_put(inputs, sharding.replicated(mesh))
     hosts.meet("all have read what there is in the workdir")
     start, steps, size = int(state.step), chosen.train.steps, chosen.train.batch
@@ -86,18 +89,19 @@ def _train(chosen: Settings, workdir: epath.Path, profile: tuple[int, int] | Non
     with (
         Saver(workdir, chosen.train.keep, chosen.train.keep_best, start) as saver,
         contextlib.closing(hosts.only_first(Writer, workdir, start)) as writer,
-        contextlib.closing(_report(chosen, start, meta["samples"], writer, progress, tally.settle)) as report,
+        contextlib.closing(_report(chosen, start, meta, writer, progress, tally.settle)) as report,
         contextlib.closing(Waiting(batches, chosen.data.timeout)) as waiting,
         contextlib.closing(hosts.only_first(profiler.Profiler, workdir, profile)) as tracing,
         hosts.losing_hosts(),
     ):
         if hosts.is_first():
             architecture.save(workdir)
-            files.write(workdir / "config.json", chosen.to_json().encode())
+            history.write(workdir, chosen, start, changes)
+        report.changes(changes)
         run_loop(
             chosen.train,
             state,
-            batches,
+            waiting,
             lambda state, batch: training.step(state, inputs, sharding.to_global(batch, mesh)),
             report,
             saver,
@@ -110,14 +114,14 @@ def _train(chosen: Settings, workdir: epath.Path, profile: tuple[int, int] | Non
 def _report(
     chosen: Settings,
     step: int,
-    samples: int,
+    meta: Mapping[str, Any],
     writer: Writer | hosts.Silent,
     progress: Progress,
     damaged: Callable[[], int],
 ) -> Report:
     """Makes the report of the run from its settings."""
     limits = chosen.train.max_skipped, chosen.train.spike_factor
-    return Report(chosen.data.modalities, chosen.train.batch, step, samples, writer, progress, damaged, *limits)
+    return Report(chosen.data.modalities, chosen.train.batch, step, meta, writer, progress, damaged, *limits)
 
 
 def main(argv: list[str]) -> None:

@@ -10,7 +10,7 @@ import grain.python as grain
 import numpy as np
 from etils import epath
 
-from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data import fingerprint, pipeline, tiles
 from mmgen_jax.data.latents import dataset
 
 
@@ -24,6 +24,7 @@ class TrainData:
       class_names: names of the classes; empty if nothing has a class.
       palette: uint8 [R, 3], the colour of each region of a mask; None if the data set has no palette.
       regions: name of each row of the palette.
+      fingerprint: tells this data set from others, see `fingerprint.same`; all parts of a split have the same.
     """
 
     source: grain.RandomAccessDataSource
@@ -31,6 +32,7 @@ class TrainData:
     class_names: tuple[str, ...]
     palette: np.ndarray | None
     regions: tuple[str, ...]
+    fingerprint: str
 
 
 def open_tiles(
@@ -44,6 +46,7 @@ def open_tiles(
         (select, mirror) if flip else (select,),
         tiles.class_names(folder),
         *_regions(tiles.read_metadata(folder)),
+        fingerprint.of(tiles.read_tiles(folder, _whole(split))),
     )
 
 
@@ -52,7 +55,13 @@ def open_latents(folder: epath.PathLike, split: str, modalities: tuple[str, ...]
     source = dataset.read(folder, split)
     info = dataset.read_info(folder)
     transforms = (dataset.Select.checked(info, modalities, **fits),)
-    return TrainData(source, transforms, info.class_names, *_regions(info.metadata))
+    whole = fingerprint.of(dataset.read(folder, _whole(split)))
+    return TrainData(source, transforms, info.class_names, *_regions(info.metadata), whole)
+
+
+def _whole(split: str) -> str:
+    """The split that `split` is, or is a part of: "train" of "train[:10%]"."""
+    return split.partition("[")[0]
 
 
 def _regions(metadata: Mapping) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -28,22 +29,23 @@ class Report:
         modalities: Sequence[str],
         batch: int,
         step: int,
-        samples: int,
+        position: Mapping[str, Any],
         writer: Writer | Silent,
         progress: Progress,
         damaged: Callable[[], int],
         max_skipped: int,
         spike_factor: float,
     ):
-        """Starts to report after `step` steps, which have used `samples` samples; each step uses `batch` of them.
+        """Starts to report after `step` steps; each step uses `batch` samples.
 
         Args:
+          position: in the data after these steps, as a checkpoint keeps it: "samples" that were seen, and more.
           damaged: returns how many damaged records all processes have met.
           max_skipped: number of steps with numbers that are not finite after which the run stops.
           spike_factor: losses above this many times their recent median are reported.
         """
         self.clock = Clock()
-        self._first, self._samples, self._batch = step, samples, batch
+        self._first, self._position, self._batch = step, dict(position), batch
         self._writer, self._progress, self._count_damaged = writer, progress, damaged
         self._summary = RunSummary(step, batch)
         self._health = Health(modalities, max_skipped, spike_factor, self._event)
@@ -79,10 +81,17 @@ class Report:
             self._reported = step
         return means
 
-    def position(self, step: int) -> dict[str, int]:
+    def position(self, step: int) -> dict[str, Any]:
         """The position in the data after `step`, to be saved with its checkpoint; call `row` for this step first."""
-        seen = self._samples + (step - self._first) * self._batch
-        return {"step": step, "samples": seen, "damaged": self._damaged}
+        seen = self._position["samples"] + (step - self._first) * self._batch
+        return self._position | {"step": step, "samples": seen, "damaged": self._damaged}
+
+    def changes(self, changes: Mapping[str, tuple[object, object]]) -> None:
+        """Prints and writes settings that differ from those of the last start: name -> (value before, value now)."""
+        for name, (before, now) in changes.items():
+            say(f"config key {name} is {now!r} from here on; it was {before!r}")
+        if changes:
+            self._writer.event(self._first, "settings", {"changes": changes})
 
     def close(self) -> None:
         """Prints and writes the summary of the run."""

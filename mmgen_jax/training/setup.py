@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from mmgen_jax.checkpoints import model_folders, restore
-from mmgen_jax.data import pipeline, tiles, train_data
+from mmgen_jax.data import fingerprint, pipeline, tiles, train_data
 from mmgen_jax.data.damage import Tally
 from mmgen_jax.data.latents import dataset
 from mmgen_jax.data.train_data import TrainData
@@ -203,13 +204,27 @@ def restore_or_init(chosen: Settings, training: Training, workdir: epath.Path) -
     return state, {"samples": 0}
 
 
+def _check_data(chosen: Settings, data: TrainData, meta: Mapping[str, Any]) -> None:
+    """Raises UsageError if a checkpoint's `meta` is of a run on other data, unless the settings accept that."""
+    before = str(meta.get("data", data.fingerprint))  # older checkpoints do not say it
+    if not fingerprint.same(before, data.fingerprint) and not chosen.data.accept_change:
+        key, folder = ("latents", chosen.data.latents) if chosen.data.latents else ("dir", chosen.data.dir)
+        raise UsageError(
+            f"config key data.{key} is {folder!r}, whose {chosen.data.train_split} is not what the run was trained on "
+            f"so far ({data.fingerprint.partition(':')[0]} records, before {before.partition(':')[0]}); "
+            "allowed: the same data, or data.accept_change = True"
+        )
+
+
 def open_batches(
-    chosen: Settings, data: TrainData, mesh: Mesh, meta: Mapping[str, int]
+    chosen: Settings, data: TrainData, mesh: Mesh, meta: Mapping[str, Any]
 ) -> tuple[pipeline.Batches, Tally]:
     """Opens the batches that this process reads, from the sample on at which the checkpoint's `meta` says to continue.
 
     Returns the iterator over this process's part of each global batch, and the tally that counts damaged records.
+    Raises UsageError if the checkpoint is of a run on other data.
     """
+    _check_data(chosen, data, meta)
     tally = Tally(
         chosen.data.max_damaged,
         len(data.source),

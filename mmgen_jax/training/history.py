@@ -1,0 +1,79 @@
+"""The settings that a run was made with: those it began with, and every change with the step that it came at.
+
+`config.json` in the workdir has the first ones and is never written again; `changes.jsonl` has one line for each later
+start that changed some.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from etils import epath
+
+from mmgen_jax.settings import Settings
+from mmgen_jax.system import files
+from mmgen_jax.system.errors import UsageError
+
+FIRST, CHANGES = "config.json", "changes.jsonl"
+Changes = dict[str, tuple[object, object]]  # dotted name of a setting -> its value before, its value now
+
+_ELSEWHERE = "distributed."  # says where a process runs, not what it does
+# What is only looked at when a run begins, and why another value does nothing later.
+_ONCE = {
+    "train.init_from": "the run has weights of its own",
+    "autoencoder.whitening": "the run keeps the autoencoder that was fitted for it",
+}
+
+
+def check(workdir: epath.Path, chosen: Settings) -> Changes:
+    """What differs from the settings of the last start; nothing in a new workdir.
+
+    Settings that only one of the two versions of this package knows are left out. Raises UsageError for a change that
+    could not take effect, and for a file that is damaged.
+    """
+    changes = _difference(_last(workdir), json.loads(chosen.to_json()))
+    for name, why in _ONCE.items():
+        if name in changes:
+            before, now = changes[name]
+            raise UsageError(f"config key {name} is {now!r}, but {workdir} was begun with {before!r}: {why}")
+    return changes
+
+
+def write(workdir: epath.Path, chosen: Settings, step: int, changes: Changes) -> None:
+    """Adds to the history what a start after `step` steps changes, see `check`."""
+    if not (workdir / FIRST).exists():
+        files.write(workdir / FIRST, chosen.to_json().encode())
+    if changes:
+        path = workdir / CHANGES
+        before = path.read_bytes() if path.exists() else b""
+        files.write(path, before + (json.dumps({"step": step, "changes": changes}) + "\n").encode())
+
+
+def _last(workdir: epath.Path) -> dict[str, object]:
+    """Dotted name -> value of the settings of the last start; empty if there was none."""
+    if not (workdir / FIRST).exists():
+        return {}
+    path = workdir / FIRST
+    try:
+        values = dict(_flat(json.loads(path.read_text())))
+        path = workdir / CHANGES
+        for line in path.read_text().splitlines() if path.exists() else ():
+            values |= {name: now for name, (_, now) in json.loads(line)["changes"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged ({type(error).__name__}): what this start changes is not known") from error
+    return values
+
+
+def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> Changes:
+    after = dict(_flat(now))
+    names = [name for name in after if name in before and not name.startswith(_ELSEWHERE)]
+    return {name: (before[name], after[name]) for name in names if before[name] != after[name]}
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
