@@ -9,13 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 Run = Callable[[int], float]  # makes this many calls, waits for the last one, and returns the seconds that they took
 
 WARM_UP = 2  # number of calls before timing; the first one compiles
+MOST = 10_000  # most calls that are timed at once
 
 
 def calls_for(run: Run, seconds: float) -> int:
-    """Makes calls to warm up, and returns how many calls take about `seconds`."""
+    """Makes calls to warm up, and returns how many calls take about `seconds`, at most `MOST`.
+
+    A few calls may be answered from what was read ahead: their number is doubled until they take a share of the time.
+    """
     for _ in range(WARM_UP):
         run(1)
-    return max(1, math.ceil(seconds / max(run(1), 1e-9)))
+    calls = 1
+    while (took := run(calls)) < seconds / 4 and calls < MOST:
+        calls = min(2 * calls, MOST)
+    return min(MOST, max(1, math.ceil(calls * seconds / max(took, 1e-9))))
 
 
 def interleaved(runs: Mapping[str, Run], repeats: int, seconds: float) -> dict[str, list[float]]:

@@ -33,6 +33,18 @@ def test_turns_alternate_and_the_first_calls_are_not_timed():
     assert order == warm + [("a", 4), ("b", 1), ("b", 1), ("a", 4), ("a", 4), ("b", 1)]
 
 
+def test_what_was_read_ahead_does_not_count_as_speed():
+    """The first calls after a pause take no time, as their batches are there already."""
+    ahead = 4
+
+    def run(calls):
+        return 0.1 * max(0, calls - ahead) + 1e-7 * calls
+
+    calls = measure.calls_for(run, 2.0)
+    assert 20 <= calls <= 40 and 1.6 <= run(calls) <= 4
+    assert measure.calls_for(lambda calls: 0.0, 2.0) == measure.MOST
+
+
 def test_ratios_are_of_the_same_round():
     assert measure.ratios([2, 4, 9], [1, 4, 3]) == {"median": 2, "min": 1, "max": 3}
 

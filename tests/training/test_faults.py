@@ -251,12 +251,12 @@ def test_sigterm_is_obeyed_while_a_reading_process_hangs(tiles_dir, tmp_path):
 
 
 def test_reading_that_hangs_for_good_ends_the_run_in_one_line_after_saving(tiles_dir, tmp_path):
-    settings = {"data.dir": tiles_dir, "data.workers": 1, "data.timeout": 5, "train.save_every": 1_000_000}
+    settings = {"data.dir": tiles_dir, "data.workers": 1, "data.timeout": 20, "train.save_every": 1_000_000}
     process = begun(tmp_path, settings)
     os.kill(readers(process)[0], signal.SIGSTOP)
     _, err = process.communicate(timeout=90)
     assert process.returncode == 75
-    assert err.startswith("error: no batch came for 5 s, which config key data.timeout allows: ")
+    assert err.startswith("error: no batch came for 20 s, which config key data.timeout allows: ")
     assert err.count("\n") == 1 and sealed(tmp_path)[-1] == max(hosts.losses(tmp_path)) > 0
 
 
@@ -283,9 +283,11 @@ def begun(workdir, settings: dict, hangup=signal.SIG_DFL) -> subprocess.Popen:
 
 def readers(process) -> list[int]:
     """The reading processes of a run."""
-    listed = subprocess.run(["ps", "-eo", "pid=,pgid=,args="], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ewwo", "pid=,pgid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
-    return [int(pid) for pid, group, args in rows if int(group) == process.pid and "spawn_main" in args]
+    found = [int(pid) for pid, group, args in rows if int(group) == process.pid and "spawn_main" in args]
+    assert found
+    return found
 
 
 def test_workers_end_with_a_run_that_is_killed(tiles_dir, tmp_path):
