@@ -65,7 +65,7 @@ class Report:
         self._monitor.settle()
 
     def row(self, step: int) -> dict[str, float]:
-        """Prints, writes and returns the means over the steps since the last row, once for a step; raises as `add` does."""
+        """Prints, writes and returns the means over the steps since the last row, once a step; raises as `add` does."""
         self.settle()
         if step == self._reported:
             return {}
