@@ -131,7 +131,7 @@ def main(argv: list[str]) -> None:
             train(flags.FLAGS.config, flags.FLAGS.workdir, profiler.parse(flags.FLAGS.profile))
     except SystemExit as stopped:
         if jax.process_count() == 1:  # at once: threads that read from storage that hangs would never end
-            hosts.leave(stopped.code)
+            hosts.leave(int(stopped.code or 0))
         raise
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 
+import grain.python as grain
 import numpy as np
 
 from mmgen_jax.data.damage import DamagedRecord
@@ -12,7 +12,7 @@ from mmgen_jax.data.damage import DamagedRecord
 _SAMPLES = 16
 
 
-def of(source: Sequence[Mapping]) -> str:
+def of(source: grain.RandomAccessDataSource) -> str:
     """`COUNT:SUM,SUM,...`: how many records there are, and checksums of some, spread over all of them."""
     spread = np.linspace(0, len(source) - 1, min(_SAMPLES, len(source))).round().astype(int)
     return f"{len(source)}:{','.join(_sum(source, int(i)) for i in spread)}"
@@ -25,7 +25,7 @@ def same(one: str, other: str) -> bool:
     return count == other_count and 2 * equal > len(sums.split(","))
 
 
-def _sum(source: Sequence[Mapping], index: int) -> str:
+def _sum(source: grain.RandomAccessDataSource, index: int) -> str:
     try:
         record = source[index]
     except DamagedRecord:

@@ -7,9 +7,9 @@ import queue
 import re
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
-from mmgen_jax.data.pipeline import Batch
+from mmgen_jax.data.pipeline import Batch, Batches
 from mmgen_jax.system import preemption
 from mmgen_jax.system.errors import ReadingLost
 
@@ -23,7 +23,7 @@ class Waiting(Iterator[Batch]):
     The main thread only waits, so that Python can run its handlers of signals, which may raise.
     """
 
-    def __init__(self, batches: Generator[Batch], seconds: float):
+    def __init__(self, batches: Batches, seconds: float):
         """`seconds`: how long to wait for one batch; raises ReadingLost after that, or if a reading process ended."""
         self._batches, self._seconds = batches, seconds
         self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
