@@ -114,7 +114,7 @@ def test_tiled_decoding_is_that_of_diffusers(tmp_path, rng):
 def test_older_names_and_shapes_of_the_attention(tiny, tmp_path):
     back = {new: old for old, new in kl_names.OLD_NAMES.items()}
     state = {}
-    for name, value in tiny.arrays.items():
+    for name, value in tiny.arrays().items():
         part = next((new for new in back if f"attentions.0.{new}." in name), None)
         state[name.replace(part, back[part]) if part else name] = (
             value[:, :, None, None] if part and value.ndim == 2 else value
@@ -187,14 +187,14 @@ def test_bfloat16_is_close(tiny, golden):
 
 
 def test_stored_with_a_model_and_rebuilt(tiny):
-    found = registry.rebuild(json.loads(json.dumps(tiny.spec)), MODALITIES, tiny.arrays)
+    found = registry.rebuild(json.loads(json.dumps(tiny.spec)), MODALITIES, tiny.arrays())
     assert found.config == tiny.config
     jax.tree.map(np.testing.assert_array_equal, found.params, tiny.params)
 
 
 def test_without_weights_stored_moments_can_still_be_sampled(tiny):
     empty = registry.rebuild(tiny.spec, MODALITIES, {})
-    assert empty.params is None and empty.arrays == {} and empty.channels["mask"] == 4
+    assert empty.params is None and empty.arrays() == {} and empty.channels["mask"] == 4
     assert empty.sample({"rgb": jnp.ones((1, 2, 2, 8))}, None)["rgb"].shape == (1, 2, 2, 4)
     with pytest.raises(UsageError, match="no weights of its autoencoder; convert it with --vae"):
         empty.decode({"rgb": jnp.ones((1, 2, 2, 4))})
@@ -205,11 +205,11 @@ def test_what_does_not_fit_is_named(tiny, tmp_path):
     with pytest.raises(UsageError, match="down_block_types is .*; allowed: DownEncoderBlock2D"):
         kl_names.parse_config(stored | {"down_block_types": ["Other"]}, "x")
     with pytest.raises(UsageError, match="x: weight decoder.conv_in.bias is missing"):
-        kl_names.from_names({k: v for k, v in tiny.arrays.items() if k != "decoder.conv_in.bias"}, tiny.config, "x")
+        kl_names.from_names({k: v for k, v in tiny.arrays().items() if k != "decoder.conv_in.bias"}, tiny.config, "x")
     with pytest.raises(UsageError, match="x: weight extra is not in the autoencoder"):
-        kl_names.from_names(tiny.arrays | {"extra": np.zeros(1)}, tiny.config, "x")
+        kl_names.from_names(tiny.arrays() | {"extra": np.zeros(1)}, tiny.config, "x")
     with pytest.raises(UsageError, match=r"x: weight quant_conv.bias has shape \(3,\); must be \(8,\)"):
-        kl_names.from_names(tiny.arrays | {"quant_conv.bias": np.zeros(3)}, tiny.config, "x")
+        kl_names.from_names(tiny.arrays() | {"quant_conv.bias": np.zeros(3)}, tiny.config, "x")
     with pytest.raises(UsageError, match="holds no autoencoder; it needs config.json and diffusion_pytorch_model"):
         kl.load(tmp_path, MODALITIES)
     (tmp_path / "config.json").write_text("{")

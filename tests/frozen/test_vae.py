@@ -58,7 +58,7 @@ def test_a_modality_that_no_tile_has_is_named(images):
 
 def test_arrays_rebuild_the_autoencoder(images):
     fitted = patch_pca.fit_patch_pca(images, 4, {"rgb": 8, "depth": 4, "normal": 8, "mask": 8}, 0.5)
-    again = registry.rebuild(fitted.spec, NAMES, fitted.arrays)
+    again = registry.rebuild(fitted.spec, NAMES, fitted.arrays())
     for m, z in fitted.encode(images).items():
         np.testing.assert_array_equal(z, again.encode(images)[m])
     with pytest.raises(UsageError, match="autoencoder.name is 'other'; allowed: identity, patch_pca, kl"):

@@ -62,7 +62,6 @@ class Identity(Deterministic):
     def std(self) -> dict[str, np.ndarray]:
         return {m: np.full(k, PIXEL_STD, np.float32) for m, k in self.channels.items()}
 
-    @property
     def arrays(self) -> dict[str, np.ndarray]:
         return {}
 

@@ -112,7 +112,6 @@ class AutoencoderKL:
     def options(self) -> dict[str, object]:
         return {"name": self.name, "factor": self.factor}
 
-    @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The weights with diffusers' names and layouts, so that the stored file has its format."""
         return {} if self.params is None else to_names(self.params)

@@ -87,7 +87,6 @@ class PatchPCA(Deterministic):
     def options(self) -> dict[str, object]:
         return super().options | {"components": tuple(self.channels.values())}
 
-    @property
     def arrays(self) -> dict[str, np.ndarray]:
         parts = {"mean": self.mean, "basis": self.basis, "scale": self.scale, "sigma": self.sigma}
         return {f"{m}/{part}": np.asarray(value[m]) for part, value in parts.items() for m in self.modalities}

@@ -75,7 +75,6 @@ class Autoencoder(Protocol):
       channels: K of each modality.
       std: [K] of each modality, data standard deviation of each latent channel, for the preconditioned velocity.
       spec: what `model.json` holds of it: its name, factor and whatever `rebuild` needs besides the arrays.
-      arrays: flat, what has to be stored with the model.
       options: name -> value of those options that a stored autoencoder tells, and a config must agree with.
     """
 
@@ -99,9 +98,6 @@ class Autoencoder(Protocol):
     def spec(self) -> dict: ...
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]: ...
-
-    @property
     def options(self) -> dict[str, object]: ...
 
     @classmethod
@@ -118,6 +114,9 @@ class Autoencoder(Protocol):
 
     def configured(self, options: Options) -> Self:
         """This stored one, computing as the options say: their `dtype` and `chunk`, where the kind has any."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What has to be stored with the model, by name; `rebuild` takes it again. Empty if there is nothing."""
 
     def moments(self, images: Arrays) -> OrderedDict[str, Array]:
         """Images -> mean and standard deviation of the posterior, ``[B, H/f, W/f, 2K]``, mean first; as stored."""

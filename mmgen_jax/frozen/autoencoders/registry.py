@@ -51,8 +51,8 @@ def _known(name: str) -> str:
 
 def save_arrays(folder: epath.PathLike, autoencoder: Autoencoder) -> None:
     """Writes the arrays of an autoencoder to `FILE` in a folder; nothing where it has none."""
-    if autoencoder.arrays:
-        files.write(epath.Path(folder) / FILE, dump_safetensors(autoencoder.arrays))
+    if arrays := autoencoder.arrays():
+        files.write(epath.Path(folder) / FILE, dump_safetensors(arrays))
 
 
 def load_arrays(folder: epath.PathLike) -> dict[str, np.ndarray]:
