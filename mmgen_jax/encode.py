@@ -75,7 +75,9 @@ def request(chosen: Settings) -> Request:
     )
 
 
-def encode(config: ConfigDict, out: epath.PathLike, splits: Sequence[str] = (), worker: int = 0, workers: int = 1) -> None:
+def encode(
+    config: ConfigDict, out: epath.PathLike, splits: Sequence[str] = (), worker: int = 0, workers: int = 1
+) -> None:
     """Writes this worker's shards of the latents of some splits (default: all) of `data.dir`; raises UsageError."""
     chosen = settings.parse(config)
     mesh = sharding.make_mesh()
