@@ -6,8 +6,8 @@ from configs import hypersim_joint
 
 
 def get_config() -> ConfigDict:
-    config = hypersim_joint.get_config()  # data, start and length
-    config.objective.mix = ((1.0, "rgb", 0.0, "all"),)  # always given, exactly clean; loss on the other three
-    config.sample.task = "rgb"  # sampled as it was trained:
+    config = hypersim_joint.get_config()  # the same data, initial weights and length
+    config.objective.mix = ((1.0, "rgb", 0.0, "all"),)  # rgb is always given, exactly clean; the loss is on the others
+    config.sample.task = "rgb"  # samples are drawn as in training, with
     config.sample.given_time = 0.0  # rgb exactly clean
     return config

@@ -73,13 +73,17 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", None, "The folder, or with --to_torch the file, to write (the second bare word).")
     flags.mark_flags_as_required(["source", "out"])
     flags.DEFINE_enum("weights", "ema", ["ema", "model"], "Averaged weights, or those of the last step.")
-    flags.DEFINE_integer("num_heads", 0, "Attention heads, where the checkpoint does not tell.", lower_bound=0)
-    flags.DEFINE_list("modalities", [], "Of the new model; more than the checkpoint has are added.")
-    flags.DEFINE_enum("convention", "auto", CONVENTIONS, "Of a checkpoint with one modality: SiT's t = 1 is data.")
+    flags.DEFINE_integer(
+        "num_heads", 0, "Number of attention heads, if the checkpoint does not tell it.", lower_bound=0
+    )
+    flags.DEFINE_list("modalities", [], "Modalities of the new model; those that the checkpoint lacks are added.")
+    flags.DEFINE_enum(
+        "convention", "auto", CONVENTIONS, "Time convention of a checkpoint with one modality: SiT's t = 1 is data."
+    )
     flags.DEFINE_string("vae", "", "Stable Diffusion autoencoder to keep with the model: folder, file or hub id.")
     flags.DEFINE_string("classes", "", "File with a class name per line; default: their numbers.")
-    flags.DEFINE_string("sha256", "", "Digest that the file must have; auto = that of the released file of its name.")
-    flags.DEFINE_bool("optimizer", False, "Also keep the weights as trained and Adam's averages, to train on.")
-    flags.DEFINE_bool("to_torch", False, "The other way: a model folder or workdir -> a file for the official code.")
+    flags.DEFINE_string("sha256", "", "Digest that the file must have; auto = that of the released file with its name.")
+    flags.DEFINE_bool("optimizer", False, "Also keep the trained weights and Adam's averages, to continue training.")
+    flags.DEFINE_bool("to_torch", False, "Convert a model folder or workdir to a file for the official code instead.")
     sys.argv = arguments(sys.argv)
     command.run(main)

@@ -121,7 +121,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("out", None, "Folder that the latents are written to.", required=True)
     flags.DEFINE_list("splits", [], "Splits of the tiles to encode; default: all.")
     flags.DEFINE_integer("worker", 0, "Number of this process, from 0.")
-    flags.DEFINE_integer("workers", 1, "Processes that share the shards, each with its own --worker.")
+    flags.DEFINE_integer("workers", 1, "Number of processes that share the shards, each with its own --worker.")
 
 
 def main(argv: list[str]) -> None:

@@ -66,5 +66,7 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     command.define_flags()
     flags.DEFINE_string("out", "", "Folder to write the model to.")
-    flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored weights; float16 halves the file.")
+    flags.DEFINE_enum(
+        "dtype", "float32", ["float32", "float16"], "Type of the stored weights; float16 halves the file."
+    )
     command.run(main)

@@ -74,10 +74,10 @@ def _define_flags() -> None:
     flags.DEFINE_string("out", None, "Folder of the labels.", required=True)
     for m, entries in registry.EXPERTS.items():
         flags.DEFINE_string(m, None, f"Expert for {m}: {', '.join(entries)}.")
-    flags.DEFINE_integer("batch", 8, "Images computed at once.")
-    flags.DEFINE_integer("size", 0, "Crop images to this size first and keep them in OUT/rgb; 0 = as they are.")
-    flags.DEFINE_integer("worker", 0, "Number of this worker.")
-    flags.DEFINE_integer("workers", 1, "Workers that share the images.")
+    flags.DEFINE_integer("batch", 8, "Number of images computed at once.")
+    flags.DEFINE_integer("size", 0, "Crop images to this size first and keep them in OUT/rgb; 0 = do not crop.")
+    flags.DEFINE_integer("worker", 0, "Number of this worker, from 0.")
+    flags.DEFINE_integer("workers", 1, "Number of workers that share the images.")
 
 
 def main(argv: list[str]) -> None:

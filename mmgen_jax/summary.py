@@ -60,6 +60,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("log", None, "The metrics.jsonl of a run.")
-    flags.DEFINE_integer("rows", 10, "Rows of the table, at most.", lower_bound=1)
+    flags.DEFINE_integer("rows", 10, "Largest number of rows of the table.", lower_bound=1)
     flags.mark_flag_as_required("log")
     command.run(main)

@@ -137,5 +137,5 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     command.define_flags()
-    flags.DEFINE_string("profile", "", "FIRST:LAST, steps to trace into workdir/profile.")
+    flags.DEFINE_string("profile", "", "FIRST:LAST: first and last step to trace into workdir/profile.")
     command.run(main, hosts.leave)

@@ -50,7 +50,7 @@ def _picture(group: Group, modality: str) -> np.ndarray:
         return np.full((SIDE, SIDE, 3), 128, np.uint8)
     try:
         pixels = Reading(SIDE).tile(Group(group.key, {modality: group.files[modality]}))[modality]
-    except UsageError:  # a damaged file is no reason to show none
+    except UsageError:  # the other labels are shown even if one file is damaged
         return np.full((SIDE, SIDE, 3), 128, np.uint8)
     row, facts = MODALITIES[modality], Facts()
     return row.picture(row.value(to_array(pixels), facts), facts)

@@ -10,7 +10,7 @@ import numpy as np
 from mmgen_jax.frozen import depth_anything
 from mmgen_jax.modalities.pixels import to_array, to_pixels
 
-FLAT = 1e-8  # a range below which an image has no depth
+FLAT = 1e-8  # an image whose range of depths is below this has no depth
 
 
 class DepthAnything:
@@ -32,7 +32,7 @@ class DepthAnything:
 
 
 def stretch(depth: np.ndarray) -> np.ndarray:
-    """Numbers [H, W] -> uint16 [H, W, 1] from 0 to 65535; all 0 where there is no range."""
+    """Stretches numbers [H, W] to uint16 [H, W, 1] from 0 to 65535; all are 0 if the numbers have no range."""
     low, span = float(depth.min()), float(np.ptp(depth))
     relative = np.zeros(depth.shape) if span <= FLAT else (depth.astype(np.float64) - low) / span
     return to_pixels(2 * relative - 1, np.uint16)[..., None]

@@ -1,4 +1,4 @@
-"""Experts label the images of a folder: what is to be done, and doing it."""
+"""Runs experts over the images of a folder, and finds out what is still to be done."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Tree:
-    """Where labels go: OUT/<modality>/<key>.png."""
+    """The tree of files that labels are written to: OUT/<modality>/<key>.png."""
 
     out: Path
     size: int = 0
@@ -62,7 +62,7 @@ def find_jobs(folder: str, worker: int, workers: int) -> list[Job]:
 def run_expert(modality: str, expert: Expert, jobs: Sequence[Job], tree: Tree, batch: int) -> list[dict[str, str]]:
     """Labels what has no label yet; returns what failed and why.
 
-    Whatever an expert raises for one image concerns that image alone: it is recorded, and the others go on.
+    An error that an expert raises for one image is recorded, and the other images are labelled.
     """
     todo = [job for job in jobs if not tree.file(modality, job.key).exists()]
     if len(todo) < len(jobs):
@@ -89,7 +89,7 @@ def _labels(
         return []
     try:
         labels = expert.label([rgb for _, rgb in shown], [job.name for job, _ in shown])
-    except Exception as error:  # experts are other people's code and fail in their own ways
+    except Exception as error:  # experts are code of other projects and may raise anything
         if len(shown) == 1:
             failures.append(_failure(modality, shown[0][0], error))
             return []

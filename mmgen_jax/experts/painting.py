@@ -1,4 +1,4 @@
-"""Masks of regions -> one picture of flat colours, as the published labels are painted."""
+"""Paints masks of regions as one picture of flat colours, as the published labels are."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jaxtyping import Bool, UInt8
 
 
 def seed_of(name: str) -> int:
-    """Seed of an image's colours: a digest of its relative path, so that they do not depend on the order of work."""
+    """Seed of an image's colours: a digest of its relative path, which does not depend on the order of work."""
     return int.from_bytes(hashlib.blake2s(name.encode(), digest_size=4).digest(), "big")
 
 
 def paint(masks: Sequence[Bool[np.ndarray, "H W"]], name: str) -> UInt8[np.ndarray, "H W 3"]:
-    """Larger regions first, so that small ones stay visible; each a random colour, the background one more.
+    """Paints each region in a random colour, and the background in another; large regions first, so small ones show.
 
     Args:
       masks: masks of regions, at least one.

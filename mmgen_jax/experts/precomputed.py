@@ -1,4 +1,4 @@
-"""Labels that somebody has made already: a tree of files like that of the images."""
+"""Takes labels that exist already, from a tree of files like that of the images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmgen_jax.system.errors import UsageError
 
 
 class Precomputed:
-    """Files of the same relative path, whatever their suffix."""
+    """Takes the files with the same relative path as the image, with any suffix."""
 
     def __init__(self, modality: str, path: str):
         self._modality, self._folder, self._files = modality, path, groups.find(path)

@@ -1,4 +1,4 @@
-"""What every expert is: a batch of images in, labels out."""
+"""The interface of every expert, which makes labels of a batch of images."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ from mmgen_jax.system.errors import UsageError
 
 
 class Sam:
-    """Automatic masks.
+    """Finds the masks of all regions of an image.
 
     Args:
       path: folder in transformers' format, or hub id, of a SAM.
       points: points of the grid, each way.
       iou: predicted quality below which a mask is dropped.
-      stability: under other thresholds, likewise.
+      stability: stability under other thresholds below which a mask is dropped.
       overlap: overlap of boxes above which the worse of two masks is dropped.
     """
 

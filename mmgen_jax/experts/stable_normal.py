@@ -18,7 +18,7 @@ ENTRY = "StableNormal"
 
 
 class StableNormal:
-    """Its pictures are stored as they come, as in the published labels."""
+    """Stores the expert's pictures unchanged, as in the published labels."""
 
     def __init__(self, path: str):
         if not (Path(path) / "hubconf.py").is_file():

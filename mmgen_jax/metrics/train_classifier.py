@@ -103,8 +103,8 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("data_dir", None, "Folder of a data set of tiles with the splits train and test.")
     flags.DEFINE_string("out", None, "File that the weights are written to, .safetensors.")
-    flags.DEFINE_integer("scenes", 20_000, "At most so many train scenes are used.", lower_bound=1)
-    flags.DEFINE_integer("steps", 1_500, "Optimizer steps.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of the weights, the order and the augmentation.", lower_bound=0)
+    flags.DEFINE_integer("scenes", 20_000, "Largest number of train scenes that are used.", lower_bound=1)
+    flags.DEFINE_integer("steps", 1_500, "Number of optimizer steps.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of the weights, the order and the augmentation.", lower_bound=0)
     flags.mark_flags_as_required(["data_dir", "out"])
     command.run(main)

@@ -174,7 +174,7 @@ def latent_size_from_official(state: Mapping[str, np.ndarray]) -> int:
 
 
 def shape_of(state: Mapping[str, np.ndarray], name: str, ndim: int) -> tuple[int, ...]:
-    """Shape of a weight. Raises UsageError if it is missing, or has not `ndim` dimensions that are all above 0."""
+    """Shape of a weight. Raises UsageError if it is missing or does not have `ndim` dimensions above 0."""
     if name not in state:
         raise UsageError(f"{name}: missing, this is not the state dict of a model")
     shape = state[name].shape

@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     command.define_config()
-    flags.DEFINE_integer("steps", 0, "Of each run; 0 = train.steps.", lower_bound=0)
-    flags.DEFINE_integer("seeds", 3, "Runs of each type.")
-    flags.DEFINE_string("json", "", "File for all that was found.")
+    flags.DEFINE_integer("steps", 0, "Steps of each run; 0 = train.steps.", lower_bound=0)
+    flags.DEFINE_integer("seeds", 3, "Number of runs of each type.")
+    flags.DEFINE_string("json", "", "File to write all results to, as JSON.")
     command.run(main)

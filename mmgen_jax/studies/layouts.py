@@ -143,5 +143,5 @@ if __name__ == "__main__":
     command.define_config()
     flags.DEFINE_string("topology", "v5e:4x4", "Kind and shape of TPU.")
     flags.DEFINE_list("only", [], "Parts of the names of the lines to compile; empty = all.")
-    flags.DEFINE_string("json", "", "File that everything is written to as well.")
+    flags.DEFINE_string("json", "", "File to write all figures to, as JSON.")
     command.run(main)

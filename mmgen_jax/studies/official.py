@@ -164,11 +164,11 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("official", None, "A clone of the official repository.", required=True)
-    flags.DEFINE_string("size", "S/2", "Of the model, as published.")
-    flags.DEFINE_integer("batch", 8, "Samples of a step and of sampling.", lower_bound=1)
-    flags.DEFINE_integer("steps", 4, "Of the sampler.", lower_bound=2)
+    flags.DEFINE_string("size", "S/2", "Size of the model, as published.")
+    flags.DEFINE_integer("batch", 8, "Samples in a training step and in a batch of samples.", lower_bound=1)
+    flags.DEFINE_integer("steps", 4, "Steps of the sampler.", lower_bound=2)
     flags.DEFINE_integer("unroll", 0, "config.model.unroll; 0 = the default.", lower_bound=0)
-    flags.DEFINE_integer("repeats", 5, "Times that each is measured.", lower_bound=1)
-    flags.DEFINE_float("seconds", 5.0, "That each measurement takes, at least one call.", lower_bound=0.0)
-    flags.DEFINE_string("json", "", "File for all that was found.")
+    flags.DEFINE_integer("repeats", 5, "Number of measurements of each.", lower_bound=1)
+    flags.DEFINE_float("seconds", 5.0, "Seconds that each measurement takes, but at least one call.", lower_bound=0.0)
+    flags.DEFINE_string("json", "", "File to write all results to, as JSON.")
     command.run(main)

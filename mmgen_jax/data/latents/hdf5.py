@@ -222,10 +222,10 @@ def _define_flags() -> None:
         flags.DEFINE_string(name, "", f"HDF5 file with moments of {name}.")
     flags.DEFINE_string(FEATURES, "", "HDF5 file with DINOv2 features of rgb.")
     flags.DEFINE_string("out", None, "Folder that the latents are written to.")
-    flags.DEFINE_enum("dtype", "float16", list(DTYPES), "Type to store.")
+    flags.DEFINE_enum("dtype", "float16", list(DTYPES), "Type of the stored numbers.")
     flags.DEFINE_string("split", "train", "Name of the split.")
-    flags.DEFINE_integer("shard", 4096, "Samples in one file.")
-    flags.DEFINE_integer("null_class", 1000, "idx_cat of samples without a class.")
+    flags.DEFINE_integer("shard", 4096, "Number of samples in one file.")
+    flags.DEFINE_integer("null_class", 1000, "The idx_cat of samples without a class.")
     flags.DEFINE_bool("strict", False, "Stop if a file lacks a key, instead of counting that modality as absent.")
     flags.mark_flags_as_required(["index", "out"])
 

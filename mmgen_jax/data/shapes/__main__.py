@@ -18,7 +18,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("train", Recipe.train, "Scenes of the train split.")
     flags.DEFINE_integer("test", Recipe.test, "Scenes of the test split.")
     flags.DEFINE_integer("seed", Recipe.seed, "Another seed gives other scenes.")
-    flags.DEFINE_integer("workers", 1, "Processes that render.")
+    flags.DEFINE_integer("workers", 1, "Number of processes that render.")
     flags.mark_flag_as_required("data_dir")
 
 

@@ -123,7 +123,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("size", 256, "Height and width of the tiles in pixels.")
     flags.DEFINE_string("depth_is", NEAR, "What the largest numbers of depth files are: near or far.")
     flags.DEFINE_bool("strict", False, "Stop at the first file that is missing or unsuitable.")
-    flags.DEFINE_integer("workers", 1, "Processes that read.")
+    flags.DEFINE_integer("workers", 1, "Number of processes that read.")
 
 
 def run(kind: type[TreeTiles], make_plan) -> None:
