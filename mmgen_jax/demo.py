@@ -92,7 +92,7 @@ class Demo:
         return Section("One condition, several images", columns, caption, ("condition",), tuple(copies))
 
 
-def run(config: ConfigDict, workdir: str, out: str, name: str, title: str = "") -> epath.Path:
+def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike, name: str, title: str = "") -> epath.Path:
     """Writes sheets of one model to `out`/`name`, and `out`/gallery.html anew. Raises UsageError for bad input."""
     chosen = settings.parse(config)
     if not name or epath.Path(name).name != name or name in (".", ".."):

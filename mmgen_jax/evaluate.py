@@ -28,7 +28,7 @@ FILE = "metrics.json"
 _BASELINE = 2000  # number of train tiles in the mean image
 
 
-def _output(path: str, workdir: str) -> epath.Path:
+def _output(path: str, workdir: epath.PathLike) -> epath.Path:
     """The file to write: --out, or else a file in the workdir, or in the current folder for a bundled model."""
     if path:
         return epath.Path(path)
@@ -47,12 +47,12 @@ def _write(path: epath.Path, report: dict) -> None:
     files.write(path, (json.dumps(plain(report), indent=1) + "\n").encode())
 
 
-def run(config: ConfigDict, workdir: str, out: str = "") -> dict:
+def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "") -> dict:
     """Parses a recipe and evaluates as `score` does."""
     return score(settings.parse(config), workdir, out)
 
 
-def score(chosen: Settings, workdir: str, out: str = "") -> dict:
+def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -> dict:
     """Loads model and data, evaluates, prints the table, and writes the report, which it returns."""
     stored = architectures.load(model_folders.locate(workdir))
     check_config(chosen, stored, workdir)

@@ -49,7 +49,7 @@ def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, d
     return f"wrote {path}: {len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
 
 
-def run(config: ConfigDict, workdir: str, out: str, dtype: DTypeLike = np.float32) -> str:
+def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike, dtype: DTypeLike = np.float32) -> str:
     """Checks the command's inputs and exports the model; returns the line to print."""
     chosen = settings.parse(config)
     if not out:

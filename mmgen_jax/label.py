@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
+from etils import epath
 
 from mmgen_jax.experts import contact_sheet, registry
 from mmgen_jax.experts.labelling import Tree, find_jobs, run_expert
@@ -25,8 +26,8 @@ FAILURES_FILE = "failures.jsonl"
 
 
 def label(
-    folder: str,
-    out: str,
+    folder: epath.PathLike,
+    out: epath.PathLike,
     descriptions: Mapping[str, str],
     *,
     batch: int = 8,

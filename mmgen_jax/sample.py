@@ -81,7 +81,7 @@ def conditions(chosen: Settings, architecture: Architecture) -> tuple[dict[str, 
     return {m: truth[m] for m in names}, truth
 
 
-def run(config: ConfigDict, workdir: str, out: str = "") -> tuple[Outputs, epath.Path]:
+def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "") -> tuple[Outputs, epath.Path]:
     """Draws samples and writes them; returns them and their folder. Raises UsageError for bad input."""
     chosen, folder = settings.parse(config), model_folders.locate(workdir)
     section = chosen.sample

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 
 from mmgen_jax.data.trees import groups
 from mmgen_jax.experts.protocol import Expert
@@ -52,7 +53,7 @@ class Tree:
         pictures.save_png(path, label[..., 0] if label.shape[-1] == 1 else label)
 
 
-def find_jobs(folder: str, worker: int, workers: int) -> list[Job]:
+def find_jobs(folder: epath.PathLike, worker: int, workers: int) -> list[Job]:
     """This worker's images, every `workers`-th one; sorted. Raises UsageError if there are none."""
     found = groups.find(folder)
     jobs = [Job(key, Path(path).relative_to(folder).as_posix(), path) for key, path in found.items()]

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags
+from etils import epath
 from flax import nnx
 
 from mmgen_jax.data import held_out, pipeline, tiles
@@ -77,7 +78,7 @@ def train(
     return Classifier(jax.tree.map(np.asarray, params), tuple(class_names), int(rgb.shape[1]))
 
 
-def run(data_dir: str, out: str, scenes: int, steps: int, seed: int) -> float:
+def run(data_dir: epath.PathLike, out: epath.PathLike, scenes: int, steps: int, seed: int) -> float:
     """Trains and stores a classifier; returns its accuracy on the test split. Checks all inputs before training."""
     names, size = tiles.class_names(data_dir), tiles.image_size(data_dir)[0]
     counts = {split: len(tiles.read_tiles(data_dir, split)) for split in ("train", "test")}

@@ -98,7 +98,7 @@ def recipe(model: Architecture, found: Checkpoint) -> Settings:
     )
 
 
-def class_names(path: str, count: int) -> tuple[str, ...]:
+def class_names(path: epath.PathLike, count: int) -> tuple[str, ...]:
     """Reads the names of classes from a file, one per line; without a file they are "0", "1", and so on.
 
     Raises UsageError unless the file has `count` different names.
@@ -164,7 +164,7 @@ def convert(
     num_heads: int = 0,
     modalities: Sequence[str] = (),
     convention: str = "auto",
-    classes: str = "",
+    classes: epath.PathLike = "",
     optimizer: bool = False,
 ) -> Architecture:
     """Converts the file `source` to the folder `out` for `MMGen.load`, `sample` and `train.init_from`.

@@ -182,7 +182,7 @@ def load_dino(chosen: Settings) -> dino.Dino:
     return dino_files.load(chosen.features.path, dtype=chosen.features.dtype, grid=grid)
 
 
-def restore_or_init(chosen: Settings, training: Training, workdir: epath.Path) -> tuple[TrainState, dict]:
+def restore_or_init(chosen: Settings, training: Training, workdir: epath.PathLike) -> tuple[TrainState, dict]:
     """The state to start from, and the numbers in its checkpoint that say which data it has seen. Writes nothing.
 
     The state comes from the newest checkpoint of the workdir; if there is none, it has the parameters of

@@ -200,7 +200,7 @@ class KLNetwork(nnx.Module):
         self.quant_conv = make.conv(2 * k, 2 * k, 1) if config.use_quant_conv else None
         self.post_quant_conv = make.conv(k, k, 1) if config.use_post_quant_conv else None
 
-    def moments(self, images: Float[Array, "B H W C"]) -> Float[Array, "B h w 2*K"]:
+    def moments(self, images: Float[Array, "B H W C"]) -> Float[Array, "B h w K2"]:
         """Computes mean and standard deviation of the posterior, float32, the mean first."""
         x = self.encoder(images)
         x = (x if self.quant_conv is None else self.quant_conv(x)).astype(jnp.float32)
