@@ -11,16 +11,27 @@ whole, which takes minutes. --search tries meshes and recommends one. How time i
 
 from __future__ import annotations
 
-import json
-
 from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_config()
+    flags.DEFINE_string("topology", None, "Kind and shape of TPU, as v5e:4x4.", required=True)
+    flags.DEFINE_string("what", "train", "One of train, sample and encode.")
+    flags.DEFINE_string("json", "", "File to write all figures to, as JSON.")
+    flags.DEFINE_bool("exact", False, "Compile all blocks even if there is no loop over them.")
+    flags.DEFINE_bool("search", False, "Try several meshes and recommend one.")
+    command.parse()  # before the imports below, which take seconds
+
+import json
 
 from mmgen_jax import settings
 from mmgen_jax.compiler import programs
 from mmgen_jax.compiler.examine import examined, lines, search
 from mmgen_jax.compiler.topology import tpu_devices
 from mmgen_jax.parallel import sharding
-from mmgen_jax.system import command, files
+from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import choice
 
@@ -51,10 +62,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.define_config()
-    flags.DEFINE_string("topology", None, "Kind and shape of TPU, as v5e:4x4.", required=True)
-    flags.DEFINE_string("what", "train", f"One of {', '.join(programs.LOWER)}.")
-    flags.DEFINE_string("json", "", "File to write all figures to, as JSON.")
-    flags.DEFINE_bool("exact", False, "Compile all blocks even if there is no loop over them.")
-    flags.DEFINE_bool("search", False, "Try several meshes and recommend one.")
     command.run(main)

@@ -7,11 +7,21 @@ Writes OUT/NAME/*.png, and OUT/gallery.html, which also has the other names that
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_flags()
+    flags.DEFINE_string("out", "quickstart", "Folder of the gallery.")
+    flags.DEFINE_string("name", "model", "Folder in --out for the sheets of this model.")
+    flags.DEFINE_string("title", "", "Heading of this model in the gallery; default: its name.")
+    command.parse()  # before the imports below, which take seconds
+
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -24,7 +34,7 @@ from mmgen_jax.sampling.sampler import Options
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.show.gallery import Section
 from mmgen_jax.show.outputs import Outputs
-from mmgen_jax.system import command, files
+from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_config
@@ -132,8 +142,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.define_flags()
-    flags.DEFINE_string("out", "quickstart", "Folder of the gallery.")
-    flags.DEFINE_string("name", "model", "Folder in --out for the sheets of this model.")
-    flags.DEFINE_string("title", "", "Heading of this model in the gallery; default: its name.")
     command.run(main)

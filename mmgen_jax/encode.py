@@ -8,13 +8,24 @@ over machines that share the folder.
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_config()
+    flags.DEFINE_string("out", None, "Folder that the latents are written to.", required=True)
+    flags.DEFINE_list("splits", [], "Splits of the tiles to encode; default: all.")
+    flags.DEFINE_integer("worker", 0, "Number of this process, from 0.")
+    flags.DEFINE_integer("workers", 1, "Number of processes that share the shards, each with its own --worker.")
+    command.parse()  # before the imports below, which take seconds
+
 import contextlib
 import itertools
 from collections.abc import Sequence
 
 import jax
 import tensorflow_datasets as tfds
-from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -26,7 +37,7 @@ from mmgen_jax.frozen.autoencoders.registry import KINDS, save_arrays
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import command, console
+from mmgen_jax.system import console
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.training import setup
@@ -116,14 +127,6 @@ def encode(
     say(f"{missing} shard(s) of other workers are not finished yet" if missing else f"done: latents in {folder}")
 
 
-def _define_flags() -> None:
-    command.define_config()
-    flags.DEFINE_string("out", None, "Folder that the latents are written to.", required=True)
-    flags.DEFINE_list("splits", [], "Splits of the tiles to encode; default: all.")
-    flags.DEFINE_integer("worker", 0, "Number of this process, from 0.")
-    flags.DEFINE_integer("workers", 1, "Number of processes that share the shards, each with its own --worker.")
-
-
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
@@ -131,5 +134,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
     command.run(main)

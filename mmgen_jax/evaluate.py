@@ -5,10 +5,18 @@ python -m mmgen_jax.evaluate --config=configs/shapes_tiny.py --workdir=runs/a
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_flags()
+    flags.DEFINE_string("out", "", "File of the report; default: metrics.json in the workdir.")
+    command.parse()  # before the imports below, which take seconds
+
 import json
 import math
 
-from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -19,7 +27,7 @@ from mmgen_jax.metrics.report import evaluate, mean_image, table
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.models import architectures
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import command, files
+from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_config
@@ -87,6 +95,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.define_flags()
-    flags.DEFINE_string("out", "", "File of the report; default: metrics.json in the workdir.")
     command.run(main)

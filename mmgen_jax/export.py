@@ -5,11 +5,22 @@ python -m mmgen_jax.export --config=configs/shapes_tiny.py --workdir=runs/a --ou
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_flags()
+    flags.DEFINE_string("out", "", "Folder to write the model to.")
+    flags.DEFINE_enum(
+        "dtype", "float32", ["float32", "float16"], "Type of the stored weights; float16 halves the file."
+    )
+    command.parse()  # before the imports below, which take seconds
+
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 from numpy.typing import DTypeLike
@@ -17,7 +28,7 @@ from numpy.typing import DTypeLike
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, restore, weights
 from mmgen_jax.models import architectures
-from mmgen_jax.system import command, console
+from mmgen_jax.system import console
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_config
 
@@ -64,9 +75,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.define_flags()
-    flags.DEFINE_string("out", "", "Folder to write the model to.")
-    flags.DEFINE_enum(
-        "dtype", "float32", ["float32", "float16"], "Type of the stored weights; float16 halves the file."
-    )
     command.run(main)

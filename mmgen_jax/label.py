@@ -8,17 +8,32 @@ cropped first and written to OUT/rgb, and the labels belong to these.
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.experts import registry
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("images", None, "Folder of images, with folders below it.", required=True)
+    flags.DEFINE_string("out", None, "Folder of the labels.", required=True)
+    for m, entries in registry.EXPERTS.items():
+        flags.DEFINE_string(m, None, f"Expert for {m}: {', '.join(entries)}.")
+    flags.DEFINE_integer("batch", 8, "Number of images computed at once.")
+    flags.DEFINE_integer("size", 0, "Crop images to this size first and keep them in OUT/rgb; 0 = do not crop.")
+    flags.DEFINE_integer("worker", 0, "Number of this worker, from 0.")
+    flags.DEFINE_integer("workers", 1, "Number of workers that share the images.")
+    command.parse()  # before the imports below, which take seconds
+
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from absl import flags
 from etils import epath
 
-from mmgen_jax.experts import contact_sheet, registry
+from mmgen_jax.experts import contact_sheet
 from mmgen_jax.experts.labelling import Tree, find_jobs, run_expert
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.system import command, files
+from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError
 
@@ -70,17 +85,6 @@ def label(
         )
 
 
-def _define_flags() -> None:
-    flags.DEFINE_string("images", None, "Folder of images, with folders below it.", required=True)
-    flags.DEFINE_string("out", None, "Folder of the labels.", required=True)
-    for m, entries in registry.EXPERTS.items():
-        flags.DEFINE_string(m, None, f"Expert for {m}: {', '.join(entries)}.")
-    flags.DEFINE_integer("batch", 8, "Number of images computed at once.")
-    flags.DEFINE_integer("size", 0, "Crop images to this size first and keep them in OUT/rgb; 0 = do not crop.")
-    flags.DEFINE_integer("worker", 0, "Number of this worker, from 0.")
-    flags.DEFINE_integer("workers", 1, "Number of workers that share the images.")
-
-
 def main(argv: list[str]) -> None:
     del argv
     v = flags.FLAGS
@@ -89,5 +93,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
     command.run(main)

@@ -9,11 +9,19 @@ Given modalities are read from the files in `sample.images`, or else from the da
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_flags()
+    flags.DEFINE_string("out", "", "Folder for the files; empty = WORKDIR/samples/TASK.")
+    command.parse()  # before the imports below, which take seconds
+
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -26,7 +34,7 @@ from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.settings import Data, Settings
 from mmgen_jax.show.outputs import Outputs
-from mmgen_jax.system import command, console, files
+from mmgen_jax.system import console, files
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_config
 
@@ -107,6 +115,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.define_flags()
-    flags.DEFINE_string("out", "", "Folder for the files; empty = WORKDIR/samples/TASK.")
     command.run(main)

@@ -5,14 +5,22 @@ python -m mmgen_jax.summary --log=runs/a/metrics.jsonl
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("log", None, "The metrics.jsonl of a run.")
+    flags.DEFINE_integer("rows", 10, "Largest number of rows of the table.", lower_bound=1)
+    flags.mark_flag_as_required("log")
+    command.parse()  # before the imports below, which take seconds
+
 import json
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 from etils import epath
 
-from mmgen_jax.system import command
 from mmgen_jax.system.errors import UsageError
 
 Entries = list[dict[str, float]]
@@ -59,7 +67,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("log", None, "The metrics.jsonl of a run.")
-    flags.DEFINE_integer("rows", 10, "Largest number of rows of the table.", lower_bound=1)
-    flags.mark_flag_as_required("log")
     command.run(main)

@@ -7,13 +7,21 @@ The same command again resumes from the newest checkpoint.
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_flags()
+    flags.DEFINE_string("profile", "", "FIRST:LAST: first and last step to trace into workdir/profile.")
+    command.parse()  # before the imports below, which take seconds
+
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -24,7 +32,7 @@ from mmgen_jax.data.waiting import Waiting
 from mmgen_jax.models import flops, overview
 from mmgen_jax.parallel import chips, sharding
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import command, files, hosts
+from mmgen_jax.system import files, hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.telemetry import profiler
@@ -136,6 +144,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.define_flags()
-    flags.DEFINE_string("profile", "", "FIRST:LAST: first and last step to trace into workdir/profile.")
     command.run(main, hosts.leave)

@@ -5,13 +5,19 @@ python -m mmgen_jax.verify --workdir=runs/a
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Folder of one run.", required=True)
+    command.parse()  # before the imports below, which take seconds
+
 from collections.abc import Sequence
 
-from absl import flags
 from etils import epath
 
 from mmgen_jax.checkpoints import restore, seal
-from mmgen_jax.system import command
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError
 
@@ -49,5 +55,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "Folder of one run.", required=True)
     command.run(main)

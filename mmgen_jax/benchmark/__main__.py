@@ -7,19 +7,33 @@ python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --checkout=../befo
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_config()
+    command.define_config("compare", "Another config to take turns with.", required=False)
+    flags.DEFINE_list("what", "train,sample,decode", "Some of train, sample, decode and data.")
+    flags.DEFINE_integer("repeats", 5, "Number of measurements of each.", lower_bound=1)
+    flags.DEFINE_float("seconds", 1.0, "Seconds that each measurement takes, but at least one call.", lower_bound=0.0)
+    flags.DEFINE_string("checkout", "", "Another checkout of this repository to take turns with.")
+    flags.DEFINE_string("json", "", "File to write all results to, as JSON.")
+    flags.DEFINE_bool("serve", False, "Answer another benchmark's questions on standard input.")
+    command.parse()  # before the imports below, which take seconds
+
 import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
 
 import jax
-from absl import flags
 
 from mmgen_jax import settings
 from mmgen_jax.benchmark import measure
 from mmgen_jax.benchmark.cases import CASES
 from mmgen_jax.benchmark.worker import Contestant, Local, Remote, serve
-from mmgen_jax.system import command, files
+from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 
@@ -109,12 +123,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.define_config()
-    command.define_config("compare", "Another config to take turns with.", required=False)
-    flags.DEFINE_list("what", "train,sample,decode", f"Some of {','.join(CASES)}.")
-    flags.DEFINE_integer("repeats", 5, "Number of measurements of each.", lower_bound=1)
-    flags.DEFINE_float("seconds", 1.0, "Seconds that each measurement takes, but at least one call.", lower_bound=0.0)
-    flags.DEFINE_string("checkout", "", "Another checkout of this repository to take turns with.")
-    flags.DEFINE_string("json", "", "File to write all results to, as JSON.")
-    flags.DEFINE_bool("serve", False, "Answer another benchmark's questions on standard input.")
     command.run(main)

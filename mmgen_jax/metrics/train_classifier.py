@@ -5,20 +5,32 @@ python -m mmgen_jax.metrics.train_classifier --data_dir=data/shapes32 --out=clas
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", None, "Folder of a data set of tiles with the splits train and test.")
+    flags.DEFINE_string("out", None, "File that the weights are written to, .safetensors.")
+    flags.DEFINE_integer("scenes", 20_000, "Largest number of train scenes that are used.", lower_bound=1)
+    flags.DEFINE_integer("steps", 1_500, "Number of optimizer steps.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of the weights, the order and the augmentation.", lower_bound=0)
+    flags.mark_flags_as_required(["data_dir", "out"])
+    command.parse()  # before the imports below, which take seconds
+
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import flags
 from etils import epath
 from flax import nnx
 
 from mmgen_jax.data import held_out, pipeline, tiles
 from mmgen_jax.metrics.classifier import Classifier, ConvNet, _logits, accuracy, load, per_class
 from mmgen_jax.modalities.pixels import to_array
-from mmgen_jax.system import command, files
+from mmgen_jax.system import files
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress, say
 
@@ -102,10 +114,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data_dir", None, "Folder of a data set of tiles with the splits train and test.")
-    flags.DEFINE_string("out", None, "File that the weights are written to, .safetensors.")
-    flags.DEFINE_integer("scenes", 20_000, "Largest number of train scenes that are used.", lower_bound=1)
-    flags.DEFINE_integer("steps", 1_500, "Number of optimizer steps.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Seed of the weights, the order and the augmentation.", lower_bound=0)
-    flags.mark_flags_as_required(["data_dir", "out"])
     command.run(main)

@@ -9,6 +9,17 @@ more than the spread over seeds explains.
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_config()
+    flags.DEFINE_integer("steps", 0, "Steps of each run; 0 = train.steps.", lower_bound=0)
+    flags.DEFINE_integer("seeds", 3, "Number of runs of each type.")
+    flags.DEFINE_string("json", "", "File to write all results to, as JSON.")
+    command.parse()  # before the imports below, which take seconds
+
 import dataclasses
 import json
 import statistics
@@ -17,12 +28,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from absl import flags
-
 from mmgen_jax import evaluate, settings, train
 from mmgen_jax.models.mmdit import DTYPES
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import command
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -78,8 +86,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    command.define_config()
-    flags.DEFINE_integer("steps", 0, "Steps of each run; 0 = train.steps.", lower_bound=0)
-    flags.DEFINE_integer("seeds", 3, "Number of runs of each type.")
-    flags.DEFINE_string("json", "", "File to write all results to, as JSON.")
     command.run(main)

@@ -7,6 +7,17 @@ Each line takes minutes. Nothing is run; the figures are the compiler's, as pyth
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_config()
+    flags.DEFINE_string("topology", "v5e:4x4", "Kind and shape of TPU.")
+    flags.DEFINE_list("only", [], "Parts of the names of the lines to compile; empty = all.")
+    flags.DEFINE_string("json", "", "File to write all figures to, as JSON.")
+    command.parse()  # before the imports below, which take seconds
+
 import contextlib
 import dataclasses
 import json
@@ -16,7 +27,6 @@ from unittest import mock
 
 import jax.numpy as jnp
 import optax
-from absl import flags
 
 from mmgen_jax import settings
 from mmgen_jax.compiler import examine
@@ -25,7 +35,7 @@ from mmgen_jax.models import layers, layout
 from mmgen_jax.parallel import compiler_options, sharding
 from mmgen_jax.parallel.placement import Placement
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import command, errors, files
+from mmgen_jax.system import errors, files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -140,8 +150,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.define_config()
-    flags.DEFINE_string("topology", "v5e:4x4", "Kind and shape of TPU.")
-    flags.DEFINE_list("only", [], "Parts of the names of the lines to compile; empty = all.")
-    flags.DEFINE_string("json", "", "File to write all figures to, as JSON.")
     command.run(main)

@@ -10,6 +10,21 @@ averaged weights. Sampling makes guided Euler-Maruyama steps of the averaged net
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("official", None, "A clone of the official repository.", required=True)
+    flags.DEFINE_string("size", "S/2", "Size of the model, as published.")
+    flags.DEFINE_integer("batch", 8, "Samples in a training step and in a batch of samples.", lower_bound=1)
+    flags.DEFINE_integer("steps", 4, "Steps of the sampler.", lower_bound=2)
+    flags.DEFINE_integer("unroll", 0, "config.model.unroll; 0 = the default.", lower_bound=0)
+    flags.DEFINE_integer("repeats", 5, "Number of measurements of each.", lower_bound=1)
+    flags.DEFINE_float("seconds", 5.0, "Seconds that each measurement takes, but at least one call.", lower_bound=0.0)
+    flags.DEFINE_string("json", "", "File to write all results to, as JSON.")
+    command.parse()  # before the imports below, which take seconds
+
 import contextlib
 import copy
 import functools
@@ -21,14 +36,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 from configs import imagenet256_xl2
 from mmgen_jax import settings
 from mmgen_jax.benchmark import cases, measure
 from mmgen_jax.models.mmdit import parse_size
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import command
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import standins
@@ -163,12 +176,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("official", None, "A clone of the official repository.", required=True)
-    flags.DEFINE_string("size", "S/2", "Size of the model, as published.")
-    flags.DEFINE_integer("batch", 8, "Samples in a training step and in a batch of samples.", lower_bound=1)
-    flags.DEFINE_integer("steps", 4, "Steps of the sampler.", lower_bound=2)
-    flags.DEFINE_integer("unroll", 0, "config.model.unroll; 0 = the default.", lower_bound=0)
-    flags.DEFINE_integer("repeats", 5, "Number of measurements of each.", lower_bound=1)
-    flags.DEFINE_float("seconds", 5.0, "Seconds that each measurement takes, but at least one call.", lower_bound=0.0)
-    flags.DEFINE_string("json", "", "File to write all results to, as JSON.")
     command.run(main)

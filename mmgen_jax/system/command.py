@@ -12,6 +12,8 @@ from ml_collections import ConfigDict, config_flags
 
 from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RUN, EXIT_USAGE, RunError, UsageError
 
+_rest: list[list[str]] = []  # the words that `parse` left, if it was called
+
 
 class _ConfigFile(flags.ArgumentParser):
     """Loads a config file with `load`. The file is code and may raise anything; of a ValueError absl names the file."""
@@ -72,6 +74,18 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return rest
 
 
+def parse() -> None:
+    """Parses the flags that were defined; ends the process after --help, and after one line for a wrong flag.
+
+    Commands call it before they import JAX and what else takes seconds, so that these answers come at once.
+    """
+    app.define_help_flags()
+    try:
+        _rest.append(_parse(sys.argv))
+    except SystemExit as ended:
+        sys.exit(0 if ended.code == 1 else ended.code)  # absl ends with 1 after showing help
+
+
 def _is_full(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
@@ -116,4 +130,4 @@ def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sy
             leave(EXIT_INTERRUPTED)
         return None
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=lambda argv: _rest[0] if _rest else _parse(argv))

@@ -10,6 +10,25 @@ features an array [N, D].
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("index", None, "JSONL file with one sample a line.")
+    for name in NAMES:
+        flags.DEFINE_string(name, "", f"HDF5 file with moments of {name}.")
+    flags.DEFINE_string("features", "", "HDF5 file with DINOv2 features of rgb.")
+    flags.DEFINE_string("out", None, "Folder that the latents are written to.")
+    flags.DEFINE_enum("dtype", "float16", ["float16", "bfloat16"], "Type of the stored numbers.")
+    flags.DEFINE_string("split", "train", "Name of the split.")
+    flags.DEFINE_integer("shard", 4096, "Number of samples in one file.")
+    flags.DEFINE_integer("null_class", 1000, "The idx_cat of samples without a class.")
+    flags.DEFINE_bool("strict", False, "Stop if a file lacks a key, instead of counting that modality as absent.")
+    flags.mark_flags_as_required(["index", "out"])
+    command.parse()  # before the imports below, which take seconds
+
 import contextlib
 import hashlib
 import itertools
@@ -18,7 +37,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from absl import flags
 from etils import epath
 
 from mmgen_jax.data.latents import shards
@@ -26,8 +44,7 @@ from mmgen_jax.data.latents.dataset import Info
 from mmgen_jax.data.latents.record import DTYPES, FEATURES, Layout, check_range
 from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
-from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.system import command, console
+from mmgen_jax.system import console
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 
@@ -216,20 +233,6 @@ def convert(
     say(f"done: latents in {out}")
 
 
-def _define_flags() -> None:
-    flags.DEFINE_string("index", None, "JSONL file with one sample a line.")
-    for name in NAMES:
-        flags.DEFINE_string(name, "", f"HDF5 file with moments of {name}.")
-    flags.DEFINE_string(FEATURES, "", "HDF5 file with DINOv2 features of rgb.")
-    flags.DEFINE_string("out", None, "Folder that the latents are written to.")
-    flags.DEFINE_enum("dtype", "float16", list(DTYPES), "Type of the stored numbers.")
-    flags.DEFINE_string("split", "train", "Name of the split.")
-    flags.DEFINE_integer("shard", 4096, "Number of samples in one file.")
-    flags.DEFINE_integer("null_class", 1000, "The idx_cat of samples without a class.")
-    flags.DEFINE_bool("strict", False, "Stop if a file lacks a key, instead of counting that modality as absent.")
-    flags.mark_flags_as_required(["index", "out"])
-
-
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
@@ -246,5 +249,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
     command.run(main)

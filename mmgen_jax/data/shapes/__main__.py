@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from absl import flags
 
-from mmgen_jax.data import building
-from mmgen_jax.data.shapes.builder import Recipe, build
 from mmgen_jax.system import command
 
-
-def _define_flags() -> None:
+if __name__ == "__main__":
     flags.DEFINE_string("data_dir", None, "Folder that the data set is written under.")
-    flags.DEFINE_integer("size", Recipe.size, "Height and width of the tiles in pixels.")
-    flags.DEFINE_integer("train", Recipe.train, "Scenes of the train split.")
-    flags.DEFINE_integer("test", Recipe.test, "Scenes of the test split.")
-    flags.DEFINE_integer("seed", Recipe.seed, "Another seed gives other scenes.")
+    flags.DEFINE_integer("size", 32, "Height and width of the tiles in pixels.")
+    flags.DEFINE_integer("train", 20_000, "Scenes of the train split.")
+    flags.DEFINE_integer("test", 2_000, "Scenes of the test split.")
+    flags.DEFINE_integer("seed", 0, "Another seed gives other scenes.")
     flags.DEFINE_integer("workers", 1, "Number of processes that render.")
     flags.mark_flag_as_required("data_dir")
+    command.parse()  # before the imports below, which take seconds
+
+from mmgen_jax.data import building
+from mmgen_jax.data.shapes.builder import Recipe, build
 
 
 def main(argv: list[str]) -> None:
@@ -32,5 +33,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
     command.run(main)

@@ -11,7 +11,7 @@ from absl import flags
 from etils import epath
 
 from mmgen_jax.data import building, tiles
-from mmgen_jax.data.trees.groups import NEAR, Group, Reading, absent, encode
+from mmgen_jax.data.trees.groups import Group, Reading, absent, encode
 from mmgen_jax.system import console, files
 from mmgen_jax.system.errors import UsageError
 
@@ -115,15 +115,6 @@ def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
     counts = ", ".join(f"{builder.info.splits[name].num_examples} {name}" for name in plan.splits)
     print(f"written: {path} ({counts})")
     return path
-
-
-def define_flags() -> None:
-    """Defines the flags that all commands over trees share."""
-    flags.DEFINE_string("out", None, "Folder that the data set is written under.", required=True)
-    flags.DEFINE_integer("size", 256, "Height and width of the tiles in pixels.")
-    flags.DEFINE_string("depth_is", NEAR, "What the largest numbers of depth files are: near or far.")
-    flags.DEFINE_bool("strict", False, "Stop at the first file that is missing or unsuitable.")
-    flags.DEFINE_integer("workers", 1, "Number of processes that read.")
 
 
 def run(kind: type[TreeTiles], make_plan) -> None:

@@ -7,15 +7,26 @@ Files that have the same path below their folders, whatever their suffixes, belo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from absl import flags
+
+from mmgen_jax.data.trees import options
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    for m in NAMES:
+        flags.DEFINE_string(m, None, f"Folder of {m} images.")
+    flags.DEFINE_string("classes", "none", "Where classes come from: none, or folders (the first level).")
+    flags.DEFINE_float("test_fraction", 0.01, "Share of the tiles that become the test split.")
+    options.define()
+    command.parse()  # before the imports below, which take seconds
+
+from collections.abc import Mapping
 
 from mmgen_jax.data.trees import builder
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading, find
-from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.system import command, errors
+from mmgen_jax.system import errors
 from mmgen_jax.system.errors import UsageError
 
 
@@ -84,14 +95,6 @@ def make_plan(
     return Plan(splits, names, tuple(found), reading, strict, source)
 
 
-def _define_flags() -> None:
-    for m in NAMES:
-        flags.DEFINE_string(m, None, f"Folder of {m} images.")
-    flags.DEFINE_string("classes", "none", "Where classes come from: none, or folders (the first level).")
-    flags.DEFINE_float("test_fraction", 0.01, "Share of the tiles that become the test split.")
-    builder.define_flags()
-
-
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
@@ -103,5 +106,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
     command.run(main)

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from mmgen_jax.data import tiles
+from mmgen_jax.data.trees.options import FAR, NEAR
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError, choice
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-NEAR, FAR = "near", "far"
 
 
 @dataclass(frozen=True)

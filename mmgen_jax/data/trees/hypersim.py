@@ -8,14 +8,23 @@ The root holds `<scene>/cam_XX/rgb/frame.XXXX.png`, the same name in `mask`, and
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from absl import flags
+
+from mmgen_jax.data.trees import options
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("root", None, "Folder of the processed scenes.", required=True)
+    flags.DEFINE_string("train_split", None, "File that names the scenes of the train split.", required=True)
+    flags.DEFINE_string("test_split", None, "File that names the scenes of the test split.")
+    options.define()
+    command.parse()  # before the imports below, which take seconds
+
+from pathlib import Path
 
 from mmgen_jax.data.trees import builder
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
-from mmgen_jax.system import command
 from mmgen_jax.system.errors import UsageError
 
 # Endings of the files of one frame; the first file that exists is taken.
@@ -69,13 +78,6 @@ def make_plan(root: str, splits: dict[str, str], strict: bool, reading: Reading)
     return Plan(groups, (), tuple(ENDINGS), reading, strict, source)
 
 
-def _define_flags() -> None:
-    flags.DEFINE_string("root", None, "Folder of the processed scenes.", required=True)
-    flags.DEFINE_string("train_split", None, "File that names the scenes of the train split.", required=True)
-    flags.DEFINE_string("test_split", None, "File that names the scenes of the test split.")
-    builder.define_flags()
-
-
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
@@ -84,5 +86,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
     command.run(main)

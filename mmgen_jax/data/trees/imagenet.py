@@ -8,15 +8,23 @@ The root holds `rgb/train/<synset>/<image>.JPEG`, and likewise `depth`, `normal`
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from absl import flags
+
+from mmgen_jax.data.trees import options
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("root", None, "Folder with rgb/, depth/, normal/ and mask/.", required=True)
+    flags.DEFINE_string("synsets", None, "File of lines 'n01440764 tench, Tinca tinca': names of the classes.")
+    options.define()
+    command.parse()  # before the imports below, which take seconds
+
+from pathlib import Path
 
 from mmgen_jax.data.trees import builder, groups
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.system import command
 from mmgen_jax.system.errors import UsageError
 
 SPLITS = {"train": "train", "val": "test"}  # name of the folder -> split of the data set
@@ -81,12 +89,6 @@ def _names(classes: list[str], given: dict[str, str]) -> tuple[str, ...]:
     return tuple(name if first.count(name) == 1 else f"{name} ({s})" for name, s in zip(first, classes, strict=True))
 
 
-def _define_flags() -> None:
-    flags.DEFINE_string("root", None, "Folder with rgb/, depth/, normal/ and mask/.", required=True)
-    flags.DEFINE_string("synsets", None, "File of lines 'n01440764 tench, Tinca tinca': names of the classes.")
-    builder.define_flags()
-
-
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
@@ -94,5 +96,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
     command.run(main)
