@@ -45,9 +45,9 @@ def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, d
             f"--out {out} is a workdir; allowed: another folder, as this file would outlive its checkpoints"
         )
     if (out / architectures.FILE).exists():
-        other = architectures.difference(model, architectures.load(out))
+        other = architectures.difference(model, architectures.load(out), "that one")
         if other:
-            raise UsageError(f"--out {out} already holds another model: {other.replace('the workdir', 'that one')}")
+            raise UsageError(f"--out {out} already holds another model: {other}")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(
             f"--out {out} exists and holds no model; allowed: a new folder, an empty one or one of this model"

@@ -161,8 +161,8 @@ def _from_json(stored: Any, arrays: dict[str, np.ndarray]) -> Architecture:
     )
 
 
-def difference(wanted: Architecture, found: Architecture) -> str | None:
-    """The first entry in which two architectures differ, as "name is A, the workdir has B"; None if they agree."""
+def difference(wanted: Architecture, found: Architecture, where: str) -> str | None:
+    """The first entry in which two architectures differ, as "name is A, WHERE has B"; None if they agree."""
 
     def flat(value: dict, prefix: str = "") -> dict:
         entries: dict[str, object] = {}
@@ -176,7 +176,7 @@ def difference(wanted: Architecture, found: Architecture) -> str | None:
             continue
         if key == "model.data_std":  # follows from the fitted autoencoder
             if (a[key] is None) != (b.get(key) is None):
-                return f"model.precondition is {a[key] is not None}, the workdir has {b.get(key) is not None}"
+                return f"model.precondition is {a[key] is not None}, {where} has {b.get(key) is not None}"
         elif a[key] != b.get(key):
-            return f"{key} is {a[key]!r}, the workdir has {b.get(key)!r}"
+            return f"{key} is {a[key]!r}, {where} has {b.get(key)!r}"
     return None

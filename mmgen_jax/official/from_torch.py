@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -129,22 +126,6 @@ def train_state(found: Checkpoint, model: Architecture, optim: Optim, steps: int
     return TrainState(np.asarray(found.step, np.int32), trees["params"], trees["ema"], opt_state)
 
 
-@contextlib.contextmanager
-def _new_folder(out: epath.PathLike) -> Iterator[epath.Path]:
-    """Makes a folder beside `out`, which becomes `out` if the block ends without an error, and is removed otherwise."""
-    out = epath.Path(os.path.abspath(out))
-    part = out.parent / f".{out.name}.{os.getpid()}.part"
-    part.mkdir(parents=True)
-    try:
-        yield part
-        if out.exists():
-            out.rmdir()  # an existing folder is empty, and must go before the renaming
-        part.rename(out)
-    finally:
-        if part.exists():
-            shutil.rmtree(part)
-
-
 def _check_new(out: epath.PathLike) -> None:
     if not str(out):
         raise UsageError("OUT is empty; it must be a new folder, or with --to_torch a new file")
@@ -223,7 +204,7 @@ def convert(
     else:
         stored = {"ema": names.from_official(Streamed(state), network)}
     meta = {"step": found.step, "samples": checkpoint.samples(found, chosen.train.batch)}
-    with _new_folder(out) as part:
+    with files.replacing(files.absolute(out)) as part:
         model.save(part)
         files.write(part / "config.json", chosen.to_json().encode())
         saver.write(part, found.step, stored, meta)

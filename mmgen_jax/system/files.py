@@ -30,23 +30,34 @@ def absolute(path: epath.PathLike) -> epath.Path:
     return path if is_remote(path) else path.resolve()
 
 
-def write(path: epath.PathLike, data: bytes) -> None:
-    """Writes a file under another name and renames it, so that an interrupted run leaves no half of it.
+@contextlib.contextmanager
+def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
+    """Yields another name beside `path`. The file or folder that the block writes there replaces `path` at its end.
 
-    Creates the folder, as `check_place` allows one that is not there. On remote storage a file appears when it is
-    whole, and renaming is a copy: there it is simply written.
+    If the block raises, what it wrote is removed and `path` stays as it was. A folder replaces nothing or an empty one.
+    Creates the folder around, as `check_place` allows one that is not there. On remote storage a file appears when it
+    is whole, and renaming is a copy: there `path` itself is yielded.
     """
     path = epath.Path(path)
     if is_remote(path):
-        path.write_bytes(data)
+        yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
-        part.write_bytes(data)
-        part.replace(path)
+        yield part
+        os.replace(part, path)  # epath's would refuse an empty folder
     finally:
-        part.unlink(missing_ok=True)
+        if part.is_dir():
+            part.rmtree()
+        else:
+            part.unlink(missing_ok=True)
+
+
+def write(path: epath.PathLike, data: bytes) -> None:
+    """Writes a file whole or not at all, so that an interrupted run leaves no half of it; see `replacing`."""
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 import zipfile
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from etils import epath
 
+from mmgen_jax.system import files
 from mmgen_jax.tensor_files.torch_pickle import STORAGES, Namespace
 
 ROOT = "archive"
@@ -105,17 +105,11 @@ def write(path: epath.PathLike, value: object) -> None:
     """
     pickler = _Pickler()
     data = pickler.dumps(value)
-    path = epath.Path(path)
-    part = path.parent / f".{path.name}.{os.getpid()}.part"
-    try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            _add(archive, "data.pkl", data)
-            _add(archive, "byteorder", b"little")
-            for i, array in enumerate(pickler.arrays):
-                # Arrays are written as raw bytes, since NumPy cannot make a buffer of bfloat16.
-                flat = np.ascontiguousarray(array).reshape(-1)
-                _add(archive, f"data/{i}", flat.view(np.uint8).data)
-            _add(archive, "version", b"3\n")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with files.replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, "data.pkl", data)
+        _add(archive, "byteorder", b"little")
+        for i, array in enumerate(pickler.arrays):
+            # Arrays are written as raw bytes, since NumPy cannot make a buffer of bfloat16.
+            flat = np.ascontiguousarray(array).reshape(-1)
+            _add(archive, f"data/{i}", flat.view(np.uint8).data)
+        _add(archive, "version", b"3\n")

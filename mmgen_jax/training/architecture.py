@@ -53,6 +53,6 @@ def check_config(chosen: Settings, found: Architecture, where: object) -> None:
     """Raises UsageError naming the first setting that differs from a stored architecture, including the network's."""
     check_latent_settings(chosen, found, where)
     facts = (found.autoencoder, found.class_names, found.palette, found.regions)
-    other = architectures.difference(from_settings(chosen, *facts), found)
+    other = architectures.difference(from_settings(chosen, *facts), found, f"the model in {where}")
     if other:
-        raise UsageError(f"config key {other.replace('the workdir', f'the model in {where}')}")
+        raise UsageError(f"config key {other}")

@@ -109,7 +109,7 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
         stored.palette if data.palette is None else data.palette,
         stored.regions if data.palette is None else data.regions,
     )
-    conflict = architectures.difference(wanted, stored)
+    conflict = architectures.difference(wanted, stored, "the workdir")
     if conflict:
         raise UsageError(f"{where} holds another architecture: the config's {conflict}")
     return wanted

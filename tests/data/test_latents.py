@@ -194,7 +194,9 @@ def test_a_stopped_command_goes_on_and_redoes_what_is_not_whole(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["unfinished.json"]
     with pytest.raises(UsageError, match="are not finished"):
         dataset.read(folder, "train")
+    (folder / f".{info.shards['train'][0].name}.1.part").touch()  # as a killed one leaves it
     assert len(write(folder, info)) == 4 and not (folder / "unfinished.json").exists()
+    assert not list(folder.glob(".*"))
     before = {path.name: path.read_bytes() for path in folder.glob("*.array_record")}
     assert write(folder, info) == []
 

@@ -19,6 +19,21 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_replaces_nothing_or_an_empty_one_and_leaves_nothing_after_an_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "new", tmp_path / "empty", tmp_path / "a" / "b"):
+        with pytest.raises(ZeroDivisionError), files.replacing(path) as part:
+            files.write(part / "inner" / "half", b"half")
+            raise ZeroDivisionError
+        assert not any(path.parent.glob(".*"))
+        with files.replacing(path) as part:
+            files.write(part / "inner" / "whole", b"whole")
+        assert (path / "inner" / "whole").read_bytes() == b"whole" and not any(path.parent.glob(".*"))
+    with pytest.raises(OSError), files.replacing(tmp_path / "new") as part:
+        part.mkdir()
+    assert (tmp_path / "new" / "inner" / "whole").exists() and not any(tmp_path.glob(".*"))
+
+
 def test_places_are_checked_without_a_trace(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)

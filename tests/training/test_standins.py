@@ -30,7 +30,7 @@ def test_the_model_differs_from_the_real_one_in_its_classes_only(tiny_config, tm
     chosen = settings.parse(tiny_config)
     real = setup.make_architecture(chosen, tmp_path, setup.open_data(chosen))
     found = standins.architecture(chosen)
-    assert architectures.difference(found, real).startswith("model.num_classes is 1000")
+    assert architectures.difference(found, real, "the other").startswith("model.num_classes is 1000, the other has")
     assert found.latent_shapes(3) == real.latent_shapes(3)
 
 

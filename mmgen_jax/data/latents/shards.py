@@ -130,10 +130,11 @@ def _crc32(path: epath.Path) -> int:
 
 
 def write(directory: epath.PathLike, shard: Shard, records: Iterable[bytes]) -> None:
-    """Writes one shard under another name and renames it; raises UsageError if it cannot be written."""
+    """Writes one shard whole or not at all; raises UsageError if it cannot be written."""
     folder = epath.Path(directory)
-    part = folder / f".{shard.name}.part"  # only this worker writes this file, so remains of it may be overwritten
-    try:
+    for remains in folder.glob(f".{shard.name}.*.part"):  # of a killed run, as only this worker writes this shard
+        remains.unlink()
+    with files.replacing(folder / shard.name) as part:
         writer = _guarded(part, ArrayRecordWriter, str(part), _OPTIONS)
         count = 0
         for record in records:
@@ -144,10 +145,7 @@ def write(directory: epath.PathLike, shard: Shard, records: Iterable[bytes]) -> 
             raise RuntimeError(f"{shard.name} got {count} records instead of {shard.count}")
         sums = {"size": part.stat().length, "crc32": _crc32(part)}
         _sidecar(folder, shard).unlink(missing_ok=True)
-        part.replace(folder / shard.name)
-        files.write(_sidecar(folder, shard), json.dumps(sums).encode())
-    finally:
-        part.unlink(missing_ok=True)
+    files.write(_sidecar(folder, shard), json.dumps(sums).encode())
 
 
 def _guarded(path: epath.Path, function: Callable[..., T], *arguments: object) -> T:
