@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 import jax
 
@@ -22,6 +22,7 @@ from mmgen_jax.system.errors import UsageError
 from mmgen_jax.telemetry import memory
 
 
+@runtime_checkable
 class Contestant(Protocol):
     """Runs cases by name."""
 

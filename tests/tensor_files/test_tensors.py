@@ -5,6 +5,7 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
+from annotations import unchecked
 from safetensors.numpy import save_file
 
 from mmgen_jax.system.errors import UsageError
@@ -32,7 +33,7 @@ def check(found, arrays):
 
 
 def refused(path, text):
-    with pytest.raises(UsageError, match=text) as caught:
+    with unchecked(), pytest.raises(UsageError, match=text) as caught:  # damaged files hold values of any type
         dict(tensors.read(path).items())
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from annotations import unchecked
 
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import torch_file, torch_write
@@ -42,7 +43,7 @@ def long(value):
 
 
 def refused(path, text):
-    with pytest.raises(UsageError, match=text) as caught:
+    with unchecked(), pytest.raises(UsageError, match=text) as caught:  # damaged files hold values of any type
         torch_file.read(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
