@@ -94,7 +94,7 @@ class Autoencoder:
     dtype: str = setting("float32", one_of(*DTYPES), "kl: type that it multiplies matrices in")
     chunk: int = setting(16, integer(1), "kl: images at once, on all devices; 0.11 GB each at 256 pixels, decoded 0.24")
     factor: int = setting(8, integer(1), "pixels per latent position, each way")
-    components: tuple[int, ...] = setting((4, 4, 4, 4), each(integer(1)), "patch_pca: latent channels of each modality")
+    components: tuple[int, ...] = setting((), each(integer(1)), "patch_pca: latent channels of each modality")
     whitening: float = setting(0.5, number(0, 1), "patch_pca: 1 = unit variance in each channel, 0 = as in pixels")
 
 
@@ -159,7 +159,7 @@ class Objective:
     path: str = setting("linear", one_of(*PATHS), "cosine: not with model.precondition, and not for euler_maruyama")
     time: str = setting("uniform", one_of(*TIME_SAMPLERS), "distribution of t")
     mix: tuple[tuple, ...] = setting(PUBLISHED_MIX, MIX, "tasks and their shares of the batch")
-    loss_weights: tuple[float, ...] = setting((1.0, 0.2, 0.1, 0.1), each(number(0)), "of each modality's velocity loss")
+    loss_weights: tuple[float, ...] = setting((), each(number(0)), "of each velocity loss; empty = as published")
     alignment_weight: float = setting(0.5, number(0), "of representation alignment, where there are features")
     label_dropout: float = setting(0.1, number(0, 1), "share of samples trained with the null class")
 
@@ -297,7 +297,8 @@ def defaults() -> ConfigDict:
 
 def parse(config: ConfigDict) -> Settings:
     """A recipe as frozen values. Raises UsageError naming the first setting that is unknown, missing or not allowed."""
-    entries, known = _flat(config), rules(Settings())
+    # A recipe that was written out before a modality was registered has no entry for its file.
+    entries, known = {f"sample.images.{m}": "" for m in NAMES} | _flat(config), rules(Settings())
     if unknown := [name for name in entries if name not in known]:
         raise UsageError(f"unknown config key {unknown[0]}")
     if missing := [name for name in known if name not in entries]:
@@ -327,13 +328,12 @@ def check(chosen: Settings) -> Settings:
     """The same settings. Raises UsageError naming the first whose value is not allowed, alone or beside the others."""
     for name, field, value in declared(chosen):
         require(f"config key {name}", value, field.metadata["allowed"])
-    count = len(chosen.data.modalities)
-    for name, found in (
-        ("objective.loss_weights", chosen.objective.loss_weights),
-        ("autoencoder.components", chosen.autoencoder.components),
-    ):
-        if len(found) != count:
-            raise UsageError(f"config key {name} has {len(found)} entries; data.modalities has {count}")
+    modalities, kind = chosen.data.modalities, registry.KINDS[chosen.autoencoder.name]
+    weights = chosen.objective.loss_weights or modalities  # each has its own
+    components = chosen.autoencoder.components if "components" in kind.depends_on else modalities
+    for name, found in (("objective.loss_weights", weights), ("autoencoder.components", components)):
+        if len(found) != len(modalities):
+            raise UsageError(f"config key {name} has {len(found)} entries; data.modalities has {len(modalities)}")
     size, factor, patch = chosen.data.image_size, chosen.autoencoder.factor, chosen.model.patch
     if size % (factor * patch):
         raise UsageError(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mmgen_jax.experts.protocol import Expert
+from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system.errors import UsageError, choice
 
 
@@ -65,23 +66,21 @@ def _from_depth(path: str, options: dict[str, float]) -> Expert:
     return FromDepth(path, Camera(**options))
 
 
-_FILES = "a folder like that of the images"
 _MODEL = "a folder in its library's format, or a hub id"
-EXPERTS: dict[str, dict[str, Entry]] = {
-    "depth": {
-        "depth-anything": Entry(_depth_anything, "a folder, a file of weights, or a hub id"),
-        "precomputed": Entry(_precomputed("depth"), _FILES),
-    },
+_MODELS: dict[str, dict[str, Entry]] = {
+    "depth": {"depth-anything": Entry(_depth_anything, "a folder, a file of weights, or a hub id")},
     "normal": {
         "stable-normal": Entry(_stable_normal, "a copy of its repository"),
         "marigold": Entry(_marigold, _MODEL, {"steps": 4}),
         "from-depth": Entry(_from_depth, "", {"fov": 60.0, "near": 1.0, "far": 10.0}),
-        "precomputed": Entry(_precomputed("normal"), _FILES),
     },
-    "mask": {
-        "sam": Entry(_sam, _MODEL, {"points": 32, "iou": 0.88, "stability": 0.95, "overlap": 0.7}),
-        "precomputed": Entry(_precomputed("mask"), _FILES),
-    },
+    "mask": {"sam": Entry(_sam, _MODEL, {"points": 32, "iou": 0.88, "stability": 0.95, "overlap": 0.7})},
+}
+# Experts of every modality but rgb, which they look at. Labels that were made elsewhere are always allowed.
+EXPERTS: dict[str, dict[str, Entry]] = {
+    m: _MODELS.get(m, {}) | {"precomputed": Entry(_precomputed(m), "a folder like that of the images")}
+    for m in NAMES
+    if m != "rgb"
 }
 
 

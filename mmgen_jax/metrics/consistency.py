@@ -14,13 +14,12 @@ from mmgen_jax.metrics import dense
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import Camera, angle, normals_from_depth, to_inverse_depth
 from mmgen_jax.modalities.measure import Values, image_mean, mean, normal_errors
+from mmgen_jax.modalities.registry import MODALITIES
 
 SMOOTH = 0.05  # depth counts as smooth up to this relative second difference of 1/z
 JUMP = 0.10  # neighbours with this relative difference of 1/z or more have an edge between them
 BEND = 20.0  # so have neighbours whose normals differ by this many degrees
 CONTRAST = 20.0  # and, in rgb, neighbours with this root mean square difference of colours (0 to 255)
-
-_FROM_RGB = ("depth/absrel", "depth/l1", "normal/mean", "normal/objects/mean", "mask/miou")
 
 
 def smooth_pixels(inverse_depth: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -159,7 +158,8 @@ def summary(
             scores |= {f"boundary/{name}/{key}": mean(value) for key, value in result.items()}
     if from_rgb:
         rest = dense.summary(from_rgb, values, facts)
-        scores |= {f"rgb-rest/{key}": rest[key] for key in _FROM_RGB if key in rest}
+        short = [f"{m}/{key}" for m in from_rgb for key in MODALITIES[m].headlines]
+        scores |= {f"rgb-rest/{key}": rest[key] for key in short if key in rest}
     return scores
 
 

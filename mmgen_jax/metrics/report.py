@@ -115,9 +115,11 @@ def evaluate(
     predicted = runner.rest_from_rgb(batch["rgb"], seed)
     report = {"understanding": understanding(runner, batch, predicted, facts, average)}
 
-    whole = np.all(list(_present(batch, a).values()), axis=0)
-    real = {m: to_array(batch[m][whole]) for m in a.modalities}
-    pairs = {"real": (real, {m: x[whole] for m, x in predicted.items()})} if whole.any() else {}
+    # A modality that no scene has, as in a data set from before it was known, is left out rather than all scenes.
+    present = {m: rows for m, rows in _present(batch, a).items() if rows.any()}
+    whole = np.all(list(present.values()), axis=0)
+    real, read = ({m: x[m][whole] for m in present if m in x} for x in (batch, predicted))
+    pairs = {"real": ({m: to_array(x) for m, x in real.items()}, read)} if whole.any() else {}
     rgb, classes = {"real": batch["rgb"]}, {"real": batch["class_id"]}
     if samples:
         # A model without classes has one class, the null class, whose number is 0.

@@ -90,6 +90,7 @@ class Depth(Scalar):
     """Relative inverse depth. Value: float in [0, 1] ``[..., H, W]``, 1 = nearest."""
 
     meaning = "floats in [0, 1], 1 = nearest"
+    headlines = ("absrel", "l1")  # there is one of them
 
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
         """Fitted over all pixels of an image, scored on all and on objects.

@@ -46,6 +46,7 @@ class Modality(abc.ABC):
       dtype: integer type of its stored pixels.
       modes: colour modes (Pillow's names) that image files of a tree may have.
       keeps_ids: indexed image files that users bring hold numbers rather than colours.
+      headlines: scores that stand for all of them in short tables, as `score` names them; those that there are count.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Modality(abc.ABC):
     dtype: ClassVar[type] = np.uint8
     modes: ClassVar[tuple[str, ...]] = ("RGB",)
     keeps_ids: ClassVar[bool] = False
+    headlines: ClassVar[tuple[str, ...]]
 
     def mirror(self, stored: np.ndarray) -> np.ndarray:
         """Horizontal flip of pixels ``[..., H, W, C]``."""
@@ -125,6 +127,7 @@ class Colour(Modality):
     """Colours. Value: uint8 ``[..., H, W, 3]``. Users bring PNG or JPEG files, or uint8 arrays."""
 
     modes = ("RGB", "L", "CMYK", "P")
+    headlines = ("psnr",)
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.to_pixels(array, np.uint8)
@@ -156,6 +159,7 @@ class Scalar(Modality):
 
     channels = 1
     dtype = np.uint16
+    headlines = ("l1",)
     meaning: ClassVar[str] = "floats in [0, 1]"
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
@@ -212,6 +216,8 @@ class Directions(Modality):
     Users bring RGB PNG files with (n + 1) / 2 * 255, uint8 arrays of the same, or float vectors of any length.
     """
 
+    headlines = ("mean", "objects/mean")
+
     def mirror(self, stored: np.ndarray) -> np.ndarray:
         """Mirroring a surface turns the x component of its direction around."""
         flipped = pixels.mirror(stored).copy()
@@ -267,6 +273,7 @@ class Regions(Modality):
 
     modes = ("RGB", "P")
     keeps_ids = True
+    headlines = ("miou",)
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         if not len(facts.palette):

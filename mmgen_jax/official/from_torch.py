@@ -66,12 +66,8 @@ def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig
 def recipe(model: Architecture, found: Checkpoint) -> Settings:
     """The settings of the run that wrote the checkpoint; those that the file does not have are the defaults."""
     default, m, kept = Settings(), model.model, model.modalities
-    keep = [default.data.modalities.index(name) for name in kept]
     network = ("depth", "width", "heads", "patch", "mlp_ratio", "encoder_depth", "projector_width", "feature_width")
-    objective: dict[str, object] = {
-        "path": model.path,
-        "loss_weights": tuple(default.objective.loss_weights[i] for i in keep),
-    }
+    objective: dict[str, object] = {"path": model.path}
     if len(kept) == 1:
         objective["mix"] = ((1.0, "none", 0.0, "all"),)  # one modality can neither be given nor be dropped
     optim = {
@@ -81,11 +77,7 @@ def recipe(model: Architecture, found: Checkpoint) -> Settings:
     return settings.check(
         default.changed(
             data={"modalities": tuple(kept), "image_size": model.image_size, "flip": False},
-            autoencoder={
-                "name": model.autoencoder.name,
-                "factor": model.autoencoder.factor,
-                "components": tuple(default.autoencoder.components[i] for i in keep),
-            },
+            autoencoder={"name": model.autoencoder.name, "factor": model.autoencoder.factor},
             model={key: getattr(m, key) for key in network},
             objective=objective,
             optim=optim,

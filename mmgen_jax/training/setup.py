@@ -24,6 +24,7 @@ from mmgen_jax.frozen import dino, dino_files
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.parallel import sharding
@@ -132,7 +133,7 @@ def make_objective(chosen: Settings) -> Objective:
         path=flow.PATHS[section.path],
         mix=parse_mix(section.mix, chosen.data.modalities),
         time_sampler=TIME_SAMPLERS[section.time],
-        loss_weights=section.loss_weights,
+        loss_weights=section.loss_weights or tuple(MODALITIES[m].loss_weight for m in chosen.data.modalities),
         alignment_weight=section.alignment_weight,
         label_dropout=section.label_dropout,
     )

@@ -2,8 +2,8 @@
 
 python -m mmgen_jax.data.trees.hypersim --root=processed --train_split=train.txt --test_split=test.txt --out=data/mine
 
-The root holds `<scene>/cam_XX/rgb/frame.XXXX.png`, the same name in `mask`, and `frame.XXXX.vis.png` in `depth` and
-`normal`. Split files name one scene in each line.
+The root holds `<scene>/cam_XX/rgb/frame.XXXX.png`, the same name in `mask` and any further modality, and
+`frame.XXXX.vis.png` in `depth` and `normal`. Split files name one scene in each line.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from pathlib import Path
 from mmgen_jax.data.trees import builder
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system.errors import UsageError
 
 # Endings of the files of one frame; the first file that exists is taken.
-ENDINGS = {"rgb": (".png",), "depth": (".vis.png", ".png"), "normal": (".vis.png", ".png"), "mask": (".png",)}
+ENDINGS = dict.fromkeys(NAMES, (".png",)) | dict.fromkeys(("depth", "normal"), (".vis.png", ".png"))
 
 
 class HypersimTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg]  # TFDS is not typed
-    """Rendered rooms with depth, normals and masks, cropped to squares."""
+    """Rendered rooms with their labels, cropped to squares."""
 
     name = "hypersim_tiles"
 
@@ -75,7 +76,8 @@ def make_plan(root: str, splits: dict[str, str], strict: bool, reading: Reading)
         raise UsageError(f"root {root!r} does not exist")
     groups = {split: [g for s in found for g in frames(Path(root), s)] for split, found in scenes.items()}
     source = {"root": str(root), "split_files": splits, "depth_is": reading.depth_is}
-    return Plan(groups, (), tuple(ENDINGS), reading, strict, source)
+    there = {m for found in groups.values() for group in found for m in group.files}
+    return Plan(groups, (), tuple(m for m in NAMES if m in there), reading, strict, source)
 
 
 def main(argv: list[str]) -> None:

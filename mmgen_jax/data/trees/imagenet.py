@@ -1,8 +1,8 @@
-"""Makes tiles of ImageNet with pseudo-labels: folders of classes, and the same folders of depth, normals and masks.
+"""Makes tiles of ImageNet with pseudo-labels: folders of classes, and the same folders of each other modality.
 
 python -m mmgen_jax.data.trees.imagenet --root=imagenet --out=data/imagenet256
 
-The root holds `rgb/train/<synset>/<image>.JPEG`, and likewise `depth`, `normal` and `mask` with .png; `val` beside
+The root holds `rgb/train/<synset>/<image>.JPEG`, and likewise `depth`, `normal`, `mask`, ... with .png; `val` beside
 `train` becomes the test split. Classes are numbered by their synsets in sorted order, as is usual.
 """
 
@@ -14,7 +14,7 @@ from mmgen_jax.data.trees import options
 from mmgen_jax.system import command
 
 if __name__ == "__main__":
-    flags.DEFINE_string("root", None, "Folder with rgb/, depth/, normal/ and mask/.", required=True)
+    flags.DEFINE_string("root", None, "Folder with rgb/ and a folder of each other modality.", required=True)
     flags.DEFINE_string("synsets", None, "File of lines 'n01440764 tench, Tinca tinca': names of the classes.")
     options.define()
     command.parse()  # before the imports below, which take seconds
@@ -31,7 +31,7 @@ SPLITS = {"train": "train", "val": "test"}  # name of the folder -> split of the
 
 
 class ImagenetTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg]  # TFDS is not typed
-    """ImageNet with depth, normals and masks of expert models, cropped to squares."""
+    """ImageNet with labels of expert models, cropped to squares."""
 
     name = "imagenet_tiles"
 
