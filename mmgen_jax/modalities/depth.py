@@ -8,6 +8,8 @@ compared in metres.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from mmgen_jax.modalities.facts import Facts
@@ -90,7 +92,7 @@ class Depth(Scalar):
     """Relative inverse depth. Value: float in [0, 1] ``[..., H, W]``, 1 = nearest."""
 
     meaning = "floats in [0, 1], 1 = nearest"
-    headlines = ("absrel", "l1")  # there is one of them
+    headlines: ClassVar[tuple[str, ...]] = ("absrel", "l1")  # there is one of them
 
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
         """Fitted over all pixels of an image, scored on all and on objects.

@@ -127,7 +127,7 @@ class Colour(Modality):
     """Colours. Value: uint8 ``[..., H, W, 3]``. Users bring PNG or JPEG files, or uint8 arrays."""
 
     modes = ("RGB", "L", "CMYK", "P")
-    headlines = ("psnr",)
+    headlines: ClassVar[tuple[str, ...]] = ("psnr",)
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.to_pixels(array, np.uint8)
@@ -159,7 +159,7 @@ class Scalar(Modality):
 
     channels = 1
     dtype = np.uint16
-    headlines = ("l1",)
+    headlines: ClassVar[tuple[str, ...]] = ("l1",)
     meaning: ClassVar[str] = "floats in [0, 1]"
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
@@ -216,7 +216,7 @@ class Directions(Modality):
     Users bring RGB PNG files with (n + 1) / 2 * 255, uint8 arrays of the same, or float vectors of any length.
     """
 
-    headlines = ("mean", "objects/mean")
+    headlines: ClassVar[tuple[str, ...]] = ("mean", "objects/mean")
 
     def mirror(self, stored: np.ndarray) -> np.ndarray:
         """Mirroring a surface turns the x component of its direction around."""
@@ -273,7 +273,7 @@ class Regions(Modality):
 
     modes = ("RGB", "P")
     keeps_ids = True
-    headlines = ("miou",)
+    headlines: ClassVar[tuple[str, ...]] = ("miou",)
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         if not len(facts.palette):
