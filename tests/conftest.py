@@ -10,6 +10,10 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 
+import jaxtyping  # noqa: E402
+
+jaxtyping.install_import_hook("mmgen_jax", "annotations.check")  # before any of it is imported
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tiny_model  # noqa: E402
