@@ -14,6 +14,7 @@ from safetensors.numpy import save as dump_safetensors
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.tensor_files import fit
 
 SEPARATOR = "."
 
@@ -37,11 +38,7 @@ def load_params(path: epath.PathLike) -> Params:
 
 
 def check_params(params: Params, model: Architecture, source: object) -> None:
-    """Raises UsageError for the first weight that is missing, unexpected, or of the wrong shape for an architecture."""
+    """Raises UsageError for the first weights that are missing, left over or misshapen for an architecture."""
     wanted = traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0)), sep=SEPARATOR)
     found = traverse_util.flatten_dict(params, sep=SEPARATOR)
-    for name in sorted(wanted.keys() ^ found.keys()):
-        raise UsageError(f"{source}: weight {name} is {'missing' if name in wanted else 'not in the model'}")
-    for name, value in wanted.items():
-        if found[name].shape != value.shape:
-            raise UsageError(f"{source}: weight {name} has shape {found[name].shape}; the model has {value.shape}")
+    fit.check(found, {name: value.shape for name, value in wanted.items()}, source)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from etils import epath
-from flax import nnx, traverse_util
+from flax import nnx
 from jaxtyping import Array, Float
 
-from mmgen_jax.frozen import dino_files
-from mmgen_jax.frozen.dino import DinoConfig, Params, graphdef, normalise
+from mmgen_jax.frozen import abstract, dino_files, torch_names
+from mmgen_jax.frozen.abstract import Params
+from mmgen_jax.frozen.dino import DinoConfig, DinoNetwork, normalise
 from mmgen_jax.frozen.dpt import DPT, DPTConfig
 from mmgen_jax.frozen.resample import bicubic, bilinear, resize
 from mmgen_jax.system.errors import UsageError
@@ -73,8 +74,8 @@ class DepthAnything:
 
     def network(self, pixels: Float[Array, "B h w 3"]) -> Float[Array, "B h w"]:
         """The same for pixels that are prepared, sides multiples of 14."""
-        tokens = nnx.merge(graphdef(self.config, self.dtype), self.backbone)
-        head = nnx.merge(_head_graphdef(self.head_config, self.dtype), self.head)
+        tokens = nnx.merge(abstract.graphdef(DinoNetwork, self.config, self.dtype), self.backbone)
+        head = nnx.merge(abstract.graphdef(DPT, self.head_config, self.dtype), self.head)
         b, height, width = pixels.shape[:3]
         grid = (height // self.config.patch, width // self.config.patch)
         features = [x.reshape(b, *grid, -1) for x in tokens(pixels, self.taps, bicubic)]
@@ -92,14 +93,9 @@ def inner_size(height: int, width: int, short_side: int, patch: int) -> tuple[in
     return fit(height), fit(width)
 
 
-@functools.cache
-def _head_graphdef(config: DPTConfig, dtype: str) -> nnx.GraphDef:
-    return nnx.split(nnx.eval_shape(lambda: DPT(config, dtype, rngs=nnx.Rngs(0))))[0]
-
-
 def abstract_head(config: DPTConfig) -> Params:
     """Shapes of the head's weights."""
-    return nnx.to_pure_dict(nnx.split(nnx.eval_shape(lambda: DPT(config, "float32", rngs=nnx.Rngs(0))))[1])
+    return abstract.params(DPT, config, "float32")
 
 
 def _renamed(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -118,25 +114,6 @@ def _head_config(state: Mapping[str, np.ndarray], inputs: int) -> DPTConfig:
         fusion=state["neck.convs.0.weight"].shape[0],
         hidden=state["head.conv2.weight"].shape[0],
     )
-
-
-def _head_params(state: Mapping[str, np.ndarray], config: DPTConfig, source: object) -> Params:
-    shapes = traverse_util.flatten_dict(abstract_head(config))
-    names = {".".join(map(str, (*p[:-1], "bias" if p[-1] == "bias" else "weight"))): p for p in shapes}
-    # Files of the original keep an unused unit of the coarsest fusion, transformers' too; ours has it as well.
-    for name in sorted(names.keys() ^ state.keys()):
-        raise UsageError(f"{source}: weight {name} is {'missing' if name in names else 'not in the model'}")
-    flat = {}
-    for name, path in names.items():
-        value = np.asarray(state[name], np.float32)
-        # [out, in, h, w], and [in, out, h, w] of transposed ones, -> [h, w, in, out], and [h, w, out, in].
-        value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
-        if value.shape != shapes[path].shape:
-            raise UsageError(
-                f"{source}: weight {name} has shape {state[name].shape}; the model has {shapes[path].shape}"
-            )
-        flat[path] = value
-    return traverse_util.unflatten_dict(flat)
 
 
 def load(path: epath.PathLike, dtype: str = "float32") -> DepthAnything:
@@ -162,7 +139,8 @@ def load(path: epath.PathLike, dtype: str = "float32") -> DepthAnything:
         config,
         head_config,
         dino_files.to_params(backbone, config, file),
-        _head_params(head, head_config, file),
+        # Files of the original keep an unused unit of the coarsest fusion, transformers' too; ours has it as well.
+        torch_names.from_torch(head, abstract_head(head_config), file),
         taps,
         dtype,
     )

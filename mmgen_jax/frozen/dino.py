@@ -12,10 +12,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from mmgen_jax.frozen import abstract
+from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.resample import Matrix, resize, smooth_bicubic
 from mmgen_jax.system.arrays import AnyArray
-
-Params = dict  # nested dict of arrays
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of ImageNet's colours in [0, 1]
 EPSILON = 1e-6
@@ -157,7 +157,7 @@ class Dino:
 
     def tokens(self, pixels: Float[AnyArray, "B H W 3"]) -> Float[Array, "B N D"]:
         """Computes the features of pixels that are resized and normalised already."""
-        network = nnx.merge(graphdef(self.config, self.dtype), self.params)
+        network = nnx.merge(abstract.graphdef(DinoNetwork, self.config, self.dtype), self.params)
         return network(pixels, (self.config.depth,), self.resample)[0]
 
 
@@ -166,11 +166,6 @@ def normalise(rgb: Float[AnyArray, "B H W 3"]) -> Float[Array, "B H W 3"]:
     return ((jnp.asarray(rgb) + 1) / 2 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
 
 
-@functools.cache
-def graphdef(config: DinoConfig, dtype: str) -> nnx.GraphDef:
-    return nnx.split(nnx.eval_shape(lambda: DinoNetwork(config, dtype, rngs=nnx.Rngs(0))))[0]
-
-
 def abstract_params(config: DinoConfig) -> Params:
     """Shapes of the weights."""
-    return nnx.to_pure_dict(nnx.split(nnx.eval_shape(lambda: DinoNetwork(config, "float32", rngs=nnx.Rngs(0))))[1])
+    return abstract.params(DinoNetwork, config, "float32")

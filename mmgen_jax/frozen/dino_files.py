@@ -10,9 +10,10 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
-from mmgen_jax.frozen.dino import GRID, Dino, DinoConfig, Params, abstract_params
+from mmgen_jax.frozen.abstract import Params
+from mmgen_jax.frozen.dino import GRID, Dino, DinoConfig, abstract_params
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import hub, tensors
+from mmgen_jax.tensor_files import fit, hub, tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -102,22 +103,28 @@ def _paths(config: DinoConfig) -> dict[tuple, str]:
 
 
 def to_params(state: Mapping[str, np.ndarray], config: DinoConfig, source: object) -> Params:
-    """Turns official weights into float32 parameters. Raises UsageError for the first weight that does not fit."""
+    """Turns official weights into float32 parameters. Raises UsageError for the first weights that do not fit."""
     shapes, paths = traverse_util.flatten_dict(abstract_params(config)), _paths(config)
-    wanted = {name.format(i) for name in paths.values() for i in range(config.depth)}
-    for name in sorted(wanted ^ (state.keys() - set(UNUSED))):
-        raise UsageError(f"{source}: weight {name} is {'missing' if name in wanted else 'not in the model'}")
+    wanted = {
+        name.format(i): _their_shape(shapes[path].shape[1 if "{}" in name else 0 :], path, config.patch)
+        for path, name in paths.items()
+        for i in range(config.depth)
+    }
+    fit.check({name: value for name, value in state.items() if name not in UNUSED}, wanted, source)
     flat = {}
     for path, name in paths.items():
         stacked = "{}" in name
-        names = [name.format(i) for i in range(config.depth if stacked else 1)]
-        shape = shapes[path].shape[1:] if stacked else shapes[path].shape
-        values = [_ours(np.asarray(state[n], np.float32), path) for n in names]
-        for n, value in zip(names, values, strict=True):
-            if value.shape != shape:
-                raise UsageError(f"{source}: weight {n} has shape {state[n].shape}; the model has {shape}")
-        flat[path] = np.stack(values) if stacked else values[0]
+        values = [_ours(state[name.format(i)], path) for i in range(config.depth if stacked else 1)]
+        flat[path] = np.asarray(np.stack(values) if stacked else values[0], np.float32)
     return traverse_util.unflatten_dict(flat)
+
+
+def _their_shape(shape: tuple[int, ...], path: tuple, patch: int) -> tuple[int, ...]:
+    if path == ("patch_embed", "kernel"):
+        return shape[1], shape[0] // patch**2, patch, patch
+    if path[-1] == "kernel":
+        return shape[::-1]
+    return (1, *shape) if path[0] in ("cls_token", "pos_embed", "register_tokens") else shape
 
 
 def _ours(value: np.ndarray, path: tuple) -> np.ndarray:

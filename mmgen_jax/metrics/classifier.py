@@ -19,9 +19,11 @@ from flax import nnx, traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as dump_safetensors
 
+from mmgen_jax.frozen import abstract
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.tensor_files import fit
 
 BUNDLED = epath.Path(__file__).parents[1] / "assets" / "shapes-classifier.safetensors"
 WIDTHS = (24, 32, 48, 64)  # numbers of channels of the convolutions
@@ -47,13 +49,8 @@ class ConvNet(nnx.Module):
         return self.head(jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1))
 
 
-@functools.lru_cache
-def _graphdef(classes: int) -> nnx.GraphDef:
-    return nnx.split(nnx.eval_shape(lambda: ConvNet(classes, nnx.Rngs(0))))[0]
-
-
 def _logits(params: dict, x: jax.Array, classes: int) -> jax.Array:
-    return nnx.merge(_graphdef(classes), params)(x)
+    return nnx.merge(abstract.graphdef(ConvNet, classes), params)(x)
 
 
 @functools.partial(jax.jit, static_argnames=("classes", "size"))
@@ -89,15 +86,17 @@ class Classifier:
 
     def save(self, path: epath.PathLike) -> None:
         """Writes float16 weights with the class names and the size as metadata."""
-        flat = {".".join(map(str, name)): v for name, v in traverse_util.flatten_dict(self.params).items()}
         metadata = {"class_names": json.dumps(self.class_names), "size": str(self.size)}
-        path = epath.Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, dump_safetensors({k: np.asarray(v, np.float16) for k, v in flat.items()}, metadata))
+        half = {name: np.asarray(value, np.float16) for name, value in _flat(self.params).items()}
+        files.write(path, dump_safetensors(half, metadata))
+
+
+def _flat(params: dict) -> dict:
+    return {".".join(map(str, name)): value for name, value in traverse_util.flatten_dict(params).items()}
 
 
 def _nest(flat: dict) -> dict:
-    """Turns names with dots into a nested dict; parts that are numbers (of a layer in a list) become integers."""
+    """Inverse of `_flat`; parts that are numbers (of a layer in a list) become integers."""
     return traverse_util.unflatten_dict(
         {tuple(int(k) if k.isdigit() else k for k in name.split(".")): value for name, value in flat.items()}
     )
@@ -112,9 +111,12 @@ def load(path: epath.PathLike = BUNDLED) -> Classifier:
             metadata = file.metadata() or {}
             names = file.keys()
             flat = {name: file.get_tensor(name).astype(np.float32) for name in names}
-        return Classifier(_nest(flat), tuple(json.loads(metadata["class_names"])), int(metadata["size"]))
+        class_names, size = tuple(json.loads(metadata["class_names"])), int(metadata["size"])
     except (SafetensorError, KeyError, ValueError) as error:
         raise UsageError(f"classifier file {str(path)!r} is damaged or not a classifier ({error!r})") from error
+    wanted = _flat(abstract.params(ConvNet, len(class_names)))
+    fit.check(flat, {name: value.shape for name, value in wanted.items()}, f"classifier file {str(path)!r}")
+    return Classifier(_nest(flat), class_names, size)
 
 
 def for_classes(class_names: Sequence[str]) -> Classifier | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import operator
 from collections import OrderedDict
@@ -19,6 +18,8 @@ from safetensors import SafetensorError
 
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
+from mmgen_jax.frozen import abstract
+from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.facts import Facts
@@ -26,8 +27,6 @@ from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
 from mmgen_jax.parallel.placement import Placement
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
-
-Params = dict  # nested dict of arrays, with keys as in the NNX module
 
 FILE = "model.json"
 # These settings change how a network computes, not what it computes. Weights fit any of their values.
@@ -98,10 +97,6 @@ class Architecture:
         registry.save_arrays(workdir, self.autoencoder)
         files.write(epath.Path(workdir) / FILE, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
-    @functools.cached_property
-    def graphdef(self) -> nnx.GraphDef:
-        return nnx.split(nnx.eval_shape(lambda: MMDiT(self.model, rngs=nnx.Rngs(0))))[0]
-
     def init(self, key: jax.Array) -> Params:
         """Makes fresh float32 parameters; works under jit."""
         return nnx.to_pure_dict(nnx.split(MMDiT(self.model, rngs=nnx.Rngs(key)))[1])
@@ -110,7 +105,7 @@ class Architecture:
         self, params: Params, x: Latents, t: jax.Array, prompt: Prompt, placement: Placement | None = None
     ) -> tuple[Latents, jax.Array | None]:
         """Computes the network as a pure function of its parameters; see `MMDiT.__call__`."""
-        return nnx.merge(self.graphdef, params)(x, t, prompt, placement)
+        return nnx.merge(abstract.graphdef(MMDiT, self.model), params)(x, t, prompt, placement)
 
     def class_index(self, name: int | str | None) -> int:
         """Index of a class, given by index, by name, or as None for the null class. Raises UsageError for others."""

@@ -13,14 +13,15 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx, traverse_util
+from flax import traverse_util
 
+from mmgen_jax.frozen import abstract
+from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models.layers import position_embedding
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
 from mmgen_jax.system.errors import UsageError
-
-Params = dict  # nested dict of arrays, with keys as in the NNX module
+from mmgen_jax.tensor_files import fit
 
 LINEARS = {
     ("time_embed", "inner"): "t_embedder.mlp.0",
@@ -89,9 +90,9 @@ def _to_ours(value: np.ndarray, weight: Weight) -> np.ndarray:
     return value.T
 
 
-def abstract_params(config: MMDiTConfig) -> nnx.State:
+def abstract_params(config: MMDiTConfig) -> Params:
     """Shapes of the parameters of `MMDiT(config)`, without making them."""
-    return nnx.state(nnx.eval_shape(lambda: MMDiT(config, rngs=nnx.Rngs(0))), nnx.Param)
+    return abstract.params(MMDiT, config)
 
 
 def _shape(weight: Weight, shapes: dict[tuple, tuple[int, ...]], patch: int) -> tuple[int, ...]:
@@ -101,18 +102,12 @@ def _shape(weight: Weight, shapes: dict[tuple, tuple[int, ...]], patch: int) -> 
 
 
 def check(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> None:
-    """Raises UsageError for the first weight that is unknown, missing, or not of the expected shape."""
-    shapes = {path: leaf.shape for path, leaf in nnx.to_flat_state(abstract_params(config))}
-    wanted = {weight.name: weight for weight in weights(config)}
-    unknown = sorted(set(state) - set(wanted) - {POSITION})
-    if unknown:
-        raise UsageError(f"{unknown[0]}: unknown weight, one of {len(unknown)} that do not belong to this config")
-    for name, weight in wanted.items():
-        expected = _shape(weight, shapes, config.patch)
-        if name not in state:
-            raise UsageError(f"{name}: missing, must be an array of shape {expected}")
-        if state[name].shape != expected:
-            raise UsageError(f"{name} has shape {state[name].shape}: must be {expected}")
+    """Raises UsageError for the first weights that are unknown, missing, or not of the expected shape."""
+    shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(abstract_params(config)).items()}
+    wanted = {weight.name: _shape(weight, shapes, config.patch) for weight in weights(config)}
+    position = {POSITION: state[POSITION].shape} if POSITION in state else {}  # see `check_position`
+    fit.check(state, wanted | position, "the state dict")
+    for name in wanted:
         if not jnp.issubdtype(state[name].dtype, jnp.floating):
             raise UsageError(f"{name} has type {state[name].dtype}: must be a floating point type")
 
@@ -129,14 +124,15 @@ def from_official(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Param
 def to_params(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
     """Does what `from_official` does for arrays without a position embedding, such as an optimizer's averages."""
     check(state, config)
-    flat = {path: np.empty(leaf.shape, np.float32) for path, leaf in nnx.to_flat_state(abstract_params(config))}
+    shapes = traverse_util.flatten_dict(abstract_params(config))
+    flat = {path: np.empty(leaf.shape, np.float32) for path, leaf in shapes.items()}
     for weight in weights(config):
         target = flat[weight.path] if weight.layer is None else flat[weight.path][weight.layer]
         target[...] = _to_ours(state[weight.name], weight)
     return traverse_util.unflatten_dict(flat)
 
 
-def to_official(params: Params | nnx.State, config: MMDiTConfig, latent_size: int = 32) -> dict[str, np.ndarray]:
+def to_official(params: Params, config: MMDiTConfig, latent_size: int = 32) -> dict[str, np.ndarray]:
     """Turns parameters into official weights in the official order, as views of the parameters.
 
     The position embedding is recomputed for latents of `latent_size` squared.
@@ -145,9 +141,8 @@ def to_official(params: Params | nnx.State, config: MMDiTConfig, latent_size: in
     return {POSITION: position_embedding(side, side, config.width)[None]} | from_params(params, config)
 
 
-def from_params(params: Params | nnx.State, config: MMDiTConfig) -> dict[str, np.ndarray]:
+def from_params(params: Params, config: MMDiTConfig) -> dict[str, np.ndarray]:
     """Does what `to_official` does, without the position embedding; the inverse of `to_params`."""
-    params = nnx.to_pure_dict(params) if isinstance(params, nnx.State) else params
     flat = {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(params).items()}
     state = {}
     for weight in weights(config):

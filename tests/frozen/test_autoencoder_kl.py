@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmgen_jax.frozen import torch_names
 from mmgen_jax.frozen.autoencoders import kl, kl_names, registry
 from mmgen_jax.system.errors import UsageError
 
@@ -131,7 +132,7 @@ def test_a_file_without_a_config_is_understood_from_its_shapes(tmp_path):
     with pytest.raises(UsageError, match="block_out_channels has 8; allowed: multiples of norm_num_groups = 32"):
         kl.load(tmp_path / "vae.safetensors", MODALITIES)  # the number of groups leaves no trace
     full = kl.KLConfig()
-    shapes = kl_names.to_names(
+    shapes = torch_names.to_torch(
         jax.tree.map(lambda s: np.broadcast_to(np.float32(0), s.shape), kl_names.abstract_params(full))
     )  # no memory is used
     assert kl_names.guess_config(shapes) == full
@@ -204,11 +205,11 @@ def test_what_does_not_fit_is_named(tiny, tmp_path):
     stored = json.loads((TINY / "config.json").read_text())
     with pytest.raises(UsageError, match="down_block_types is .*; allowed: DownEncoderBlock2D"):
         kl_names.parse_config(stored | {"down_block_types": ["Other"]}, "x")
-    with pytest.raises(UsageError, match="x: weight decoder.conv_in.bias is missing"):
+    with pytest.raises(UsageError, match="x does not fit the model: missing decoder.conv_in.bias$"):
         kl_names.from_names({k: v for k, v in tiny.arrays().items() if k != "decoder.conv_in.bias"}, tiny.config, "x")
-    with pytest.raises(UsageError, match="x: weight extra is not in the autoencoder"):
+    with pytest.raises(UsageError, match="x does not fit the model: left over extra$"):
         kl_names.from_names(tiny.arrays() | {"extra": np.zeros(1)}, tiny.config, "x")
-    with pytest.raises(UsageError, match=r"x: weight quant_conv.bias has shape \(3,\); must be \(8,\)"):
+    with pytest.raises(UsageError, match=r"x does not fit .*: misshapen quant_conv.bias \(3,\) instead of \(8,\)$"):
         kl_names.from_names(tiny.arrays() | {"quant_conv.bias": np.zeros(3)}, tiny.config, "x")
     with pytest.raises(UsageError, match="holds no autoencoder; it needs config.json and diffusion_pytorch_model"):
         kl.load(tmp_path, MODALITIES)

@@ -129,9 +129,9 @@ def test_what_does_not_fit_is_named(tiny, tmp_path):
     with pytest.raises(UsageError, match="other.npz holds no DINOv2: .* is missing"):
         dino_files.load(tmp_path / "other.npz")
     state = dino_files.official(dino_files.find(GOLDEN / "tiny_dino")[0])
-    with pytest.raises(UsageError, match="x: weight blocks.1.attn.proj.bias is missing"):
+    with pytest.raises(UsageError, match="x does not fit the model: missing blocks.1.attn.proj.bias$"):
         dino_files.to_params({k: v for k, v in state.items() if k != "blocks.1.attn.proj.bias"}, tiny.config, "x")
-    with pytest.raises(UsageError, match="x: weight head.weight is not in the model"):
+    with pytest.raises(UsageError, match="x does not fit the model: left over head.weight$"):
         dino_files.to_params(state | {"head.weight": np.zeros(1)}, tiny.config, "x")
-    with pytest.raises(UsageError, match=r"x: weight norm.bias has shape \(3,\); the model has \(24,\)"):
+    with pytest.raises(UsageError, match=r"x does not fit the model: misshapen norm.bias \(3,\) instead of \(24,\)$"):
         dino_files.to_params(state | {"norm.bias": np.zeros(3)}, tiny.config, "x")

@@ -92,3 +92,7 @@ def test_error_messages(trained, tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(UsageError, match="is damaged"):
         classifier.load(tmp_path / "broken.safetensors")
+    other = classifier.Classifier({"head": {"bias": np.zeros(3)}}, KINDS, 8)
+    other.save(tmp_path / "other.safetensors")
+    with pytest.raises(UsageError, match=r"other.safetensors' does not fit the model: missing .*; misshapen head.bias"):
+        classifier.load(tmp_path / "other.safetensors")

@@ -4,7 +4,6 @@ import golden_arrays
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from mmgen_jax.models.mmdit import MMDiTConfig
 from mmgen_jax.official.names import (
@@ -34,7 +33,7 @@ def test_every_parameter_of_an_own_model_goes_out_and_comes_back():
         projector = dataclasses.replace(config, feature_width=4, encoder_depth=1)
         from_official(to_official(params, config, latent_size=8), projector)
     back = from_official(to_official(params, config, latent_size=8), config)
-    jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(params), back)
+    jax.tree.map(np.testing.assert_array_equal, params, back)
 
 
 def test_config_is_read_off_the_shapes():
@@ -52,7 +51,7 @@ def test_config_is_read_off_the_shapes():
 def test_each_missing_weight_is_named(name):
     weights = golden_arrays.weights()
     del weights[name]
-    with pytest.raises(ValueError, match=f"{name}: missing"):
+    with pytest.raises(ValueError, match=f"missing {name}$|{name}: missing"):
         from_official(weights, golden_arrays.config())
 
 
@@ -62,12 +61,12 @@ def test_each_missing_weight_is_named(name):
 def test_misshapen_weight_is_named(name):
     weights = golden_arrays.weights()
     weights[name] = weights[name][..., :-1]
-    with pytest.raises(ValueError, match=f"{name} has shape"):
+    with pytest.raises(ValueError, match=f"{name} (has shape|.* instead of)"):
         from_official(weights, golden_arrays.config())
 
 
 def test_leftover_weight_is_named():
-    with pytest.raises(ValueError, match="blocks.3.attn.qkv.bias: unknown"):
+    with pytest.raises(ValueError, match="left over blocks.3.attn.qkv.bias$"):
         from_official(golden_arrays.weights() | {"blocks.3.attn.qkv.bias": np.zeros(144)}, golden_arrays.config())
 
 

@@ -142,7 +142,7 @@ def test_only_one_head_is_one_modality(repa):
         ("t_embedder.mlp.0.weight", np.zeros((32, 128)), "t_embedder.mlp.0.weight has shape"),
         ("x_embedder.proj.weight", np.zeros((32, 16)), "x_embedder.proj.weight has shape"),
         ("x_embedder.proj.weight", np.zeros((0, 4, 2, 2)), "none of them 0"),
-        ("final_layer.adaLN_modulation.1.bias", None, "lis_final_layer.0.adaLN_modulation.1.bias: missing"),
+        ("final_layer.adaLN_modulation.1.bias", None, "missing lis_final_layer.0.adaLN_modulation.1.bias$"),
     ],
 )
 def test_damaged_models_are_named(repa, name, value, text):

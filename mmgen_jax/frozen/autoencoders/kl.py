@@ -19,8 +19,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mmgen_jax.diffusion import keys
+from mmgen_jax.frozen import abstract, torch_names
+from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
-from mmgen_jax.frozen.autoencoders.kl_names import Params, from_names, guess_config, parse_config, to_names
+from mmgen_jax.frozen.autoencoders.kl_names import from_names, guess_config, parse_config
 from mmgen_jax.frozen.autoencoders.protocol import Arrays, Options, ReadImages
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
@@ -114,7 +116,7 @@ class AutoencoderKL:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The weights with diffusers' names and layouts, so that the stored file has its format."""
-        return {} if self.params is None else to_names(self.params)
+        return {} if self.params is None else torch_names.to_torch(self.params)
 
     def moments(self, images: Arrays) -> OrderedDict[str, Array]:
         wide = {m: jnp.broadcast_to(x, (*x.shape[:-1], self.config.in_channels)) for m, x in images.items()}
@@ -149,7 +151,7 @@ class AutoencoderKL:
             raise UsageError(
                 "this model has no weights of its autoencoder; convert it with --vae, or set config.autoencoder.path"
             )
-        network = nnx.merge(_graphdef(self.config, self.dtype), self.params)
+        network = nnx.merge(abstract.graphdef(KLNetwork, self.config, self.dtype), self.params)
 
         def run(x: Array) -> Array:
             return method(network, x)
@@ -163,11 +165,6 @@ class AutoencoderKL:
         out = _chunked(run, stacked.reshape(-1, *stacked.shape[2:]), self.chunk)
         out = out.reshape(*stacked.shape[:2], *out.shape[1:])
         return OrderedDict((m, out[:, i]) for i, m in enumerate(names))
-
-
-@functools.cache
-def _graphdef(config: KLConfig, dtype: str) -> nnx.GraphDef:
-    return nnx.split(nnx.eval_shape(lambda: KLNetwork(config, dtype, rngs=nnx.Rngs(0))))[0]
 
 
 def _chunked(run: Callable[[Array], Array], x: Float[Array, "N ..."], chunk: int) -> Float[Array, "N ..."]:
