@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
+from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
 
 _SHOWN = 3  # names of each kind
 
 
-def check(found: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]], source: object) -> None:
+def check(found: Mapping[str, AnyArray], wanted: Mapping[str, tuple[int, ...]], source: object) -> None:
     """Raises UsageError that names the first weights that are missing, left over or misshapen.
 
     Args:
