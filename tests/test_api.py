@@ -141,6 +141,14 @@ def test_numbers_of_numpy_and_jax_are_numbers(model):
         np.testing.assert_array_equal(out["rgb"], plain["rgb"])
 
 
+def test_a_number_is_an_index_even_where_names_are_numbers(model):
+    """Folders 1, 10, 11, 2 are classes 0 to 3 in this order."""
+    architecture = dataclasses.replace(model.architecture, class_names=("1", "10", "11", "2"))
+    assert [architecture.class_index(i) for i in (1, np.int64(3), "10", "2")] == [1, 3, 1, 3]
+    with pytest.raises(UsageError, match="class is 10; allowed: 0 to 3"):
+        architecture.class_index(10)
+
+
 def test_saved_files_hold_the_values(model, scenes, tmp_path):
     out = model.generate(n=3, given={"depth": scenes["depth"], "mask": scenes["mask"]}, **FAST)
     names = out.save(tmp_path / "a" / "b", sections=[out.comparison(scenes)])

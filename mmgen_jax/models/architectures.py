@@ -8,7 +8,7 @@ import operator
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax
 import numpy as np
@@ -107,12 +107,15 @@ class Architecture:
         """Computes the network as a pure function of its parameters; see `MMDiT.__call__`."""
         return nnx.merge(abstract.graphdef(MMDiT, self.model), params)(x, t, prompt, placement)
 
-    def class_index(self, name: int | str | None) -> int:
-        """Index of a class, given by index, by name, or as None for the null class. Raises UsageError for others."""
+    def class_index(self, name: SupportsIndex | str | None) -> int:
+        """Index of a class: a number is an index, a text a name or else an index, and None or "" the null class.
+
+        Raises UsageError for others.
+        """
         if name is None or name == "":
             return self.null_class
-        if str(name) in self.class_names:
-            return self.class_names.index(str(name))
+        if isinstance(name, str) and name in self.class_names:
+            return self.class_names.index(name)
         try:
             index = int(name) if isinstance(name, str) else operator.index(name)
         except (ValueError, TypeError):
