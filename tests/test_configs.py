@@ -39,6 +39,13 @@ def test_the_defaults_are_allowed_and_parse_to_themselves():
     assert settings.parse(base.get_config()) == settings.Settings()
 
 
+def test_a_recipe_from_before_a_modality_was_registered_parses():
+    config = base.get_config()
+    with config.unlocked():
+        del config.sample.images["mask"]
+    assert settings.parse(config) == settings.Settings()
+
+
 def test_the_mesh_has_a_setting_for_each_axis():
     assert tuple(vars(settings.Mesh())) == sharding.AXES
 
