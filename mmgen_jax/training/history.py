@@ -26,13 +26,13 @@ _ONCE = {
 }
 
 
-def check(workdir: epath.Path, chosen: Settings) -> Changes:
+def check(workdir: epath.PathLike, chosen: Settings) -> Changes:
     """What differs from the settings of the last start; nothing in a new workdir.
 
     Settings that only one of the two versions of this package knows are left out. Raises UsageError for a change that
     could not take effect, and for a file that is damaged.
     """
-    changes = _difference(_last(workdir), json.loads(chosen.to_json()))
+    changes = _difference(_last(epath.Path(workdir)), json.loads(chosen.to_json()))
     for name, why in _ONCE.items():
         if name in changes:
             before, now = changes[name]
@@ -40,8 +40,9 @@ def check(workdir: epath.Path, chosen: Settings) -> Changes:
     return changes
 
 
-def write(workdir: epath.Path, chosen: Settings, step: int, changes: Changes) -> None:
+def write(workdir: epath.PathLike, chosen: Settings, step: int, changes: Changes) -> None:
     """Adds to the history what a start after `step` steps changes, see `check`."""
+    workdir = epath.Path(workdir)
     if not (workdir / FIRST).exists():
         files.write(workdir / FIRST, chosen.to_json().encode())
     if changes:
