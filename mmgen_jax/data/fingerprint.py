@@ -10,6 +10,7 @@ import numpy as np
 from mmgen_jax.data.damage import DamagedRecord
 
 _SAMPLES = 16
+_DAMAGED = "damaged"  # stands for the checksum of a record that cannot be read
 
 
 def of(source: grain.RandomAccessDataSource) -> str:
@@ -19,17 +20,18 @@ def of(source: grain.RandomAccessDataSource) -> str:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two fingerprints are of the same data. Single records may have been damaged in between."""
+    """Whether two fingerprints are of the same data. Records that cannot be read now or could not then do not count."""
     (count, _, sums), (other_count, _, other_sums) = one.partition(":"), other.partition(":")
-    equal = sum(a == b for a, b in zip(sums.split(","), other_sums.split(","), strict=False))
-    return count == other_count and 2 * equal > len(sums.split(","))
+    pairs = zip(sums.split(","), other_sums.split(","), strict=False)
+    read = [a == b for a, b in pairs if _DAMAGED not in (a, b)]
+    return count == other_count and (not read or 2 * sum(read) > len(read))
 
 
 def _sum(source: grain.RandomAccessDataSource, index: int) -> str:
     try:
         record = source[index]
     except DamagedRecord:
-        return "damaged"
+        return _DAMAGED
     total = hashlib.sha256()
     for name in sorted(record):
         total.update(name.encode() + np.asarray(record[name]).tobytes())

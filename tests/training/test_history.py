@@ -94,6 +94,8 @@ def test_fingerprints_tell_data_apart_and_forgive_damage():
     assert not fingerprint.same(mine, fingerprint.of(Records(1)))
     assert not fingerprint.same(mine, fingerprint.of(Records(0, count=99)))
     assert fingerprint.same(mine, fingerprint.of(Records(0, damaged=(0, 99))))
+    assert fingerprint.same(mine, fingerprint.of(Records(0, damaged=tuple(range(100)))))  # reading says what is wrong
+    assert not fingerprint.same(mine, fingerprint.of(Records(1, damaged=tuple(range(50)))))
     assert not fingerprint.same(mine, "damaged") and not fingerprint.same(mine, "")
 
 
