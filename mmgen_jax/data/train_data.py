@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ def open_tiles(
         (select, mirror) if flip else (select,),
         tiles.class_names(folder),
         *_regions(tiles.read_metadata(folder)),
-        fingerprint.of(tiles.read_tiles(folder, _whole(split))),
+        _fingerprint(source, split, lambda whole: tiles.read_tiles(folder, whole)),
     )
 
 
@@ -55,13 +55,16 @@ def open_latents(folder: epath.PathLike, split: str, modalities: tuple[str, ...]
     source = dataset.read(folder, split)
     info = dataset.read_info(folder)
     transforms = (dataset.Select.checked(info, modalities, **fits),)
-    whole = fingerprint.of(dataset.read(folder, _whole(split)))
+    whole = _fingerprint(source, split, lambda whole: dataset.read(folder, whole))
     return TrainData(source, transforms, info.class_names, *_regions(info.metadata), whole)
 
 
-def _whole(split: str) -> str:
-    """The split that `split` is, or is a part of: "train" of "train[:10%]"."""
-    return split.partition("[")[0]
+def _fingerprint(
+    source: grain.RandomAccessDataSource, split: str, read: Callable[[str], grain.RandomAccessDataSource]
+) -> str:
+    """Fingerprint of the whole split that `split` is a part of: of "train", read anew, where it is "train[:10%]"."""
+    whole = split.partition("[")[0]
+    return fingerprint.of(source if whole == split else read(whole))
 
 
 def _regions(metadata: Mapping) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -6,10 +6,11 @@ start that changed some.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Mapping
 
 from etils import epath
+from flax import traverse_util
 
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import files
@@ -18,6 +19,7 @@ from mmgen_jax.system.errors import UsageError
 FIRST, CHANGES = "config.json", "changes.jsonl"
 Changes = dict[str, tuple[object, object]]  # dotted name of a setting -> its value before, its value now
 
+_flat = functools.partial(traverse_util.flatten_dict, sep=".")
 _ELSEWHERE = "distributed."  # says where a process runs, not what it does
 # What is only looked at when a run begins, and why another value does nothing later.
 _ONCE = {
@@ -57,7 +59,7 @@ def _last(workdir: epath.Path) -> dict[str, object]:
         return {}
     path = workdir / FIRST
     try:
-        values = dict(_flat(json.loads(path.read_text())))
+        values = _flat({**json.loads(path.read_text())})
         path = workdir / CHANGES
         for line in path.read_text().splitlines() if path.exists() else ():
             values |= {name: now for name, (_, now) in json.loads(line)["changes"].items()}
@@ -66,15 +68,7 @@ def _last(workdir: epath.Path) -> dict[str, object]:
     return values
 
 
-def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> Changes:
-    after = dict(_flat(now))
+def _difference(before: dict[str, object], now: dict[str, object]) -> Changes:
+    after = _flat(now)
     names = [name for name in after if name in before and not name.startswith(_ELSEWHERE)]
     return {name: (before[name], after[name]) for name in names if before[name] != after[name]}
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -52,16 +52,7 @@ def run_loop(
         for step in range(first + 1, train.steps + 1):
             with clock("profile"):
                 profiler.before(step)
-            try:
-                with clock("data"), requests.interruptible():
-                    batch = next(batches)
-            except preemption.StopRequested:
-                _save(step - 1, state, report, saver)
-                _stop(step - 1, requests.received)
-            except Exception:
-                if jax.process_count() == 1:  # several can only save together
-                    _save(step - 1, state, report, saver)
-                raise
+            batch = _next_batch(batches, requests, step - 1, state, report, saver)
             with (
                 clock("compile" if step == first + 1 else "dispatch"),
                 # An array of the host that is used by accident would be copied to the devices in every step.
@@ -91,6 +82,27 @@ def run_loop(
                     preview(state.ema, step)
         with clock("checkpoint"):
             saver.finish()
+
+
+def _next_batch(
+    batches: Iterator[pipeline.Batch],
+    requests: preemption.Requests,
+    step: int,
+    state: TrainState,
+    report: Report,
+    saver: Saver,
+) -> pipeline.Batch:
+    """The batch that follows `step`. If none comes, or a stop is requested while it is waited for, `state` is saved."""
+    try:
+        with report.clock("data"), requests.interruptible():
+            return next(batches)
+    except preemption.StopRequested:
+        _save(step, state, report, saver)
+        _stop(step, requests.received)
+    except Exception:
+        if jax.process_count() == 1:  # several can only save together
+            _save(step, state, report, saver)
+        raise
 
 
 def _save(step: int, state: TrainState, report: Report, saver: Saver) -> None:

@@ -170,10 +170,11 @@ def test_a_full_disk_ends_in_one_line_and_older_checkpoints_stay(small_disk, til
     assert newest + 4 in sealed(folder / "run")
 
 
-def group_of(process) -> list[int]:
-    """The processes of the group that this process leads."""
-    listed = subprocess.run(["ps", "-eo", "pid=,pgid="], capture_output=True, text=True, check=True).stdout
-    return [int(pid) for pid, group in map(str.split, listed.splitlines()) if int(group) == process.pid]
+def group_of(process) -> dict[int, str]:
+    """Number and command line of each process in the group that `process` leads."""
+    listed = subprocess.run(["ps", "-ewwo", "pid=,pgid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = (line.split(None, 2) for line in listed.splitlines())
+    return {int(pid): args for pid, group, args in rows if int(group) == process.pid}
 
 
 def test_ctrl_c_in_a_terminal_leaves_workers_reading_until_training_has_saved(tiles_dir, tmp_path):
@@ -281,9 +282,7 @@ def begun(workdir, settings: dict, hangup=signal.SIG_DFL) -> subprocess.Popen:
 
 def readers(process) -> list[int]:
     """The reading processes of a run."""
-    listed = subprocess.run(["ps", "-ewwo", "pid=,pgid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()]
-    found = [int(pid) for pid, group, args in rows if int(group) == process.pid and "spawn_main" in args]
+    found = [pid for pid, args in group_of(process).items() if "spawn_main" in args]
     assert found
     return found
 
