@@ -117,7 +117,7 @@ def test_damaged_checkpoints_are_skipped_and_training_goes_on(survivor, tiles_di
     lines = out.splitlines()
     assert lines[0].startswith(f"checkpoint of step {newest} skipped, it is damaged: state/")
     assert lines[1].startswith(f"resuming from step {older} ")
-    assert newest in sealed(tmp_path / "run") and newest + 2 in sealed(tmp_path / "run")
+    assert sealed(tmp_path / "run")[-1] == newest + 2  # the damaged step is sealed anew only where it is one to save at
     assert_sound(tmp_path / "run")
 
 
