@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ from mmgen_jax.checkpoints import model_folders, restore
 from mmgen_jax.checkpoints.saver import Saver
 from mmgen_jax.data.waiting import Waiting
 from mmgen_jax.models import flops, overview
+from mmgen_jax.models.architectures import Params
 from mmgen_jax.parallel import chips, sharding
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import files, hosts
@@ -114,9 +116,16 @@ def _train(chosen: Settings, workdir: epath.Path, profile: tuple[int, int] | Non
             report,
             saver,
             tracing,
-            preview and (lambda params, step: writer.image(step, "samples", preview(params, step))),
+            preview and functools.partial(_show, preview, writer),
         )
     say(f"done: {chosen.train.steps} steps; weights in {workdir / restore.FOLDER}")
+
+
+def _show(preview: Preview, writer: Writer | hosts.Silent, params: Params, step: int) -> None:
+    """Draws a preview, and adds it to the log if there is a picture."""
+    picture = preview(params, step)
+    if picture is not None:
+        writer.image(step, "samples", picture)
 
 
 def _report(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmgen_jax.frozen import depth_anything
-from mmgen_jax.modalities.pixels import to_array, to_pixels
+from mmgen_jax.modalities.pixels import finite, to_array, to_pixels
 
 FLAT = 1e-8  # an image whose range of depths is below this has no depth
 
@@ -32,7 +32,11 @@ class DepthAnything:
 
 
 def stretch(depth: np.ndarray) -> np.ndarray:
-    """Stretches numbers [H, W] to uint16 [H, W, 1] from 0 to 65535; all are 0 if the numbers have no range."""
+    """Stretches numbers [H, W] to uint16 [H, W, 1] from 0 to 65535; all are 0 if the numbers have no range.
+
+    Raises NotFinite: one such number would leave nothing of all the others.
+    """
+    depth = finite(depth)
     low, span = float(depth.min()), float(np.ptp(depth))
     relative = np.zeros(depth.shape) if span <= FLAT else (depth.astype(np.float64) - low) / span
     return to_pixels(2 * relative - 1, np.uint16)[..., None]

@@ -15,7 +15,7 @@ from mmgen_jax.modalities.pixels import center_crop
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import pictures
 from mmgen_jax.system.console import Progress, say
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import RunError, UsageError
 
 
 @dataclass(frozen=True)
@@ -99,5 +99,5 @@ def _labels(
 
 
 def _failure(modality: str, job: Job, error: Exception) -> dict[str, str]:
-    reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, UsageError | RunError) else f"{type(error).__name__}: {error}"
     return {"modality": modality, "image": job.name, "reason": " ".join(reason.split())}

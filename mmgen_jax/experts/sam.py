@@ -46,10 +46,11 @@ class Sam:
         return [self._one(image, name) for image, name in zip(images, names, strict=True)]
 
     def _one(self, image: np.ndarray, name: str) -> np.ndarray:
-        masks = self._pipeline(Image.fromarray(image), **self._options)["masks"]
-        if not len(masks):
+        found = self._pipeline(Image.fromarray(image), **self._options)["masks"]
+        masks = [mask for mask in (np.asarray(x, bool) for x in found) if mask.any()]  # NaN is nowhere above 0
+        if not masks:
             raise UsageError(f"sam found no region in {name!r}")
-        return paint([np.asarray(mask, bool) for mask in masks], name)
+        return paint(masks, name)
 
 
 def _processor(transformers: Any) -> Any:

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from mmgen_jax.experts.protocol import package
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import RunError, UsageError
 
 ENTRY = "StableNormal"
+_LENGTHS = (0.75, 1.25)  # of the vectors of a picture of normals; 8 bits move them by less than 0.01
 
 
 class StableNormal:
@@ -30,7 +31,7 @@ class StableNormal:
             raise UsageError(f"stable-normal folder {path!r} cannot be loaded ({error})") from error
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-        """See `Expert.label`; raises UsageError if the result is not a picture of the image's size."""
+        """See `Expert.label`; raises RunError for a picture that is not one of normals, as of NaN."""
         del names
         return [self._one(image) for image in images]
 
@@ -38,4 +39,8 @@ class StableNormal:
         normal = self._predict(Image.fromarray(image))
         if normal.size != (image.shape[1], image.shape[0]):
             normal = normal.resize((image.shape[1], image.shape[0]), Image.Resampling.BILINEAR)
-        return np.array(normal.convert("RGB"))
+        pixels = np.array(normal.convert("RGB"))
+        length = float(np.median(np.linalg.norm(pixels / 127.5 - 1, axis=-1)))
+        if not _LENGTHS[0] < length < _LENGTHS[1]:
+            raise RunError(f"stable-normal made vectors of length {length:.2f}, which are not normals")
+        return pixels

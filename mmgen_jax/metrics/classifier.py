@@ -22,7 +22,7 @@ from safetensors.numpy import save as dump_safetensors
 from mmgen_jax.frozen import abstract
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.system import files
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import NotFinite, UsageError
 from mmgen_jax.tensor_files import fit
 
 BUNDLED = epath.Path(__file__).parents[1] / "assets" / "shapes-classifier.safetensors"
@@ -72,7 +72,7 @@ class Classifier:
     def predict(self, rgb: np.ndarray) -> np.ndarray:
         """Class probabilities float32 [N, K] of rgb uint8 [N, H, W, 3]; other sizes are resized first.
 
-        Raises ValueError for another type or shape.
+        Raises ValueError for another type or shape, and NotFinite for weights that make NaN of an image.
         """
         rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
@@ -82,6 +82,8 @@ class Classifier:
             part = rgb[start : start + _CHUNK]
             padded = np.pad(part, ((0, _CHUNK - len(part)), (0, 0), (0, 0), (0, 0)))  # so that one shape is compiled
             parts.append(np.asarray(_probabilities(self.params, padded, len(self.class_names), self.size))[: len(part)])
+            if not np.isfinite(parts[-1]).all():
+                raise NotFinite("the classifier's probabilities are NaN; look at its weights")
         return np.concatenate(parts) if parts else np.zeros((0, len(self.class_names)), np.float32)
 
     def save(self, path: epath.PathLike) -> None:

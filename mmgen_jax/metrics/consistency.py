@@ -13,7 +13,7 @@ import numpy as np
 from mmgen_jax.metrics import dense
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import Camera, angle, normals_from_depth, to_inverse_depth
-from mmgen_jax.modalities.measure import Values, image_mean, mean, normal_errors
+from mmgen_jax.modalities.measure import Average, Averages, Values, image_mean, known, normal_errors, over_images
 from mmgen_jax.modalities.registry import MODALITIES
 
 SMOOTH = 0.05  # depth counts as smooth up to this relative second difference of 1/z
@@ -58,7 +58,7 @@ def depth_normal_angle(
     if min(depth.shape[1:]) < 3:
         raise ValueError(f"depth is {depth.shape[2]}x{depth.shape[1]} pixels: must be at least 3x3")
     inverse = to_inverse_depth(depth, camera.depth_range)
-    where = smooth_pixels(inverse, mask)
+    where = smooth_pixels(inverse, mask) & known(normal)
     derived = normals_from_depth(inverse, camera.fov)
     return {
         "angle": normal_errors(derived, np.asarray(normal, np.float64), where)["mean"],
@@ -123,15 +123,16 @@ def boundary_scores(boundaries: np.ndarray, edges: np.ndarray) -> dict[str, np.n
     return {"recall": recall, "precision": precision, "f": 2 * recall * precision / total}
 
 
-def summary(
-    values: Values,
-    from_rgb: Values | None,
-    facts: Facts,
-) -> dict[str, float]:
-    """All checks that are possible with these modalities, averaged over samples.
+def summary(values: Values, from_rgb: Values | None, facts: Facts) -> dict[str, float]:
+    """All checks that are possible with these modalities, as `averages` takes and computes them."""
+    return {key: average.value for key, average in averages(values, from_rgb, facts).items()}
+
+
+def averages(values: Values, from_rgb: Values | None, facts: Facts) -> Averages:
+    """All checks that are possible with these modalities, averaged over samples; those of several batches can be added.
 
     Args:
-      values: one entry per modality, as `dense.summary` takes them.
+      values: one entry per modality, as `dense.averages` takes them for the truth.
       from_rgb: what the model predicts from the rgb of the same samples, or None.
       facts: what the data set says of itself: names of the region ids, camera.
 
@@ -139,12 +140,12 @@ def summary(
       flat dict with depth-normal/angle (degrees) and depth-normal/pixels; boundary/geometry/f and boundary/rgb/f, and
       likewise recall and precision; rgb-rest/..., which are the scores of `dense.summary` with the sample as the truth.
     """
-    scores: dict[str, float] = {}
+    scores: Averages = {}
     camera = facts.camera
     mask = values.get("mask") if facts.regions else None  # without regions, masks are colours without boundaries
     if camera is not None and {"depth", "normal"} <= set(values):
         result = depth_normal_angle(values["depth"], values["normal"], camera, mask)
-        scores |= {f"depth-normal/{key}": mean(value) for key, value in result.items()}
+        scores |= {f"depth-normal/{key}": _counted(value) for key, value in result.items()}
     edges = {}
     if camera is not None and {"depth", "normal"} <= set(values):
         inverse = to_inverse_depth(values["depth"], camera.depth_range)
@@ -155,12 +156,17 @@ def summary(
         boundaries = region_boundaries(mask)
         for name, marked in edges.items():
             result = boundary_scores(boundaries, marked)
-            scores |= {f"boundary/{name}/{key}": mean(value) for key, value in result.items()}
+            scores |= {f"boundary/{name}/{key}": _counted(value) for key, value in result.items()}
     if from_rgb:
-        rest = dense.summary(from_rgb, values, facts)
+        rest = dense.averages(from_rgb, values, facts)
         short = [f"{m}/{key}" for m in from_rgb for key in MODALITIES[m].headlines]
         scores |= {f"rgb-rest/{key}": rest[key] for key in short if key in rest}
     return scores
+
+
+def _counted(values: np.ndarray) -> Average:
+    """The mean over the images [N] that have pixels to compare: those whose value is not NaN."""
+    return over_images(values, ~np.isnan(values))
 
 
 def shuffled(values: Values, from_rgb: Values | None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:

@@ -6,16 +6,24 @@ import numpy as np
 
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import object_pixels
-from mmgen_jax.modalities.measure import Values
+from mmgen_jax.modalities.measure import Averages, Values, known
 from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system.errors import NotFinite
 
 
 def summary(prediction: Values, truth: Values, facts: Facts, present: Values | None = None) -> dict[str, float]:
-    """Scores of every modality, averaged over images. An image without pixels to compare counts in no average.
+    """Scores of every modality, as `averages` takes and computes them."""
+    return {key: average.value for key, average in averages(prediction, truth, facts, present).items()}
+
+
+def averages(prediction: Values, truth: Values, facts: Facts, present: Values | None = None) -> Averages:
+    """Scores of every modality, averaged over images; those of several batches can be added.
+
+    Pixels where the truth is NaN are left out, and an image without pixels to compare counts in no average.
 
     Args:
       prediction: values (see `modalities.modality`) of some modalities, [N, H, W] or [N, H, W, 3].
-      truth: values of at least the same modalities; its mask tells which pixels are objects.
+      truth: values of at least the same modalities, NaN where it is not known; its mask tells which pixels are objects.
       facts: names of the region ids, and the depth range if it is known. Without a depth range, depth/l1 replaces
         depth/absrel and depth/delta1.
       present: modality -> bool [N], which images have a truth; None means all.
@@ -23,15 +31,23 @@ def summary(prediction: Values, truth: Values, facts: Facts, present: Values | N
     Returns:
       flat dict with depth/absrel, depth/objects/absrel, normal/mean, normal/objects/mean, mask/miou, mask/iou/NAME,
       rgb/psnr in dB, ...
+
+    Raises:
+      NotFinite: a prediction has NaN or infinity, which no score can count.
     """
     ones = np.ones(len(next(iter(truth.values()))), bool)
     present = {m: ones if present is None else np.asarray(present.get(m, ones)) for m in truth}
     objects = object_pixels(truth["mask"], facts.regions) if "mask" in truth else None
     if objects is not None:
         objects = objects & present["mask"][:, None, None]
-    scores: dict[str, float] = {}
+    scores: Averages = {}
     for m in (m for m in prediction if m in MODALITIES):
-        everywhere = np.broadcast_to(present[m][:, None, None], truth[m].shape[:3])
+        bad = np.flatnonzero(~np.isfinite(prediction[m]).reshape(len(prediction[m]), -1).all(1))
+        if bad.size:
+            raise NotFinite(
+                f"the predicted {m} is NaN or infinite in {bad.size} images, the first of which is {bad[0]}"
+            )
+        everywhere = known(truth[m]) & present[m][:, None, None]
         areas = {"": everywhere} if objects is None else {"": everywhere, "objects/": objects & everywhere}
         found = MODALITIES[m].score(prediction[m], truth[m], areas, facts)
         scores |= {f"{m}/{key}": value for key, value in found.items()}

@@ -1,32 +1,34 @@
 """Depth: relative inverse depth, 1 = nearest.
 
 Protocol of its scores (that of affine-invariant depth estimation, as in MiDaS and Marigold): depth is predicted as
-relative inverse depth and is right up to a scale and a shift per image, which a least squares fit in inverse depth
-finds over all valid pixels; the result is clipped to the range of the true depths of the whole set, inverted, and
-compared in metres.
+relative inverse depth and is right up to a scale of at least 0 and a shift per image, which a least squares fit in
+inverse depth finds over all valid pixels; the result is clipped to the range that the data set's depths have, inverted,
+and compared in metres.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import relative_to_depth
-from mmgen_jax.modalities.measure import averages, check, image_mean, mean
+from mmgen_jax.modalities.measure import Averages, averages, check, image_mean
 from mmgen_jax.modalities.modality import Areas, Scalar
 
 
 def affine_fit(
-    prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
+    prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None, least: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scale s and shift b of each image that minimise the sum over valid pixels of (s prediction + b - truth)^2.
+    """Scale s >= `least` and shift b of each image for the least sum of (s prediction + b - truth)^2, of valid pixels.
 
     Args:
       prediction: float [N, H, W], in the space of the fit (for depth: inverse depth).
       truth: float [N, H, W].
       valid: bool [N, H, W]; all if None.
+      least: smallest scale. At 0 a prediction that is upside down fits no better than a constant; -inf lets it fit.
 
     Returns:
       (scale [N], shift [N]); a constant prediction gets scale 0 and the mean of the truth, an image without valid
@@ -42,26 +44,25 @@ def affine_fit(
     variance, covariance = image_mean(dp * dp, valid), image_mean(dp * dq, valid)
     flat = variance <= 1e-14 * np.maximum(middle_p**2, 1e-14)
     scale = np.divide(covariance, variance, out=np.zeros_like(variance), where=~flat)
+    scale = np.maximum(scale, least)  # the sum is a parabola in s: beyond its lowest point the nearest s is the best
     return scale, middle_q - scale * middle_p
 
 
-def align_depth(relative: np.ndarray, depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """Relative inverse depth to metres, float64 [N, H, W], by `affine_fit` to 1/depth.
-
-    The fitted inverse depth is clipped to the range of 1/depth over the valid pixels of the set before inversion.
+def align_depth(
+    relative: np.ndarray, depth: np.ndarray, depth_range: Sequence[float], valid: np.ndarray | None = None
+) -> np.ndarray:
+    """Relative inverse depth to metres, float64 [N, H, W], by `affine_fit` to 1/depth; clipped to `depth_range`.
 
     Args:
       relative: float [N, H, W], larger is nearer, any scale and shift.
       depth: metric z > 0, [N, H, W].
-      valid: bool [N, H, W]; all if None.
+      depth_range: metres (near, far) between which all depths of the data set lie; no prediction is at infinity.
+      valid: bool [N, H, W]; all if None. An image without any becomes NaN.
     """
     valid = check(relative, depth, valid, depth.shape)
-    inverse = 1 / np.where(valid, np.asarray(depth, np.float64), 1)
-    scale, shift = affine_fit(relative, inverse, valid)
-    if not valid.any():
-        return np.full(depth.shape, np.nan)
-    fitted = scale[:, None, None] * relative + shift[:, None, None]
-    return 1 / np.clip(fitted, inverse[valid].min(), inverse[valid].max())
+    scale, shift = affine_fit(relative, 1 / np.where(valid, np.asarray(depth, np.float64), 1), valid)
+    near, far = depth_range
+    return 1 / np.clip(scale[:, None, None] * relative + shift[:, None, None], 1 / far, 1 / near)
 
 
 def depth_errors(prediction: np.ndarray, depth: np.ndarray, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -94,15 +95,15 @@ class Depth(Scalar):
     meaning = "floats in [0, 1], 1 = nearest"
     headlines: ClassVar[tuple[str, ...]] = ("absrel", "l1")  # there is one of them
 
-    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Fitted over all pixels of an image, scored on all and on objects.
 
         absrel and delta1, see `depth_errors`; where metres are unknown l1, see `relative_depth_error`.
         """
         if facts.depth_range is None:
-            return {"l1": mean(relative_depth_error(prediction, truth, areas[""]))}
+            return averages(lambda where: {"l1": relative_depth_error(prediction, truth, where)}, {"": areas[""]})
         depth = relative_to_depth(truth, facts.depth_range)
-        aligned = align_depth(prediction, depth, areas[""])
+        aligned = align_depth(prediction, depth, facts.depth_range, areas[""])
         return averages(lambda where: depth_errors(aligned, depth, where), areas)
 
 

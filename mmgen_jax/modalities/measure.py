@@ -1,11 +1,13 @@
 """Averages over images and errors that no single modality owns: NumPy functions of arrays.
 
-One value per image where that makes sense; an image without valid pixels gives NaN, and averages leave those out.
+One value per image where that makes sense; an image without valid pixels gives NaN, and averages leave it out. Where
+there are pixels to compare, a prediction that is NaN makes NaN of every average that it is part of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +16,42 @@ from mmgen_jax.modalities.geometry import angle
 ANGLES = (11.25, 22.5, 30.0)  # degrees, the shares that the field reports
 
 Values = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Average:
+    """A score to which that of more images can be added.
+
+    Attributes:
+      total, count: float and int [K]. The score is the mean of total / count over the entries that count anything: one
+        for the mean over images, one for each region where the score is a share of pixels.
+    """
+
+    total: np.ndarray
+    count: np.ndarray
+
+    def __add__(self, other: Average) -> Average:
+        return Average(self.total + other.total, self.count + other.count)
+
+    @property
+    def value(self) -> float:
+        """The score; NaN if nothing was counted."""
+        counted = self.count > 0
+        return float((self.total[counted] / self.count[counted]).mean()) if counted.any() else float("nan")
+
+
+Averages = dict[str, Average]
+
+
+def added(first: Averages, second: Averages) -> Averages:
+    """The scores of the images of both."""
+    return first | {key: first[key] + average if key in first else average for key, average in second.items()}
+
+
+def known(truth: np.ndarray) -> np.ndarray:
+    """Bool [N, H, W], where values [N, H, W] or [N, H, W, 3] of a truth are numbers: NaN is a hole in it."""
+    finite = np.isfinite(truth)
+    return finite.all(-1) if finite.ndim == 4 else finite
 
 
 def check(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None, pixels: tuple[int, ...]) -> np.ndarray:
@@ -34,15 +72,19 @@ def image_mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full(len(where), np.nan), where=count > 0)
 
 
-def mean(values: np.ndarray) -> float:
-    """Mean of an array without its NaNs; NaN if nothing is left."""
-    values = np.asarray(values, np.float64)
-    return float(values[~np.isnan(values)].mean()) if np.any(~np.isnan(values)) else float("nan")
+def over_images(values: np.ndarray, where: np.ndarray) -> Average:
+    """The mean of one value per image [N] over the images that have a pixel where `where`, bool [N, ...]."""
+    counted = where.reshape(len(where), -1).any(1)
+    return Average(np.array([np.sum(values[counted], dtype=np.float64)]), np.array([counted.sum()]))
 
 
-def averages(errors: Callable[[np.ndarray], Values], areas: Values) -> dict[str, float]:
+def averages(errors: Callable[[np.ndarray], Values], areas: Values) -> Averages:
     """`errors` of the pixels of each area (name -> bool [N, H, W]), averaged over images, as {area + error: mean}."""
-    return {f"{area}{key}": mean(value) for area, where in areas.items() for key, value in errors(where).items()}
+    return {
+        f"{area}{key}": over_images(value, where)
+        for area, where in areas.items()
+        for key, value in errors(where).items()
+    }
 
 
 def psnr(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -73,11 +115,10 @@ def confusion(prediction: np.ndarray, truth: np.ndarray, regions: int, valid: np
     return np.bincount(pairs, minlength=regions**2).reshape(regions, regions)
 
 
-def iou(matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union of each region, float [R], from a confusion matrix.
+def iou(matrix: np.ndarray) -> Average:
+    """Intersection over union of each region, from a confusion matrix: an `Average` with an entry for each.
 
-    NaN for a region that is neither there nor predicted; 0 for one that is predicted but not there.
+    A region that is neither there nor predicted counts nothing; one that is predicted but not there scores 0.
     """
-    hit = np.diag(matrix).astype(np.float64)
-    union = matrix.sum(0) + matrix.sum(1) - hit
-    return np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
+    hit = np.diag(matrix)
+    return Average(hit.astype(np.float64), matrix.sum(0) + matrix.sum(1) - hit)

@@ -27,6 +27,7 @@ from mmgen_jax.modalities import files, measure, pixels
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.geometry import angle
+from mmgen_jax.modalities.measure import Average, Averages
 
 Areas = Mapping[str, np.ndarray]  # prefix of a score's name -> bool [N, H, W], the pixels that it looks at
 
@@ -83,7 +84,7 @@ class Modality(abc.ABC):
         """Error ``[..., H, W]`` in pictures of errors: 0 = none, 1 and more = white."""
 
     @abc.abstractmethod
-    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Scores of values [N, H, W(, 3)], averaged over images; area "" is where the truth exists."""
 
     def condition(self, given: object, size: int, facts: Facts) -> np.ndarray:
@@ -142,9 +143,9 @@ class Colour(Modality):
         """1 = a quarter of the range."""
         return np.abs(value.astype(np.float32) - truth.astype(np.float32)).mean(-1) / 255 / 0.25
 
-    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Peak signal to noise ratio, psnr, in dB."""
-        return {"psnr": measure.mean(measure.psnr(prediction, truth, areas[""]))}
+        return {"psnr": measure.over_images(measure.psnr(prediction, truth, areas[""]), areas[""])}
 
     def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
         files.check_type(given, "u1", "uint8", source)
@@ -178,7 +179,7 @@ class Scalar(Modality):
         """1 = a quarter of the range."""
         return np.abs(value - truth) / 0.25
 
-    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Mean absolute error, l1."""
         error = np.abs(prediction.astype(np.float64) - truth)
         return measure.averages(lambda where: {"l1": measure.image_mean(error, where)}, areas)
@@ -241,7 +242,7 @@ class Directions(Modality):
         """1 = 45 degrees."""
         return angle(value, truth) / 45
 
-    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """See `measure.normal_errors`."""
         return measure.averages(lambda where: measure.normal_errors(prediction, truth, where), areas)
 
@@ -287,22 +288,28 @@ class Regions(Modality):
         return facts.palette[value] if len(facts.palette) else value
 
     def files(self, value: np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
-        """Colours and, if there is a palette, ids."""
-        ids = {f"{self.name}_ids.png": value.astype(np.uint8)} if len(facts.palette) else {}
-        return {f"{self.name}.png": self.picture(value, facts)} | ids
+        """Colours and, if there is a palette, ids, of 8 or 16 bits; more regions than 65536 are numbers in a .npy."""
+        made = {f"{self.name}.png": self.picture(value, facts)}
+        if len(facts.palette):
+            dtype = np.min_scalar_type(len(facts.palette) - 1)
+            made[f"{self.name}_ids{'.png' if dtype.itemsize <= 2 else '.npy'}"] = value.astype(dtype)
+        return made
 
     def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
         """1 where the region is wrong, 0 elsewhere."""
         wrong = value != truth
         return (wrong if len(facts.palette) else wrong.any(-1)).astype(np.float32)
 
-    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> dict[str, float]:
+    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Intersection over union of each region over the whole set, iou/NAME, and their mean, miou."""
         if not facts.regions:  # colours of no fixed meaning
             return {}
         shares = measure.iou(measure.confusion(prediction, truth, len(facts.regions), areas[""]))
-        named = {f"iou/{name}": float(x) for name, x in zip(facts.regions, shares, strict=True)}
-        return {"miou": measure.mean(shares)} | named
+        one = (slice(i, i + 1) for i in range(len(facts.regions)))
+        named = {
+            f"iou/{name}": Average(shares.total[i], shares.count[i]) for name, i in zip(facts.regions, one, strict=True)
+        }
+        return {"miou": shares} | named
 
     def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
         files.check_type(given, "u i", "integers", source)

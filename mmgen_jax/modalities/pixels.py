@@ -6,6 +6,9 @@ import numpy as np
 from PIL import Image
 
 from mmgen_jax.system.arrays import A
+from mmgen_jax.system.errors import NotFinite
+
+_CHUNK = 2**22  # distances of colours that are computed at once
 
 
 def to_array(pixels: A) -> A:
@@ -14,10 +17,21 @@ def to_array(pixels: A) -> A:
     return pixels.astype(np.float32) / np.float32(half) - np.float32(1)
 
 
+def finite(numbers: np.ndarray) -> np.ndarray:
+    """Returns the numbers, before they are made integers of; raises NotFinite if one is NaN or infinite.
+
+    As an integer it would be any number, 0 mostly, and look like one that was meant.
+    """
+    bad = np.size(numbers) - np.count_nonzero(np.isfinite(numbers))
+    if bad:
+        raise NotFinite(f"{bad} of {np.size(numbers)} numbers are NaN or infinite, which no pixel can be")
+    return numbers
+
+
 def to_pixels(array: np.ndarray, dtype: type) -> np.ndarray:
-    """Float array in [-1, 1] to stored pixels of an unsigned integer type, rounded and clipped."""
+    """Float array in [-1, 1] to stored pixels of an unsigned integer type, rounded and clipped. Raises NotFinite."""
     top = np.iinfo(dtype).max
-    return np.clip(np.rint((np.asarray(array, np.float64) + 1) * (top / 2)), 0, top).astype(dtype)
+    return np.clip(np.rint((np.asarray(finite(array), np.float64) + 1) * (top / 2)), 0, top).astype(dtype)
 
 
 def mirror(pixels: np.ndarray) -> np.ndarray:
@@ -31,15 +45,24 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
 
 
 def nearest_color(colors: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Region ids int32 [...] of colours [..., 3] on the 0..255 scale: the nearest row of the palette uint8 [R, 3]."""
-    colors = np.asarray(colors, np.float32)
-    distance = ((colors[..., None, :] - palette.astype(np.float32)) ** 2).sum(-1)
-    return distance.argmin(-1).astype(np.int32)
+    """Region ids int32 [...] of colours [..., 3] on the 0..255 scale: the nearest row of the palette uint8 [R, 3].
+
+    Distances are computed for some pixels at a time, as a palette may have thousands of rows. Raises NotFinite.
+    """
+    flat, rows = np.asarray(finite(colors), np.float32).reshape(-1, 3), palette.astype(np.float32)
+    ids, step = np.empty(len(flat), np.int32), max(1, _CHUNK // len(rows))
+    for first in range(0, len(flat), step):
+        part = flat[first : first + step]
+        distance = np.zeros((len(part), len(rows)), np.float32)
+        for c in range(3):
+            distance += (part[:, None, c] - rows[:, c]) ** 2
+        ids[first : first + step] = distance.argmin(-1)
+    return ids.reshape(colors.shape[:-1])
 
 
 def turbo(value: np.ndarray) -> np.ndarray:
-    """Colour map: [0, 1] to uint8 RGB, by the published degree-5 fit of Google's Turbo."""
-    x = np.clip(np.asarray(value, np.float64), 0, 1)
+    """Colour map: [0, 1] to uint8 RGB, by the published degree-5 fit of Google's Turbo. Raises NotFinite."""
+    x = np.clip(np.asarray(finite(value), np.float64), 0, 1)
     powers = np.stack([x**k for k in range(6)], -1)
     fit = np.array(
         [

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
@@ -24,7 +26,7 @@ from mmgen_jax.parallel import compiler_options, sharding
 from mmgen_jax.sampling import SOLVERS, bind, classifier_free, requests, sample
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress
-from mmgen_jax.system.errors import choice
+from mmgen_jax.system.errors import NotFinite, choice
 
 Arrays = dict[str, np.ndarray]
 
@@ -66,7 +68,7 @@ class Sampler:
         self._autoencoder = jax.device_put(architecture.autoencoder, self._everywhere)
         self._encode = jax.jit(lambda autoencoder, images: autoencoder.encode(images))
         # Results are whole on every device, so that each host can read them.
-        self._decode = jax.jit(lambda autoencoder, latents: autoencoder.decode(latents), out_shardings=self._everywhere)
+        self._decode = jax.jit(_decode, out_shardings=self._everywhere)
         self._layout = Layout(architecture, self._mesh)
         self._draw = jit_draw(self._layout)
 
@@ -78,9 +80,23 @@ class Sampler:
         """Encodes arrays [n, H, W, C] in [-1, 1] of some modalities to latents [n, h, w, K], in the model's order."""
         return self._encode(self._autoencoder, self.architecture.ordered(images))
 
-    def decode(self, latents: Mapping[str, jax.Array]) -> Arrays:
-        """Decodes latents [n, h, w, K] of some modalities to arrays [n, H, W, C] in [-1, 1]."""
-        images = self._decode(self._autoencoder, self.architecture.ordered(latents))
+    def decode(self, latents: Mapping[str, AnyArray], numbers: Sequence[int] | np.ndarray | None = None) -> Arrays:
+        """Decodes latents [n, h, w, K] of some modalities to arrays [n, H, W, C] in [-1, 1].
+
+        Raises NotFinite for latents or images with NaN or infinity; it names the samples by their `numbers`, which are
+        0 .. n - 1 if None.
+        """
+        images, *checks = self._decode(self._autoencoder, self.architecture.ordered(latents))
+        for what, sound in zip(("latents", "decoded images"), checks, strict=True):
+            for m, rows in sound.items():
+                bad = np.flatnonzero(~np.asarray(rows))
+                if bad.size:
+                    named = np.unique(bad if numbers is None else np.asarray(numbers)[bad]).tolist()
+                    more = f" and {len(named) - 8} more" if len(named) > 8 else ""
+                    raise NotFinite(
+                        f"{what} of {m} are NaN or infinite in sample {', '.join(map(str, named[:8]))}{more}; "
+                        f"look at the weights and the strength of guidance"
+                    )
         return {m: np.asarray(x) for m, x in images.items()}
 
     def __call__(
@@ -108,6 +124,8 @@ class Sampler:
           finish: turns the arrays of each batch into those that are kept.
           label: what the progress meter calls this work.
           stream: name of the stream of random numbers within the seed, see `diffusion.keys`.
+
+        Raises NotFinite as `decode` does.
         """
         a, n = self.architecture, len(class_id)
         params, class_id = self.place(params), np.asarray(class_id, np.int32)
@@ -124,7 +142,7 @@ class Sampler:
                 (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split
             )
             latents = self._draw(params, Rows(kept, classes, self.encode(images)), *values, choices=choices)
-            parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given})))
+            parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given}, numbers[rows])))
             progress(min(size, n - (len(parts) - 1) * size))
         return _joined(parts, n)
 
@@ -132,7 +150,17 @@ class Sampler:
         """Encodes arrays [n, H, W, C] in [-1, 1] of some modalities and decodes them again, `batch` images at once."""
         n = len(next(iter(images.values())))
         rows = requests.batches(n, requests.batch_size(n, batch))
-        return _joined([self.decode(self.encode({m: x[r] for m, x in images.items()})) for r in rows], n)
+        return _joined([self.decode(self.encode({m: x[r] for m, x in images.items()}), r) for r in rows], n)
+
+
+def _decode(autoencoder: Autoencoder, latents: Mapping[str, jax.Array]) -> tuple[Latents, Latents, Latents]:
+    """Images of latents, and the samples, bool [n], whose latents and whose images are finite, of each modality."""
+
+    def finite(arrays: Mapping[str, jax.Array]) -> Latents:
+        return Latents((m, jnp.isfinite(x).all((1, 2, 3))) for m, x in arrays.items())
+
+    images = autoencoder.decode(latents)
+    return images, finite(latents), finite(images)
 
 
 def _joined(parts: Sequence[Arrays], n: int) -> Arrays:

@@ -130,9 +130,10 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
 
 
 def heat(value: np.ndarray) -> np.ndarray:
-    """Turns errors in [0, 1] into uint8 RGB colours from black (no error) over red and yellow to white."""
-    x = np.clip(np.asarray(value, np.float32), 0, 1)[..., None]
-    return np.clip(np.rint(255 * (3 * x - np.arange(3, dtype=np.float32))), 0, 255).astype(np.uint8)
+    """Turns errors in [0, 1] into uint8 RGB colours from black (no error) over red and yellow to white; NaN is grey."""
+    x = np.asarray(value, np.float32)[..., None]
+    colors = np.rint(255 * (3 * np.clip(np.nan_to_num(x), 0, 1) - np.arange(3, dtype=np.float32)))
+    return np.where(np.isnan(x), MUTED, np.clip(colors, 0, 255)).astype(np.uint8)
 
 
 def png(pixels: np.ndarray) -> bytes:

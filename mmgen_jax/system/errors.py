@@ -22,6 +22,10 @@ class RunError(RuntimeError):
     exit_code = EXIT_RUN
 
 
+class NotFinite(RunError):
+    """Numbers that a network made are NaN or infinite, and cannot be shown, stored or scored."""
+
+
 class HostLost(RunError):
     """Another process of the run has ended; the same command, started on all hosts, continues the run."""
 

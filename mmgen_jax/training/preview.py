@@ -13,7 +13,8 @@ from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
-from mmgen_jax.system import hosts
+from mmgen_jax.system import console, hosts
+from mmgen_jax.system.errors import NotFinite
 
 COUNT = 8  # samples of each kind
 
@@ -24,7 +25,8 @@ class Preview:
     So the pictures of different steps can be compared. Calling a preview with (params, step) writes
     `workdir/samples/<step>.png` and returns that picture, uint8 [H, W, 3]. The upper rows show one joint sample of each
     of the first classes, the lower rows predictions from held-out images of the first modality. The settings in
-    `sample` say how samples are drawn. Without tiles (`data.dir` is empty) there are only joint samples.
+    `sample` say how samples are drawn. Without tiles (`data.dir` is empty) there are only joint samples. Samples that
+    are not finite are no picture: a line says so, None is returned, and training goes on.
     """
 
     def __init__(self, architecture: Architecture, chosen: Settings, workdir: epath.PathLike, mesh: Mesh | None = None):
@@ -33,12 +35,16 @@ class Preview:
         self._folder = epath.Path(workdir) / "samples"
         self._given = _held_out(architecture, chosen) if chosen.data.dir and len(architecture.modalities) > 1 else {}
 
-    def __call__(self, params: Params, step: int) -> np.ndarray:
+    def __call__(self, params: Params, step: int) -> np.ndarray | None:
         a = self._sampler.architecture
-        rows = [self._sheet(params, np.arange(COUNT) % max(len(a.class_names), 1), {}, "preview: joint")]
-        if self._given:
-            count = len(next(iter(self._given.values())))
-            rows.append(self._sheet(params, np.full(count, a.null_class), self._given, "preview: given"))
+        try:
+            rows = [self._sheet(params, np.arange(COUNT) % max(len(a.class_names), 1), {}, "preview: joint")]
+            if self._given:
+                count = len(next(iter(self._given.values())))
+                rows.append(self._sheet(params, np.full(count, a.null_class), self._given, "preview: given"))
+        except NotFinite as error:
+            console.say(f"no preview of step {step}: {error}")
+            return None
         picture = np.concatenate(rows)
         if hosts.is_first():
             self._folder.mkdir(parents=True, exist_ok=True)

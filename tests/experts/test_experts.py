@@ -7,16 +7,18 @@ import sys
 import image_trees
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmgen_jax.data.shapes.render import DEPTH_RANGE
 from mmgen_jax.data.shapes.scenes import FOV_DEGREES
-from mmgen_jax.experts import registry
+from mmgen_jax.experts import labelling, registry
 from mmgen_jax.experts.depth_anything import stretch
 from mmgen_jax.experts.from_depth import normals
 from mmgen_jax.experts.painting import paint, seed_of
 from mmgen_jax.experts.sam import suppress
+from mmgen_jax.experts.stable_normal import StableNormal
 from mmgen_jax.modalities.geometry import Camera
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import NotFinite, RunError, UsageError
 
 GOLDEN = "tests/golden"
 
@@ -98,6 +100,45 @@ def test_depth_is_stretched_to_the_whole_range():
     label = stretch(np.array([[1.0, 3.0], [2.0, 1.5]]))
     np.testing.assert_array_equal(label[..., 0], [[0, 65535], [32768, 16384]])
     assert (stretch(np.full((2, 2), 7.0)) == 0).all()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite_is_no_depth(number):
+    depth = np.array([[1.0, 3.0], [2.0, number]])
+    with pytest.raises(NotFinite, match="^1 of 4 numbers are NaN or infinite, which no pixel can be$"):
+        stretch(depth)
+
+
+class Spoils:
+    """Depth as `depth-anything` makes it of its network's numbers, which are NaN for one image."""
+
+    def label(self, images, names):
+        numbers = [np.arange(9.0).reshape(3, 3) * (np.nan if name == "1.png" else 1) for name in names]
+        return [stretch(depth) for depth in numbers]
+
+
+def test_an_image_of_which_an_expert_makes_nan_is_listed_and_the_rest_is_labelled(tmp_path):
+    for i in range(3):
+        image_trees.save(tmp_path / "in" / f"{i}.png", np.zeros((3, 3, 3), np.uint8))
+    tree = labelling.Tree(tmp_path / "out")
+    jobs = labelling.find_jobs(str(tmp_path / "in"), 0, 1)
+    for _ in range(2):  # the next run tries it again
+        assert labelling.run_expert("depth", Spoils(), jobs, tree, batch=2) == [
+            {
+                "modality": "depth",
+                "image": "1.png",
+                "reason": "9 of 9 numbers are NaN or infinite, which no pixel can be",
+            }
+        ]
+        assert sorted(path.name for path in (tmp_path / "out" / "depth").iterdir()) == ["0.png", "2.png"]
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (127, 127, 127), (128, 128, 128), (255, 255, 255), (0, 0, 255)])
+def test_pictures_that_stable_normal_makes_of_nan_are_no_normals(colour):
+    expert = StableNormal.__new__(StableNormal)  # without its repository
+    expert._predict = lambda image: Image.new("RGB", image.size, colour)
+    with pytest.raises(RunError, match=r"stable-normal made vectors of length \d\.\d\d, which are not normals"):
+        expert.label([np.zeros((5, 7, 3), np.uint8)], ["a.png"])
 
 
 def test_depth_anything_labels_images_of_several_sizes(rng):

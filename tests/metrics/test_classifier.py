@@ -1,5 +1,6 @@
 """The classifier: it learns, survives the file, and the bundled one knows the rendered scenes."""
 
+import dataclasses
 import json
 import shutil
 
@@ -10,7 +11,7 @@ import pytest
 from mmgen_jax.data.shapes.primitives import KINDS
 from mmgen_jax.data.shapes.render import render
 from mmgen_jax.metrics import classifier, train_classifier
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import NotFinite, UsageError
 
 NAMES = ("dark", "bright")
 
@@ -96,3 +97,10 @@ def test_error_messages(trained, tmp_path):
     other.save(tmp_path / "other.safetensors")
     with pytest.raises(UsageError, match=r"other.safetensors' does not fit the model: missing .*; misshapen head.bias"):
         classifier.load(tmp_path / "other.safetensors")
+
+
+def test_weights_that_are_not_numbers_are_no_accuracy(trained):
+    model, rgb, _ = trained
+    broken = dataclasses.replace(model, params=jax.tree.map(lambda x: x * np.nan, model.params))
+    with pytest.raises(NotFinite, match="the classifier's probabilities are NaN"):
+        broken.predict(rgb)

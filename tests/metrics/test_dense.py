@@ -1,12 +1,16 @@
 """Dense metrics against closed forms and counts by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from mmgen_jax.metrics import dense
 from mmgen_jax.modalities.depth import affine_fit, align_depth, depth_errors
 from mmgen_jax.modalities.facts import Facts
-from mmgen_jax.modalities.measure import ANGLES, confusion, iou, mean, normal_errors
+from mmgen_jax.modalities.measure import ANGLES, added, confusion, iou, normal_errors, over_images
+from mmgen_jax.modalities.pixels import nearest_color
+from mmgen_jax.system.errors import NotFinite
 
 RANGE = (2.0, 10.0)
 
@@ -36,7 +40,7 @@ def test_affine_fit_recovers_scale_and_shift_of_each_image(rng):
     truth = rng.normal(size=(3, 5, 4))
     scale, shift = np.array([2.0, -0.5, 7.0]), np.array([1.0, 0.0, -3.0])
     prediction = (truth - shift[:, None, None]) / scale[:, None, None]
-    found = affine_fit(prediction, truth)
+    found = affine_fit(prediction, truth, least=-np.inf)
     np.testing.assert_allclose(found, (scale, shift), atol=1e-12)
 
 
@@ -45,7 +49,7 @@ def test_affine_fit_is_least_squares_over_valid_pixels(rng):
     valid = rng.random((1, 7, 5)) < 0.6
     truth[~valid] = np.nan
     expected = np.polyfit(prediction[valid], truth[valid], 1)
-    np.testing.assert_allclose(np.concatenate(affine_fit(prediction, truth, valid)), expected, rtol=1e-10)
+    np.testing.assert_allclose(np.concatenate(affine_fit(prediction, truth, valid, -np.inf)), expected, rtol=1e-10)
 
 
 def test_affine_fit_of_constant_and_of_nothing():
@@ -58,7 +62,7 @@ def test_affine_fit_of_constant_and_of_nothing():
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.3, 2.0), (40.0, -1.0)])
 def test_depth_right_up_to_scale_and_shift_has_no_error(rng, scale, shift):
     depth = depths(rng)
-    aligned = align_depth((1 / depth - shift) / scale, depth)
+    aligned = align_depth((1 / depth - shift) / scale, depth, RANGE)
     errors = depth_errors(aligned, depth)
     np.testing.assert_allclose(errors["absrel"], 0, atol=1e-9)
     np.testing.assert_array_equal(errors["delta1"], 1)
@@ -72,19 +76,19 @@ def test_constant_relative_error(rng, error, delta1):
     np.testing.assert_array_equal(scores["delta1"], delta1)
 
 
-def test_aligned_depth_stays_in_the_range_of_the_truth(rng):
+def test_aligned_depth_stays_in_the_range_of_the_data_set(rng):
     depth = depths(rng)
-    aligned = align_depth(rng.normal(size=depth.shape), depth)
-    assert depth.min() - 1e-9 <= aligned.min() and aligned.max() <= depth.max() + 1e-9
+    aligned = align_depth(rng.normal(size=depth.shape) ** 9, depth, (5.2, 5.9))
+    np.testing.assert_allclose((aligned.min(), aligned.max()), (5.2, 5.9))
 
 
 def test_invalid_pixels_do_not_count(rng):
     depth = depths(rng, 2)
     prediction, valid = 1 / depth, np.ones(depth.shape, bool)
     prediction[0, 0, 0], depth[0, 0, 0], valid[0, 0, 0], valid[1] = 99, np.inf, False, False
-    errors = depth_errors(align_depth(prediction, depth, valid), depth, valid)
+    errors = depth_errors(align_depth(prediction, depth, RANGE, valid), depth, valid)
     assert errors["absrel"][0] < 1e-9 and np.isnan(errors["absrel"][1])
-    assert mean(errors["absrel"]) < 1e-9
+    assert over_images(errors["absrel"], valid).value < 1e-9
 
 
 @pytest.mark.parametrize("degrees", [0.0, 1e-4, 10.0, 22.4, 29.0, 90.0, 179.0])
@@ -113,8 +117,11 @@ def test_iou_by_hand():
     matrix = confusion(prediction, truth, 4)
     np.testing.assert_array_equal(matrix, [[1, 1, 0, 0], [0, 3, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     # Region 2 is predicted but not there, region 3 neither: that one is left out of the mean.
-    np.testing.assert_allclose(iou(matrix), [1 / 2, 3 / 5, 0, np.nan])
-    assert mean(iou(matrix)) == pytest.approx((1 / 2 + 3 / 5) / 3)
+    found = iou(matrix)
+    np.testing.assert_array_equal(found.total, [1, 3, 0, 0])
+    np.testing.assert_array_equal(found.count, [2, 5, 1, 0])
+    assert found.value == pytest.approx((1 / 2 + 3 / 5) / 3)
+    assert (found + found).value == found.value and np.isnan(iou(matrix[3:, 3:]).value)
 
 
 def test_summary_averages_images_and_names_everything(rng):
@@ -138,6 +145,128 @@ def test_summary_averages_images_and_names_everything(rng):
 def test_colours_of_no_fixed_meaning_and_unknown_modalities_have_no_scores(rng):
     values = {"mask": rng.integers(0, 256, (2, 4, 4, 3), np.uint8), "heat": rng.random((2, 4, 4))}
     assert dense.summary(values, values, Facts()) == {}
+
+
+@pytest.mark.parametrize("slope", [-3.0, -1.0, -0.01, 0.0])
+def test_depth_that_is_upside_down_fits_no_better_than_a_constant(rng, slope):
+    """For s <= 0 the least squares fit with s >= 0 is s = 0, b = the mean: of 1/z = 0.2 and 0.4, 0.3 for all pixels."""
+    truth = np.array([[[0.2, 0.4]]])
+    np.testing.assert_allclose(affine_fit(slope * truth + 5, truth), [[0], [0.3]], atol=1e-12)
+    found = align_depth(slope * truth + 5, 1 / truth, RANGE)
+    np.testing.assert_allclose(found, 1 / 0.3)
+    errors = depth_errors(found, 1 / truth)  # 5 m and 2.5 m are taken for 3.333 m
+    np.testing.assert_allclose([errors["absrel"][0], errors["delta1"][0]], [(1 / 3 + 1 / 3) / 2, 0])
+    if slope:
+        np.testing.assert_allclose(affine_fit(slope * truth + 5, truth, least=-np.inf), [[1 / slope], [-5 / slope]])
+
+
+def test_the_fit_is_the_best_that_is_not_upside_down(rng):
+    """Against a search over scales, each with its best shift."""
+    prediction, truth = rng.normal(size=(2, 6, 4, 4))
+    scale, shift = affine_fit(prediction, truth)
+    assert (scale == 0).any() and (scale > 0).any()
+
+    def loss(s, b):
+        return ((s[:, None, None] * prediction + b[:, None, None] - truth) ** 2).mean((1, 2))
+
+    for s in np.linspace(0, 3, 61):
+        tried = np.full(6, s)
+        best = truth.mean((1, 2)) - s * prediction.mean((1, 2))
+        assert (loss(scale, shift) <= loss(tried, best) + 1e-12).all()
+
+
+def perfect(rng, count=8):
+    relative = rng.random((count, 6, 6))
+    regions = ("background", "ground", "object", "distractor")
+    values = {
+        "rgb": rng.integers(0, 256, (count, 6, 6, 3), np.uint8),
+        "depth": relative,
+        "normal": units(rng, (count, 6, 6)),
+        "mask": rng.integers(0, 4, (count, 6, 6)),
+    }
+    return values, Facts(regions=regions, depth_range=RANGE)
+
+
+@pytest.mark.parametrize("modality", ["depth", "normal"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [np.s_[1:], np.s_[3], np.s_[3, 2, 2]])
+def test_predictions_that_are_not_numbers_are_no_score(rng, modality, number, where):
+    truth, facts = perfect(rng)
+    for found in (facts, Facts(regions=facts.regions)):  # with metres and without
+        prediction = truth | {modality: truth[modality].copy()}
+        prediction[modality][where] = number
+        with pytest.raises(NotFinite, match=f"the predicted {modality} is NaN or infinite in [17] images, the first"):
+            dense.summary(prediction, truth, found)
+
+
+def test_a_nan_that_nobody_looked_for_makes_the_average_nan(rng):
+    truth, _ = perfect(rng)
+    prediction, valid = truth["normal"].copy(), np.ones((8, 6, 6), bool)
+    prediction[2, 1, 1] = np.nan
+    errors = normal_errors(prediction, truth["normal"])
+    assert np.isnan(over_images(errors["mean"], valid).value) and np.isnan(errors["mean"]).sum() == 1
+    valid[2] = False
+    assert over_images(errors["mean"], valid).value < 1e-6
+
+
+@pytest.mark.parametrize("modality", ["depth", "normal"])
+def test_holes_of_the_truth_are_left_out(rng, modality):
+    """Scores of the other pixels, whatever is predicted in the holes; an image of holes alone counts nowhere."""
+    truth, facts = perfect(rng)
+    hole = rng.random((8, 6, 6)) < 0.3
+    hole[5] = True
+    worse = {"depth": truth["depth"] ** 2, "normal": rotated(truth["normal"], 12, rng)}[modality]
+    prediction = truth | {modality: np.where(hole.reshape(hole.shape + (1,) * (worse.ndim - 3)), 0.5, worse)}
+    truth = truth | {modality: truth[modality].copy()}
+    truth[modality][hole] = np.nan
+    scores = dense.averages(prediction, truth, facts)
+    if modality == "normal":
+        assert scores["normal/mean"].value == pytest.approx(12) and scores["normal/mean"].count == 7
+    else:
+        kept = [i for i in range(8) if i != 5]
+        z = 1 / (truth["depth"] * (1 / RANGE[0] - 1 / RANGE[1]) + 1 / RANGE[1])
+        expected = []
+        for i in kept:
+            p, q = worse[i][~hole[i]], 1 / z[i][~hole[i]]
+            fitted = 1 / np.clip(np.polyval(np.polyfit(p, q, 1), p), 1 / RANGE[1], 1 / RANGE[0])
+            expected.append(np.mean(np.abs(fitted * q - 1)))
+        assert scores["depth/absrel"].value == pytest.approx(np.mean(expected)) and scores["depth/absrel"].count == 7
+    nothing = dense.summary(truth, truth | {modality: np.full_like(truth[modality], np.nan)}, facts) if False else None
+    assert nothing is None
+
+
+def test_scores_of_batches_add_up_to_those_of_all(rng):
+    truth, facts = perfect(rng)
+    prediction = {
+        "rgb": truth["rgb"] ^ 5,
+        "depth": truth["depth"] ** 2,
+        "normal": rotated(truth["normal"], 9, rng),
+        "mask": np.where(rng.random((8, 6, 6)) < 0.2, 3, truth["mask"]),
+    }
+    present = {"depth": np.arange(8) != 2, "mask": np.arange(8) < 7}
+    total = {}
+    for part in (slice(0, 3), slice(3, 4), slice(4, 8)):
+        cut = [{m: x[part] for m, x in values.items()} for values in (prediction, truth, present)]
+        total = added(total, dense.averages(cut[0], cut[1], facts, cut[2]))
+    whole = dense.summary(prediction, truth, facts, present)
+    assert {key: average.value for key, average in total.items()} == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("regions", [150, 257, 1000])
+def test_masks_of_many_regions_are_scored_and_read_in_little_memory(rng, regions):
+    palette = np.unique(rng.integers(0, 256, (4 * regions, 3), np.uint8), axis=0)
+    palette = rng.permutation(palette)[:regions]
+    ids = rng.integers(0, regions, (4, 64, 64))
+    tracemalloc.start()
+    np.testing.assert_array_equal(nearest_color(palette[ids], palette), ids)
+    assert tracemalloc.get_traced_memory()[1] < 80e6  # all distances at once are 4 * 64 * 64 * regions * 3 floats
+    tracemalloc.stop()
+    names = tuple(f"r{i}" for i in range(regions))
+    wrong = np.where(ids == 7, 8, ids)
+    scores = dense.summary({"mask": wrong}, {"mask": ids}, Facts(palette, names))
+    eights = (ids == 8).sum()
+    assert scores["mask/iou/r7"] == 0 and scores["mask/iou/r9"] == 1
+    assert scores["mask/iou/r8"] == pytest.approx(eights / (eights + (ids == 7).sum()))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from PIL import Image
 from mmgen_jax import settings
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.system.errors import NotFinite
 from mmgen_jax.training import preview
 
 FAST = Options("euler", 1, batch=4)
@@ -65,3 +66,58 @@ def test_previews_follow_the_sample_section(model_config, tmp_path, monkeypatch)
     assert drawn == [((), options, "preview: joint"), (("rgb",), options, "preview: given")]
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "samples" / "00000012.png")), picture)
     assert [p.name for p in (tmp_path / "samples").iterdir()] == ["00000012.png"]
+
+
+def spoiled(params, number):
+    """The same weights with one of them NaN or infinite."""
+    leaves, tree = jax.tree.flatten(jax.device_get(params))
+    first = leaves[0].copy()
+    first.flat[0] = number
+    return jax.tree.unflatten(tree, [first, *leaves[1:]])
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("given", [(), ("rgb",), ("depth", "mask")])
+def test_weights_that_are_not_finite_are_no_picture(model, number, given):
+    sampler, params = model
+    values = {m: to_array(tiny_model.pixels(3)[m]) for m in given}
+    with pytest.raises(NotFinite, match=r"^latents of \w+ are NaN or infinite in sample 5, 6, 9; look at the weights"):
+        sampler(spoiled(params, number), np.full(3, 8), values, FAST, numbers=[5, 6, 9])
+
+
+@pytest.mark.parametrize("guidance", [3e38, 1e39, 1e300])
+def test_guidance_beyond_all_numbers_is_no_picture(model, guidance):
+    sampler, params = model
+    with pytest.raises(NotFinite, match=r"are NaN or infinite in sample \d.*; look at .* the strength of guidance$"):
+        sampler(params, np.zeros(10, int), {}, dataclasses.replace(FAST, guidance=guidance))
+
+
+def test_many_samples_that_are_not_finite_are_named_in_short(model):
+    sampler, params = model
+    with pytest.raises(NotFinite, match="in sample 0, 1, 2, 3, 4, 5, 6, 7 and 3 more;"):
+        sampler(spoiled(params, np.nan), np.full(11, 8), {}, dataclasses.replace(FAST, batch=16))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("modality", ["rgb", "depth", "normal", "mask"])
+def test_decoding_names_the_modality_and_the_sample(model, number, modality):
+    sampler, _ = model
+    latents = {m: np.zeros(shape, np.float32) for m, shape in sampler.architecture.latent_shapes(3).items()}
+    latents[modality][1, 0, 0, 0] = number
+    with pytest.raises(NotFinite, match=f"^latents of {modality} are NaN or infinite in sample 1;"):
+        sampler.decode(latents)
+
+
+def test_an_autoencoder_that_is_not_finite_is_named(model):
+    architecture, params = tiny_model.build()
+    broken = jax.tree.map(lambda x: np.asarray(x) * np.nan, architecture.autoencoder)
+    sampler = Sampler(dataclasses.replace(architecture, autoencoder=broken))
+    with pytest.raises(NotFinite, match="^decoded images of rgb are NaN or infinite in sample 0, 1"):
+        sampler(sampler.place(params), np.full(2, 8), {}, FAST)
+
+
+def test_a_preview_that_is_not_finite_is_said_and_not_shown(model_config, tmp_path, capsys):
+    architecture, params = tiny_model.build()
+    show = preview.Preview(architecture, settings.parse(model_config), tmp_path)
+    assert show(spoiled(params, np.nan), 12) is None and not (tmp_path / "samples").exists()
+    assert "no preview of step 12: latents of rgb are NaN or infinite in sample 0, 1" in capsys.readouterr().out

@@ -4,13 +4,16 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE
 from mmgen_jax.modalities.modality import Scalar
+from mmgen_jax.modalities.pixels import nearest_color, to_pixels, turbo
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.show.outputs import Outputs
+from mmgen_jax.system.errors import NotFinite
 
 
 def columns(rng, n=3, size=16):
@@ -112,3 +115,56 @@ def test_a_new_modality_is_saved_and_compared_by_its_row(rng, tmp_path, monkeypa
     assert names[:4] == ["heat_000.png", "heat_exact_000.npy", "heat_001.png", "heat_exact_001.npy"]
     np.testing.assert_array_equal(np.load(tmp_path / "heat_exact_001.npy"), value[1])
     assert "heat error, 1" in (tmp_path / "gallery.html").read_text()
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: to_pixels(x, np.uint8),
+        lambda x: to_pixels(x, np.uint16),
+        turbo,
+        lambda x: nearest_color(x, PALETTE),
+        lambda x: MODALITIES["rgb"].value(x, Facts(PALETTE)),
+        lambda x: MODALITIES["mask"].value(x, Facts(PALETTE)),
+        lambda x: MODALITIES["mask"].value(x, Facts()),
+        lambda x: MODALITIES["normal"].picture(x, Facts(PALETTE)),
+        lambda x: MODALITIES["normal"].files(x, Facts(PALETTE)),
+        lambda x: MODALITIES["depth"].picture(x[..., 0], Facts(PALETTE)),
+        lambda x: MODALITIES["depth"].files(x[..., 0], Facts(PALETTE)),
+        lambda x: Outputs({"depth": x[None, ..., 0]}, (), Facts(PALETTE)).sheet(),
+        lambda x: Outputs({"normal": x[None]}, (), Facts(PALETTE)).sheet(),
+    ],
+)
+def test_numbers_that_are_not_finite_are_no_picture(make, number):
+    x = np.full((4, 4, 3), 0.5, np.float32)
+    make(x)
+    x[2, 1] = number
+    with pytest.raises(NotFinite, match=r"^[13] of \d+ numbers are NaN or infinite, which no pixel can be$"):
+        make(x)
+
+
+def test_errors_that_are_not_known_are_grey():
+    np.testing.assert_array_equal(pictures.heat(np.array([[0, np.nan, 1]])), [[[0] * 3, pictures.MUTED, [255] * 3]])
+
+
+@pytest.mark.parametrize(("regions", "dtype"), [(4, np.uint8), (256, np.uint8), (257, np.uint16), (1000, np.uint16)])
+def test_region_ids_are_written_as_they_are(tmp_path, rng, regions, dtype):
+    palette = np.stack([np.arange(regions) % 256, np.arange(regions) // 256, np.full(regions, 9)], 1).astype(np.uint8)
+    ids = np.append(rng.integers(0, regions, 63), regions - 1).reshape(1, 8, 8).astype(np.int32)
+    out = Outputs({"mask": ids}, (), Facts(palette))
+    out.save(tmp_path)
+    with Image.open(tmp_path / "mask_ids_000.png") as image:
+        written = np.array(image)
+    np.testing.assert_array_equal(written, ids[0])
+    assert written.dtype == dtype
+    again = MODALITIES["mask"].condition(tmp_path / "mask_ids_000.png", 8, Facts(palette))
+    np.testing.assert_array_equal(again, ids)
+    colours = MODALITIES["mask"].condition(tmp_path / "mask_000.png", 8, Facts(palette))
+    np.testing.assert_array_equal(colours, ids)
+
+
+def test_more_regions_than_a_png_can_name_are_numbers():
+    facts = Facts(np.zeros((70000, 3), np.uint8))
+    files = MODALITIES["mask"].files(np.array([[69999, 3]]), facts)
+    np.testing.assert_array_equal(files["mask_ids.npy"], [[69999, 3]])
