@@ -30,7 +30,7 @@ from pathlib import Path
 
 from etils import epath
 
-from mmgen_jax.experts import contact_sheet
+from mmgen_jax.experts import contact_sheet, record
 from mmgen_jax.experts.labelling import Tree, find_jobs, run_expert
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system import files
@@ -52,7 +52,8 @@ def label(
 ) -> None:
     """Runs the described experts, depth first, over all images below a folder.
 
-    Raises UsageError before any work for what does not fit, and RunError at the end if images failed.
+    Raises UsageError before any work for what does not fit, as other settings than those of labels that are there, and
+    RunError at the end if images failed.
     """
     if not descriptions:
         raise UsageError(f"no expert is given; allowed: --{', --'.join(registry.EXPERTS)}")
@@ -65,12 +66,15 @@ def label(
     if Path(out).resolve().is_relative_to(Path(folder).resolve()):
         raise UsageError(f"out {out!r} is inside images {folder!r}, where its labels would be taken for images")
     files.check_place(out, "out", folder=True)
+    chosen = {m: registry.parse(m, descriptions[m]) for m in MODALITIES if m in descriptions}
     jobs, tree = find_jobs(folder, worker, workers), Tree(Path(out), size)
-    experts = {m: registry.make(m, descriptions[m], str(Path(out) / "depth")) for m in MODALITIES if m in descriptions}
+    experts = {m: described.make(str(Path(out) / "depth")) for m, described in chosen.items()}
+    record.begin(Path(out), chosen, size)
     say(f"{len(jobs)} images; {', '.join(f'{m} by {descriptions[m]}' for m in experts)}")
-    failures = [f for m, expert in experts.items() for f in run_expert(m, expert, jobs, tree, batch)]
+    failures = []
+    for m, expert in experts.items():
+        failures += run_expert(m, expert, jobs, tree, batch, chosen[m].entry.whole)
     name = FAILURES_FILE if workers == 1 else f"failures-{worker}-of-{workers}.jsonl"
-    Path(out).mkdir(parents=True, exist_ok=True)
     files.write(Path(out) / name, "".join(json.dumps(failure) + "\n" for failure in failures).encode())
     if worker == 0:
         shown = contact_sheet.write(Path(out), {job.key: job.path for job in jobs}, size)

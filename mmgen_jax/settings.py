@@ -25,6 +25,7 @@ from mmgen_jax.models.mmdit import DTYPES
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.sampler import Options
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.home import expanded
 from mmgen_jax.system.rules import (
     BELOW_ONE,
     INTERVAL,
@@ -320,7 +321,10 @@ def _filled(section: Any, entries: Mapping[str, Any], prefix: str = "") -> Any:
     values = {}
     for field in fields(section):
         old, name = getattr(section, field.name), prefix + field.name
-        values[field.name] = _filled(old, entries, f"{name}.") if dataclasses.is_dataclass(old) else entries[name]
+        if dataclasses.is_dataclass(old):
+            values[field.name] = _filled(old, entries, f"{name}.")
+        else:
+            values[field.name] = expanded(entries[name]) if isinstance(entries[name], str) else entries[name]
     return type(section)(**values)
 
 

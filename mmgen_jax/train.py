@@ -81,7 +81,7 @@ def _train(chosen: Settings, workdir: epath.Path, profile: tuple[int, int] | Non
     training = setup.assemble(chosen, architecture, mesh)
     preview = Preview(architecture, chosen, workdir, mesh) if chosen.train.sample_every else None
     changes = history.check(workdir, chosen)
-    state, meta = restore_or_init(chosen, training, workdir)
+    state, meta = restore_or_init(chosen, architecture, training, workdir)
     count = sum(p.size for p in jax.tree.leaves(state.params))
     say(f"{count / 1e6:.2f} M parameters, {mesh.size} {jax.devices()[0].platform} device(s), workdir {workdir}")
     if int(state.step) >= chosen.train.steps:

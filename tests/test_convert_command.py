@@ -222,8 +222,9 @@ def resumed(workdir, **optim):
     """The state that `train --workdir` starts from."""
     chosen = settings.Settings().changed(optim=optim)
     tx = make_optimizer(chosen.optim, chosen.train.steps)
-    training = setup.assemble(chosen, architectures.load(workdir), sharding.make_mesh())
-    state, meta = setup.restore_or_init(chosen, training, workdir)
+    architecture = architectures.load(workdir)
+    training = setup.assemble(chosen, architecture, sharding.make_mesh())
+    state, meta = setup.restore_or_init(chosen, architecture, training, workdir)
     return tx, state, meta["samples"]
 
 

@@ -9,12 +9,14 @@ import pytest
 import tiny_model
 
 from mmgen_jax import evaluate
+from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.data import held_out, pipeline
 from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training import class_table
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,22 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     assert report["consistency"]["real"]["depth-normal/angle"] < 2
     printed = capsys.readouterr().out
     assert "depth/objects/absrel" in printed and "written: " in printed
+
+
+def test_numbered_classes_are_those_of_the_data_if_there_are_as_many(config, model_dir, tmp_path):
+    architecture, params = model_folders.load(model_dir)
+    for count, fits in ((8, True), (7, False)):
+        folder = tmp_path / str(count)
+        numbered = architecture.with_classes(tuple(map(str, range(count))))
+        numbered.save(folder)
+        weights.save_params(folder / model_folders.WEIGHTS_FILE, class_table.fit(params, architecture, numbered))
+        config.evaluate.update({"n": 2, "samples": 0})
+        if fits:
+            evaluate.run(config, str(folder), str(tmp_path / "m.json"))
+            assert json.loads((tmp_path / "m.json").read_text())["scenes"] == 2
+        else:
+            with pytest.raises(UsageError, match="has the classes .*; the model .* has others"):
+                evaluate.run(config, str(folder), str(tmp_path / "m.json"))
 
 
 def test_perfect_predictions_score_perfectly(runner, batch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import image_trees
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 from mmgen_jax import label
@@ -145,3 +147,157 @@ def test_bad_arguments_end_in_one_line_and_write_nothing(scenes, tmp_path, argum
 def test_an_expert_that_always_fails_ends_in_an_error(scenes, tmp_path):
     with pytest.raises(RunError, match="7 labels failed, listed in .*normal of 0/000.png: depth .*cannot be read"):
         label.label(str(tmp_path / "in" / "rgb"), str(tmp_path / "out"), {"normal": "from-depth"})
+
+
+# ---- labels that are there already ----
+
+
+def run(tmp_path, out="out", **settings):
+    """Labels tmp/in/rgb by the labels that are there; returns what differs from `settings`."""
+    given = {"depth": f"precomputed:{tmp_path}/in/depth", "normal": "from-depth"} | settings
+    size = given.pop("size", 0)
+    described = {m: d for m, d in given.items() if d}
+    label.label(str(tmp_path / "in" / "rgb"), str(tmp_path / out), described, size=size)
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+@pytest.mark.parametrize(
+    "first, then, message",
+    [
+        ({}, {"size": 8}, "out/rgb|out/depth was made with size 0 instead of 8"),
+        ({"size": 16}, {"size": 8}, "out/rgb was made with size 16 instead of 8"),
+        ({"size": 16}, {}, "out/rgb was made with size 16 instead of 0"),
+        ({}, {"depth": "", "normal": "", "mask": "precomputed:IN/mask", "size": 8}, "made with size 0 instead of 8"),
+        (
+            {},
+            {"depth": "precomputed:IN/other"},
+            "out/depth was made with folder '.*/in/depth' instead of '.*/in/other'",
+        ),
+        ({}, {"normal": "from-depth:fov=50"}, "out/normal was made with fov 60.0 instead of 50.0"),
+        ({}, {"normal": "from-depth:near=2"}, "out/normal was made with near 1.0 instead of 2.0"),
+        (
+            {},
+            {"normal": "precomputed:IN/normal"},
+            "out/normal was made with expert 'from-depth' instead of 'precomputed'",
+        ),
+        ({}, {"depth": "", "normal": "from-depth:far=20"}, "out/normal was made with far 10.0 instead of 20.0"),
+    ],
+)
+def test_labels_of_other_settings_are_refused_and_kept(scenes, tmp_path, first, then, message):
+    for m in ("depth", "mask", "normal"):
+        (tmp_path / "in" / "other").mkdir(exist_ok=True)
+    image_trees.save(tmp_path / "in" / "other" / "0" / "000.png", scenes["depth"][0])
+    run(tmp_path, **first)
+    before = contents(tmp_path / "out")
+    image_trees.save(tmp_path / "in" / "rgb" / "0" / "new.png", scenes["rgb"][0])
+    then = {m: d.replace("IN", f"{tmp_path}/in") if isinstance(d, str) else d for m, d in then.items()}
+    with pytest.raises(UsageError, match=message) as caught:
+        run(tmp_path, **then)
+    assert "give another --out, or the same settings, or remove that folder" in str(caught.value)
+    assert "\n" not in str(caught.value) and contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        {},
+        {"normal": "from-depth:fov=60"},
+        {"normal": "from-depth:far=10,near=1.0"},
+        {"depth": "precomputed:in/../in/depth"},
+        {"depth": ""},
+        {"normal": "", "mask": "precomputed:in/mask"},
+    ],
+)
+def test_new_images_with_the_same_settings_go_on(scenes, tmp_path, again, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path)
+    for m in ("rgb", "depth", "mask"):
+        image_trees.save(tmp_path / "in" / m / "0" / "new.png", scenes[m][0])
+    run(tmp_path)
+    assert "depth: 7 of 8 are there already" in capsys.readouterr().out
+    before = contents(tmp_path / "out")
+    run(tmp_path, **again)
+    assert (
+        before.items()
+        <= (contents(tmp_path / "out") | {Path("contact_sheet.png"): before[Path("contact_sheet.png")]}).items()
+    )
+
+
+def test_normals_remember_the_depth_that_they_started_from(scenes, tmp_path):
+    for path in (tmp_path / "in" / "depth").rglob("*.png"):
+        image_trees.save(tmp_path / "in" / "other" / path.relative_to(tmp_path / "in" / "depth"), scenes["depth"][0])
+    run(tmp_path)
+    shutil.rmtree(tmp_path / "out" / "depth")
+    with pytest.raises(
+        UsageError, match="out/normal was made with folder of depth '.*/in/depth' instead of '.*/in/other'"
+    ):
+        run(tmp_path, depth=f"precomputed:{tmp_path}/in/other")
+    shutil.rmtree(tmp_path / "out" / "normal")
+    run(tmp_path, depth=f"precomputed:{tmp_path}/in/other")  # a folder that was removed is made anew
+    found = MODALITIES["depth"].read(str(tmp_path / "out" / "depth" / "0" / "002.png"))
+    np.testing.assert_array_equal(found, scenes["depth"][0])
+
+
+def test_other_weights_of_an_expert_are_refused_wherever_they_lie(scenes, tmp_path):
+    golden = Path(__file__).parent / "golden" / "tiny_depth_anything"
+    shutil.copytree(golden, tmp_path / "weights")
+    run(tmp_path, depth=f"depth-anything:{tmp_path}/weights")
+    before = contents(tmp_path / "out")
+    shutil.move(tmp_path / "weights", tmp_path / "moved")
+    run(tmp_path, depth=f"depth-anything:{tmp_path}/moved")
+    assert contents(tmp_path / "out") == before
+    tensors = safetensors.numpy.load_file(next((tmp_path / "moved").glob("*.safetensors")))
+    name = next(iter(tensors))
+    safetensors.numpy.save_file(tensors | {name: tensors[name] * 2}, next((tmp_path / "moved").glob("*.safetensors")))
+    with pytest.raises(UsageError, match="out/depth was made with weights '[0-9a-f]{16}' instead of '[0-9a-f]{16}'"):
+        run(tmp_path, depth=f"depth-anything:{tmp_path}/moved")
+
+
+def test_labels_that_do_not_say_how_they_were_made_go_on(scenes, tmp_path, capsys):
+    run(tmp_path)
+    for path in (tmp_path / "out").glob("*.json"):
+        path.unlink()
+    run(tmp_path)
+    assert "out/depth does not say with which settings it was made" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="was made with fov 60.0 instead of 50.0"):
+        run(tmp_path, normal="from-depth:fov=50")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100000, "7", "\x00"])
+def test_a_damaged_record_of_settings_is_named(scenes, tmp_path, text):
+    run(tmp_path)
+    (tmp_path / "out" / "depth.json").write_text(text)
+    with pytest.raises(
+        UsageError, match="out/depth.json is damaged.*; remove it and its folder, or give another --out"
+    ):
+        run(tmp_path)
+
+
+def test_labels_that_exist_are_cropped_like_their_images(tmp_path, rng):
+    wide = {m: rng.integers(0, 256, (24, 40, 3)).astype(np.uint8) for m in ("rgb", "mask")}
+    wide["depth"] = rng.integers(0, 65536, (24, 40, 1)).astype(np.uint16)
+    for m, image in wide.items():
+        image_trees.save(tmp_path / "in" / m / "a.png", image)
+    described = {m: f"precomputed:{tmp_path}/in/{m}" for m in ("depth", "mask")}
+    label.label(str(tmp_path / "in" / "rgb"), str(tmp_path / "out"), described, size=16)
+    for m, image in wide.items():
+        found = MODALITIES[m].read(str(tmp_path / "out" / m / "a.png"))
+        np.testing.assert_array_equal(found, MODALITIES[m].square(image, 16), err_msg=m)
+    image_trees.save(tmp_path / "in" / "rgb" / "b.png", wide["rgb"])
+    image_trees.save(tmp_path / "in" / "depth" / "b.png", wide["depth"][:, 1:])
+    image_trees.save(tmp_path / "in" / "mask" / "b.png", wide["mask"])
+    with pytest.raises(RunError, match="1 labels failed, .*depth of b.png: .* has 39x24 pixels; its image has 40x24"):
+        label.label(str(tmp_path / "in" / "rgb"), str(tmp_path / "out"), described, size=16)
+
+
+def test_names_in_two_forms_of_unicode_are_labelled_and_found(tmp_path, scenes):
+    folder = tmp_path / "nfd"
+    image_trees.save(folder / "rgb" / "e\u0301.png", scenes["rgb"][0])
+    image_trees.save(folder / "depth" / "\u00e9.png", scenes["depth"][0])
+    described = {"depth": f"precomputed:{folder}/depth", "normal": "from-depth"}
+    label.label(str(folder / "rgb"), str(folder / "out"), described)
+    for m in described:
+        assert (folder / "out" / m / "\u00e9.png").exists()

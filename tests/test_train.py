@@ -8,15 +8,21 @@ import sys
 import time
 from pathlib import Path
 
+import image_trees
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from mmgen_jax import train
+from mmgen_jax import encode, settings, train
 from mmgen_jax.checkpoints import model_folders, restore, seal, weights
+from mmgen_jax.data import tiles, train_data
+from mmgen_jax.data.trees import builder
+from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system import files, preemption
 from mmgen_jax.system.errors import RunError, UsageError
+from mmgen_jax.training import setup
 
 # (loss, norm of the gradient, of the update, of the parameters) of steps 1 and 4. Renew after a deliberate change of
 # model, data or randomness: run this file with -k pinned and copy the values that the failure shows.
@@ -300,3 +306,51 @@ def test_checkpoints_count_where_a_workdir_also_has_an_export(tiny_config, tmp_p
     architecture, params = model_folders.load(tmp_path)
     weights.save_params(tmp_path / model_folders.WEIGHTS_FILE, jax.tree.map(lambda p: 0 * p, params))
     jax.tree.map(np.testing.assert_array_equal, model_folders.load(tmp_path)[1], params)
+
+
+# ---- modalities that are absent ----
+
+
+def without(tiles_dir, folder, modality, kept=0):
+    """A copy of the train split of `tiles_dir` that lacks a modality in all tiles except the last `kept`."""
+    source = tiles.read_tiles(tiles_dir, "train")
+    groups = []
+    for i in range(len(source)):
+        tile = tiles.decode_tile(source[i])
+        found = [m for m in NAMES if m != modality or i >= len(source) - kept]
+        for m in found:
+            image_trees.save(folder / m / f"{i:03d}.png", tile[m])
+        groups.append(Group(f"{i:03d}", {m: str(folder / m / f"{i:03d}.png") for m in found}))
+    plan = builder.Plan({"train": groups}, (), tuple(m for m in NAMES if m != modality), Reading(16), False, {})
+    return builder.write(builder.TreeTiles, str(folder / "tiles"), plan, 1)
+
+
+@pytest.mark.parametrize("modality", ["depth", "mask"])
+@pytest.mark.parametrize("latents", [False, True])
+def test_a_modality_that_no_sample_has_is_refused_before_the_first_step(
+    tiny_config, tiles_dir, tmp_path, modality, latents
+):
+    tiny_config.data.dir = without(tiles_dir, tmp_path, modality)
+    tiny_config.autoencoder.name = "identity"
+    tiny_config.autoencoder.factor = 2
+    if latents:
+        tiny_config.data.latents, tiny_config.data.flip = str(tmp_path / "latents"), False
+        encode.encode(tiny_config, tmp_path / "latents")
+    with pytest.raises(UsageError, match=f"config key data.modalities has {modality}, which no sample of the data has"):
+        train.train(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_modality_that_one_sample_has_is_trained(tiny_config, tiles_dir, tmp_path):
+    tiny_config.data.dir = without(tiles_dir, tmp_path, "depth", kept=1)
+    data = setup.open_data(settings.parse(tiny_config))
+    assert train_data.absent(data, NAMES) == []
+
+
+def test_a_model_that_has_a_modality_may_go_on_without_samples_of_it(tiny_config, tiles_dir, tmp_path, capsys):
+    tiny_config.train.steps = 1
+    train.train(tiny_config, tmp_path / "base")
+    tiny_config.data.dir = without(tiles_dir, tmp_path, "mask")
+    tiny_config.train.init_from = str(tmp_path / "base")
+    train.train(tiny_config, tmp_path / "run")
+    assert f"no sample of the data has mask: what {tmp_path}/base knows of it is not trained" in capsys.readouterr().out

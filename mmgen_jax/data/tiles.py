@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
+from mmgen_jax.data import splits
 from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system.errors import UsageError
@@ -169,17 +170,7 @@ def read_tiles(directory: epath.PathLike, split: str) -> Source:
     """
     path = find_dataset(directory)
     builder = tfds.builder_from_directory(path)
-    splits = sorted(builder.info.splits)
-    if split.partition("[")[0] not in splits:
-        raise UsageError(f"split {split!r} is not in {str(path)!r}; allowed: {', '.join(splits) or '(it has none)'}")
-    try:
-        size = builder.info.splits[split].num_examples
-    except (ValueError, KeyError) as error:
-        raise UsageError(
-            f"split {split!r} cannot be read; allowed: {', '.join(splits)}, or a part: train[:10%]"
-        ) from error
-    if not size:
-        raise UsageError(f"split {split!r} of {str(path)!r} is empty; it must hold at least one tile")
+    splits.check(builder.info.splits, split, path)
     # A data set that was written before a modality was known has no feature for it. It is absent from every tile.
     decoders = {name: tfds.decode.SkipDecoding() for name in NAMES if name in builder.info.features}
     return Source(builder.as_data_source(split, decoders=decoders), tuple(builder.info.splits[split].file_instructions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,12 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.data import fingerprint, pipeline, tiles
+from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.data.latents import dataset
+from mmgen_jax.system.console import say
+
+_SPREAD = 0.618  # multiples of the golden ratio are spread evenly
+_SAID = 1000  # samples that are read without a word
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,28 @@ def open_latents(folder: epath.PathLike, split: str, modalities: tuple[str, ...]
     transforms = (dataset.Select.checked(info, modalities, **fits),)
     whole = _fingerprint(source, split, lambda whole: dataset.read(folder, whole))
     return TrainData(source, transforms, info.class_names, *_regions(info.metadata), whole)
+
+
+def absent(data: TrainData, modalities: tuple[str, ...]) -> list[str]:
+    """The modalities, of those that `data` was opened with, that no sample has.
+
+    Reads samples from all over the split until each modality was seen once: usually one, and all only for the answer
+    that something is absent. Damaged records do not count.
+    """
+    count, left = len(data.source), list(modalities)
+    stride = next(step for step in range(int(count * _SPREAD) or 1, 2 * count + 2) if math.gcd(step, count) == 1)
+    for number in range(count):
+        if number == _SAID:
+            say(f"looking for {', '.join(left)}, which none of {_SAID} samples has; there are {count}")
+        try:
+            sample = data.transforms[0].map(data.source[number * stride % count])
+        except DamagedRecord:
+            continue
+        there = dict(zip(modalities, sample["present"], strict=True))
+        left = [m for m in left if not there[m]]
+        if not left:
+            break
+    return left
 
 
 def _fingerprint(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from etils import epath
 
-from mmgen_jax.data.trees import groups
+from mmgen_jax.data.trees import disk, groups
 from mmgen_jax.experts.protocol import Expert
 from mmgen_jax.modalities.pixels import center_crop
 from mmgen_jax.modalities.registry import MODALITIES
@@ -20,7 +20,7 @@ from mmgen_jax.system.errors import RunError, UsageError
 
 @dataclass(frozen=True)
 class Job:
-    """One image: its key (relative path without suffix), its relative path, and its file."""
+    """One image: its key (relative path without suffix) and its relative path, both composed, and its file."""
 
     key: str
     name: str
@@ -37,18 +37,20 @@ class Tree:
     def file(self, modality: str, key: str) -> Path:
         return self.out / modality / f"{key}.png"
 
-    def read(self, job: Job) -> np.ndarray:
-        """The image as experts see it, uint8 [H, W, 3]; cropped ones are kept in the tree."""
+    def read(self, job: Job, whole: bool) -> np.ndarray:
+        """The image as experts see it, uint8 [H, W, 3], or the `whole` image; cropped ones are kept in the tree."""
         rgb = MODALITIES["rgb"].read(job.path)
         if not self.size:
             return rgb
-        rgb = center_crop(rgb, self.size)
         if not self.file("rgb", job.key).exists():
             self.write("rgb", job.key, rgb)
-        return rgb
+        return rgb if whole else center_crop(rgb, self.size)
 
     def write(self, modality: str, key: str, label: np.ndarray) -> None:
+        """Writes a label, or an image, cropped if images are and it is not yet."""
         path = self.file(modality, key)
+        if self.size:
+            label = MODALITIES[modality].square(label, self.size)
         path.parent.mkdir(parents=True, exist_ok=True)
         pictures.save_png(path, label[..., 0] if label.shape[-1] == 1 else label)
 
@@ -56,14 +58,17 @@ class Tree:
 def find_jobs(folder: epath.PathLike, worker: int, workers: int) -> list[Job]:
     """This worker's images, every `workers`-th one; sorted. Raises UsageError if there are none."""
     found = groups.find(folder)
-    jobs = [Job(key, Path(path).relative_to(folder).as_posix(), path) for key, path in found.items()]
+    jobs = [Job(key, disk.composed(Path(path).relative_to(folder).as_posix()), path) for key, path in found.items()]
     return jobs[worker::workers]
 
 
-def run_expert(modality: str, expert: Expert, jobs: Sequence[Job], tree: Tree, batch: int) -> list[dict[str, str]]:
+def run_expert(
+    modality: str, expert: Expert, jobs: Sequence[Job], tree: Tree, batch: int, whole: bool = False
+) -> list[dict[str, str]]:
     """Labels what has no label yet; returns what failed and why.
 
-    An error that an expert raises for one image is recorded, and the other images are labelled.
+    An error that an expert raises for one image is recorded, and the other images are labelled. With `whole` the expert
+    sees images before they are cropped.
     """
     todo = [job for job in jobs if not tree.file(modality, job.key).exists()]
     if len(todo) < len(jobs):
@@ -73,7 +78,7 @@ def run_expert(modality: str, expert: Expert, jobs: Sequence[Job], tree: Tree, b
         part, shown = todo[first : first + batch], []
         for job in part:
             try:
-                shown.append((job, tree.read(job)))
+                shown.append((job, tree.read(job, whole)))
             except UsageError as error:
                 failures.append(_failure(modality, job, error))
         for job, label in _labels(expert, shown, modality, failures):

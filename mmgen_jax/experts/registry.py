@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,11 +19,27 @@ class Entry:
       make: (path, options) -> expert.
       path: what its path must be, for messages; "" where it takes none.
       options: name -> default.
+      whole: whether it sees images before they are cropped, and its labels are cropped like them.
     """
 
     make: Callable[[str, dict[str, float]], Expert]
     path: str
     options: dict[str, float] = field(default_factory=dict)
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An expert as it was described: its name, its path or "" where it takes none, and all its options."""
+
+    name: str
+    path: str
+    options: dict[str, float]
+    entry: Entry
+
+    def make(self, depth_folder: str) -> Expert:
+        """Makes it; `depth_folder` is where depth labels lie, for those that start from them. Raises UsageError."""
+        return self.entry.make(self.path or depth_folder, self.options)
 
 
 # Each imports its libraries when it is chosen.
@@ -78,16 +95,16 @@ _MODELS: dict[str, dict[str, Entry]] = {
 }
 # Experts of every modality but rgb, which they look at. Labels that were made elsewhere are always allowed.
 EXPERTS: dict[str, dict[str, Entry]] = {
-    m: _MODELS.get(m, {}) | {"precomputed": Entry(_precomputed(m), "a folder like that of the images")}
+    m: _MODELS.get(m, {}) | {"precomputed": Entry(_precomputed(m), "a folder like that of the images", whole=True)}
     for m in NAMES
     if m != "rgb"
 }
 
 
-def make(modality: str, description: str, depth_folder: str) -> Expert:
-    """The expert of a description; `depth_folder` is where depth labels lie, for those that start from them.
+def parse(modality: str, description: str) -> Chosen:
+    """What a description says.
 
-    Raises UsageError for an unknown name or option, a path that is missing or not wanted, or what the expert refuses.
+    Raises UsageError for an unknown name or option, and a path that is missing or not wanted.
     """
     name, _, rest = description.partition(":")
     entry = EXPERTS[modality][choice(modality, name, EXPERTS[modality])]
@@ -100,14 +117,22 @@ def make(modality: str, description: str, depth_folder: str) -> Expert:
     for part in parts:
         key, equals, value = part.partition("=")
         if equals:
-            options[choice(f"option of {modality} {name}", key, entry.options)] = _number(
-                f"{modality} {name}", key, value
-            )
-    return entry.make(paths[0] if paths else depth_folder, options)
+            default = entry.options[choice(f"option of {modality} {name}", key, entry.options)]
+            options[key] = _number(f"{modality} {name}", key, value, whole=isinstance(default, int))
+    return Chosen(name, paths[0] if paths else "", options, entry)
 
 
-def _number(owner: str, key: str, value: str) -> float:
+def make(modality: str, description: str, depth_folder: str) -> Expert:
+    """The expert of a description, see `Chosen.make`. Raises UsageError as `parse` does, and for what it refuses."""
+    return parse(modality, description).make(depth_folder)
+
+
+def _number(owner: str, key: str, value: str, whole: bool) -> float:
+    allowed = "a whole number" if whole else "a number"
     try:
-        return float(value)
+        number = float(value)
     except ValueError as error:
-        raise UsageError(f"option {key} of {owner} is {value!r}; allowed: a number") from error
+        raise UsageError(f"option {key} of {owner} is {value!r}; allowed: {allowed}") from error
+    if not math.isfinite(number) or (whole and not number.is_integer()):
+        raise UsageError(f"option {key} of {owner} is {value!r}; allowed: {allowed}")
+    return number

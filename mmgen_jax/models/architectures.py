@@ -65,6 +65,21 @@ class Architecture:
         return Facts(self.palette, self.regions, self.class_names)
 
     @property
+    def is_numbered(self) -> bool:
+        """Whether the classes have no names but their numbers, as those of most checkpoints of others."""
+        return self.class_names == tuple(map(str, range(len(self.class_names))))
+
+    def named(self, class_names: tuple[str, ...]) -> Architecture:
+        """With these names of the classes, if there are as many and they are only numbered so far; else itself."""
+        fits = self.is_numbered and len(class_names) == len(self.class_names)
+        return dataclasses.replace(self, class_names=class_names) if fits else self
+
+    def with_classes(self, class_names: tuple[str, ...]) -> Architecture:
+        """With other classes, of any number; `class_table.fit` makes the weights fit them."""
+        model = dataclasses.replace(self.model, num_classes=len(class_names))
+        return dataclasses.replace(self, model=model, class_names=class_names)
+
+    @property
     def null_class(self) -> int:
         return self.model.num_classes
 

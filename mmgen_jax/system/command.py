@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RUN, EXIT_USAGE, RunError, UsageError
+from mmgen_jax.system.home import expanded
 
 _rest: list[list[str]] = []  # the words that `parse` left, if it was called
 
@@ -65,7 +66,7 @@ def _fail(message: object, code: int = EXIT_USAGE, leave: Callable[[int], object
 
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
-        rest = flags.FLAGS(list(argv))
+        rest = flags.FLAGS([argv[0], *map(expanded, argv[1:])])
     # ml_collections reports an unknown key as AttributeError, a wrong type as one of the others.
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         _fail(error)

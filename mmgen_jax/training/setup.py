@@ -32,6 +32,7 @@ from mmgen_jax.settings import Settings
 from mmgen_jax.system import console, hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training import class_table
 from mmgen_jax.training.architecture import check_latent_settings, from_settings
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.training.objective import Objective
@@ -90,18 +91,31 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
     """Makes the architecture that the settings ask for.
 
     If the workdir holds a model, or else `train.init_from` names one, the autoencoder comes from that model, and so do
-    class names and palette if the data have none. Raises UsageError if that model has another architecture.
+    class names and palette if the data have none. Raises UsageError if that model has another architecture (of
+    `train.init_from` the classes may differ), and for a modality that neither a sample nor that model has.
     """
+    absent = train_data.absent(data, chosen.data.modalities)
     if (epath.Path(workdir) / architectures.FILE).exists():
         stored, where = architectures.load(workdir), workdir
     elif chosen.train.init_from:
         stored, where = architectures.load(model_folders.locate(chosen.train.init_from)), chosen.train.init_from
+        stored = stored.with_classes(data.class_names or stored.class_names)
     else:
+        if absent:
+            raise UsageError(f"config key data.modalities has {', '.join(absent)}, which no sample of the data has")
         empty = np.zeros((0, 3), np.uint8)
         palette = data.palette if data.palette is not None else empty
         autoencoder = make_autoencoder(chosen, chosen.data.latents)
         return from_settings(chosen, autoencoder, data.class_names, palette, data.regions)
+    if absent:
+        say(f"no sample of the data has {', '.join(absent)}: what {where} knows of it is not trained")
     check_latent_settings(chosen, stored, where)
+    known, new = stored.named(data.class_names).class_names, data.class_names
+    if new and new != known:
+        raise UsageError(
+            f"{where} has the {len(known)} classes {known[:3]}...; the data have {len(new)}, {new[:3]}...; allowed: the "
+            "same, or a new workdir with train.init_from, which gives that model the classes of the data"
+        )
     stored = _with_facts(stored, data)
     wanted = from_settings(
         chosen,
@@ -118,9 +132,7 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
 
 def _with_facts(stored: Architecture, data: TrainData) -> Architecture:
     """A stored architecture, completed by the data: names of classes that were only numbered, and a palette."""
-    count = len(stored.class_names)
-    if data.class_names and len(data.class_names) == count and stored.class_names == tuple(map(str, range(count))):
-        stored = dataclasses.replace(stored, class_names=data.class_names)
+    stored = stored.named(data.class_names)
     if data.palette is not None and not len(stored.palette):
         stored = dataclasses.replace(stored, palette=data.palette, regions=data.regions)
     return stored
@@ -183,11 +195,13 @@ def load_dino(chosen: Settings) -> dino.Dino:
     return dino_files.load(chosen.features.path, dtype=chosen.features.dtype, grid=grid)
 
 
-def restore_or_init(chosen: Settings, training: Training, workdir: epath.PathLike) -> tuple[TrainState, dict]:
+def restore_or_init(
+    chosen: Settings, architecture: Architecture, training: Training, workdir: epath.PathLike
+) -> tuple[TrainState, dict]:
     """The state to start from, and the numbers in its checkpoint that say which data it has seen. Writes nothing.
 
     The state comes from the newest checkpoint of the workdir; if there is none, it has the parameters of
-    `train.init_from`; if that is not set, fresh parameters.
+    `train.init_from`, with the classes of `architecture`; if that is not set, fresh parameters.
     """
     folder = restore.folder_of(workdir)
     if restore.steps_in(folder):
@@ -196,7 +210,8 @@ def restore_or_init(chosen: Settings, training: Training, workdir: epath.PathLik
         return state, meta
     state = training.init(keys.of_seed(chosen.seed, "init"))
     if chosen.train.init_from:
-        _, params = model_folders.load(chosen.train.init_from)
+        theirs, params = model_folders.load(chosen.train.init_from)
+        params = class_table.fit(params, theirs, architecture)
         where = jax.tree.map(lambda leaf: leaf.sharding, training.state.params)
         # Parameters and averages need buffers of their own, since the step donates both.
         params, ema = (jax.device_put(jax.tree.map(np.array, params), where) for _ in range(2))

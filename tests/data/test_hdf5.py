@@ -112,13 +112,34 @@ def test_it_goes_on_and_refuses_other_settings(tmp_path):
         ("{", "line 2 of .*train.jsonl is not a sample"),
         ('{"cat": "a", "idx_cat": 1}', "line 2 of .*not a sample with path_rel_rgb, cat and idx_cat .KeyError"),
         ('{"cat": "a", "idx_cat": 1001, "path_rel_rgb": "x"}', "has idx_cat 1001; allowed: 0 to 1000"),
-        ('{"cat": "b", "idx_cat": 0, "path_rel_rgb": "x"}', "names class 0 'b'; an earlier line, 'a'"),
+        ('{"cat": "b", "idx_cat": 0, "path_rel_rgb": "y"}', "names class 0 'b'; an earlier line, 'a'"),
+        ('{"cat": "a", "idx_cat": 0, "path_rel_rgb": "x"}', "line 2 of .* is sample 'x' again, as line 1"),
+        *(
+            (f'{{"cat": "a", "idx_cat": {number}, "path_rel_rgb": "y"}}', "line 2 of .*train.jsonl is not a sample")
+            for number in ("0.7", "-0.5", "true", "null", "NaN", "Infinity", '"0.7"', '"a"', "[0]", "1e400", "{}")
+        ),
     ],
 )
 def test_a_wrong_index(tmp_path, line, message):
     (tmp_path / "train.jsonl").write_text('{"cat": "a", "idx_cat": 0, "path_rel_rgb": "x"}\n' + line + "\n")
     with pytest.raises(UsageError, match=message):
         hdf5.read_index(str(tmp_path / "train.jsonl"), 1000)
+
+
+@pytest.mark.parametrize("number", ["1", "1.0", '"1"', "1e0"])
+def test_whole_numbers_may_be_written_in_any_way(tmp_path, number):
+    (tmp_path / "train.jsonl").write_text(f'{{"cat": "a", "idx_cat": {number}, "path_rel_rgb": "x"}}\n')
+    entries, names = hdf5.read_index(str(tmp_path / "train.jsonl"), 1000)
+    assert entries == [hdf5.Entry("x", 1)] and names == ("class_0", "a")
+
+
+@pytest.mark.parametrize("value", [-1.0, -1e-6, -np.inf])
+def test_negative_standard_deviations_are_refused(tmp_path, value):
+    arguments = official(tmp_path / "official")
+    with h5py.File(tmp_path / "official" / "depth.h5", "a") as file:
+        file[KEYS[3]][2, 1, 1, 1] = value
+    with pytest.raises(UsageError, match=f"depth of '{KEYS[3]}' in .*depth.h5 has negative standard deviations"):
+        hdf5.convert(**arguments, out=tmp_path / "latents")
 
 
 def test_wrong_files(tmp_path, monkeypatch):

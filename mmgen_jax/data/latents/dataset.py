@@ -20,6 +20,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
+from mmgen_jax.data import splits
 from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.data.latents.record import FEATURES, PIXELS, Layout
 from mmgen_jax.system.errors import UsageError
@@ -150,15 +151,9 @@ def read(directory: epath.PathLike, split: str) -> Source:
         another size.
     """
     folder, info = epath.Path(directory), read_info(directory)
-    allowed = ", ".join(info.shards)
-    if split.partition("[")[0] not in info.shards:
-        raise UsageError(f"split {split!r} is not in {str(folder)!r}; allowed: {allowed}")
-    try:
-        files = _splits(folder, info)[split].file_instructions
-    except ValueError as error:
-        raise UsageError(f"split {split!r} cannot be read; allowed: {allowed}, or a part: train[:10%]") from error
-    if not files:
-        raise UsageError(f"split {split!r} of {str(folder)!r} is empty; it must hold at least one sample")
+    known = _splits(folder, info)
+    splits.check(known, split, folder)
+    files = known[split].file_instructions
     sizes = {shard.name: shard.size for shards in info.shards.values() for shard in shards}
     for path in (epath.Path(file.filename) for file in files):
         found = path.stat().length if path.exists() else None

@@ -59,10 +59,19 @@ class Entry:
     class_id: int
 
 
+def _whole(value: object) -> int:
+    """An integer, also if it is written as text or as 3.0; raises ValueError for other numbers."""
+    number = int(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number // 1:
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(number)
+
+
 def read_index(path: str, null_class: int) -> tuple[list[Entry], tuple[str, ...]]:
     """Reads the samples of an index and the names of classes. Raises UsageError for a line that cannot be read."""
     entries: list[Entry] = []
     names: dict[int, str] = {}
+    lines: dict[str, int] = {}
     if not epath.Path(path).is_file():
         raise UsageError(f"--index {path} does not exist; it must be a JSONL file")
     with epath.Path(path).open() as file:
@@ -71,7 +80,7 @@ def read_index(path: str, null_class: int) -> tuple[list[Entry], tuple[str, ...]
                 continue
             try:
                 fields = json.loads(line)
-                key, name, class_id = str(fields["path_rel_rgb"]), str(fields["cat"]), int(fields["idx_cat"])
+                key, name, class_id = str(fields["path_rel_rgb"]), str(fields["cat"]), _whole(fields["idx_cat"])
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(
                     f"line {number} of {path} is not a sample with path_rel_rgb, cat and idx_cat ({error!r})"
@@ -86,6 +95,8 @@ def read_index(path: str, null_class: int) -> tuple[list[Entry], tuple[str, ...]
                 raise UsageError(
                     f"line {number} of {path} names class {class_id} {name!r}; an earlier line, {names[class_id]!r}"
                 )
+            if lines.setdefault(key, number) != number:
+                raise UsageError(f"line {number} of {path} is sample {key!r} again, as line {lines[key]}")
             entries.append(Entry(key, class_id))
     if not entries:
         raise UsageError(f"--index {path} is empty; it must hold at least one sample")
@@ -167,6 +178,11 @@ def _records(
                 values[name] = np.zeros(shape, dtype)
                 continue
             value = _value(opened[name], name, entry.key)
+            if name != FEATURES and (value[..., value.shape[-1] // 2 :] < 0).any():
+                raise UsageError(
+                    f"{name} of {entry.key!r} in {opened[name].filename} has negative standard deviations; "
+                    "allowed: means before standard deviations"
+                )
             check_range({name: float(np.abs(value).max())}, layout.dtype, entry.key)
             values[name] = value.astype(dtype)
         yield layout.encode(values, [bool(there[m][i]) for m, _ in layout.modalities], entry.class_id, entry.key)

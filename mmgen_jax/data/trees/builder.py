@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from mmgen_jax.system import console, files
 from mmgen_jax.system.errors import UsageError
 
 _CHUNK = 16  # number of groups per job
+_UNSTORABLE = ("Cc", "Zl", "Zp")  # Unicode categories: names of classes are lines of a text file
 SKIPPED_FILE = "skipped.jsonl"
 
 
@@ -93,12 +95,17 @@ class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
 def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
     """Writes the data set under `out`, prints what is absent and what was skipped, and returns its folder.
 
-    Raises UsageError if there is a data set already, if a split has no tiles, and, with `plan.strict`, for the first
-    file that is missing or unsuitable.
+    Raises UsageError if there is a data set already, if a modality is absent from all tiles, if a split has no tiles,
+    and, with `plan.strict`, for the first file that is missing or unsuitable.
     """
+    for name in plan.class_names:
+        if name != name.strip() or any(unicodedata.category(character) in _UNSTORABLE for character in name):
+            raise UsageError(f"class {name!r} has spaces at its ends or control characters, which TFDS does not keep")
     groups = [group for split in plan.splits.values() for group in split]
     lacking = absent(groups, plan.modalities)
     for m, keys in lacking.items():
+        if len(keys) == len(groups):
+            raise UsageError(f"{m} is absent from all {len(groups)} tiles, the first {keys[0]!r}; leave it out")
         if plan.strict:
             raise UsageError(f"{m} of {keys[0]!r} is missing, one of {len(keys)}; without --strict it would be absent")
         print(f"{m} is absent from {len(keys)} of {len(groups)} tiles, the first {keys[0]!r}")

@@ -21,11 +21,12 @@ if __name__ == "__main__":
     options.define()
     command.parse()  # before the imports below, which take seconds
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from mmgen_jax.data.trees import builder
+from mmgen_jax.data.trees import builder, disk, groups, pairing
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
-from mmgen_jax.data.trees.groups import Group, Reading, find
+from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.system import errors
 from mmgen_jax.system.errors import UsageError
 
@@ -36,17 +37,19 @@ class FolderTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg] 
     name = "folder_tiles"
 
 
-def none(key: str) -> str | None:
-    """Returns None: there are no classes."""
-    del key
-    return None
+def none(folder: str, keys: Iterable[str]) -> dict[str, str]:
+    """No key has a class."""
+    del folder, keys
+    return {}
 
 
-def folders(key: str) -> str | None:
-    """Returns the name of the first folder in a key: each folder of the first level is a class."""
-    if "/" not in key:
-        raise UsageError(f"{key!r} is in no folder; with --classes=folders its folder is its class")
-    return key.split("/")[0]
+def folders(folder: str, keys: Iterable[str]) -> dict[str, str]:
+    """Key -> class: each folder of the first level is one. Raises UsageError for one without images."""
+    classes = {key: key.split("/")[0] for key in keys if "/" in key}
+    if loose := [key for key in keys if key not in classes]:
+        raise UsageError(f"{loose[0]!r} is in no folder; with --classes=folders its folder is its class")
+    groups.check_classes(disk.folders(Path(folder)), classes.values(), folder)
+    return classes
 
 
 CLASSES = {"none": none, "folders": folders}
@@ -62,34 +65,31 @@ def make_plan(
 ) -> Plan:
     """Plans the tiles of one folder for each modality. The first folder says which tiles there are.
 
-    Raises UsageError for a folder without images, for a split without tiles and, with `strict`, for files in other
-    folders that belong to no tile.
+    Raises UsageError for a folder without images or of which none belongs to a tile, for a class without images, for a
+    split without tiles and, with `strict`, for files in other folders that belong to no tile.
     """
     if not directories:
         raise UsageError(f"no folder is given; allowed: --{', --'.join(NAMES)}")
     if not 0 <= test_fraction < 1:
         raise UsageError(f"test_fraction is {test_fraction}; allowed: at least 0 and below 1")
-    class_of = CLASSES[errors.choice("classes", classes, CLASSES)]
-    found = {m: find(directory) for m, directory in directories.items()}
-    first, *others = found
-    for m in others:
-        stray = sorted(found[m].keys() - found[first].keys())
-        if stray:
-            text = f"{found[m][stray[0]]} has no {first} {stray[0]!r} in {directories[first]}, one of {len(stray)}"
-            if strict:
-                raise UsageError(text)
-            print(f"left out: {text}")
-    keys = found[first]
-    names = tuple(sorted({name for key in keys if (name := class_of(key)) is not None}))
-    rows = {name: i for i, name in enumerate(names)} | {None: -1}
-    groups = [Group(key, {m: found[m][key] for m in found if key in found[m]}, rows[class_of(key)]) for key in keys]
+    errors.choice("classes", classes, CLASSES)
+    found = {m: groups.find(directory) for m, directory in directories.items()}
+    pairing.check(found, directories, strict)
+    first = next(iter(found))
+    class_of = CLASSES[classes](directories[first], found[first])
+    names = tuple(sorted(set(class_of.values())))
+    rows = {name: i for i, name in enumerate(names)}
+    made = [
+        Group(key, {m: found[m][key] for m in found if key in found[m]}, rows.get(class_of.get(key, ""), -1))
+        for key in found[first]
+    ]
     splits: dict[str, list[Group]] = {name: [] for name in (("train", "test") if test_fraction else ("train",))}
-    for group in groups:
+    for group in made:
         splits[split_of(group, test_fraction)].append(group)
     for name, members in splits.items():
         if not members:
             raise UsageError(
-                f"split {name!r} gets none of {len(groups)} tiles with test_fraction = {test_fraction}; change it"
+                f"split {name!r} gets none of {len(made)} tiles with test_fraction = {test_fraction}; change it"
             )
     source = {"folders": dict(directories), "test_fraction": test_fraction, "depth_is": reading.depth_is}
     return Plan(splits, names, tuple(found), reading, strict, source)

@@ -7,13 +7,14 @@ scale of its image; it is not stretched to the range of the crop.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from mmgen_jax.data import tiles
+from mmgen_jax.data.trees import disk
 from mmgen_jax.data.trees.options import FAR, NEAR
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError, choice
@@ -74,24 +75,42 @@ class Reading:
         return {m: MODALITIES[m].square(array, self.size) for m, array in arrays.items()}
 
 
+def key_of(path: str | PurePath) -> str:
+    """The key of a file, of its path below a folder: without its suffix, in composed form."""
+    return disk.composed(PurePath(path).with_suffix("").as_posix())
+
+
+def keyed(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
+    """Key -> file of pairs of both; raises UsageError for two files with the same key."""
+    found: dict[str, str] = {}
+    for key, path in files:
+        if key in found:
+            raise UsageError(f"{path} and {found[key]} have the same name; only one may stay")
+        found[key] = str(path)
+    return found
+
+
 def find(folder: str | Path) -> dict[str, str]:
-    """Finds all images below a folder: sorted key -> file. A key is the path below the folder without its suffix.
+    """Finds all images below a folder: key -> file, sorted by file. See `disk.files` for what is followed and left out.
 
     Raises UsageError if there are no images, or two with the same key.
     """
     root = Path(folder)
     if not root.is_dir():
         raise UsageError(f"folder {str(root)!r} {'is a file' if root.exists() else 'does not exist'}")
-    found: dict[str, str] = {}
-    for path in sorted(root.rglob("*"), key=str):
-        if path.suffix.lower() in SUFFIXES:
-            key = path.relative_to(root).with_suffix("").as_posix()
-            if key in found:
-                raise UsageError(f"{path} and {found[key]} have the same name; only one may stay")
-            found[key] = str(path)
+    found = keyed((key_of(path.relative_to(root)), path) for path in disk.files(root, SUFFIXES))
     if not found:
         raise UsageError(f"folder {str(root)!r} has no images; allowed: {', '.join(SUFFIXES)}")
     return found
+
+
+def check_classes(classes: Iterable[str], used: Iterable[str], folder: str) -> None:
+    """Raises UsageError for a class without images, which would be learned by nothing, or take the row of the next."""
+    used = set(used)
+    if empty := [name for name in classes if name not in used]:
+        raise UsageError(
+            f"class {empty[0]!r} of {folder} has no images, one of {len(empty)}; fill or remove its folder"
+        )
 
 
 def encode(job: tuple[Reading, Sequence[Group]]) -> list[tuple[str, dict | str]]:

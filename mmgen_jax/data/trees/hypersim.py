@@ -20,16 +20,19 @@ if __name__ == "__main__":
     options.define()
     command.parse()  # before the imports below, which take seconds
 
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
-from mmgen_jax.data.trees import builder
+from mmgen_jax.data.trees import builder, disk, groups, pairing
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
-# Endings of the files of one frame; the first file that exists is taken.
-ENDINGS = dict.fromkeys(NAMES, (".png",)) | dict.fromkeys(("depth", "normal"), (".vis.png", ".png"))
+ENDING = ".png"  # or in capitals
+VISIBLE = ".vis"  # stands before the ending in these modalities; files without it are taken where there are none
+WITH_VISIBLE = ("depth", "normal")
 
 
 class HypersimTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg]  # TFDS is not typed
@@ -39,45 +42,70 @@ class HypersimTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg
 
 
 def read_scenes(path: str) -> list[str]:
-    """Reads the names of the scenes in a split file."""
-    if not Path(path).is_file():
-        raise UsageError(f"split file {path!r} does not exist")
-    scenes = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
+    """Reads the names of the scenes in a split file; says so if it names one more than once."""
+    scenes: dict[str, int] = {}
+    for line in disk.lines(path, "split file"):
+        name = PurePosixPath(line)
+        if name.is_absolute() or ".." in name.parts:
+            raise UsageError(f"split file {path!r} names the scene {line!r}; allowed: folders below the root")
+        scenes[str(name)] = scenes.get(str(name), 0) + 1
     if not scenes:
         raise UsageError(f"split file {path!r} names no scene")
-    return scenes
+    if again := [scene for scene, count in scenes.items() if count > 1]:
+        say(f"{path} names {len(again)} scenes more than once, which count once, the first {again[0]!r}")
+    return list(scenes)
 
 
-def frames(root: Path, scene: str) -> list[Group]:
-    """Finds the files of all frames of all cameras of a scene."""
-    groups = []
-    for camera in sorted((root / scene).glob("cam_*"), key=str):
-        there = {m: {path.name for path in (camera / m).glob("*.png")} for m in ENDINGS}
-        for name in sorted(there["rgb"]):
-            stem = name.removesuffix(".png")
-            files = {}
-            for m, endings in ENDINGS.items():
-                ending = next((e for e in endings if stem + e in there[m]), None)
-                if ending:
-                    files[m] = str(camera / m / (stem + ending))
-            groups.append(Group(f"{scene}/{camera.name}/{stem}", files))
-    if not groups:
-        raise UsageError(f"scene {scene!r} has no frames in {root}: {scene}/cam_XX/rgb/*.png is missing")
-    return groups
+def frames(root: Path, scene: str) -> dict[str, dict[str, str]]:
+    """Modality -> key -> file, of all frames of all cameras of a scene."""
+    found: dict[str, dict[str, str]] = {m: {} for m in NAMES}
+    cameras = disk.visible(root / scene) if (root / scene).is_dir() else []
+    for camera in (path for path in cameras if path.is_dir() and path.name.startswith("cam_")):
+        for m in NAMES:
+            paths = disk.visible(camera / m) if (camera / m).is_dir() else []
+            files = groups.keyed((groups.key_of(path.name), path) for path in paths if path.suffix.lower() == ENDING)
+            if m in WITH_VISIBLE:
+                shown = {key.removesuffix(VISIBLE): path for key, path in files.items() if key.endswith(VISIBLE)}
+                files = {key: path for key, path in files.items() if not key.endswith(VISIBLE)} | shown
+            found[m] |= {f"{scene}/{camera.name}/{key}": path for key, path in files.items()}
+    return found
+
+
+def find(root: str, scenes: Sequence[str], strict: bool) -> dict[str, dict[str, str]]:
+    """Modality -> key -> file, of all frames of some scenes; says which scenes have none.
+
+    Raises UsageError if no scene has frames, and with `strict` for the first that has none.
+    """
+    by_scene = {scene: frames(Path(root), scene) for scene in scenes}
+    if empty := [scene for scene, found in by_scene.items() if not found["rgb"]]:
+        text = (
+            f"scene {empty[0]!r} has no frames in {root}: {empty[0]}/cam_XX/rgb/*.png is missing, one of {len(empty)}"
+        )
+        if strict or len(empty) == len(scenes):
+            raise UsageError(text)
+        say(f"left out: {text}")
+    return {m: {key: path for found in by_scene.values() for key, path in found[m].items()} for m in NAMES}
 
 
 def make_plan(root: str, splits: dict[str, str], strict: bool, reading: Reading) -> Plan:
-    """Plans the scenes that split files name. Raises UsageError for a scene in two splits or without frames."""
+    """Plans the scenes that split files name. Raises UsageError for a scene in two splits; see also `find`."""
     scenes = {split: read_scenes(path) for split, path in splits.items()}
     both = sorted(set(scenes["train"]) & set(scenes.get("test", ())))
     if both:
         raise UsageError(f"scene {both[0]!r} is in both split files, one of {len(both)}")
     if not Path(root).is_dir():
         raise UsageError(f"root {root!r} does not exist")
-    groups = {split: [g for s in found for g in frames(Path(root), s)] for split, found in scenes.items()}
+    found = {split: find(root, names, strict) for split, names in scenes.items()}
+    whole = {m: {key: path for files in found.values() for key, path in files[m].items()} for m in NAMES}
+    there = {m: files for m, files in whole.items() if files}
+    # Other files may lie beside the labels.
+    pairing.check(there, dict.fromkeys(there, root), strict=False)
+    tiles = {
+        split: [Group(key, {m: files[m][key] for m in there if key in files[m]}) for key in files["rgb"]]
+        for split, files in found.items()
+    }
     source = {"root": str(root), "split_files": splits, "depth_is": reading.depth_is}
-    there = {m for found in groups.values() for group in found for m in group.files}
-    return Plan(groups, (), tuple(m for m in NAMES if m in there), reading, strict, source)
+    return Plan(tiles, (), tuple(there), reading, strict, source)
 
 
 def main(argv: list[str]) -> None:

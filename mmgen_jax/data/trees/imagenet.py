@@ -19,12 +19,15 @@ if __name__ == "__main__":
     options.define()
     command.parse()  # before the imports below, which take seconds
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mmgen_jax.data.trees import builder, groups
+from mmgen_jax.data.trees import builder, disk, groups, pairing
 from mmgen_jax.data.trees.builder import Plan, TreeTiles
 from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
 SPLITS = {"train": "train", "val": "test"}  # name of the folder -> split of the data set
@@ -38,18 +41,33 @@ class ImagenetTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg
 
 def read_synsets(path: str | None) -> dict[str, str]:
     """Reads synset -> name from lines such as "n01440764 tench, Tinca tinca"; empty if there is no file."""
-    if not path:
-        return {}
-    if not Path(path).is_file():
-        raise UsageError(f"synsets file {path!r} does not exist")
     names: dict[str, str] = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        synset, _, name = line.strip().partition(" ")
-        if synset:
-            if not name.strip():
-                raise UsageError(f"line {number} of {path} is {line!r}; allowed: a synset, a space and its names")
-            names[synset] = name.strip()
+    for number, line in enumerate(disk.lines(path, "synsets file") if path else (), 1):
+        synset, *name = line.split(maxsplit=1)
+        if not name:
+            raise UsageError(f"line {number} of {path} is {line!r}; allowed: a synset, a space and its names")
+        if synset in names:
+            raise UsageError(f"line {number} of {path} names {synset} again; allowed: one line for each")
+        names[synset] = name[0]
     return names
+
+
+def find_classes(base: Path, keys: Iterable[str], synsets: str | None, strict: bool) -> dict[str, str]:
+    """Synset -> name, in sorted order: of the file of synsets, or else of the folders in rgb/train.
+
+    Those of the file keep their rows even without images, and it is said how many have none. Raises UsageError for a
+    folder that the file does not name, and for a class without images if there is no file, or with `strict`.
+    """
+    there, given = disk.folders(base), read_synsets(synsets)
+    if unknown := [synset for synset in there if given and synset not in given]:
+        raise UsageError(f"class folder {unknown[0]} is not in {synsets}, one of {len(unknown)}")
+    classes = given or {synset: synset for synset in there}
+    used = {key.split("/")[0] for key in keys}
+    if strict or not given:
+        groups.check_classes(sorted(classes), used, str(base))
+    elif empty := sorted(classes.keys() - used):
+        say(f"{len(empty)} of {len(classes)} classes have no images and keep their rows, the first {empty[0]}")
+    return dict(sorted(classes.items()))
 
 
 def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) -> Plan:
@@ -59,34 +77,34 @@ def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) ->
         raise UsageError(f"{root!r} is not an ImageNet tree; it needs rgb/train/<synset>/<image>")
     modalities = tuple(m for m in NAMES if (base / m).is_dir())
     folders = {m: {s: groups.find(base / m / s) for s in SPLITS if (base / m / s).is_dir()} for m in modalities}
-    classes = sorted({key.split("/")[0] for key in folders["rgb"]["train"]})
+    classes = find_classes(base / "rgb" / "train", folders["rgb"]["train"], synsets, strict)
+    rows = {synset: row for row, synset in enumerate(classes)}
     for split, found in folders["rgb"].items():
-        loose = [path for key, path in found.items() if key.count("/") != 1 or key.split("/")[0] not in classes]
+        loose = [path for key, path in found.items() if key.count("/") != 1 or key.split("/")[0] not in rows]
         if loose:
             raise UsageError(f"{loose[0]} is in no class folder of rgb/train, one of {len(loose)} in rgb/{split}")
-    given = read_synsets(synsets)
-    unknown = [synset for synset in classes if given and synset not in given]
-    if unknown:
-        raise UsageError(f"class folder {unknown[0]} is not in {synsets}, one of {len(unknown)}")
+    whole = {m: {f"{s}/{key}": path for s, found in folders[m].items() for key, path in found.items()} for m in folders}
+    pairing.check(whole, {m: str(base / m) for m in whole}, strict)
     splits = {
         SPLITS[split]: [
             Group(
                 key,
                 {m: folders[m][split][key] for m in modalities if key in folders[m].get(split, {})},
-                classes.index(key.split("/")[0]),
+                rows[key.split("/")[0]],
             )
             for key in found
         ]
         for split, found in folders["rgb"].items()
     }
-    source = {"root": str(root), "synsets": classes, "depth_is": reading.depth_is}
-    return Plan(splits, _names(classes, given), modalities, reading, strict, source)
+    source = {"root": str(root), "synsets": list(classes), "depth_is": reading.depth_is}
+    return Plan(splits, _names(classes), modalities, reading, strict, source)
 
 
-def _names(classes: list[str], given: dict[str, str]) -> tuple[str, ...]:
-    """The first name of each synset, or the synset itself if it has no name or shares it with another ("crane")."""
-    first = [given.get(synset, synset).split(",")[0] for synset in classes]
-    return tuple(name if first.count(name) == 1 else f"{name} ({s})" for name, s in zip(first, classes, strict=True))
+def _names(classes: Mapping[str, str]) -> tuple[str, ...]:
+    """The first name of each synset, and the synset beside it where two share a name ("crane")."""
+    first = {synset: name.split(",")[0] for synset, name in classes.items()}
+    counts = Counter(first.values())
+    return tuple(name if counts[name] == 1 else f"{name} ({synset})" for synset, name in first.items())
 
 
 def main(argv: list[str]) -> None:

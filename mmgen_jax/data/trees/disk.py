@@ -1,0 +1,115 @@
+"""What a user's disk holds: the visible files and folders below a folder, and the lines of a text file.
+
+Links are followed. What file managers, network drives and notebooks keep beside a user's files is not visible here.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmgen_jax.system.console import say
+from mmgen_jax.system.errors import UsageError
+
+# In lower case, besides all names that start with a dot.
+_SYSTEM = frozenset(
+    "@eadir @__thumb @recently-snapshot @recycle #recycle #snapshot $recycle.bin recycler __macosx __pycache__ "
+    "lost+found thumbs.db ehthumbs.db desktop.ini".split()
+) | {"system volume information"}
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder is the user's own, and neither hidden nor the system's."""
+    return not name.startswith(".") and name.lower() not in _SYSTEM
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC): file systems and archives store one name in different forms."""
+    return unicodedata.normalize("NFC", name)
+
+
+def visible(folder: Path) -> list[Path]:
+    """The visible files and folders in a folder, sorted.
+
+    Raises UsageError if it cannot be read, for a name that is not UTF-8, and for two that are the same, see `composed`.
+    """
+    try:
+        names = sorted(filter(is_visible, os.listdir(folder)))
+    except OSError as error:
+        raise UsageError(f"folder {str(folder)!r} cannot be read: {error.strerror}") from error
+    forms: dict[str, str] = {}
+    for name in names:
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise UsageError(f"{str(folder / name)!r} has a name that is not UTF-8; rename it")
+        other = forms.setdefault(composed(name), name)
+        if other != name:
+            raise UsageError(
+                f"{str(folder / name)!r} and {str(folder / other)!r} have the same name in two forms of Unicode; "
+                "only one may stay"
+            )
+    return [folder / name for name in names]
+
+
+def folders(folder: Path) -> list[str]:
+    """Names of the visible folders in a folder, sorted, in composed form."""
+    return sorted(composed(path.name) for path in visible(folder) if path.is_dir())
+
+
+def files(root: Path, suffixes: Sequence[str]) -> list[Path]:
+    """All visible files below a folder that have one of the suffixes, in capitals or not, sorted.
+
+    Says how many files have other suffixes. Links are followed; a broken one that has a suffix counts as a file.
+
+    Raises UsageError as `visible` does, for a folder that links lead to twice or in a circle, for another link that
+    leads nowhere, and for what is neither a file nor a folder.
+    """
+    found: list[Path] = []
+    others: list[Path] = []
+    reached: dict[str, Path] = {}
+    left = [root]
+    while left:
+        folder = left.pop()
+        first = reached.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            raise UsageError(f"{str(folder)!r} and {str(first)!r} are the same folder, by a link; only one may stay")
+        for path in visible(folder):
+            if path.is_dir():
+                left.append(path)
+            elif path.suffix.lower() in suffixes and (path.is_file() or _is_broken(path)):
+                found.append(path)
+            else:
+                _check_other(path)
+                others.append(path)
+    if others:
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in others).most_common(8)
+        named = ", ".join(f"{kind} {count}" for kind, count in kinds)
+        say(
+            f"left out: {len(others)} files in {str(root)!r} that are no images ({named}), the first {others[0].name!r}"
+        )
+    return sorted(found, key=str)
+
+
+def _is_broken(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _check_other(path: Path) -> None:
+    """Raises UsageError for what may have been meant as a folder of images, and for what blocks a reader."""
+    if _is_broken(path):
+        raise UsageError(f"{str(path)!r} is a link to {os.readlink(path)!r}, which leads nowhere; mend or remove it")
+    if not path.is_file():
+        raise UsageError(f"{str(path)!r} is neither a file nor a folder; remove it")
+
+
+def lines(path: str, what: str) -> list[str]:
+    """The lines of a text file that are not blank, stripped; raises UsageError if it is not a text file."""
+    if not Path(path).is_file():
+        raise UsageError(f"{what} {path!r} {'is not a file' if Path(path).exists() else 'does not exist'}")
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except ValueError as error:
+        raise UsageError(f"{what} {path!r} is not a text file in UTF-8 ({error})") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -1,0 +1,28 @@
+"""Expands "~" in paths, which shells leave alone behind an equals sign: --out=~/x."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from mmgen_jax.system.errors import UsageError
+
+# At the start of a path: of the whole text, of what is behind --name=, of PATH in expert:PATH, or of an item of a list.
+_HOME = re.compile(r"(?:^|(?<=[=:,]))~[^/=:,]*(?=/|$)")
+
+
+def expanded(text: str) -> str:
+    """The text with the home folder in place of each "~" or "~user" that starts a path in it.
+
+    Raises UsageError for a user that there is not: "~user" would become the name of a folder.
+    """
+
+    def home(found: re.Match) -> str:
+        folder = os.path.expanduser(found[0])
+        if folder == found[0]:
+            raise UsageError(
+                f"{text!r} has {found[0]!r}, which is no home folder; a folder of this name is ./{found[0]}"
+            )
+        return folder
+
+    return _HOME.sub(home, text)

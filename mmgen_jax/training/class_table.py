@@ -1,0 +1,26 @@
+"""Gives a model other classes: the rows of its class table follow the names of the classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmgen_jax.models.architectures import Architecture, Params
+from mmgen_jax.system.console import say
+
+
+def fit(params: Params, theirs: Architecture, ours: Architecture) -> Params:
+    """Parameters of a model with the classes of another; says how many classes are new, if any.
+
+    A class that both have by name keeps its row. A new one starts from the row of no class, so that the model makes of
+    it at first what it makes without a class.
+    """
+    if theirs.named(ours.class_names).class_names == ours.class_names:
+        return params
+    known = {} if theirs.is_numbered else {name: row for row, name in enumerate(theirs.class_names)}
+    rows = [known.get(name, theirs.null_class) for name in ours.class_names]
+    say(
+        f"a new class table of {len(rows)} classes, {len(rows) - rows.count(theirs.null_class)} of them with the row "
+        f"of the same name among the model's {len(theirs.class_names)}, the others starting from the row of no class"
+    )
+    table = np.asarray(params["class_embed"]["embedding"])[[*rows, theirs.null_class]]
+    return params | {"class_embed": {"embedding": table}}
