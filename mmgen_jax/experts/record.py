@@ -57,7 +57,7 @@ def begin(out: Path, experts: Mapping[str, Chosen], size: int) -> None:
 
 def _settings(chosen: Chosen) -> dict[str, object]:
     """Name -> value of everything that labels of an expert depend on."""
-    source = {}
+    source: dict[str, object] = {}
     if chosen.entry.whole:
         source = {"folder": str(Path(chosen.path).resolve())}
     elif chosen.path:

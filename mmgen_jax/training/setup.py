@@ -113,8 +113,8 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
     known, new = stored.named(data.class_names).class_names, data.class_names
     if new and new != known:
         raise UsageError(
-            f"{where} has the {len(known)} classes {known[:3]}...; the data have {len(new)}, {new[:3]}...; allowed: the "
-            "same, or a new workdir with train.init_from, which gives that model the classes of the data"
+            f"{where} has the {len(known)} classes {known[:3]}...; the data have {len(new)}, {new[:3]}...; allowed: "
+            "the same, or a new workdir with train.init_from, which gives that model the classes of the data"
         )
     stored = _with_facts(stored, data)
     wanted = from_settings(
