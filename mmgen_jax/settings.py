@@ -308,11 +308,11 @@ def parse(config: ConfigDict) -> Settings:
 
 
 def _flat(config: ConfigDict, prefix: str = "") -> dict[str, object]:
-    """Dotted name -> value."""
+    """Dotted name -> value, with the home folder in place of "~"."""
     entries: dict[str, object] = {}
-    for key in config:
-        value = config[key]
-        entries |= _flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key: value}
+    for key, value in config.items():
+        found = expanded(value) if isinstance(value, str) else value
+        entries |= _flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key: found}
     return entries
 
 
@@ -321,10 +321,7 @@ def _filled(section: Any, entries: Mapping[str, Any], prefix: str = "") -> Any:
     values = {}
     for field in fields(section):
         old, name = getattr(section, field.name), prefix + field.name
-        if dataclasses.is_dataclass(old):
-            values[field.name] = _filled(old, entries, f"{name}.")
-        else:
-            values[field.name] = expanded(entries[name]) if isinstance(entries[name], str) else entries[name]
+        values[field.name] = _filled(old, entries, f"{name}.") if dataclasses.is_dataclass(old) else entries[name]
     return type(section)(**values)
 
 
