@@ -311,8 +311,7 @@ def _flat(config: ConfigDict, prefix: str = "") -> dict[str, object]:
     """Dotted name -> value, with the home folder in place of "~"."""
     entries: dict[str, object] = {}
     for key, value in config.items():
-        found = expanded(value) if isinstance(value, str) else value
-        entries |= _flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key: found}
+        entries |= _flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key: expanded(value)}
     return entries
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TypeVar
 
 from mmgen_jax.system.errors import UsageError
+
+T = TypeVar("T")
 
 # At the start of a path: of the whole text, of what is behind --name=, of PATH in expert:PATH, or of an item of a list.
 _HOME = re.compile(r"(?:^|(?<=[=:,]))~[^/=:,]*(?=/|$)")
 
 
-def expanded(text: str) -> str:
-    """The text with the home folder in place of each "~" or "~user" that starts a path in it.
+def expanded(value: T) -> T:
+    """A text with the home folder in place of each "~" or "~user" that starts a path in it; other values as they are.
 
     Raises UsageError for a user that there is not: "~user" would become the name of a folder.
     """
@@ -21,8 +24,8 @@ def expanded(text: str) -> str:
         folder = os.path.expanduser(found[0])
         if folder == found[0]:
             raise UsageError(
-                f"{text!r} has {found[0]!r}, which is no home folder; a folder of this name is ./{found[0]}"
+                f"{value!r} has {found[0]!r}, which is no home folder; a folder of this name is ./{found[0]}"
             )
         return folder
 
-    return _HOME.sub(home, text)
+    return _HOME.sub(home, value) if isinstance(value, str) else value
