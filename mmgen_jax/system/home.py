@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TypeVar
+from typing import Any
 
 from mmgen_jax.system.errors import UsageError
-
-T = TypeVar("T")
 
 # At the start of a path: of the whole text, of what is behind --name=, of PATH in expert:PATH, or of an item of a list.
 _HOME = re.compile(r"(?:^|(?<=[=:,]))~[^/=:,]*(?=/|$)")
 
 
-def expanded(value: T) -> T:
+def expanded(value: Any) -> Any:
     """A text with the home folder in place of each "~" or "~user" that starts a path in it; other values as they are.
 
     Raises UsageError for a user that there is not: "~user" would become the name of a folder.
