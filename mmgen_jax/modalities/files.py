@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import os
 from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
-from PIL import Image, ImageOps
 
+from mmgen_jax.modalities.decoding import Decoded, decode
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.files import is_remote
 
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")  # of trees
-GIVEN_FORMATS = ("PNG", "JPEG")
-_GIVEN = "a PNG, JPEG or NPY file"
+_LARGEST = 2**31  # bytes of a file that is read
+_GIVEN = "an image or NPY file"
 _SMALLEST = 2
+_MOST_COLORS = 2048  # of a mask; photos, and masks that were JPEG files once, have more
+_GREY_DISTANCE = 16  # of levels that are regions, where there is only grey; those of 4 bits are 17 apart
 
 
 @dataclass(frozen=True)
@@ -27,54 +31,88 @@ class Source:
         return UsageError(f"{self.text} {found}; allowed: {allowed}")
 
 
-def open_image(path: epath.PathLike, formats: tuple[str, ...], source: Source) -> Image.Image:
-    """An image file, upright as its EXIF says and without an alpha channel that hides nothing.
-
-    Raises:
-      UsageError: it cannot be read, has another format than `formats`, or is partly transparent.
-    """
+def read_image(path: epath.PathLike, source: Source) -> Decoded:
+    """An image file, see `decoding`; raises UsageError where it cannot be read."""
+    data = _read(path, source)
     try:
-        with epath.Path(path).open("rb") as file, Image.open(file, formats=formats) as opened:
-            image = ImageOps.exif_transpose(opened)
-            image.load()
-    except BROKEN as error:
-        raise source.error(f"cannot be read ({error})", ", ".join(formats)) from error
-    if image.mode in ("RGBA", "LA", "PA"):
-        if image.getchannel("A").getextrema() != (255, 255):
-            raise source.error("is partly transparent", "opaque images")
-        return image.convert("L" if image.mode == "LA" else "RGB")
+        return decode(data)
+    except Exception as error:  # decoders of damaged files raise anything
+        raise source.error(f"cannot be read ({_reason(error)})", "an image file that is whole") from error
+
+
+def read_array(path: epath.PathLike, source: Source) -> np.ndarray:
+    """The array of an NPY file; raises UsageError where it cannot be read. Nothing in it is executed."""
+    data = _read(path, source)
+    try:
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # headers are Python text, which may be of any length and depth, and claim any size
+        raise source.error(f"cannot be read ({_reason(error)})", "an NPY file of numbers that is whole") from error
+
+
+def _read(path: epath.PathLike, source: Source) -> bytes:
+    """The bytes of a file; raises UsageError for what is not one, without waiting for what never ends."""
+    remote = is_remote(path)
+    if remote and not str(path).startswith("gs://"):
+        raise source.error("is a URL", f"{_GIVEN} on this machine or in gs://")
+    try:
+        file = epath.Path(path)
+        if not file.exists():
+            problem = "does not exist"
+        elif file.is_dir():
+            problem = "is a folder"
+        elif not remote and not os.path.isfile(file):  # of the file itself: epath takes for one what is not a folder
+            problem = "is a pipe or device"
+        elif file.stat().length > _LARGEST:
+            problem = f"has {file.stat().length} bytes"
+        else:
+            return file.read_bytes()
+    except ImportError as error:  # of what reads gs://
+        raise source.error(f"cannot be opened ({error}); ./launch/setup.sh --gcs installs it", _GIVEN) from error
+    except Exception as error:  # remote storage has errors of its own
+        raise source.error(f"cannot be opened ({_reason(error)})", _GIVEN) from error
+    raise source.error(problem, f"{_GIVEN} of at most 2^31 bytes")
+
+
+def _reason(error: Exception) -> str:
+    """The beginning of what an error says, or its type if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def grey(image: Decoded, source: Source) -> Decoded:
+    """The image in one channel; raises UsageError for colours."""
+    image = image.shown()
+    if image.samples.ndim == 2:
+        return image
+    if (image.samples != image.samples[..., :1]).any():
+        raise source.error("has colours", "grey, of any depth")
+    return dataclasses.replace(image, samples=image.samples[..., 0])
+
+
+def three_channels(image: Decoded, source: Source) -> Decoded:
+    """The image, not indexed; raises UsageError for greyscale."""
+    image = image.shown()
+    if image.samples.ndim != 3:
+        raise source.error("is grey", "three channels: x, y and z")
     return image
 
 
-def read_given(path: epath.PathLike, source: Source, keeps_ids: bool) -> np.ndarray:
-    """Pixels or numbers of a PNG, JPEG or NPY file that a user brings, as stored.
-
-    Args:
-      path: of the file.
-      source: for messages.
-      keeps_ids: indexed images are arrays of indices rather than of colours.
-
-    Raises:
-      UsageError: the file does not exist, cannot be read, or has a colour mode with another meaning.
-    """
-    path = epath.Path(path)
-    if not path.exists():
-        raise source.error("does not exist", _GIVEN)
-    if path.is_dir():
-        raise source.error("is a folder", _GIVEN)
-    if path.suffix.lower() == ".npy":
-        try:
-            return np.load(path, allow_pickle=False)
-        except BROKEN as error:
-            raise source.error(f"cannot be read ({error})", _GIVEN) from error
-    image = open_image(path, GIVEN_FORMATS, source)
-    if image.mode == "P":
-        return np.array(image if keeps_ids else image.convert("RGB"))
-    if image.mode.startswith("I"):  # 16 bits, which Pillow may give as 32
-        return np.array(image).astype(np.uint16)
-    if image.mode not in ("RGB", "L"):
-        raise source.error(f"has colour mode {image.mode}", "RGB or greyscale")
-    return np.array(image)
+def flat_colors(image: Decoded, source: Source) -> np.ndarray:
+    """Colours of regions, uint8 [H, W, 3]; raises UsageError where they are not what was painted, or too much alike."""
+    allowed = "one flat colour per region, in a file that keeps colours, such as PNG"
+    if image.is_float:
+        raise source.error("has numbers that are floats", allowed)
+    if image.lossy:
+        raise source.error("is compressed by a method that changes colours", allowed)
+    if not image.fits_8_bits():
+        raise source.error(f"has colours of 0 to {image.top} that 8 bits cannot tell apart", allowed)
+    colors = image.colors()
+    painted = np.unique(colors.reshape(-1, 3) @ np.array([65536, 256, 1]))
+    if len(painted) > _MOST_COLORS:
+        raise source.error(f"has {len(painted)} colours, as photos and blurred borders have", allowed)
+    levels = painted[painted % 256 * 0x10101 == painted] % 256
+    if len(levels) == len(painted) > 1 and np.diff(levels).min() < _GREY_DISTANCE:
+        raise source.error("has levels of grey that look alike, as region ids do", allowed)
+    return colors
 
 
 def stack(array: np.ndarray, channels: int, source: Source) -> np.ndarray:

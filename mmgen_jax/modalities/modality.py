@@ -21,9 +21,9 @@ from typing import ClassVar
 
 import numpy as np
 from etils import epath
-from PIL import Image
 
 from mmgen_jax.modalities import files, measure, pixels
+from mmgen_jax.modalities.decoding import Decoded
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.geometry import angle
@@ -45,8 +45,6 @@ class Modality(abc.ABC):
       loss_weight: weight of its velocity loss in the published recipe.
       channels: channels of its pixels.
       dtype: integer type of its stored pixels.
-      modes: colour modes (Pillow's names) that image files of a tree may have.
-      keeps_ids: indexed image files that users bring hold numbers rather than colours.
       headlines: scores that stand for all of them in short tables, as `score` names them; those that there are count.
     """
 
@@ -55,8 +53,6 @@ class Modality(abc.ABC):
 
     channels: ClassVar[int] = 3
     dtype: ClassVar[type] = np.uint8
-    modes: ClassVar[tuple[str, ...]] = ("RGB",)
-    keeps_ids: ClassVar[bool] = False
     headlines: ClassVar[tuple[str, ...]]
 
     def mirror(self, stored: np.ndarray) -> np.ndarray:
@@ -91,7 +87,7 @@ class Modality(abc.ABC):
         """What a user brings -> values [n, size, size(, 3)], made square as `pixels.center_crop` does.
 
         Args:
-          given: path of a PNG, JPEG or NPY file, or an array, as each kind describes it, perhaps with a leading axis
+          given: path of an image or NPY file, or an array, as each kind describes it, perhaps with a leading axis
             of samples; numbers of the right size are not changed.
           size: height and width of the result.
           facts: of the model.
@@ -101,23 +97,28 @@ class Modality(abc.ABC):
         """
         if isinstance(given, str | os.PathLike):
             source = Source(f"given {self.name} ({given})")
-            return self.from_given(files.read_given(given, source, self.keeps_ids), size, facts, source)
+            if os.fspath(given).lower().endswith(".npy"):
+                return self.from_given(files.read_array(given, source), size, facts, source)
+            array = self.from_file(files.read_image(given, source), facts, source)
+            return self.from_given(array, size, facts, source)
         return self.from_given(np.asarray(given), size, facts, Source(f"given {self.name} (array)"))
 
     @abc.abstractmethod
     def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
         """The part of `condition` that kinds differ in: an array of any size -> values [n, size, size(, 3)]."""
 
+    def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
+        """An image file that a user brings -> an array that `from_given` takes, at its own size and precision."""
+        return self.from_image(image, source)
+
     def read(self, path: epath.PathLike) -> np.ndarray:
         """An image file of a tree -> pixels [H, W, C] at its own size; raises UsageError that names it."""
         source = Source(f"{self.name} {path}")
-        return self.from_image(files.open_image(path, files.FORMATS, source), source)
+        return self.from_image(files.read_image(path, source), source)
 
-    def from_image(self, image: Image.Image, source: Source) -> np.ndarray:
-        """An opaque image -> pixels [H, W, C] at its own size; raises UsageError for a colour mode not in `modes`."""
-        if image.mode not in self.modes:
-            raise source.error(f"has colour mode {image.mode}", ", ".join(self.modes))
-        return np.array(image.convert("RGB"))
+    @abc.abstractmethod
+    def from_image(self, image: Decoded, source: Source) -> np.ndarray:
+        """An image -> pixels [H, W, C] at its own size; raises UsageError for one that cannot hold this modality."""
 
     def square(self, stored: np.ndarray, size: int) -> np.ndarray:
         """Pixels [H, W, C] resampled and cropped to [size, size, C]."""
@@ -125,9 +126,8 @@ class Modality(abc.ABC):
 
 
 class Colour(Modality):
-    """Colours. Value: uint8 ``[..., H, W, 3]``. Users bring PNG or JPEG files, or uint8 arrays."""
+    """Colours. Value: uint8 ``[..., H, W, 3]``. Users bring image files of any kind, or uint8 arrays."""
 
-    modes = ("RGB", "L", "CMYK", "P")
     headlines: ClassVar[tuple[str, ...]] = ("psnr",)
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
@@ -151,11 +151,19 @@ class Colour(Modality):
         files.check_type(given, "u1", "uint8", source)
         return np.stack([pixels.center_crop(image, size) for image in files.stack(given, 3, source)])
 
+    def from_image(self, image: Decoded, source: Source) -> np.ndarray:
+        """Colours or grey of any depth; the colours of transparent pixels are those that are stored."""
+        if image.linear:
+            raise source.error("holds amounts of light (EXR)", "a picture to look at, such as PNG of 8 or 16 bits")
+        if image.is_float:
+            files.check_finite(image.samples, 0, 1, source, "floats in [0, 1]")
+        return image.colors()
+
 
 class Scalar(Modality):
     """One number a pixel. Value: float in [0, 1] ``[..., H, W]``.
 
-    Users bring greyscale PNG or JPEG files of 8 or 16 bits, uint8 or uint16 arrays, or floats in [0, 1].
+    Users bring greyscale image files of any depth, uint8 or uint16 arrays, or floats in [0, 1].
     """
 
     channels = 1
@@ -193,16 +201,16 @@ class Scalar(Modality):
             images = images.astype(np.float32) / np.iinfo(given.dtype).max
         return np.clip(np.stack([pixels.center_crop(image, size) for image in images])[..., 0], 0, 1)
 
-    def from_image(self, image: Image.Image, source: Source) -> np.ndarray:
-        """Grey of 8 or 16 bits, in one channel or in three equal ones -> uint16 [H, W, 1]."""
-        stored = np.array(image.convert("RGB") if image.mode == "P" else image)
-        if stored.ndim == 3:
-            if (stored != stored[..., :1]).any():
-                raise source.error("has colours", "grey, of 8 or 16 bits")
-            stored = stored[..., 0]
-        if stored.dtype == np.uint8:
-            return stored.astype(np.uint16)[..., None] * 257
-        return stored.astype(np.uint16)[..., None]
+    def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
+        grey = files.grey(image, source)
+        return grey.samples if grey.is_float else (grey.samples / grey.top).astype(np.float32)
+
+    def from_image(self, image: Decoded, source: Source) -> np.ndarray:
+        """Grey of any depth, in one channel or in three equal ones -> uint16 [H, W, 1]."""
+        grey = files.grey(image, source)
+        if grey.is_float:
+            files.check_finite(grey.samples, 0, 1, source, self.meaning)
+        return grey.scaled(65535, np.uint16)[..., None]
 
     def square(self, stored: np.ndarray, size: int) -> np.ndarray:
         if stored.shape[:2] == (size, size):
@@ -214,7 +222,8 @@ class Scalar(Modality):
 class Directions(Modality):
     """Unit vectors in camera space: x right, y up, z towards the camera. Value: float ``[..., H, W, 3]``.
 
-    Users bring RGB PNG files with (n + 1) / 2 * 255, uint8 arrays of the same, or float vectors of any length.
+    Users bring RGB image files with (n + 1) / 2 on the scale of their depth, uint8 arrays of the same, or float vectors
+    of any length.
     """
 
     headlines: ClassVar[tuple[str, ...]] = ("mean", "objects/mean")
@@ -257,6 +266,18 @@ class Directions(Modality):
             raise source.error("has only vectors of length zero", "unit vectors")
         return pixels.normalise(np.stack([pixels.center_crop(image, size) for image in images]))
 
+    def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
+        image = files.three_channels(image, source)
+        return image.samples if image.is_float else (image.samples / (image.top / 2) - 1).astype(np.float32)
+
+    def from_image(self, image: Decoded, source: Source) -> np.ndarray:
+        """(n + 1) / 2 in integers of any depth, or float vectors of any length -> uint8 [H, W, 3]."""
+        image = files.three_channels(image, source)
+        if not image.is_float:
+            return image.scaled(255, np.uint8)
+        vectors = files.check_finite(image.samples, -_UNIT, _UNIT, source, "float vectors in [-1, 1]")
+        return pixels.to_pixels(pixels.normalise(vectors), np.uint8)
+
     def square(self, stored: np.ndarray, size: int) -> np.ndarray:
         if stored.shape[:2] == (size, size):
             return stored
@@ -268,12 +289,10 @@ class Regions(Modality):
     """Region ids, stored as colours. Value: int ids ``[..., H, W]``.
 
     Where the palette is empty, because regions have any colours, the value is the uint8 colours ``[..., H, W, 3]``.
-    Users bring RGB PNG files in the palette's colours, greyscale or indexed PNG files with ids, uint8 arrays of
-    colours or integer arrays of ids. A model without a palette takes any colours, and no ids.
+    Users bring image files in the palette's colours, greyscale or indexed ones with ids, uint8 arrays of colours or
+    integer arrays of ids. A model without a palette takes any colours, and no ids.
     """
 
-    modes = ("RGB", "P")
-    keeps_ids = True
     headlines: ClassVar[tuple[str, ...]] = ("miou",)
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
@@ -327,6 +346,22 @@ class Regions(Modality):
         if ids.min() < 0 or ids.max() >= len(palette):
             raise source.error(f"has region ids from {ids.min()} to {ids.max()}", f"ids 0 to {len(palette) - 1}")
         return np.stack([pixels.center_crop(image.astype(np.int32), size, nearest=True) for image in ids])[..., 0]
+
+    def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
+        """Colours, or ids where a greyscale or indexed image has other colours than the palette's."""
+        if not len(facts.palette):
+            return self.from_image(image, source)
+        if image.is_float:
+            return image.samples  # which are refused
+        colors = image.colors()
+        if image.samples.ndim == 3 or image.lossy:
+            return colors
+        meant = facts.palette[pixels.nearest_color(colors, facts.palette)]
+        return colors if image.fits_8_bits() and np.array_equal(meant, colors) else image.samples
+
+    def from_image(self, image: Decoded, source: Source) -> np.ndarray:
+        """Flat colours or levels of grey that can be told apart -> uint8 [H, W, 3]."""
+        return files.flat_colors(image, source)
 
     def square(self, stored: np.ndarray, size: int) -> np.ndarray:
         return pixels.center_crop(stored, size, nearest=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RUN, EXIT_USAGE, RunError, UsageError
+from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RUN, EXIT_USAGE, RunError, UsageError, printable
 from mmgen_jax.system.home import expanded
 
 _rest: list[list[str]] = []  # the words that `parse` left, if it was called
@@ -60,7 +60,7 @@ def repeated(name: str = "config") -> list[str]:
 
 
 def _fail(message: object, code: int = EXIT_USAGE, leave: Callable[[int], object] = sys.exit) -> None:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    print(f"error: {printable(' '.join(str(message).split()))}", file=sys.stderr, flush=True)
     leave(code)
 
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from mmgen_jax.system.errors import printable
+
 T = TypeVar("T")
 
 _SECONDS = {True: 0.5, False: 10.0}  # between two lines of a meter: on a terminal, and elsewhere
@@ -33,7 +35,7 @@ def say(text: str) -> None:
 
 def say_here(text: str) -> None:
     """Prints one line on whichever process calls it, for facts that only this process knows."""
-    print(text, file=sys.stdout, flush=True)
+    print(printable(text), file=sys.stdout, flush=True)
 
 
 class Progress:

@@ -10,13 +10,28 @@ EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by a signal, or a proces
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 
-class UsageError(ValueError):
+def printable(text: str) -> str:
+    """Text with escapes in place of what may not be printed: control characters that files may have in their names.
+
+    Line breaks stay. Bytes that are not text, which names of files may hold, are escaped too.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+class _OneLine(Exception):
+    """An error whose message is one printable line, whatever names and texts of other errors it holds."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(printable(" ".join(str(message).splitlines())))
+
+
+class UsageError(_OneLine, ValueError):
     """Bad input. Its message is one line: the culprit, the value found and what is allowed."""
 
     exit_code = EXIT_USAGE
 
 
-class RunError(RuntimeError):
+class RunError(_OneLine, RuntimeError):
     """A run that cannot go on, for instance because its loss is not finite. Its message is one line."""
 
     exit_code = EXIT_RUN

@@ -18,6 +18,13 @@ from mmgen_jax.system.errors import RunError, UsageError
         (UsageError("depth is 4;\n allowed: 5"), 2, "error: depth is 4; allowed: 5"),
         (RunError("step 3: loss is not finite"), 3, "error: step 3: loss is not finite"),
         (PermissionError(13, "Permission denied", "/proc/x"), 2, "error: /proc/x: Permission denied"),
+        (PermissionError(13, "Permission denied", "/a\x1b[2Jb"), 2, "error: /a\\x1b[2Jb: Permission denied"),
+        (
+            UsageError("file 'a\x1b]0;x\x07\u202e\udcff' is empty"),
+            2,
+            r"error: file 'a\x1b]0;x\x07\u202e\udcff' is empty",
+        ),
+        (RunError("a\rb\tc\x00"), 3, r"error: a b\tc\x00"),
         (OSError(28, "No space left on device"), 3, "error: a file that is being written: No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],

@@ -16,10 +16,9 @@ import numpy as np
 from mmgen_jax.data import tiles
 from mmgen_jax.data.trees import disk
 from mmgen_jax.data.trees.options import FAR, NEAR
+from mmgen_jax.modalities.decoding import SUFFIXES
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError, choice
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @dataclass(frozen=True)

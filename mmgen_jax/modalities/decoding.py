@@ -1,0 +1,239 @@
+"""Decodes image files to the numbers that they hold, at their own bit depth, whatever tool wrote them.
+
+Pillow reads most. It would reduce more than 8 bits of several channels to 8, so imagecodecs reads such PNG files, and
+tifffile and OpenEXR read their formats. Of several frames the first counts, and alpha channels are dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import imagecodecs
+import numpy as np
+import OpenEXR
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from mmgen_jax.modalities import metadata
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI")  # Pillow's names
+_OTHERS = sorted(s for s, name in Image.registered_extensions().items() if name in (*_FORMATS, "MPO") and s != ".png")
+SUFFIXES = (".png", ".exr", *_OTHERS)  # in small letters, of files in trees
+_MOST_PIXELS = 178_956_970  # from which Pillow reads nothing
+_TIFF_PLAIN = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE")  # what samples are colours without a conversion
+_TIFF_JPEG = (6, 7)  # compressions, which change colours
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs of odd metadata does not matter
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as it is stored, upright and without an alpha channel.
+
+    Attributes:
+      samples: [H, W] or [H, W, 3]: integers from 0 to `top`, or floats; indices if there is a palette.
+      top: the largest number that the bit depth has; 1 for floats.
+      palette: the colour of each index, uint8 [n, 3], or None.
+      lossy: whether compression may have changed the samples.
+      linear: whether samples are amounts of light, which pictures are not.
+    """
+
+    samples: np.ndarray
+    top: int = 255
+    palette: np.ndarray | None = None
+    lossy: bool = False
+    linear: bool = False
+
+    @property
+    def is_float(self) -> bool:
+        """Whether samples are floats rather than integers."""
+        return self.samples.dtype.kind == "f"
+
+    def shown(self) -> Decoded:
+        """The same image with colours in place of indices."""
+        if self.palette is None:
+            return self
+        return dataclasses.replace(self, samples=self.palette[self.samples], top=255, palette=None)
+
+    def scaled(self, top: int, dtype: type) -> np.ndarray:
+        """The samples on another scale, from 0 to `top`, rounded."""
+        if self.top == top and not self.is_float:
+            return self.samples.astype(dtype)
+        return np.rint(self.samples.astype(np.float64) * (top / self.top)).astype(dtype)
+
+    def colors(self) -> np.ndarray:
+        """The image in colours of 8 bits, uint8 [H, W, 3]; floats are taken to be in [0, 1]."""
+        pixels = self.shown().scaled(255, np.uint8)
+        return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1)
+
+    def fits_8_bits(self) -> bool:
+        """Whether `colors` are exactly those of the image, of integers."""
+        shown = self.shown()
+        samples = shown.samples.reshape(*shown.samples.shape[:2], -1).astype(np.int64)
+        return np.array_equal(
+            np.broadcast_to(samples * 255, (*samples.shape[:2], 3)), self.colors() * np.int64(shown.top)
+        )
+
+
+def decode(data: bytes) -> Decoded:
+    """Decodes an image file. Raises whatever a decoder does, of any type, where it is damaged or not known."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about metadata
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            return _png(*metadata.png(data))
+        if data.startswith(b"\xff\xd8"):
+            clean, orientation = metadata.jpeg(data)
+            return _turned(_pillow(clean), orientation)
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return _tiff(data)
+        if data.startswith(b"\x76\x2f\x31\x01"):
+            return _exr(data)
+        return _pillow(data)
+
+
+def _check_size(*shape: int) -> None:
+    """Headers may claim any size: nothing is decoded that would not fit the memory."""
+    if not 0 < math.prod(shape) <= _MOST_PIXELS:
+        raise ValueError(f"its header says {' x '.join(map(str, shape))} pixels, and at most {_MOST_PIXELS} are read")
+
+
+def _turned(image: Decoded, orientation: int) -> Decoded:
+    return dataclasses.replace(image, samples=metadata.turn(image.samples, orientation))
+
+
+def _opaque(samples: np.ndarray) -> np.ndarray:
+    """Samples [H, W, C] without what stands beside grey or colours; [H, W] of one channel."""
+    if samples.ndim == 2:
+        return samples
+    if samples.ndim != 3 or samples.shape[-1] > 4:
+        raise ValueError(f"its samples have shape {list(samples.shape)}; at most four channels are read")
+    return samples[..., :3] if samples.shape[-1] >= 3 else samples[..., 0]
+
+
+def _png(data: bytes, orientation: int) -> Decoded:
+    bits, kind = data[24], data[25]  # kinds of colour: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha
+    if bits == 16 and kind != 0:
+        _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
+        return _turned(Decoded(_opaque(imagecodecs.png_decode(data)), 65535), orientation)
+    return _turned(_pillow(data, bits if kind == 0 else 8), orientation)
+
+
+def _pillow(data: bytes, bits: int = 8) -> Decoded:
+    """What Pillow reads; `bits` of greyscale below 8 are scaled up by it, and down again here."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise ValueError("its content is none of a known format") from error
+    with image:
+        _check_size(*image.size)
+        image.load()
+        orientation = metadata.exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+        lossy = image.format in ("JPEG", "MPO", "AVIF") or (image.format == "WEBP" and b"VP8L" not in data)
+        return _turned(dataclasses.replace(_samples(image, bits), lossy=lossy), orientation)
+
+
+def _samples(image: Image.Image, bits: int) -> Decoded:
+    """The samples of an image that Pillow has read."""
+    mode = image.mode
+    if mode in ("P", "PA"):
+        colors = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        return Decoded(_opaque(np.array(image)), 255, np.pad(colors, ((0, 256 - len(colors)), (0, 0))))
+    if mode == "1":
+        return Decoded(np.array(image).astype(np.uint8), 1)
+    if mode in ("L", "LA", "La"):
+        top = 2**bits - 1
+        return Decoded(_opaque(np.array(image)) // (255 // top), top)
+    if mode.startswith("I"):
+        numbers = np.array(image)
+        if not 0 <= numbers.min() <= numbers.max() <= 65535:
+            raise ValueError(f"its numbers are {numbers.min()} to {numbers.max()}; integers of 32 bits have no range")
+        return Decoded(numbers.astype(np.uint16), 65535)
+    if mode == "F":
+        return Decoded(np.array(image), 1)
+    return Decoded(np.array(image.convert("RGB")))
+
+
+def _tiff(data: bytes) -> Decoded:
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        photometric = getattr(page.photometric, "name", page.photometric)
+        if photometric not in _TIFF_PLAIN or page.compression in _TIFF_JPEG:
+            return dataclasses.replace(_pillow(data), lossy=page.compression in _TIFF_JPEG)
+        # Some writers make a page of every row of an image of floats: a page of three or four columns is one.
+        rows = page.ndim == 2 and page.shape[-1] in (3, 4) and file.series[0].ndim == 3
+        whole = file.series[0] if rows else page
+        _check_size(*whole.shape)
+        samples = whole.asarray(maxworkers=1)
+        samples = _opaque(np.moveaxis(samples, 0, -1) if whole.axes.startswith("S") else samples)
+        return _turned(_tiff_samples(samples, page, photometric), metadata.orientation(page.tags.valueof(274)))
+
+
+def _tiff_samples(samples: np.ndarray, page: tifffile.TiffPage, photometric: str) -> Decoded:
+    if samples.dtype.kind == "f":
+        return Decoded(samples.astype(np.promote_types(samples.dtype, np.float32)), 1)
+    if samples.dtype.kind not in "bui" or samples.min() < 0:
+        raise ValueError(f"its numbers are {samples.dtype}, negative or complex ones among them")
+    top = 2 ** (page.bitspersample - (samples.dtype.kind == "i")) - 1
+    samples = samples.astype(np.min_scalar_type(top))
+    if photometric == "MINISWHITE":
+        return Decoded(top - samples, top)
+    if photometric == "PALETTE":
+        colors = np.asarray(page.colormap).T
+        return Decoded(samples, top, (colors >> (8 if colors.max() > 255 else 0)).astype(np.uint8))
+    return Decoded(samples, top)
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Keeps from the user what OpenEXR prints, from C++ too, when it raises an error."""
+    with contextlib.redirect_stdout(io.StringIO()), open(os.devnull, "wb") as nothing:
+        kept = {stream: os.dup(stream) for stream in (1, 2)}
+        try:
+            for stream in kept:
+                os.dup2(nothing.fileno(), stream)
+            yield
+        finally:
+            for stream, copy in kept.items():
+                os.dup2(copy, stream)
+                os.close(copy)
+
+
+def _exr(data: bytes) -> Decoded:
+    with _muted():
+        return _exr_samples(*_exr_channels(data))
+
+
+def _exr_channels(data: bytes) -> list[np.ndarray]:
+    """The one channel of an OpenEXR file, or the three of its colours or vectors; alpha is left out."""
+    header = OpenEXR.File(io.BytesIO(data), header_only=True).header()
+    (left, top), (right, bottom) = (corner.tolist() for corner in header["dataWindow"])
+    if not all(np.array_equal(a, b) for a, b in zip(header["dataWindow"], header["displayWindow"], strict=True)):
+        raise ValueError("it holds a part of its picture only: its data window is not its display window")
+    _check_size(right - left + 1, bottom - top + 1)
+    channels = {
+        name: channel.pixels
+        for name, channel in OpenEXR.File(io.BytesIO(data), separate_channels=True).channels().items()
+        if name.rpartition(".")[2] not in ("A", "AR", "AG", "AB")
+    }
+    layer = next(iter(channels))[:-1]  # and its dot, if it has a name
+    for names in ([layer + axis for axis in axes] for axes in ("RGB", "XYZ")):
+        if set(names) == set(channels):
+            return [channels[name] for name in names]
+    if len(channels) != 1:
+        raise ValueError(f"its channels are {', '.join(channels)}; allowed: R, G and B, or X, Y and Z, or a single one")
+    return list(channels.values())
+
+
+def _exr_samples(*channels: np.ndarray) -> Decoded:
+    samples = np.stack(channels, -1) if len(channels) > 1 else channels[0]
+    if samples.dtype.kind == "f":
+        return Decoded(samples.astype(np.float32), 1, linear=True)
+    return Decoded(samples, 2**32 - 1, linear=True)

@@ -1,0 +1,351 @@
+"""Image files of every depth and layout have the right values, as tiles and as conditions alike."""
+
+import io
+
+import image_files
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmgen_jax.modalities.decoding import SUFFIXES, decode
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.mask import PALETTE
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system.errors import UsageError
+
+SIZE = 12
+CHANNELS = {"grey": 1, "grey+alpha": 2, "rgb": 3, "rgba": 4, "indexed": 1}
+RNG = np.random.default_rng(5)
+
+
+def tile(m, path):
+    return MODALITIES[m].read(path)
+
+
+def condition(m, path, facts=None):
+    return MODALITIES[m].condition(str(path), SIZE, facts or Facts(PALETTE))[0]
+
+
+def with_alpha(samples, top, layout):
+    """Samples with the channels that the layout has; alpha is random, and hides parts."""
+    if not layout.endswith(("alpha", "a")):
+        return samples
+    alpha = RNG.integers(0, top + 1, (*samples.shape[:2], 1))
+    return np.concatenate([samples.reshape(*alpha.shape[:2], -1), alpha], -1).astype(samples.dtype)
+
+
+def png(samples, bits, layout, **more):
+    return image_files.png(with_alpha(samples, 2**bits - 1, layout), bits, layout, **more)
+
+
+def tiff(samples, bits, layout, order="<", **more):
+    photometric = {"grey": 1, "grey+alpha": 1, "rgb": 2, "rgba": 2, "indexed": 3}[layout]
+    return image_files.tiff(with_alpha(samples, 2**bits - 1, layout), bits, photometric, order, **more)
+
+
+def big_tiff(samples, bits, layout, **more):
+    return tiff(samples, bits, layout, order=">", **more)
+
+
+FILES = [
+    *((png, layout, bits) for layout in CHANNELS for bits in (1, 2, 4, 8, 16) if layout == "grey" and bits <= 16),
+    *((png, layout, bits) for layout in ("grey+alpha", "rgb", "rgba") for bits in (8, 16)),
+    *((png, "indexed", bits) for bits in (1, 2, 4, 8)),
+    *((tiff, "grey", bits) for bits in (1, 2, 4, 8, 16, 32)),
+    *(
+        (write, layout, bits)
+        for write in (tiff, big_tiff)
+        for layout in ("grey+alpha", "rgb", "rgba")
+        for bits in (8, 16)
+    ),
+    *((big_tiff, "grey", bits) for bits in (16, 32)),
+    *((tiff, "indexed", bits) for bits in (1, 2, 4, 8)),
+]
+NAMES = [f"{write.__name__}-{layout}-{bits}" for write, layout, bits in FILES]
+
+
+def samples_of(layout, bits, grey):
+    """(what is written, the true numbers, their top, what the writer needs besides)."""
+    top = 2**bits - 1
+    dtype = np.min_scalar_type(top)
+    if layout == "indexed":
+        colors = RNG.integers(0, 256, (min(2**bits, 200), 3)).astype(np.uint8)
+        colors = colors[:, :1].repeat(3, 1) if grey else colors
+        ids = RNG.integers(0, len(colors), (SIZE, SIZE)).astype(np.uint8)
+        return ids, colors[ids], 255, {"palette": colors}
+    numbers = RNG.integers(0, top + 1, (SIZE, SIZE), dtype=dtype)
+    if CHANNELS[layout] < 3:
+        return numbers, numbers, top, {}
+    if grey:
+        numbers = numbers[..., None].repeat(3, -1)
+    else:
+        numbers = RNG.integers(0, top + 1, (SIZE, SIZE, 3), dtype=dtype)
+    return numbers, numbers, top, {}
+
+
+def rounded(numbers, top, new):
+    """numbers / top * new, rounded, by integers alone."""
+    return ((2 * numbers.astype(object) * new + top) // (2 * top)).astype(np.int64)
+
+
+@pytest.mark.parametrize("write, layout, bits", FILES, ids=NAMES)
+def test_every_depth_and_layout(tmp_path, write, layout, bits):
+    path = tmp_path / "a.img"
+    for grey in (False, True):
+        written, numbers, top, more = samples_of(layout, bits, grey)
+        path.write_bytes(write(written, bits, layout, **more))
+        three = numbers.ndim == 3
+        colors = rounded(numbers if three else numbers[..., None].repeat(3, -1), top, 255)
+        for read in (tile, condition):
+            found = read("rgb", path)
+            assert found.dtype == np.uint8
+            np.testing.assert_array_equal(found, colors)
+        if three:
+            np.testing.assert_array_equal(tile("normal", path), colors)
+            vectors = 2 * numbers.astype(np.float64) / top - 1
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+            np.testing.assert_allclose(condition("normal", path), vectors, atol=1e-5)
+        else:
+            for read in (tile, condition):
+                with pytest.raises(UsageError, match="is grey; allowed: three channels: x, y and z"):
+                    read("normal", path)
+        if three and not grey:
+            for read in (tile, condition):
+                with pytest.raises(UsageError, match="has colours; allowed: grey, of any depth"):
+                    read("depth", path)
+        else:
+            depth = numbers[..., 0] if three else numbers
+            np.testing.assert_array_equal(tile("depth", path)[..., 0], rounded(depth, top, 65535))
+            np.testing.assert_allclose(condition("depth", path), depth / top, atol=1e-7)
+
+
+@pytest.mark.parametrize("write, layout, bits", FILES, ids=NAMES)
+def test_masks_mean_their_colours_or_ids(tmp_path, write, layout, bits):
+    path, top = tmp_path / "a.img", 2**bits - 1
+    ids = RNG.integers(0, min(len(PALETTE), top + 1), (SIZE, SIZE)).astype(np.uint8)
+    if layout == "indexed":  # the palette's colours in another order: colours count, not the numbers behind them
+        order = RNG.permutation(len(PALETTE))[: top + 1]
+        ids = order[ids % len(order)]
+        numbers = np.argsort(order)[ids] if len(order) == 4 else np.searchsorted(np.sort(order), ids)
+        palette = PALETTE[order] if len(order) == 4 else PALETTE[np.sort(order)]
+        path.write_bytes(write(numbers.astype(np.uint8), bits, layout, palette=palette))
+        colors = PALETTE[ids]
+    elif CHANNELS[layout] >= 3:
+        colors = PALETTE[ids]
+        written = colors.astype(np.min_scalar_type(top)) * np.min_scalar_type(top).type(top // 255)
+        path.write_bytes(write(written, bits, layout))
+    else:
+        path.write_bytes(write(ids.astype(np.min_scalar_type(top)), bits, layout))
+        np.testing.assert_array_equal(condition("mask", path), ids)
+        if bits > 4:
+            for facts in (Facts(), None):
+                with pytest.raises(UsageError, match="look alike, as region ids do|that 8 bits cannot tell apart"):
+                    tile("mask", path) if facts is None else condition("mask", path, facts)
+            return
+        colors = np.repeat(ids[..., None] * np.uint8(255 // top), 3, -1)
+        np.testing.assert_array_equal(tile("mask", path), colors)
+        np.testing.assert_array_equal(condition("mask", path, Facts()), colors)
+        return
+    np.testing.assert_array_equal(tile("mask", path), colors)
+    np.testing.assert_array_equal(condition("mask", path), ids)
+    np.testing.assert_array_equal(condition("mask", path, Facts()), colors)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_levels_of_grey_are_regions_where_they_can_be_told_apart(tmp_path, bits):
+    levels = RNG.choice([0, 128, 255], (SIZE, SIZE)).astype(np.uint8)
+    written = levels if bits == 8 else levels.astype(np.uint16) * 257
+    (tmp_path / "a.png").write_bytes(png(written, bits, "grey"))
+    np.testing.assert_array_equal(tile("mask", tmp_path / "a.png"), levels[..., None].repeat(3, -1))
+    two = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
+    (tmp_path / "b.png").write_bytes(png(np.where(written, written.max(), 0).astype(written.dtype), bits, "grey"))
+    np.testing.assert_array_equal(condition("mask", tmp_path / "b.png", Facts(two)), levels > 0)
+
+
+@pytest.mark.parametrize("layout, bits, clear", [
+    ("grey", 1, b"\0\1"), ("grey", 2, b"\0\1"), ("grey", 4, b"\0\1"), ("grey", 8, b"\0\1"), ("grey", 16, b"\1\1"),
+    ("rgb", 8, b"\0\1\0\1\0\1"), ("rgb", 16, b"\1\1\1\1\1\1"), ("indexed", 2, b"\0\x80"), ("indexed", 8, b"\0" * 9),
+])  # fmt: skip
+def test_transparency_does_not_matter(tmp_path, layout, bits, clear):
+    """What a PNG file says of one transparent colour, or of each in a palette, changes no colour."""
+    written, _, _, more = samples_of(layout, bits, grey=False)
+    (tmp_path / "a.png").write_bytes(image_files.png(written, bits, layout, **more))
+    (tmp_path / "b.png").write_bytes(image_files.png(written, bits, layout, transparent=clear, **more))
+    for read in (tile, condition):
+        np.testing.assert_array_equal(read("rgb", tmp_path / "a.png"), read("rgb", tmp_path / "b.png"))
+
+
+FLOATS = [
+    ("tiff", np.float16), ("tiff", np.float32), ("tiff", np.float64), ("big tiff", np.float32), ("planar", np.float32),
+    ("exr", np.float16), ("exr", np.float32),
+]  # fmt: skip
+
+
+def float_file(kind, numbers):
+    if kind == "exr":
+        return image_files.exr(
+            {"Z": numbers} if numbers.ndim == 2 else dict(zip("RGB", np.moveaxis(numbers, -1, 0), strict=True))
+        )
+    photometric = 2 if numbers.ndim == 3 else 1
+    order, planar = ">" if kind == "big tiff" else "<", kind == "planar"
+    return image_files.tiff(numbers, numbers.dtype.itemsize * 8, photometric, order, planar)
+
+
+@pytest.mark.parametrize("kind, dtype", FLOATS)
+def test_floats(tmp_path, kind, dtype):
+    path = tmp_path / "a.img"
+    depth = RNG.random((SIZE, SIZE)).astype(dtype)
+    path.write_bytes(float_file(kind, depth))
+    np.testing.assert_array_equal(tile("depth", path)[..., 0], np.rint(depth.astype(np.float64) * 65535))
+    np.testing.assert_allclose(condition("depth", path), depth.astype(np.float64), atol=1e-7)
+    vectors = RNG.normal(size=(SIZE, SIZE, 3))
+    vectors = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(dtype)
+    path.write_bytes(float_file(kind, vectors))
+    assert np.abs(tile("normal", path) - (vectors.astype(np.float64) + 1) * 127.5).max() < 0.6
+    np.testing.assert_allclose(condition("normal", path), vectors.astype(np.float64), atol=2e-3)
+    colors = RNG.random((SIZE, SIZE, 3)).astype(dtype)
+    path.write_bytes(float_file(kind, colors))
+    for read in (tile, condition):
+        if kind == "exr":
+            with pytest.raises(UsageError, match=r"holds amounts of light \(EXR\); allowed: a picture to look at"):
+                read("rgb", path)
+        else:
+            np.testing.assert_array_equal(read("rgb", path), np.rint(colors.astype(np.float64) * 255))
+        with pytest.raises(UsageError, match="has numbers that are floats|has type float"):
+            read("mask", path)
+    for wrong, message in ((3 * depth, "has values from"), (depth + np.nan, "not finite")):
+        path.write_bytes(float_file(kind, wrong.astype(dtype)))
+        for read in (tile, condition):
+            with pytest.raises(UsageError, match=message):
+                read("depth", path)
+
+
+@pytest.mark.parametrize(
+    "names", [("Z",), ("Y",), ("depth.V",), ("Y", "A"), ("R", "G", "B"), ("l.R", "l.G", "l.B", "l.A")]
+)
+def test_exr_channels(tmp_path, names):
+    depth = RNG.random((SIZE, SIZE)).astype(np.float32)
+    (tmp_path / "a.exr").write_bytes(image_files.exr(dict.fromkeys(names, depth)))
+    np.testing.assert_array_equal(condition("depth", tmp_path / "a.exr"), depth)
+
+
+@pytest.mark.parametrize("names, window, message", [
+    (("Z", "N.X"), None, "its channels are"), (("R", "G"), None, "its channels are R?G?"),
+    (("Z",), (0, 0, 20, 20), "a part of its picture only"),
+])  # fmt: skip
+def test_exr_files_that_are_refused(tmp_path, names, window, message):
+    channels = dict.fromkeys(names, np.zeros((SIZE, SIZE), np.float32))
+    (tmp_path / "a.exr").write_bytes(image_files.exr(channels, window))
+    with pytest.raises(UsageError, match=f"a.exr.* cannot be read .*{message}"):
+        condition("depth", tmp_path / "a.exr")
+
+
+def test_exr_ids_and_normals_by_axis(tmp_path):
+    ids = RNG.integers(0, 4, (SIZE, SIZE)).astype(np.uint32)
+    (tmp_path / "ids.exr").write_bytes(image_files.exr({"id": ids}))
+    np.testing.assert_array_equal(condition("mask", tmp_path / "ids.exr"), ids)
+    vectors = np.zeros((3, SIZE, SIZE), np.float32)
+    vectors[0] = 1
+    (tmp_path / "n.exr").write_bytes(image_files.exr(dict(zip(("N.X", "N.Y", "N.Z"), vectors, strict=True))))
+    np.testing.assert_array_equal(condition("normal", tmp_path / "n.exr"), np.moveaxis(vectors, 0, -1))
+
+
+def test_tiff_of_other_kinds(tmp_path):
+    path = tmp_path / "a.tif"
+    grey = RNG.integers(0, 65536, (SIZE, SIZE)).astype(np.uint16)
+    path.write_bytes(image_files.tiff(grey, 16, photometric=0))  # white is zero
+    np.testing.assert_array_equal(tile("depth", path)[..., 0], 65535 - grey)
+    path.write_bytes(image_files.tiff((grey // 2).astype(np.int16), 16))
+    np.testing.assert_allclose(condition("depth", path), (grey // 2) / 32767, atol=1e-7)
+    path.write_bytes(image_files.tiff(np.full((SIZE, SIZE), -5, np.int16), 16))
+    with pytest.raises(UsageError, match="its numbers are int16, negative"):
+        condition("depth", path)
+    path.write_bytes(image_files.tiff(np.zeros((SIZE, SIZE), np.complex64), 64))
+    with pytest.raises(UsageError, match="its numbers are complex64"):
+        condition("depth", path)
+    path.write_bytes(image_files.tiff(RNG.integers(0, 9, (SIZE, SIZE, 6)).astype(np.uint16), 16))
+    with pytest.raises(UsageError, match="at most four channels"):
+        condition("rgb", path)
+
+
+LOSSLESS = ["png", "tiff", "webp", "bmp", "gif", "ppm", "jp2", "qoi"]
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_formats_that_keep_colours(tmp_path, name):
+    colors = PALETTE[RNG.integers(0, 4, (SIZE, SIZE))]
+    more = {"lossless": True} if name == "webp" else {}
+    Image.fromarray(colors).save(tmp_path / f"a.{name}", **more)
+    for m in ("rgb", "mask"):
+        np.testing.assert_array_equal(tile(m, tmp_path / f"a.{name}"), colors)
+    np.testing.assert_array_equal(condition("rgb", tmp_path / f"a.{name}"), colors)
+    np.testing.assert_array_equal(PALETTE[condition("mask", tmp_path / f"a.{name}")], colors)
+    assert f".{name}" in SUFFIXES
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits", "tiff_adobe_deflate", "zstd", "lzma"])
+def test_compressed_tiff(tmp_path, compression):
+    for numbers in (
+        RNG.integers(0, 65536, (SIZE, SIZE)).astype(np.uint16),
+        RNG.random((SIZE, SIZE)).astype(np.float32),
+    ):
+        Image.fromarray(numbers).save(tmp_path / "a.tif", compression=compression)
+        top = 65535 if numbers.dtype == np.uint16 else 1
+        np.testing.assert_allclose(condition("depth", tmp_path / "a.tif"), numbers / top, atol=1e-7)
+
+
+@pytest.mark.parametrize("name, mode", [
+    ("jpg", "RGB"), ("jpg", "L"), ("jpg", "CMYK"), ("webp", "RGB"), ("avif", "RGB"), ("jfif", "RGB"), ("tif", "CMYK"),
+])  # fmt: skip
+def test_formats_that_change_colours(tmp_path, name, mode):
+    """Photos are read as Pillow reads them; masks of them are refused, except where the palette is known."""
+    Image.fromarray(PALETTE[RNG.integers(0, 4, (3, 3)).repeat(4, 0).repeat(4, 1)]).convert(mode).save(
+        tmp_path / f"a.{name}"
+    )
+    with Image.open(tmp_path / f"a.{name}") as image:
+        truth = np.array(image.convert("RGB"))
+    for read in (tile, condition):
+        np.testing.assert_array_equal(read("rgb", tmp_path / f"a.{name}"), truth)
+    if name != "tif":
+        with pytest.raises(
+            UsageError, match="is compressed by a method that changes colours; allowed: one flat colour"
+        ):
+            tile("mask", tmp_path / f"a.{name}")
+
+
+def test_a_jpeg_mask_is_read_where_the_palette_is_known(tmp_path):
+    ids = RNG.integers(0, 4, (2, 2)).repeat(32, 0).repeat(32, 1)
+    Image.fromarray(PALETTE[ids]).save(tmp_path / "a.jpg", quality=95, subsampling=0)
+    found = MODALITIES["mask"].condition(tmp_path / "a.jpg", 64, Facts(PALETTE))[0]
+    np.testing.assert_array_equal(found, ids)
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.save(tmp_path / "was.png")
+    photo = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(np.stack([photo >> 4, photo & 255, photo & 15], -1).astype(np.uint8)).save(tmp_path / "photo.png")
+    with pytest.raises(UsageError, match="has 4096 colours, as photos and blurred borders have"):
+        tile("mask", tmp_path / "photo.png")
+
+
+def test_pfm_and_pgm(tmp_path):
+    depth = RNG.random((SIZE, SIZE)).astype(np.float32)
+    (tmp_path / "a.pfm").write_bytes(b"Pf\n12 12\n-1.0\n" + depth[::-1].tobytes())
+    np.testing.assert_array_equal(condition("depth", tmp_path / "a.pfm"), depth)
+    grey = RNG.integers(0, 65536, (SIZE, SIZE)).astype(np.uint16)
+    (tmp_path / "a.pgm").write_bytes(b"P5 12 12 65535\n" + grey.astype(">u2").tobytes())
+    np.testing.assert_array_equal(tile("depth", tmp_path / "a.pgm")[..., 0], grey)
+
+
+def test_an_image_of_floats_that_a_writer_made_pages_of(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    vectors = RNG.normal(size=(SIZE, SIZE, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    tifffile.imwrite(tmp_path / "n.tif", vectors)
+    np.testing.assert_allclose(condition("normal", tmp_path / "n.tif"), vectors, atol=1e-6)
+
+
+def test_the_first_frame_counts():
+    frames = [Image.new("RGB", (SIZE, SIZE), color) for color in ((9, 8, 7), (1, 2, 3))]
+    for name, more in (("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("GIF", {})):
+        file = io.BytesIO()
+        frames[0].save(file, name, save_all=True, append_images=frames[1:], **more)
+        assert (decode(file.getvalue()).colors() == (9, 8, 7)).all(), name
