@@ -25,19 +25,18 @@ import itertools
 from collections.abc import Sequence
 
 import jax
-import tensorflow_datasets as tfds
 from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax import settings
-from mmgen_jax.data import tiles
+from mmgen_jax.data import description, tiles
 from mmgen_jax.data.latents import encoding, shards
 from mmgen_jax.data.latents.plan import Request, make_info
-from mmgen_jax.frozen.autoencoders.registry import KINDS, save_arrays
+from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import console
+from mmgen_jax.system import console, sealed
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.training import setup
@@ -71,7 +70,7 @@ def load_features(chosen: Settings) -> Dino | None:
 def request(chosen: Settings) -> Request:
     """The latents to compute, with the settings that they depend on. `make_info` adds digests of the weights."""
     names = list(DEPENDS)
-    names += [f"autoencoder.{name}" for name in KINDS[chosen.autoencoder.name].depends_on]
+    names += [f"autoencoder.{name}" for name in registry.KINDS[chosen.autoencoder.name].depends_on]
     names += ("features.dtype",) if chosen.encode.features else ()
     values = {name: value for name, _, value in settings.declared(chosen)}
     return Request(
@@ -95,14 +94,15 @@ def encode(
     sharding.check_batch(chosen.encode.batch, mesh, "encode.batch")
     folder = epath.Path(out)
     autoencoder, dino = setup.make_autoencoder(chosen, folder), load_features(chosen)
-    splits_info = tfds.builder_from_directory(tiles.find_dataset(chosen.data.dir)).info.splits
+    splits_info = description.builder(tiles.find_dataset(chosen.data.dir)).info.splits
     known = sorted(name for name, found in splits_info.items() if found.num_examples)
     splits = [choice("--splits", split, known) for split in splits or known]
     wanted = request(chosen)
     info = make_info(wanted, splits, autoencoder, dino)
     shards.begin(folder, info)
-    if KINDS[chosen.autoencoder.name].fitted:
-        save_arrays(folder, autoencoder)
+    if registry.KINDS[chosen.autoencoder.name].fitted and not sealed.expects(folder / registry.FILE):
+        with sealed.sealing(folder, (registry.FILE,)):
+            registry.save_arrays(folder, autoencoder)
     say(shards.describe(info))
     todo = shards.remaining(folder, info, worker, workers)
     progress = console.Progress("encode", sum(shard.count for shard in todo), "samples")

@@ -15,12 +15,12 @@ if __name__ == "__main__":
     flags.mark_flag_as_required("log")
     command.parse()  # before the imports below, which take seconds
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
 
+from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
 
 Entries = list[dict[str, float]]
@@ -37,9 +37,9 @@ def read(path: epath.PathLike) -> Entries:
     entries = {}
     for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), 1):
         try:
-            entry = json.loads(line)
+            entry = reading.parse_json(line, "it")
             entries[int(entry["step"])] = entry
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UsageError(f"line {number} of {str(path)!r} is not an entry of a log ({error})") from error
     if not entries:
         raise UsageError(f"log {str(path)!r} is empty; it must hold at least one entry")

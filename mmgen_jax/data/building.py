@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import tensorflow_datasets as tfds
 from absl import logging
 
+from mmgen_jax.data import description
 from mmgen_jax.system.errors import UsageError
 
 MOST_WORKERS = 256
@@ -39,10 +40,14 @@ def check_workers(workers: int) -> None:
 
 
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
-    """Writes a data set. An interruption leaves nothing behind, as TFDS renames the folder when all is written."""
+    """Writes a data set and its checksums.
+
+    An interruption leaves nothing behind, as TFDS renames the folder when all is written.
+    """
     # TFDS prints about downloads, but there are none.
     with tempfile.TemporaryDirectory() as unused, contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_dir=unused)
+    description.seal(builder.data_path)
 
 
 @contextlib.contextmanager

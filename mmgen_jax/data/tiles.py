@@ -7,7 +7,6 @@ TensorFlow. A modality may be absent from a tile. Then its bytes are empty, it d
 from __future__ import annotations
 
 import io
-import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,11 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from mmgen_jax.data import splits
+from mmgen_jax.data import description, splits
 from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system.errors import UsageError
 
-_INFO = "dataset_info.json"
 _MODES: dict[tuple[type, int], str] = {(np.uint8, 3): "RGB", (np.uint16, 1): "I;16"}
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
@@ -120,13 +118,15 @@ def find_dataset(directory: epath.PathLike) -> epath.Path:
     root = epath.Path(directory)
     if not root.is_dir():
         raise UsageError(f"data directory {str(root)!r} does not exist")
-    if (root / _INFO).exists():
+    if (root / description.INFO).exists():
         return root
-    found = [p.parent for depth in (1, 2, 3) for p in root.glob("*/" * depth + _INFO)]
+    found = [p.parent for depth in (1, 2, 3) for p in root.glob("*/" * depth + description.INFO)]
     # The remains of an interrupted build are not a data set.
     found = sorted(p for p in found if "incomplete" not in str(p.relative_to(root)))
     if not found:
-        raise UsageError(f"data directory {str(root)!r} holds no data set (no {_INFO} up to three levels down)")
+        raise UsageError(
+            f"data directory {str(root)!r} holds no data set (no {description.INFO} up to three levels down)"
+        )
     if len(found) > 1:
         raise UsageError(
             f"data directory {str(root)!r} holds {len(found)} data sets; give one of {', '.join(map(str, found))}"
@@ -140,22 +140,31 @@ class Source:
 
     records: Sequence
     files: tuple  # parts of shards that make up the split, with attributes filename, skip and take
+    classes: int  # number of names of classes
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict:
-        """Reads a record. Raises DamagedRecord, naming the shard and the number of the record in it."""
+        """Reads a record.
+
+        Raises DamagedRecord, naming the shard and the number of the record in it, and UsageError for a class without a
+        name, which is a fault of the whole data set.
+        """
         try:
-            return self.records[index]
+            record = self.records[index]
         except (RuntimeError, ValueError) as error:  # ArrayRecord raises different types for different damages
-            left = index
-            for file in self.files:
-                if left < file.take:
-                    break
-                left -= file.take
             cause = " ".join(str(error).split())
-            raise DamagedRecord(f"record {left + file.skip} of {file.filename} is damaged: {cause}") from error
+            raise DamagedRecord(f"{self._place(index)} is damaged: {cause}") from error
+        check_class(int(record["class_id"]), self.classes, self._place(index))
+        return record
+
+    def _place(self, index: int) -> str:
+        for file in self.files:
+            if index < file.take:
+                break
+            index -= file.take
+        return f"record {index + file.skip} of {file.filename}"
 
 
 def read_tiles(directory: epath.PathLike, split: str) -> Source:
@@ -166,28 +175,37 @@ def read_tiles(directory: epath.PathLike, split: str) -> Source:
       split: name of a split, or a part of it such as ``train[:10%]``.
 
     Raises:
-      UsageError: there is no data set, or the split is unknown or empty.
+      UsageError: there is no data set, or one whose description is damaged or does not fit its shards, or the split is
+        unknown or empty.
     """
     path = find_dataset(directory)
-    builder = tfds.builder_from_directory(path)
+    builder = description.builder(path)
     splits.check(builder.info.splits, split, path)
     # A data set that was written before a modality was known has no feature for it. It is absent from every tile.
     decoders = {name: tfds.decode.SkipDecoding() for name in NAMES if name in builder.info.features}
-    return Source(builder.as_data_source(split, decoders=decoders), tuple(builder.info.splits[split].file_instructions))
+    files = tuple(builder.info.splits[split].file_instructions)
+    description.check_shards(files)
+    classes = len(builder.info.features["class_id"].names)
+    return Source(builder.as_data_source(split, decoders=decoders), files, classes)
+
+
+def check_class(class_id: int, classes: int, place: str) -> None:
+    """Raises UsageError for a class beyond the names that there are; -1 is none, and so is 0 where nothing has any."""
+    if not -1 <= class_id < max(classes, 1):
+        raise UsageError(f"{place} has class_id {class_id}; the data set names {classes} classes")
 
 
 def class_names(directory: epath.PathLike) -> tuple[str, ...]:
     """Names of the classes of a data set, in the order of class_id."""
-    return tuple(tfds.builder_from_directory(find_dataset(directory)).info.features["class_id"].names)
+    return tuple(description.builder(find_dataset(directory)).info.features["class_id"].names)
 
 
 def image_size(directory: epath.PathLike) -> tuple[int, int]:
     """Height and width of the tiles of a data set, in pixels."""
-    features = tfds.builder_from_directory(find_dataset(directory)).info.features
+    features = description.builder(find_dataset(directory)).info.features
     return tuple(next(features[name] for name in NAMES if name in features).shape[:2])
 
 
 def read_metadata(directory: epath.PathLike) -> dict:
     """Reads what a data set says of itself: palette, regions, depth range and more. May be empty."""
-    path = find_dataset(directory) / "metadata.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return description.metadata(find_dataset(directory))

@@ -98,4 +98,4 @@ def _fingerprint(
 def _regions(metadata: Mapping) -> tuple[np.ndarray | None, tuple[str, ...]]:
     if "palette" not in metadata:
         return None, ()
-    return np.array(metadata["palette"], np.uint8), tuple(metadata["regions"])
+    return np.array(metadata["palette"], np.uint8), tuple(metadata.get("regions", ()))

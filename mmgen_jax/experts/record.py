@@ -13,7 +13,7 @@ from pathlib import Path
 from mmgen_jax.data.trees import disk
 from mmgen_jax.experts.registry import Chosen
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -87,9 +87,6 @@ def _read(out: Path, modality: str) -> dict | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is damaged ({error}); remove it and its folder, or give another --out") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} is damaged; remove it and its folder, or give another --out")
-    return found
+        return reading.json_file(path)
+    except UsageError as error:
+        raise UsageError(f"{error}; remove it and its folder, or give another --out") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 
@@ -12,6 +11,7 @@ from flax import traverse_util
 
 from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.dino import GRID, Dino, DinoConfig, abstract_params
+from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import fit, hub, tensors
 
@@ -144,10 +144,7 @@ def find(path: epath.PathLike) -> tuple[Mapping[str, np.ndarray], dict, epath.Pa
             raise UsageError(f"{found} holds no weights; it needs {' or '.join(WEIGHTS_FILES)}")
         found = there[0]
     described = found.parent / CONFIG_FILE
-    try:
-        stored = json.loads(described.read_text()) if described.exists() else {}
-    except ValueError as error:
-        raise UsageError(f"{described} is damaged ({error})") from error
+    stored = reading.json_file(described) if described.exists() else {}
     return tensors.read(found), stored, found
 
 

@@ -21,7 +21,7 @@ from safetensors.numpy import save as dump_safetensors
 
 from mmgen_jax.frozen import abstract
 from mmgen_jax.modalities.pixels import to_array
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading, sealed
 from mmgen_jax.system.errors import NotFinite, UsageError
 from mmgen_jax.tensor_files import fit
 
@@ -90,7 +90,9 @@ class Classifier:
         """Writes float16 weights with the class names and the size as metadata."""
         metadata = {"class_names": json.dumps(self.class_names), "size": str(self.size)}
         half = {name: np.asarray(value, np.float16) for name, value in _flat(self.params).items()}
-        files.write(path, dump_safetensors(half, metadata))
+        path = epath.Path(path)
+        with sealed.sealing(path.parent, (path.name,)):
+            files.write(path, dump_safetensors(half, metadata))
 
 
 def _flat(params: dict) -> dict:
@@ -106,16 +108,17 @@ def _nest(flat: dict) -> dict:
 
 def load(path: epath.PathLike = BUNDLED) -> Classifier:
     """Reads what `Classifier.save` wrote; raises UsageError for a missing or damaged file."""
-    if not epath.Path(path).exists():
-        raise UsageError(f"classifier file {str(path)!r} does not exist")
+    sealed.read(path)
     try:
         with safe_open(str(path), "numpy") as file:
             metadata = file.metadata() or {}
             names = file.keys()
             flat = {name: file.get_tensor(name).astype(np.float32) for name in names}
-        class_names, size = tuple(json.loads(metadata["class_names"])), int(metadata["size"])
+        class_names = tuple(reading.parse_json(metadata["class_names"], "its list of class names", list))
+        size = int(metadata["size"])
     except (SafetensorError, KeyError, ValueError) as error:
         raise UsageError(f"classifier file {str(path)!r} is damaged or not a classifier ({error!r})") from error
+    fit.check_finite(flat, path)
     wanted = _flat(abstract.params(ConvNet, len(class_names)))
     fit.check(flat, {name: value.shape for name, value in wanted.items()}, f"classifier file {str(path)!r}")
     return Classifier(_nest(flat), class_names, size)

@@ -3,12 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mmgen_jax.modalities.geometry import Camera
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.rules import POSITIVE, Rule, number
+
+
+def _is_name(value: object) -> bool:
+    """Whether it is a text that can be printed: not empty, without control characters and halves of pairs."""
+    return isinstance(value, str) and bool(value) and not any(unicodedata.category(c) in ("Cc", "Cs") for c in value)
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_name, value)) and len(set(value)) == len(value)
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
+
+
+def _is_range(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(POSITIVE.allows, value)) and value[0] < value[1]
+
+
+_NAMES = Rule(_is_names, "a list of names, all different")
+_ALLOWED = {
+    "class_names": _NAMES,
+    "regions": _NAMES,
+    "palette": Rule(
+        lambda v: isinstance(v, list) and all(map(_is_colour, v)), "a list of colours, each of 3 integers 0 to 255"
+    ),
+    "fov_degrees": Rule(
+        lambda v: v is None or (number(0, 180).allows(v) and 0 < v < 180), "a number between 0 and 180"
+    ),
+    "depth_range": Rule(lambda v: v is None or _is_range(v), "two finite numbers above 0, the smaller one first"),
+}
+
+
+def check(stored: Mapping, source: object) -> None:
+    """Raises UsageError for facts in a file, `source`, that make no sense; it may lack any and have other entries."""
+    for name, rule in _ALLOWED.items():
+        if name in stored and not rule.allows(stored[name]):
+            raise UsageError(f"{name} in {source} is {reprlib.repr(stored[name])}; it must be {rule.words}")
+    colours, regions = stored.get("palette", ()), stored.get("regions", ())
+    if len(colours) != len(regions):
+        raise UsageError(f"palette in {source} has {len(colours)} colours for {len(regions)} regions; one for each")
 
 
 @dataclass(frozen=True, eq=False)

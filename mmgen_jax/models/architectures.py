@@ -14,19 +14,22 @@ import jax
 import numpy as np
 from etils import epath
 from flax import nnx
-from safetensors import SafetensorError
 
+from mmgen_jax.diffusion.flow import LINEAR, PATHS
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen import abstract
 from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
+from mmgen_jax.modalities import facts
 from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
 from mmgen_jax.parallel.placement import Placement
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading, sealed
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.rules import integer, one_of, require, some_of
 
 FILE = "model.json"
 # These settings change how a network computes, not what it computes. Weights fit any of their values.
@@ -108,9 +111,10 @@ class Architecture:
         }
 
     def save(self, workdir: epath.PathLike) -> None:
-        """Writes `model.json` and, if the autoencoder has arrays, `autoencoder.safetensors`."""
-        registry.save_arrays(workdir, self.autoencoder)
-        files.write(epath.Path(workdir) / FILE, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+        """Writes `model.json` and, if the autoencoder has arrays, `autoencoder.safetensors`, with their checksums."""
+        with sealed.sealing(workdir, (FILE, registry.FILE)):
+            registry.save_arrays(workdir, self.autoencoder)
+            files.write(epath.Path(workdir) / FILE, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
     def init(self, key: jax.Array) -> Params:
         """Makes fresh float32 parameters; works under jit."""
@@ -149,29 +153,55 @@ def _freeze(value):
 
 
 def load(workdir: epath.PathLike) -> Architecture:
-    """Reads what `Architecture.save` wrote. Raises UsageError if the folder holds no model or a damaged one."""
-    workdir = epath.Path(workdir)
-    if not (workdir / FILE).exists():
+    """Reads what `Architecture.save` wrote.
+
+    Raises UsageError if the folder holds no model, or one that is damaged or has values that make no sense.
+    """
+    path = epath.Path(workdir) / FILE
+    if not sealed.expects(path):
         raise UsageError(f"{workdir} holds no model: {FILE} is missing")
+    stored = reading.parse_json(sealed.read(path), path)
+    arrays = registry.load_arrays(workdir)
+    facts.check(stored, path)
     try:
-        return _from_json(json.loads((workdir / FILE).read_text()), registry.load_arrays(workdir))
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = _from_json(stored, arrays)
+        _check(found)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{workdir} holds no model: {FILE} or {registry.FILE} is damaged ({error!r})") from error
+    return found
 
 
 def _from_json(stored: Any, arrays: dict[str, np.ndarray]) -> Architecture:
     """Makes an architecture of what `Architecture.to_json` returned and of the autoencoder's arrays."""
     model = MMDiTConfig(**{k: _freeze(v) for k, v in stored["model"].items()})
-    names = tuple(name for name, _ in model.modalities)
+    require("model.modalities", model.names, some_of(*MODALITIES))
     return Architecture(
         model=model,
-        autoencoder=registry.rebuild(stored["autoencoder"], names, arrays),
+        autoencoder=registry.rebuild(stored["autoencoder"], model.names, arrays),
         path=stored.get("path", "linear"),
         image_size=stored["image_size"],
         class_names=tuple(stored["class_names"]),
         palette=np.asarray(stored["palette"], np.uint8).reshape(-1, 3),
         regions=tuple(stored["regions"]),
     )
+
+
+def _check(found: Architecture) -> None:
+    """Raises UsageError unless the parts of a stored architecture fit together, as those that settings make do."""
+    model, autoencoder = found.model, found.autoencoder
+    require("path", found.path, one_of(*PATHS))
+    require("image_size", found.image_size, integer(1))
+    side = autoencoder.factor * model.patch
+    if found.image_size % side:
+        raise UsageError(f"image_size is {found.image_size}; the network needs a multiple of {side}")
+    if dict(model.modalities) != autoencoder.channels:
+        raise UsageError(f"model.modalities is {dict(model.modalities)}; the autoencoder makes {autoencoder.channels}")
+    if len(found.class_names) != model.num_classes:
+        raise UsageError(f"model.num_classes is {model.num_classes}; there are {len(found.class_names)} class_names")
+    if model.data_std is not None and PATHS[found.path] is not LINEAR:
+        raise UsageError(f"path is {found.path!r}; with model.data_std it must be linear")
 
 
 def difference(wanted: Architecture, found: Architecture, where: str) -> str | None:

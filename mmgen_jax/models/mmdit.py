@@ -6,6 +6,7 @@ number of modalities. Blocks are one stacked module run by a scan: compile time 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ from mmgen_jax.models.layers import (
 )
 from mmgen_jax.parallel.placement import Placement, single
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.system.rules import one_of, require
+from mmgen_jax.system.rules import Rule, integer, number, one_of, require
 
 SIZES = {
     "S": {"depth": 12, "width": 384, "heads": 6, "encoder_depth": 4},
@@ -48,6 +49,17 @@ POLICIES = {
 }
 # What these fields of a model may be, whether they come from settings or from a stored model.
 DTYPE, REMAT, ATTENTION = one_of(*DTYPES), one_of("none", *POLICIES), one_of(*attention.NAMES)
+# These follow from settings; a stored model may have any.
+_FIELDS: dict[str, Rule] = {
+    **dict.fromkeys(("depth", "width", "heads", "patch", "projector_width"), integer(1)),
+    **dict.fromkeys(("num_classes", "encoder_depth", "feature_width"), integer(0)),
+    "mlp_ratio": number(0.25),
+    "dtype": DTYPE,
+    "remat": REMAT,
+    "attention": ATTENTION,
+    "unroll": Rule(lambda v: v is True or v is False or integer(1).allows(v), "an integer of at least 1, or True"),
+}
+_STD = number(1e-12, 1e12)
 
 
 def parse_size(name: str) -> dict[str, int]:
@@ -94,15 +106,17 @@ class MMDiTConfig:
     data_std: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self):
+        for name, rule in _FIELDS.items():
+            require(f"model.{name}", getattr(self, name), rule)
         if self.width % self.heads or self.width % 4:
             raise UsageError(f"width={self.width}: must be divisible by heads={self.heads} and by 4")
-        for name, rule in (("dtype", DTYPE), ("remat", REMAT), ("attention", ATTENTION)):
-            require(f"model.{name}", getattr(self, name), rule)
         if self.feature_width and not 1 <= self.encoder_depth <= self.depth:
             raise UsageError(f"encoder_depth={self.encoder_depth}: must be in 1..depth={self.depth} with a projector")
         channels = tuple(c for _, c in self.modalities)
         if self.data_std is not None and tuple(map(len, self.data_std)) != channels:
             raise UsageError(f"data_std has {tuple(map(len, self.data_std))} values: must be {channels} per modality")
+        for std in itertools.chain(*(self.data_std or ())):
+            require("each value of model.data_std", std, _STD)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from mmgen_jax.official import checkpoint, names
 from mmgen_jax.official.checkpoint import Checkpoint, State
 from mmgen_jax.official.widen import from_one_modality, has_one_modality, widen
 from mmgen_jax.settings import Optim, Settings
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.tensor_files.torch_file import Streamed
 from mmgen_jax.training.optimizer import make_optimizer
@@ -94,9 +94,7 @@ def class_names(path: epath.PathLike, count: int) -> tuple[str, ...]:
     """
     if not path:
         return tuple(map(str, range(count)))
-    if not epath.Path(path).is_file():
-        raise UsageError(f"--classes {path}: no such file")
-    found = tuple(line.strip() for line in epath.Path(path).read_text().splitlines() if line.strip())
+    found = tuple(line.strip() for line in reading.text(path).splitlines() if line.strip())
     if len(found) != count or len(set(found)) != count:
         raise UsageError(
             f"--classes {path} has {len(set(found))} different names on {len(found)} lines; needed: {count}"

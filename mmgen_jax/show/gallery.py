@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.show import pictures
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def restore(path: epath.PathLike) -> list[Section]:
     with epath.Path(path).open("rb") as file, np.load(file) as arrays:
         return [
             Section(**entry | {"columns": {label: arrays[f"{i}.{j}"] for j, label in enumerate(entry["columns"])}})
-            for i, entry in enumerate(json.loads(str(arrays["meta"])))
+            for i, entry in enumerate(reading.parse_json(str(arrays["meta"]), path, list))
         ]
 
 

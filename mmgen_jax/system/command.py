@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from mmgen_jax.system import reading
 from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RUN, EXIT_USAGE, RunError, UsageError, printable
 from mmgen_jax.system.home import expanded
 
@@ -24,6 +26,8 @@ class _ConfigFile(flags.ArgumentParser):
 
     def parse(self, path: str) -> ConfigDict:
         try:
+            if os.path.exists(path):  # not so where an argument follows its name, as in configs/a.py:small
+                reading.regular(path)
             config = self._load.parse(path)
             getattr(config, "keys", None)  # raises now what ml_collections keeps until a value is asked for
             if not isinstance(config, ConfigDict):

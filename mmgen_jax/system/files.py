@@ -144,7 +144,7 @@ def claim(folder: epath.PathLike, names: Iterable[str]) -> None:
     """
     folder, names = epath.Path(folder), sorted(names)
     listed = folder / LIST
-    if listed.exists():
+    if listed.is_file():
         for name in set(listed.read_text().splitlines()) - set(names):
             if epath.Path(name).name == name:  # a file in this folder, whatever the list says
                 (folder / name).unlink(missing_ok=True)

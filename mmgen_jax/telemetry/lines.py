@@ -7,7 +7,7 @@ import time
 
 from etils import epath
 
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading
 
 _SECONDS = 60.0
 
@@ -15,7 +15,7 @@ _SECONDS = 60.0
 def _cut_rest(path: epath.Path) -> None:
     """Cuts off an incomplete last line, which a crash or a full disk may have left behind."""
     if path.exists():
-        data = path.read_bytes()
+        data = reading.contents(path)
         if not data.endswith(b"\n"):
             os.truncate(path, data.rfind(b"\n") + 1)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
 
@@ -27,6 +29,13 @@ def check(found: Mapping[str, AnyArray], wanted: Mapping[str, tuple[int, ...]], 
     told = [f"{kind} {_first(names)}" for kind, names in problems.items() if names]
     if told:
         raise UsageError(f"{source} does not fit the model: {'; '.join(told)}")
+
+
+def check_finite(found: Mapping[str, AnyArray], source: object) -> None:
+    """Raises UsageError that names the first weights with a value that is NaN or infinite."""
+    for name, value in found.items():
+        if not np.isfinite(value).all():
+            raise UsageError(f"{source}: {name} has values that are not finite")
 
 
 def _first(names: list[str]) -> str:

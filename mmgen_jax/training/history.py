@@ -13,7 +13,7 @@ from etils import epath
 from flax import traverse_util
 
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading
 from mmgen_jax.system.errors import UsageError
 
 FIRST, CHANGES = "config.json", "changes.jsonl"
@@ -59,10 +59,10 @@ def _last(workdir: epath.Path) -> dict[str, object]:
         return {}
     path = workdir / FIRST
     try:
-        values = _flat({**json.loads(path.read_text())})
+        values = _flat(reading.json_file(path))
         path = workdir / CHANGES
-        for line in path.read_text().splitlines() if path.exists() else ():
-            values |= {name: now for name, (_, now) in json.loads(line)["changes"].items()}
+        for line in reading.text(path).splitlines() if path.exists() else ():
+            values |= {name: now for name, (_, now) in reading.parse_json(line, path)["changes"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({type(error).__name__}): what this start changes is not known") from error
     return values

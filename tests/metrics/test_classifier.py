@@ -88,7 +88,7 @@ def test_command_trains_and_writes(tiles_dir, tmp_path, capsys):
 def test_error_messages(trained, tmp_path):
     with pytest.raises(ValueError, match=r"rgb is float64 \(1, 8, 8, 3\): must be uint8"):
         trained[0].predict(np.zeros((1, 8, 8, 3)))
-    with pytest.raises(UsageError, match="does not exist"):
+    with pytest.raises(UsageError, match="no such file"):
         classifier.load(tmp_path / "none.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(UsageError, match="is damaged"):

@@ -22,8 +22,13 @@ from etils import epath
 
 from mmgen_jax.data import splits
 from mmgen_jax.data.damage import DamagedRecord
-from mmgen_jax.data.latents.record import FEATURES, PIXELS, Layout
+from mmgen_jax.data.latents.record import DTYPES, FEATURES, PIXELS, Layout
+from mmgen_jax.data.tiles import check_class
+from mmgen_jax.modalities import facts
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system import reading, sealed
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.rules import integer, one_of, require, some_of
 
 FILE = "latents.json"
 UNFINISHED = "unfinished.json"  # is there in place of FILE until all shards are written
@@ -80,22 +85,44 @@ class Info:
 def parse_info(path: epath.PathLike) -> Info:
     """Reads what `Info.to_json` made. Raises UsageError if the file is damaged or of another version."""
     path = epath.Path(path)
+    stored = reading.parse_json(sealed.read(path) if path.name == FILE else reading.contents(path), path)
     try:
-        stored = json.loads(path.read_text())
         version = stored.pop("format")
         if version != FORMAT:
-            raise UsageError(f"{path} has format {version!r}; this version reads {FORMAT}")
+            raise UsageError(f"format is {version!r}; this version reads {FORMAT}")
         del stored["sample_bytes"]
         layout, shards = stored.pop("layout"), stored.pop("shards")
         layout["modalities"] = tuple((name, channels) for name, channels in layout["modalities"])
         layout["features"] = layout["features"] and tuple(layout["features"])
         stored["class_names"] = tuple(stored["class_names"])
         shards = {split: tuple(Shard(**shard) for shard in found) for split, found in shards.items()}
-        return Info(layout=Layout(**layout), shards=shards, **stored)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, UsageError):
-            raise
+        info = Info(layout=Layout(**layout), shards=shards, **stored)
+        _check(info)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({error!r})") from error
+    facts.check(info.metadata, path)
+    return info
+
+
+def _check(info: Info) -> None:
+    """Raises UsageError for a value that makes no sense, and another error for one of another type."""
+    facts.check({"class_names": list(info.class_names)}, FILE)
+    layout = info.layout
+    require("modalities", info.modalities, some_of(*MODALITIES))
+    require("dtype", layout.dtype, one_of(*DTYPES))
+    sizes = (info.image_size, layout.size, *(layout.features or ()), *(channels for _, channels in layout.modalities))
+    for number in sizes:
+        require("each size", number, integer(1))
+    require("pixels", layout.pixels, integer(0))
+    for split, shards in info.shards.items():
+        for i, shard in enumerate(shards):
+            require(f"count of shard {i} of {split}", shard.count, integer(1))
+            if (shard.split, shard.index, shard.of) != (split, i, len(shards)):
+                raise UsageError(f"shard {i} of {len(shards)} of {split} is named {shard.name}")
+            if not all(type(n) is int and n >= 0 for n in (shard.size, shard.crc32)):
+                raise UsageError(f"shard {shard.name} has size {shard.size!r} and crc32 {shard.crc32!r}")
 
 
 def read_info(directory: epath.PathLike) -> Info:
@@ -115,6 +142,7 @@ class Source:
     layout: Layout
     files: tuple  # the parts of shards that make up the split, with attributes filename, skip and take
     records: ArrayRecordDataSource
+    classes: int  # number of names of classes
 
     @functools.cached_property
     def _ends(self) -> list[int]:
@@ -124,19 +152,27 @@ class Source:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> dict:
-        """Decodes a record. Raises DamagedRecord, naming the shard and the number of the record in it."""
+        """Decodes a record.
+
+        Raises DamagedRecord, naming the shard and the number of the record in it, and UsageError for a class without a
+        name, which is a fault of the whole data set.
+        """
         if not 0 <= index < len(self):
             raise IndexError(index)
         try:
-            return self.layout.decode(self.records[index])
+            record = self.layout.decode(self.records[index])
         # ArrayRecord raises different types for different damages.
         except (ValueError, RuntimeError, IndexError) as error:
-            number = bisect.bisect_right(self._ends, index)
-            file = self.files[number]
-            position = index - self._ends[number] + file.take + file.skip
             raise DamagedRecord(
-                f"record {position} of {file.filename} is damaged: {error}; the command that wrote it makes it again"
+                f"{self._place(index)} is damaged: {error}; the command that wrote it makes it again"
             ) from error
+        check_class(int(record["class_id"]), self.classes, self._place(index))
+        return record
+
+    def _place(self, index: int) -> str:
+        number = bisect.bisect_right(self._ends, index)
+        file = self.files[number]
+        return f"record {index - self._ends[number] + file.take + file.skip} of {file.filename}"
 
 
 def read(directory: epath.PathLike, split: str) -> Source:
@@ -156,11 +192,11 @@ def read(directory: epath.PathLike, split: str) -> Source:
     files = known[split].file_instructions
     sizes = {shard.name: shard.size for shards in info.shards.values() for shard in shards}
     for path in (epath.Path(file.filename) for file in files):
-        found = path.stat().length if path.exists() else None
+        found = reading.regular(path).stat().length if path.exists() else None
         if found != sizes[path.name]:
             what = "is missing" if found is None else f"has {found} bytes instead of {sizes[path.name]}"
             raise UsageError(f"shard {path} {what}; the command that wrote it makes it again")
-    return Source(info.layout, tuple(files), ArrayRecordDataSource(files))
+    return Source(info.layout, tuple(files), ArrayRecordDataSource(files), len(info.class_names))
 
 
 def _splits(folder: epath.Path, info: Info) -> tfds.core.SplitDict:

@@ -29,10 +29,10 @@ if __name__ == "__main__":
     flags.mark_flags_as_required(["index", "out"])
     command.parse()  # before the imports below, which take seconds
 
+import collections
 import contextlib
 import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ from mmgen_jax.data.latents.dataset import Info
 from mmgen_jax.data.latents.record import DTYPES, FEATURES, Layout, check_range
 from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
-from mmgen_jax.system import console
+from mmgen_jax.system import console, reading
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 
@@ -74,33 +74,34 @@ def read_index(path: str, null_class: int) -> tuple[list[Entry], tuple[str, ...]
     lines: dict[str, int] = {}
     if not epath.Path(path).is_file():
         raise UsageError(f"--index {path} does not exist; it must be a JSONL file")
-    with epath.Path(path).open() as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                fields = json.loads(line)
-                key, name, class_id = str(fields["path_rel_rgb"]), str(fields["cat"]), _whole(fields["idx_cat"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(
-                    f"line {number} of {path} is not a sample with path_rel_rgb, cat and idx_cat ({error!r})"
-                ) from error
-            if not 0 <= class_id <= null_class:
-                raise UsageError(
-                    f"line {number} of {path} has idx_cat {class_id}; allowed: 0 to {null_class}, --null_class"
-                )
-            if class_id == null_class:
-                class_id = -1
-            elif names.setdefault(class_id, name) != name:
-                raise UsageError(
-                    f"line {number} of {path} names class {class_id} {name!r}; an earlier line, {names[class_id]!r}"
-                )
-            if lines.setdefault(key, number) != number:
-                raise UsageError(f"line {number} of {path} is sample {key!r} again, as line {lines[key]}")
-            entries.append(Entry(key, class_id))
+    for number, line in enumerate(reading.text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            fields = reading.parse_json(line, "it")
+            key, name, class_id = str(fields["path_rel_rgb"]), str(fields["cat"]), _whole(fields["idx_cat"])
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise UsageError(
+                f"line {number} of {path} is not a sample with path_rel_rgb, cat and idx_cat ({error!r})"
+            ) from error
+        if not 0 <= class_id <= null_class:
+            raise UsageError(
+                f"line {number} of {path} has idx_cat {class_id}; allowed: 0 to {null_class}, --null_class"
+            )
+        if class_id == null_class:
+            class_id = -1
+        elif names.setdefault(class_id, name) != name:
+            raise UsageError(
+                f"line {number} of {path} names class {class_id} {name!r}; an earlier line, {names[class_id]!r}"
+            )
+        if lines.setdefault(key, number) != number:
+            raise UsageError(f"line {number} of {path} is sample {key!r} again, as line {lines[key]}")
+        entries.append(Entry(key, class_id))
     if not entries:
         raise UsageError(f"--index {path} is empty; it must hold at least one sample")
-    return entries, tuple(names.get(i, f"class_{i}") for i in range(max(names, default=-1) + 1))
+    shared = {name for name, count in collections.Counter(names.values()).items() if count > 1}  # ImageNet has cranes
+    numbered = {i: f"{name} {i}" if name in shared else name for i, name in names.items()}
+    return entries, tuple(numbered.get(i, f"class_{i}") for i in range(max(names, default=-1) + 1))
 
 
 def _open(paths: Mapping[str, str], stack: contextlib.ExitStack) -> dict:
@@ -111,7 +112,7 @@ def _open(paths: Mapping[str, str], stack: contextlib.ExitStack) -> dict:
     opened = {}
     for name, path in paths.items():
         try:
-            opened[name] = stack.enter_context(h5py.File(path, "r"))
+            opened[name] = stack.enter_context(h5py.File(reading.regular(path), "r"))
         except OSError as error:
             raise UsageError(f"--{name} {path} cannot be read as HDF5: {error}") from error
     return opened

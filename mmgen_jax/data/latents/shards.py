@@ -17,7 +17,7 @@ from etils import epath
 
 from mmgen_jax.data.latents import dataset
 from mmgen_jax.data.latents.dataset import Info, Shard
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading, sealed
 from mmgen_jax.system.errors import UsageError
 
 T = TypeVar("T")
@@ -110,8 +110,8 @@ def _written(folder: epath.Path, shard: Shard) -> Shard | None:
     if not (sidecar.exists() and path.exists()):
         return None
     try:
-        found = dataclasses.replace(shard, **json.loads(sidecar.read_text()))
-    except (ValueError, TypeError):  # a damaged file counts as missing
+        found = dataclasses.replace(shard, **reading.json_file(sidecar))
+    except (UsageError, TypeError):  # a damaged file counts as missing
         return None
     return found if path.stat().length == found.size else None
 
@@ -164,6 +164,7 @@ def finish(directory: epath.PathLike, info: Info) -> int:
     missing = sum(len(found[split]) - len(shards) for split, shards in whole.items())
     if not missing:
         done = dataclasses.replace(info, shards=whole)
-        files.write(folder / dataset.FILE, done.to_json())
+        with sealed.sealing(folder, (dataset.FILE,)):
+            files.write(folder / dataset.FILE, done.to_json())
         (folder / dataset.UNFINISHED).unlink(missing_ok=True)
     return missing

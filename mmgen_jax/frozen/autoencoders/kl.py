@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
 from mmgen_jax.frozen.autoencoders.kl_names import from_names, guess_config, parse_config
 from mmgen_jax.frozen.autoencoders.protocol import Arrays, Options, ReadImages
 from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import hub, tensors
 
@@ -222,8 +222,8 @@ def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float3
         found = files[0]
     state = tensors.read(found)
     described = found.parent / CONFIG_FILE
+    stored = reading.json_file(described) if described.exists() else None
     try:
-        stored = json.loads(described.read_text()) if described.exists() else None
         config = guess_config(state) if stored is None else parse_config(stored, described)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{found} is not an autoencoder that can be read ({error!r})") from error

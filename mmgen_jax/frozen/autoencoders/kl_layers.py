@@ -5,6 +5,7 @@ Attributes are named as in the diffusers library, so that the path of a weight h
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import jax
@@ -13,8 +14,17 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.rules import POSITIVE, SWITCH, Rule, each, integer, number, require
 
 EPSILON = 1e-6
+_COUNT = integer(1)
+_FIELDS: dict[str, Rule] = {
+    **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "layers_per_block", "norm_num_groups"), _COUNT),
+    "block_out_channels": Rule(lambda v: each(_COUNT).allows(v) and 0 < len(v) <= 8, "1 to 8 integers of at least 1"),
+    "scaling_factor": POSITIVE,
+    "shift_factor": Rule(lambda v: v is None or number(-sys.float_info.max).allows(v), "a finite number, or none"),
+    **dict.fromkeys(("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"), SWITCH),
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class KLConfig:
     mid_block_add_attention: bool = True
 
     def __post_init__(self):
+        for name, rule in _FIELDS.items():
+            require(name, getattr(self, name), rule)
         for width in self.block_out_channels:
             if width % self.norm_num_groups:
                 raise UsageError(

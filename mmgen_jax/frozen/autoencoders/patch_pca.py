@@ -24,6 +24,7 @@ from mmgen_jax.frozen.autoencoders.protocol import (
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.tensor_files import fit
 
 
 @functools.partial(
@@ -61,6 +62,15 @@ class PatchPCA(Deterministic):
 
     @classmethod
     def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> PatchPCA:
+        wanted: dict[str, tuple[int, ...]] = {}
+        for m in modalities:
+            numbers, components = spec["factor"] ** 2 * MODALITIES[m].channels, arrays[f"{m}/scale"].size
+            wanted |= {f"{m}/mean": (numbers,), f"{m}/basis": (numbers, components)}
+            wanted |= {f"{m}/scale": (components,), f"{m}/sigma": (components,)}
+        fit.check(arrays, wanted, "autoencoder")
+        for name in wanted:
+            if name.endswith(("/scale", "/sigma")) and not (arrays[name] > 0).all():
+                raise UsageError(f"{name} of the autoencoder has values that are not above 0")
         parts = ({m: arrays[f"{m}/{part}"] for m in modalities} for part in ("mean", "basis", "scale", "sigma"))
         return cls(spec["factor"], *parts)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from etils import epath
+from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as dump_safetensors
 
@@ -13,8 +14,10 @@ from mmgen_jax.frozen.autoencoders.identity import Identity
 from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.frozen.autoencoders.patch_pca import PatchPCA
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder, Options, ReadImages
-from mmgen_jax.system import files
-from mmgen_jax.system.errors import choice
+from mmgen_jax.system import files, sealed
+from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.system.rules import integer, require
+from mmgen_jax.tensor_files import fit
 
 FILE = "autoencoder.safetensors"
 KINDS: dict[str, type[Autoencoder]] = {kind.name: kind for kind in (Identity, PatchPCA, AutoencoderKL)}
@@ -32,8 +35,10 @@ def build(options: Options, modalities: tuple[str, ...], read_images: ReadImages
 def rebuild(spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> Autoencoder:
     """The autoencoder whose `spec` and `arrays` these are; a "kl" without arrays encodes and decodes nothing.
 
-    Raises UsageError for an unknown name and KeyError for what is missing.
+    Raises UsageError for an unknown name, a factor that is not a whole number or arrays that do not fit, and KeyError
+    for what is missing.
     """
+    require("autoencoder.factor", spec["factor"], integer(1))
     return KINDS[_known(spec["name"])].rebuild(spec, modalities, arrays)
 
 
@@ -50,12 +55,19 @@ def _known(name: str) -> str:
 
 
 def save_arrays(folder: epath.PathLike, autoencoder: Autoencoder) -> None:
-    """Writes the arrays of an autoencoder to `FILE` in a folder; nothing where it has none."""
+    """Writes the arrays of an autoencoder to `FILE` in a folder that is sealed later; nothing where it has none."""
     if arrays := autoencoder.arrays():
         files.write(epath.Path(folder) / FILE, dump_safetensors(arrays))
 
 
 def load_arrays(folder: epath.PathLike) -> dict[str, np.ndarray]:
-    """What `save_arrays` wrote; empty where there is no file. Raises SafetensorError for a damaged one."""
+    """What `save_arrays` wrote; empty where there is no file. Raises UsageError for one that is damaged."""
     path = epath.Path(folder) / FILE
-    return parse_safetensors(path.read_bytes()) if path.exists() else {}
+    if not sealed.expects(path):
+        return {}
+    try:
+        arrays = parse_safetensors(sealed.read(path))
+    except (SafetensorError, KeyError) as error:  # KeyError: a type that NumPy does not have
+        raise UsageError(f"{path} is damaged or not a safetensors file ({error})") from error
+    fit.check_finite(arrays, path)
+    return arrays

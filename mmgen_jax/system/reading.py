@@ -1,0 +1,79 @@
+"""Opens files for reading: regular files only, as reading a FIFO or a device may wait for ever or never end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from typing import Any, TypeVar
+
+from etils import epath
+
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.files import is_remote
+
+T = TypeVar("T")
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)  # of names that no file has
+
+
+def regular(path: epath.PathLike) -> epath.Path:
+    """The path, if it is a file; links are followed. Raises UsageError for a missing one, a folder, FIFO or device."""
+    path = epath.Path(path)
+    if is_remote(path):  # where there are only files and folders
+        if not path.exists():
+            raise UsageError(f"{path}: no such file")
+        return path
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, OSError) and error.errno not in _NONE:
+            raise
+        raise UsageError(f"{path}: no such file") from error
+    if kind in _KINDS:
+        raise UsageError(f"{path} is {_KINDS[kind]}; allowed: a file")
+    return path
+
+
+def contents(path: epath.PathLike) -> bytes:
+    """The bytes of a file; raises UsageError as `regular` does."""
+    return regular(path).read_bytes()
+
+
+def text(path: epath.PathLike) -> str:
+    """The text of a file. Raises UsageError as `regular` does, and for bytes that are not UTF-8."""
+    return decoded(contents(path), path)
+
+
+def decoded(data: bytes, source: object) -> str:
+    """The text that bytes are in UTF-8, without the mark that some editors write first. Raises UsageError."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source} is damaged or not a text in UTF-8 ({error})") from error
+
+
+def parse_json(data: bytes | str, source: object, kind: type[T] = dict) -> T:  # type: ignore[assignment]  # a default
+    """The value of type `kind` that some JSON says. Raises UsageError, naming `source`, for anything else."""
+    try:
+        found: Any = json.loads(decoded(data, source) if isinstance(data, bytes) else data)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{source} is damaged or not JSON ({error})") from error
+    if not isinstance(found, kind):
+        raise UsageError(f"{source} is JSON of the type {type(found).__name__}; allowed: {kind.__name__}")
+    return found
+
+
+def json_file(path: epath.PathLike) -> dict:
+    """The object that a JSON file holds. Raises UsageError for a file that is missing, or that holds anything else."""
+    return parse_json(contents(path), path)

@@ -1,0 +1,27 @@
+"""Flips single bits of files, as bad memory and bad disks do."""
+
+import contextlib
+
+import numpy as np
+
+
+def flips(path, count=60):
+    """Yields (text that names the flip) with one other bit flipped each time; the file is as before in between."""
+    data = path.read_bytes()
+    places = np.random.default_rng(len(data)).integers(0, 8 * len(data), count)
+    for place in places.tolist():
+        with flipped(path, place):
+            yield f"bit {place} of {path.name}"
+
+
+@contextlib.contextmanager
+def flipped(path, place):
+    """Within the block bit `place` of the file is another."""
+    data = path.read_bytes()
+    changed = bytearray(data)
+    changed[place // 8] ^= 1 << place % 8
+    path.write_bytes(changed)
+    try:
+        yield
+    finally:
+        path.write_bytes(data)
