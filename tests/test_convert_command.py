@@ -337,7 +337,7 @@ def without(weights, name):
         ({}, {"modalities": ("normal", "mask")}, "has latents {'normal': 12, 'mask': 4}"),
         ({}, {"modalities": ("depth", "normal", "mask")}, "the checkpoint has rgb, depth; rgb must be among depth"),
         ({}, {"convention": "dit"}, "--convention is 'dit'"),
-        ({}, {"classes": "nowhere"}, "--classes nowhere: no such file"),
+        ({}, {"classes": "nowhere"}, "nowhere: no such file"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, changes, options, text):

@@ -20,6 +20,7 @@ from mmgen_jax.data.latents import dataset, encoding, plan
 from mmgen_jax.frozen.autoencoders import protocol
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
+from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup
 
@@ -210,6 +211,7 @@ def test_other_settings_weights_or_tiles_are_refused(kl, tmp_path, monkeypatch):
     other = shutil.copytree(kl.data.dir, tmp_path / "tiles")
     info = next(other.rglob("dataset_info.json"))
     info.write_text(info.read_text() + "\n")
+    (info.parent / sealed.FILE).unlink()
     kl.data.dir = str(other)
     with pytest.raises(UsageError, match="was begun with tiles "):
         encode.encode(kl, folder, splits=["test"])

@@ -54,6 +54,8 @@ def builder(folder: epath.PathLike) -> tfds.core.DatasetBuilder:
         found = tfds.builder_from_directory(folder)
         _check_features(found.info.features)
         for split in found.info.splits.values():
+            if len(split.filepaths) != split.num_shards:  # making the names fails for a template that is none
+                raise UsageError(f"split {split.name} has {len(split.filepaths)} names for {split.num_shards} shards")
             for count in split.shard_lengths:
                 require(f"shardLengths of {split.name}", count, integer(0))
     except Exception as error:  # the types, the modules and the versions that the files name may be anything

@@ -6,14 +6,12 @@ import errno
 import json
 import os
 import stat
-from typing import Any, TypeVar
+from typing import Any
 
 from etils import epath
 
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.files import is_remote
-
-T = TypeVar("T")
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -61,10 +59,10 @@ def decoded(data: bytes, source: object) -> str:
         raise UsageError(f"{source} is damaged or not a text in UTF-8 ({error})") from error
 
 
-def parse_json(data: bytes | str, source: object, kind: type[T] = dict) -> T:  # type: ignore[assignment]  # a default
+def parse_json(data: bytes | str, source: object, kind: type = dict) -> Any:
     """The value of type `kind` that some JSON says. Raises UsageError, naming `source`, for anything else."""
     try:
-        found: Any = json.loads(decoded(data, source) if isinstance(data, bytes) else data)
+        found = json.loads(decoded(data, source) if isinstance(data, bytes) else data)
     except (ValueError, RecursionError) as error:
         if isinstance(error, UsageError):
             raise

@@ -2,18 +2,23 @@
 
 import dataclasses
 import itertools
+import json
+import os
 import pickle
 import struct
 import types
 import zlib
 
+import damage
 import ml_dtypes
 import numpy as np
 import pytest
+from annotations import unchecked
 
 from mmgen_jax.data import pipeline
 from mmgen_jax.data.latents import dataset, shards
 from mmgen_jax.data.latents.record import Layout, check_range
+from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import UsageError
 
 LAYOUT = Layout((("rgb", 4), ("depth", 2), ("mask", 1)), size=3, dtype="float16", features=(9, 7), pixels=24)
@@ -34,7 +39,9 @@ def record(i: int, layout: Layout = LAYOUT, present=(True, True, True)) -> bytes
 def make_info(layout: Layout = LAYOUT, train: int = 10, per_shard: int = 4, **settings) -> dataset.Info:
     planned = {"train": shards.plan("train", train, per_shard), "test": shards.plan("test", 3, per_shard)}
     autoencoder = {"name": "identity", "factor": 8}
-    return dataset.Info(layout, 24, ("a", "b", "c"), {"palette": [[0, 0, 0]]}, autoencoder, settings, planned)
+    return dataset.Info(
+        layout, 24, ("a", "b", "c"), {"palette": [[0, 0, 0]], "regions": ["all"]}, autoencoder, settings, planned
+    )
 
 
 def write(folder, info: dataset.Info, worker: int = 0, workers: int = 1) -> list[str]:
@@ -120,6 +127,93 @@ def test_info_round_trip(folder):
     ]
 
 
+@pytest.mark.parametrize("name", [dataset.FILE, sealed.FILE])
+def test_a_flipped_bit_is_named(folder, name):
+    for which in damage.flips(folder / name):
+        with pytest.raises(UsageError, match=name) as caught:
+            dataset.read(folder, "train")
+        assert "\n" not in str(caught.value), which
+    (folder / sealed.FILE).unlink()
+    for which in damage.flips(folder / dataset.FILE):  # where nothing tells, most are refused all the same
+        try:
+            dataset.read(folder, "train")
+        except UsageError as error:
+            assert "\n" not in str(error), which  # noqa: PT017
+
+
+def spoil(*path, value):
+    def change(stored):
+        for name in path[:-1]:
+            stored = stored[name]
+        stored[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *[spoil("image_size", value=value) for value in (0, -24, 24.0, "24", None, 1e999)],
+        *[spoil("class_names", value=value) for value in (["a", "a", "b"], [1, 2, 3], [""], "abc", None)],
+        *[spoil("metadata", "palette", value=value) for value in ([[300, 0, 0]], [[0, 0]], [], None)],
+        *[spoil("metadata", "regions", value=value) for value in ([], [1], "a", None)],
+        *[spoil(name, value=v) for name in ("metadata", "autoencoder", "settings") for v in (None, [], "x")],
+        *[spoil("format", value=value) for value in (0, "1", None)],
+        *[spoil("layout", "size", value=value) for value in (0, -3, 3.5, "3", None)],
+        *[spoil("layout", "dtype", value=value) for value in ("float12", 16, None, ["float16"])],
+        *[spoil("layout", "features", value=value) for value in ([0, 7], [9, -1], [9, 1.5], 3)],
+        *[spoil("layout", "pixels", value=value) for value in (-1, 2.5, "24", None)],
+        *[
+            spoil("layout", "modalities", value=v)
+            for v in ([], [["flow", 4]], [["rgb", 0]], [["rgb", "4"]], 3, [["rgb"]])
+        ],
+        *[spoil("shards", "train", 0, "count", value=value) for value in (0, -4, 1.5, "4", None)],
+        *[spoil("shards", "train", 0, "index", value=value) for value in (1, -1, "0", None)],
+        *[spoil("shards", "train", 0, "of", value=value) for value in (1, 4, "3", None)],
+        *[spoil("shards", "train", 0, "size", value=value) for value in (-1, 1.5, "1", None, 7)],
+        *[spoil("shards", "train", 0, "crc32", value=value) for value in (-1, "x", None)],
+        *[spoil("shards", "train", value=value) for value in ([], None, {}, [3])],
+        spoil("shards", value=[]),
+        spoil("more", value=1),
+    ],
+)
+def test_a_description_that_makes_no_sense(folder, change):
+    (folder / sealed.FILE).unlink()
+    stored = json.loads((folder / dataset.FILE).read_text())
+    change(stored)
+    (folder / dataset.FILE).write_text(json.dumps(stored))
+    with unchecked(), pytest.raises(UsageError) as caught:
+        dataset.read(folder, "train")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, "\0"])
+def test_a_description_that_is_none(folder, text):
+    (folder / sealed.FILE).unlink()
+    (folder / dataset.FILE).write_text(text)
+    with pytest.raises(UsageError, match="latents.json is "):
+        dataset.read(folder, "train")
+
+
+def test_classes_beyond_the_names(tmp_path):
+    info = dataclasses.replace(make_info(), class_names=("a", "b"))
+    write(tmp_path, info)
+    source = dataset.read(tmp_path, "train")
+    with pytest.raises(UsageError, match=r"record \d of .*array_record has class_id 2; the data set names 2 classes"):
+        [source[i] for i in range(len(source))]
+
+
+def test_other_things_where_files_belong(folder):
+    for name in (dataset.FILE, sealed.FILE, "train-00001-of-00003.array_record"):
+        kept = (folder / name).read_bytes()
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(UsageError, match=f"{name} is a FIFO; allowed: a file"):
+            dataset.read(folder, "train")
+        (folder / name).unlink()
+        (folder / name).write_bytes(kept)
+
+
 def test_what_is_no_data_set_of_latents(folder, tmp_path):
     with pytest.raises(UsageError, match="nowhere' holds no latents"):
         dataset.read(tmp_path / "nowhere", "train")
@@ -130,8 +224,9 @@ def test_what_is_no_data_set_of_latents(folder, tmp_path):
     with pytest.raises(UsageError, match="is empty"):
         dataset.read(folder, "train[:0]")
     stored = (folder / "latents.json").read_text()
+    (folder / sealed.FILE).unlink()
     (folder / "latents.json").write_text(stored.replace('"format": 1', '"format": 2'))
-    with pytest.raises(UsageError, match="has format 2; this version reads 1"):
+    with pytest.raises(UsageError, match="latents.json: format is 2; this version reads 1"):
         dataset.read(folder, "train")
     (folder / "latents.json").write_text(stored[:100])
     with pytest.raises(UsageError, match="latents.json is damaged"):

@@ -11,6 +11,7 @@ import pytest
 from mmgen_jax.data.shapes.primitives import KINDS
 from mmgen_jax.data.shapes.render import render
 from mmgen_jax.metrics import classifier, train_classifier
+from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import NotFinite, UsageError
 
 NAMES = ("dark", "bright")
@@ -75,6 +76,7 @@ def test_what_is_needed_is_checked_before_training(tiles_dir, tmp_path, monkeypa
     stored = json.loads(info.read_text())
     stored["splits"] = [split for split in stored["splits"] if split["name"] == "train"]
     info.write_text(json.dumps(stored))
+    (info.parent / sealed.FILE).unlink()
     with pytest.raises(UsageError, match="split 'test' is not in"):
         train_classifier.run(str(tmp_path / "data"), str(tmp_path / "c.safetensors"), 8, 1, 0)
 

@@ -74,7 +74,7 @@ def test_unexpected_errors_keep_their_traceback(monkeypatch):
         ("def get_config():\n    assert False\n", "AssertionError"),
         ("def get_config():\n    return {'seed': 1}\n", "get_config() returned a value of type dict, not ConfigDict"),
         ("seed = 1\n", "has no attribute 'get_config'"),
-        (None, "Is a directory: "),
+        (None, "config.py is a folder; allowed: a file"),
     ],
 )
 def test_files_that_are_no_configs_are_told_in_one_line(monkeypatch, tmp_path, text, cause):

@@ -91,6 +91,10 @@ def parse_info(path: epath.PathLike) -> Info:
         if version != FORMAT:
             raise UsageError(f"format is {version!r}; this version reads {FORMAT}")
         del stored["sample_bytes"]
+        for name in ("metadata", "autoencoder", "settings"):
+            if not isinstance(stored[name], dict):
+                raise UsageError(f"{name} is {stored[name]!r}; it must be an object")
+        facts.check(stored["metadata"] | {"class_names": stored["class_names"]}, path)
         layout, shards = stored.pop("layout"), stored.pop("shards")
         layout["modalities"] = tuple((name, channels) for name, channels in layout["modalities"])
         layout["features"] = layout["features"] and tuple(layout["features"])
@@ -102,13 +106,11 @@ def parse_info(path: epath.PathLike) -> Info:
         raise UsageError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({error!r})") from error
-    facts.check(info.metadata, path)
     return info
 
 
 def _check(info: Info) -> None:
     """Raises UsageError for a value that makes no sense, and another error for one of another type."""
-    facts.check({"class_names": list(info.class_names)}, FILE)
     layout = info.layout
     require("modalities", info.modalities, some_of(*MODALITIES))
     require("dtype", layout.dtype, one_of(*DTYPES))

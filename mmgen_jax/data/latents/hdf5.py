@@ -113,7 +113,7 @@ def _open(paths: Mapping[str, str], stack: contextlib.ExitStack) -> dict:
     for name, path in paths.items():
         try:
             opened[name] = stack.enter_context(h5py.File(reading.regular(path), "r"))
-        except OSError as error:
+        except (OSError, UsageError) as error:
             raise UsageError(f"--{name} {path} cannot be read as HDF5: {error}") from error
     return opened
 
