@@ -217,5 +217,10 @@ def test_what_does_not_fit_is_named(tiny, tmp_path):
     (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(
         (TINY / "diffusion_pytorch_model.safetensors").read_bytes()
     )
-    with pytest.raises(UsageError, match="is not an autoencoder that can be read"):
+    with pytest.raises(UsageError, match="config.json is damaged or not JSON"):
+        kl.load(tmp_path, MODALITIES)
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"scaling_factor": 0}))
+    with pytest.raises(
+        UsageError, match="is not an autoencoder .*scaling_factor is 0; it must be a finite number above 0"
+    ):
         kl.load(tmp_path, MODALITIES)

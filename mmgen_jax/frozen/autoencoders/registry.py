@@ -38,8 +38,9 @@ def rebuild(spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.
     Raises UsageError for an unknown name, a factor that is not a whole number or arrays that do not fit, and KeyError
     for what is missing.
     """
+    kind = KINDS[_known(spec["name"])]
     require("autoencoder.factor", spec["factor"], integer(1))
-    return KINDS[_known(spec["name"])].rebuild(spec, modalities, arrays)
+    return kind.rebuild(spec, modalities, arrays)
 
 
 def stand_in(options: Options, modalities: tuple[str, ...]) -> Autoencoder:
