@@ -265,9 +265,7 @@ def test_labels_that_do_not_say_how_they_were_made_go_on(scenes, tmp_path, capsy
 def test_a_damaged_record_of_settings_is_named(scenes, tmp_path, text):
     run(tmp_path)
     (tmp_path / "out" / "depth.json").write_text(text)
-    with pytest.raises(
-        UsageError, match="out/depth.json is .*; remove it and its folder, or give another --out"
-    ):
+    with pytest.raises(UsageError, match="out/depth.json is .*; remove it and its folder, or give another --out"):
         run(tmp_path)
 
 

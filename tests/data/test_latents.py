@@ -217,7 +217,7 @@ def test_other_things_where_files_belong(folder):
 def test_what_is_no_data_set_of_latents(folder, tmp_path):
     with pytest.raises(UsageError, match="nowhere' holds no latents"):
         dataset.read(tmp_path / "nowhere", "train")
-    with pytest.raises(UsageError, match="split 'val' is not in .*; allowed: train, test"):
+    with pytest.raises(UsageError, match="split 'val' is not in .*; allowed: test, train"):
         dataset.read(folder, "val")
     with pytest.raises(UsageError, match=r"split 'train\[:x\]' cannot be read"):
         dataset.read(folder, "train[:x]")
