@@ -10,7 +10,8 @@ out.save("folder")  # PNGs and a gallery
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,9 @@ from mmgen_jax.settings import Sample, rules
 from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.system.rules import require
+from mmgen_jax.system.rules import Rule, each, integer, require
+
+_LISTED = Rule(lambda v: v != () and each(integer(0)).allows(v), "a number of samples, or a list of their numbers")
 
 
 class MMGen:
@@ -83,7 +86,7 @@ class MMGen:
     def generate(
         self,
         class_id: int | str | Sequence[int | str] | AnyArray | None = None,
-        n: int | np.integer = 1,
+        n: int | np.integer | Sequence[int] | AnyArray = 1,
         given: Mapping[str, object] | None = None,
         steps: int = 25,
         solver: str = "heun",
@@ -92,12 +95,15 @@ class MMGen:
         given_time: float = 0.005,
         seed: int = 0,
         batch: int = 32,
+        progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples of all modalities; sample i depends on `seed` and i, not on n or `batch`.
 
+        All of them are kept in memory. To make many, ask for some at a time: n=range(32), n=range(32, 64), ...
+
         Args:
           class_id: index or name of a class, one for all samples or one for each; None means no class.
-          n: number of samples.
+          n: how many samples, those with the numbers 0 to n - 1; or their numbers.
           given: modality -> a file or array (see `modalities.modality`), one for all samples or one for each.
           steps: number of steps of the solver.
           solver: a name of `mmgen_jax.sampling.SOLVERS`.
@@ -106,6 +112,7 @@ class MMGen:
           given_time: time in [0, 1] at which given modalities are held; at 0 the network sees them clean.
           seed: seed of the noise.
           batch: number of samples computed at once.
+          progress: is told after each batch how many samples it had; a meter on stderr if None.
 
         Returns:
           `Outputs`, in which given modalities are as they were given, resized to the model's size.
@@ -113,8 +120,8 @@ class MMGen:
         Raises:
           UsageError: an argument is not allowed.
         """
+        numbers = _numbers(n)
         _check(
-            n=n,
             steps=steps,
             batch=batch,
             seed=seed,
@@ -127,13 +134,15 @@ class MMGen:
             raise UsageError(
                 f"solver is {solver!r}, which needs the linear path; the model's is {self.architecture.path}"
             )
-        n, batch, (low, high) = int(n), int(batch), guidance_interval
-        classes = self._classes(class_id, n)
-        conditions = self._conditions(given or {}, n)
-        options = Options(solver, int(steps), guidance, (float(low), float(high)), given_time, int(seed), batch)
-        shown = {m: np.broadcast_to(x, (n, *x.shape[1:])) for m, x in self._arrays(conditions).items()}
-        made = self._sampler(self._params, classes, shown, options, finish=self._values)
-        values = {m: np.broadcast_to(x, (n, *x.shape[1:])) for m, x in conditions.items()} | made
+        count, (low, high) = len(numbers), guidance_interval
+        classes = self._classes(class_id, count)
+        conditions = self._conditions(given or {}, count)
+        options = Options(solver, int(steps), guidance, (float(low), float(high)), given_time, int(seed), int(batch))
+        shown = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in self._arrays(conditions).items()}
+        made = self._sampler(
+            self._params, classes, shown, options, numbers=numbers, finish=self._values, progress=progress
+        )
+        values = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in conditions.items()} | made
         guided = guidance != 1 and bool((classes != self.architecture.null_class).any())
         names = [self._class_name(i) for i in classes.tolist()]
         return Outputs(
@@ -141,7 +150,7 @@ class MMGen:
             tuple(conditions),
             self.architecture.facts,
             caption=_caption(names, tuple(conditions), seed, solver, steps, guidance if guided else 1),
-            rows=[f"{i} {name}" for i, name in enumerate(names)] if len(set(names)) > 1 else (),
+            rows=[f"{i} {name}" if len(set(names)) > 1 else f"{i}" for i, name in zip(numbers, names, strict=True)],
         )
 
     def _class_name(self, index: int) -> str:
@@ -177,6 +186,17 @@ def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         return value.item()
     return tuple(map(_plain, value)) if isinstance(value, list | tuple | np.ndarray) else value
+
+
+def _numbers(n: Any) -> np.ndarray:
+    """Numbers int [n] of the samples: 0, 1, ... of a count, or those that are listed. Raises UsageError."""
+    n = np.asarray(n).tolist() if isinstance(n, np.ndarray | jax.Array) else n
+    listed = tuple(n) if isinstance(n, range) else _plain(n)
+    if not isinstance(listed, tuple):
+        _check(n=n)
+        return np.arange(listed)
+    require("n", listed, _LISTED)
+    return np.array(listed)
 
 
 def _check(**arguments: object) -> None:

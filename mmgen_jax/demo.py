@@ -25,9 +25,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from mmgen_jax import sample, settings
+from mmgen_jax import settings
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders
+from mmgen_jax.data import held_out
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models import architectures
 from mmgen_jax.sampling.sampler import Options
@@ -111,7 +112,8 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike, name: 
     check_config(chosen, architecture, workdir)
     folder = epath.Path(out) / name
     files.check_place(folder, "--out", folder=True)
-    scenes = sample.scenes(chosen.data, chosen.sample.index, SCENES, architecture)
+    data, rows, names = chosen.data, chosen.sample.index + np.arange(SCENES), architecture.modalities
+    scenes = held_out.values(data.dir, data.test_split, names, data.image_size, rows, architecture.facts)
     sections = Demo(MMGen.load(workdir, chosen.sample.step), chosen.sample.options(), scenes).sections()
 
     folder.mkdir(parents=True, exist_ok=True)

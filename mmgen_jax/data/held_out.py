@@ -21,7 +21,12 @@ def first(directory: epath.PathLike, split: str, modalities: Sequence[str], size
 
 
 def values(
-    directory: epath.PathLike, split: str, modalities: Sequence[str], size: int, indices: Sequence[int], facts: Facts
+    directory: epath.PathLike,
+    split: str,
+    modalities: Sequence[str],
+    size: int,
+    indices: Sequence[int] | np.ndarray,
+    facts: Facts,
 ) -> dict[str, np.ndarray]:
     """Reads the values (see `modalities.modality`) of the scenes at `indices`, of modalities that all of them have.
 

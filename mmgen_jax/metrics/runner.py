@@ -14,6 +14,7 @@ from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling.sampler import Arrays, Options, Sampler
+from mmgen_jax.system.console import Progress
 
 
 def to_values(arrays: Mapping[str, np.ndarray], facts: Facts) -> Arrays:
@@ -58,7 +59,8 @@ class Runner:
         for draw in range(self.draws):
             numbers = np.arange(len(rgb)) * self.draws + draw
             label = "from rgb" if self.draws == 1 else f"from rgb, draw {draw + 1}/{self.draws},"
-            out = self.sampler(self.params, classes, given, options, numbers=numbers, label=label, stream=stream)
+            progress = Progress(label, len(rgb), "samples")
+            out = self.sampler(self.params, classes, given, options, numbers=numbers, progress=progress, stream=stream)
             total = {m: total.get(m, 0) + x / self.draws for m, x in out.items()}
         return total
 

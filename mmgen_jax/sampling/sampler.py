@@ -108,7 +108,7 @@ class Sampler:
         *,
         numbers: Sequence[int] | np.ndarray | None = None,
         finish: Callable[[Arrays], Arrays] = dict,
-        label: str = "sample",
+        progress: Callable[[int], object] | None = None,
         stream: str = "sample",
     ) -> Arrays:
         """Draws arrays [n, H, W, C] in [-1, 1] of all modalities that are not given, in the model's order.
@@ -122,7 +122,7 @@ class Sampler:
           options: how samples are drawn.
           numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
           finish: turns the arrays of each batch into those that are kept.
-          label: what the progress meter calls this work.
+          progress: is told after each batch how many samples it had; a meter on stderr if None.
           stream: name of the stream of random numbers within the seed, see `diffusion.keys`.
 
         Raises NotFinite as `decode` does.
@@ -136,7 +136,7 @@ class Sampler:
         if not (class_id != a.null_class).any():
             choices = dataclasses.replace(choices, guided=False)
         values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, stream)
-        parts, progress = [], Progress(label, n, "samples")
+        parts, progress = [], progress or Progress("sample", n, "samples")
         for rows in requests.batches(n, size):
             kept, classes, images = jax.device_put(
                 (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split

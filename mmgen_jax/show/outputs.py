@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 import numpy as np
 from etils import epath
@@ -12,6 +13,8 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.system import files
+
+SHEET, GALLERY = "sheet.png", "gallery.html"
 
 
 class Outputs(dict[str, np.ndarray]):
@@ -38,6 +41,13 @@ class Outputs(dict[str, np.ndarray]):
         super().__init__(values)
         self.given, self.facts, self.caption = tuple(given), facts, caption
         self.rows = tuple(rows) or tuple(str(i) for i in range(len(next(iter(values.values())))))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outputs], count: int) -> Outputs:
+        """The first `count` samples of several outputs of one request."""
+        first, rows = parts[0], [row for part in parts for row in part.rows]
+        values = {m: np.concatenate([part[m] for part in parts])[:count] for m in first}
+        return cls(values, first.given, first.facts, first.caption, rows[:count])
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Pictures uint8 [n, H, W, 3] of each modality, to look at."""
@@ -91,19 +101,43 @@ class Outputs(dict[str, np.ndarray]):
         folder.mkdir(parents=True, exist_ok=True)
         made: dict[str, bytes] = {}
         for i in range(len(self.rows)):
-            for m, value in self.items():
-                for name, array in MODALITIES[m].files(value[i], self.facts).items():
-                    path = epath.Path(name)
-                    made[f"{path.stem}_{i:03d}{path.suffix}"] = _ENCODERS[path.suffix](array)
-        made["sheet.png"] = pictures.png(self.sheet())
-        if "rgb" in self:
-            made["grid.png"] = pictures.png(pictures.grid(self["rgb"]))
-        names = [*made, "gallery.html"]
+            made |= self.files(i, i)
+        names = [*made, SHEET, *(["grid.png"] if "rgb" in self else []), GALLERY]
         files.claim(folder, names)
         for name, data in made.items():
             files.write(folder / name, data)
-        gallery.write_gallery(folder / "gallery.html", [self.section(), *sections], title)
+        self.show(folder, title, sections)
         return names
+
+    def files(self, row: int, number: int) -> dict[str, bytes]:
+        """Names, which have the sample's number, and contents of the files of one row."""
+        return {
+            file_name(name, number): _ENCODERS[PurePath(name).suffix](array)
+            for m, value in self.items()
+            for name, array in MODALITIES[m].files(value[row], self.facts).items()
+        }
+
+    def show(
+        self, folder: epath.PathLike, title: str = "MMGen samples", sections: Sequence[gallery.Section] = ()
+    ) -> None:
+        """Writes the pictures of all samples: sheet.png, grid.png of rgb, and gallery.html last; see `save`."""
+        folder = epath.Path(folder)
+        pictures.save_png(folder / SHEET, self.sheet())
+        if "rgb" in self:
+            pictures.save_png(folder / "grid.png", pictures.grid(self["rgb"]))
+        gallery.write_gallery(folder / GALLERY, [self.section(), *sections], title)
+
+
+def file_name(name: str, number: int) -> str:
+    """Name of a file of one sample: rgb_000.png of rgb.png."""
+    path = PurePath(name)
+    return f"{path.stem}_{number:03d}{path.suffix}"
+
+
+def file_names(modalities: Sequence[str], facts: Facts) -> list[str]:
+    """Names of the files that a sample of these modalities has, without its number: rgb.png, depth.png, ..."""
+    blank = {m: np.zeros((1, 1, MODALITIES[m].channels), np.float32) for m in modalities}
+    return [name for m, x in blank.items() for name in MODALITIES[m].files(MODALITIES[m].value(x, facts), facts)]
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -13,7 +13,8 @@ from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
-from mmgen_jax.system import console, hosts
+from mmgen_jax.system import hosts
+from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import NotFinite
 
 COUNT = 8  # samples of each kind
@@ -43,7 +44,7 @@ class Preview:
                 count = len(next(iter(self._given.values())))
                 rows.append(self._sheet(params, np.full(count, a.null_class), self._given, "preview: given"))
         except NotFinite as error:
-            console.say(f"no preview of step {step}: {error}")
+            say(f"no preview of step {step}: {error}")
             return None
         picture = np.concatenate(rows)
         if hosts.is_first():
@@ -53,7 +54,8 @@ class Preview:
 
     def _sheet(self, params: Params, class_id: np.ndarray, given: dict[str, np.ndarray], stream: str) -> np.ndarray:
         a = self._sampler.architecture
-        arrays = self._sampler(params, class_id, given, self._options, label="preview", stream=stream) | given
+        progress = Progress("preview", len(class_id), "samples")
+        arrays = self._sampler(params, class_id, given, self._options, progress=progress, stream=stream) | given
         shown = {m: MODALITIES[m].picture(MODALITIES[m].value(arrays[m], a.facts), a.facts) for m in a.modalities}
         return pictures.sheet(shown, given=tuple(given))
 

@@ -1,0 +1,119 @@
+"""A folder of samples that is written batch by batch: any number in little memory, continued where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from etils import epath
+
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.show.outputs import GALLERY, SHEET, Outputs, file_name
+from mmgen_jax.system import files
+from mmgen_jax.system.errors import UsageError
+
+RECORD = "samples.json"
+SHOWN = 32  # samples on the sheet and in the gallery: the first ones
+
+
+class SampleFolder:
+    """The files of samples 0 to n - 1, whose numbers are in their names, and a record of how they are made.
+
+    A sample whose files are all there is done. The sheet and the gallery show the first `SHOWN` samples.
+    """
+
+    def __init__(self, path: epath.PathLike, names: Sequence[str], n: int, made_by: Mapping[str, object]):
+        """Begins a folder, or goes on with one.
+
+        Args:
+          path: is made if it does not exist; no other process may write to it, see `files.alone`.
+          names: of the files of one sample, see `outputs.file_names`.
+          n: number of samples; there may be fewer or more already.
+          made_by: name -> value, as JSON has it, of all that a sample depends on.
+
+        Raises:
+          UsageError: the folder has samples that were made otherwise, or files with the names of samples.
+        """
+        self.path, self._names, self._n = epath.Path(path), tuple(names), n
+        self.path.mkdir(parents=True, exist_ok=True)
+        there, begun = self._there(), self._begun()
+        if begun is None:
+            foreign = next((x for i in range(n) for x in self._of(i) if x in there), None)
+            if foreign:
+                raise UsageError(f"{self.path} has {foreign}, but no {RECORD} that says how; give another --out")
+        elif conflict := _difference(begun["made_by"], made_by):
+            raise UsageError(f"{self.path} was begun with {conflict}; give another --out, or the same settings")
+        if begun is None or begun["n"] < n:
+            if begun and begun["n"] < SHOWN:
+                (self.path / GALLERY).unlink(missing_ok=True)  # it will show more
+            record = {"n": n, "made_by": dict(made_by)}
+            files.write(self.path / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+        for name in there:
+            if name.startswith(".") and name.endswith(".part"):  # of a process that was killed
+                (self.path / name).unlink(missing_ok=True)
+
+    def todo(self) -> list[int]:
+        """Numbers of the samples to make, in order. Those that are to be shown are made again."""
+        there, unseen = self._there(), self.unseen()
+        return [i for i in range(self._n) if i < unseen or any(name not in there for name in self._of(i))]
+
+    def unseen(self) -> int:
+        """How many samples are to be shown that are not: the first ones, or none of them."""
+        shown = all((self.path / name).exists() for name in (SHEET, GALLERY))
+        return 0 if shown else min(self._n, SHOWN)
+
+    def write(self, outputs: Outputs, numbers: Sequence[int]) -> None:
+        """Writes the files of the first rows of `outputs`, the samples `numbers`; each file is whole or not there."""
+        for row, number in enumerate(numbers):
+            for name, data in outputs.files(row, number).items():
+                files.write(self.path / name, data)
+
+    def write_npz(self, name: str) -> None:
+        """Writes all rgb images to one NPZ file, uint8 [n, H, W, 3] as `arr_0`, as ADM's evaluation reads them.
+
+        Raises UsageError for an image that cannot be read.
+        """
+        images = self._images()
+        first = next(images)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self._n, *first.shape)}
+        with (
+            files.replacing(self.path / name) as part,
+            part.open("wb") as file,
+            zipfile.ZipFile(file, "w") as archive,
+            archive.open("arr_0.npy", "w", force_zip64=True) as member,
+        ):
+            np.lib.format.write_array_header_1_0(member, header)
+            member.write(first.tobytes())
+            for image in images:
+                member.write(image.tobytes())
+
+    def _images(self) -> Iterator[np.ndarray]:
+        return (MODALITIES["rgb"].read(self.path / file_name("rgb.png", i)) for i in range(self._n))
+
+    def _of(self, number: int) -> list[str]:
+        return [file_name(name, number) for name in self._names]
+
+    def _there(self) -> set[str]:
+        return {path.name for path in self.path.iterdir()}
+
+    def _begun(self) -> dict | None:
+        """The record of the samples that are there; None for none."""
+        path = self.path / RECORD
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(path.read_text())
+            return {"n": int(record["n"]), "made_by": dict(record["made_by"])}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UsageError(f"{path} is damaged ({type(error).__name__}); give another --out") from error
+
+
+def _difference(begun: Mapping[str, object], wanted: Mapping[str, object]) -> str | None:
+    """The first entry that differs, as "name A instead of B", or None."""
+    now = json.loads(json.dumps(wanted))
+    for name in begun | now:
+        if begun.get(name) != now.get(name):
+            return f"{name} {json.dumps(begun.get(name))} instead of {json.dumps(now.get(name))}"
+    return None
