@@ -194,7 +194,7 @@ def _numbers(n: Any) -> np.ndarray:
     listed = tuple(n) if isinstance(n, range) else _plain(n)
     if not isinstance(listed, tuple):
         _check(n=n)
-        return np.arange(listed)
+        return np.arange(int(n))
     require("n", listed, _LISTED)
     return np.array(listed)
 

@@ -59,6 +59,16 @@ def test_a_sample_does_not_depend_on_how_many_there_are(model):
     assert np.abs(many["depth"][3] - many["depth"][4]).max() > 0.05
 
 
+@pytest.mark.parametrize("numbers", [range(3, 5), [3, 4], (3, 4), np.array([3, 4]), jax.numpy.array([3, 4])])
+def test_numbers_of_samples_make_the_same_samples(model, numbers):
+    many, told = model.generate(3, n=5, **FAST), []
+    some = model.generate(3, n=numbers, progress=told.append, **FAST)
+    for m in many:
+        np.testing.assert_allclose(many[m][3:].astype(float), some[m].astype(float), atol=1)
+    assert np.abs(many["depth"][3:] - some["depth"]).max() < 1e-4
+    assert some.rows == ("3", "4") and told == [2]
+
+
 def test_seed_and_class_matter(model):
     first, again = model.generate(3, n=3, **FAST), model.generate(3, n=3, **FAST)
     np.testing.assert_array_equal(first["rgb"], again["rgb"])
@@ -113,6 +123,15 @@ def test_velocity(model):
         ({"class_id": 2.7}, "class is 2.7; allowed: 0 to 7"),
         ({"class_id": [1, 2], "n": 3}, "class_id has 2 entries; allowed: one, or n = 3"),
         ({"n": 0}, "n is 0; it must be an integer of at least 1"),
+        ({"n": []}, "n is (); it must be a number of samples, or a list of their numbers"),
+        ({"n": range(0)}, "n is (); it must be a number of samples, or a list of their numbers"),
+        ({"n": [0, -1]}, "n is (0, -1); it must be a number of samples, or a list of their numbers"),
+        ({"n": [0.5]}, "n is (0.5,); it must be a number of samples, or a list of their numbers"),
+        ({"n": [[0]]}, "n is ((0,),); it must be a number of samples, or a list of their numbers"),
+        ({"n": np.zeros(2)}, "n is (0.0, 0.0); it must be a number of samples, or a list of their numbers"),
+        ({"n": [2**31]}, "n is (2147483648,); it must be a number of samples, or a list of their numbers"),
+        ({"n": True}, "n is True; it must be an integer of at least 1"),
+        ({"class_id": [1, 2], "n": [4]}, "class_id has 2 entries; allowed: one, or n = 1"),
         ({"steps": 2.5}, "steps is 2.5"),
         ({"solver": "magic"}, "solver is 'magic'; it must be one of euler, heun"),
         ({"guidance": -1.0}, "guidance is -1.0"),

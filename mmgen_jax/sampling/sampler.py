@@ -68,7 +68,7 @@ class Sampler:
         self._autoencoder = jax.device_put(architecture.autoencoder, self._everywhere)
         self._encode = jax.jit(lambda autoencoder, images: autoencoder.encode(images))
         # Results are whole on every device, so that each host can read them.
-        self._decode = jax.jit(_decode, out_shardings=self._everywhere)
+        self._decode = jax.jit(lambda *arguments: _decode(*arguments), out_shardings=self._everywhere)
         self._layout = Layout(architecture, self._mesh)
         self._draw = jit_draw(self._layout)
 
