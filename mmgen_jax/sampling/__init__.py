@@ -1,6 +1,7 @@
-"""Sampling: solvers for any velocity function, guidance, and the arrays that a request for samples becomes."""
+"""Sampling: solvers for any velocity function, guidance, composition, and the arrays that a request becomes."""
 
+from mmgen_jax.sampling.composition import composed
 from mmgen_jax.sampling.guidance import bind, classifier_free
 from mmgen_jax.sampling.solvers import SOLVERS, Solver, sample
 
-__all__ = ["SOLVERS", "Solver", "bind", "classifier_free", "sample"]
+__all__ = ["SOLVERS", "Solver", "bind", "classifier_free", "composed", "sample"]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
-from mmgen_jax.sampling.solvers import VelocityFn
+from mmgen_jax.sampling.fields import VelocityFn
 
 Velocities = Mapping[str, jax.Array]
 Network = Callable[[Latents, jax.Array, Prompt], Velocities | tuple[Velocities, jax.Array | None]]

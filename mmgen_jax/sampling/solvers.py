@@ -10,38 +10,23 @@ one scan, and returns the end. A new solver is a step function in this file and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mmgen_jax.diffusion import flow
 from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.sampling import corrections, randomness, roles
+from mmgen_jax.sampling.fields import Field, Interval, Placed, VelocityFn
+from mmgen_jax.sampling.roles import Time, Times
 from mmgen_jax.system.errors import UsageError
 
-VelocityFn = Callable[[Latents, jax.Array], Mapping[str, jax.Array]]
-Field = Callable[[Latents, jax.Array], Latents]  # velocity of the M' generated modalities at their times [M']
 NoiseAt = Callable[[jax.Array], Latents]
 
 EM_LAST_TIME = 0.04
-
-
-class Interval(NamedTuple):
-    """The interval of time that one step crosses.
-
-    Attributes:
-      now: times [M'] at which the step begins, one for each generated modality.
-      then: times [M'] at which the step ends.
-      last: bool, whether this is the last step.
-      noise: standard normal noise with the shapes of x for stochastic solvers, empty for the others.
-    """
-
-    now: jax.Array
-    then: jax.Array
-    last: jax.Array
-    noise: Latents
 
 
 Step = Callable[[Field, Latents, Any, Interval], tuple[Latents, Any]]
@@ -133,39 +118,29 @@ SOLVERS: dict[str, Solver] = {
 }
 
 
-def _field(velocity_fn: VelocityFn, names: tuple[str, ...], held: Mapping[str, jax.Array], given_time) -> Field:
-    """Velocity of the generated modalities, while the given ones are held fixed at their own time."""
+def _placed(names: tuple[str, ...], held: Mapping[str, jax.Array], times: Mapping[str, Time]) -> Placed:
+    """Function that adds what is held at its own time to x and t of the generated modalities."""
 
-    def field(x: Latents, t: jax.Array) -> Latents:
+    def placed(x: Latents, t: jax.Array) -> tuple[Latents, jax.Array]:
         everything = Latents((name, held[name] if name in held else x[name]) for name in names)
-        column = dict(zip(x, t, strict=True)) | dict.fromkeys(held, jnp.float32(given_time))
+        column = dict(zip(x, t, strict=True)) | {name: jnp.asarray(time, jnp.float32) for name, time in times.items()}
         batch = next(iter(x.values())).shape[0]
-        time = jnp.broadcast_to(jnp.stack([column[name] for name in names]), (batch, len(names)))
-        velocity = velocity_fn(everything, time)
-        return Latents((name, velocity[name].astype(jnp.float32)) for name in x)
+        return everything, jnp.stack([jnp.broadcast_to(column[name], (batch,)) for name in names], 1)
 
-    return field
+    return placed
 
 
-def _step_noise(x: Latents, key: jax.Array | None, step_noise: Mapping[str, jax.Array] | None, steps: int) -> NoiseAt:
+def _step_noise(x: Latents, key: jax.Array | None, step_noise: Mapping[str, jax.Array] | None, axis: int) -> NoiseAt:
     """Function that returns the noise of step i: the noise that was passed, or noise drawn from the key and i.
 
     Drawing it step by step keeps an array of all steps out of memory.
     """
     if step_noise is not None:
-        # The last step adds no noise, so there is none to read; clipping keeps its index inside the array.
-        return lambda i: Latents((name, jnp.asarray(step_noise[name])[jnp.minimum(i, steps - 2)]) for name in x)
-
-    def draw(i: jax.Array, key: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> Latents:
-        keys = jax.random.split(jax.random.fold_in(key, i), len(shapes))
-        return Latents((name, jax.random.normal(keys[m], shape)) for m, (name, shape) in enumerate(shapes.items()))
-
+        # The last step adds no noise, so there is none to read; the index is clipped to the array.
+        return lambda i: Latents((m, jnp.asarray(step_noise[m])[jnp.minimum(i, len(step_noise[m]) - 1)]) for m in x)
     if key is None:
         return lambda _: Latents()  # a solver that draws nothing, see `sample`
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
-        shapes = {name: value.shape[1:] for name, value in x.items()}
-        return lambda i: jax.vmap(lambda one: draw(i, one, shapes))(key)
-    return lambda i: draw(i, key, {name: value.shape for name, value in x.items()})
+    return lambda i: randomness.normal(randomness.fold(key, i), x, axis)
 
 
 def _grid(times, default: jax.Array, names: tuple[str, ...], free: tuple[str, ...]) -> jax.Array:
@@ -178,16 +153,6 @@ def _grid(times, default: jax.Array, names: tuple[str, ...], free: tuple[str, ..
     return times[:, jnp.array([names.index(name) for name in free])]
 
 
-def _check_given(given: Mapping[str, jax.Array], noise: Mapping[str, jax.Array]) -> None:
-    for name, value in given.items():
-        if name not in noise:
-            raise ValueError(f"given has {name!r}: must be among {tuple(noise)}")
-        if value.shape != noise[name].shape:
-            raise ValueError(f"given[{name!r}] has shape {value.shape}: must be {noise[name].shape}")
-    if len(given) == len(noise):
-        raise ValueError(f"given has all of {tuple(noise)}: at least one must be left to sample")
-
-
 def sample(
     velocity_fn: VelocityFn,
     noise: Mapping[str, jax.Array],
@@ -196,8 +161,11 @@ def sample(
     steps: int = 50,
     times: jax.Array | None = None,
     given: Mapping[str, jax.Array] | None = None,
-    given_time: float | jax.Array = 0.005,
+    given_time: Times = 0.005,
     step_noise: Mapping[str, jax.Array] | None = None,
+    ignored: Sequence[str] = (),
+    corrector: int | None = None,
+    particles: int = 1,
 ) -> Latents:
     """Draws clean latents, jointly or conditioned on given ones. Computes in float32 and works under jit.
 
@@ -207,7 +175,7 @@ def sample(
       noise: standard normal noise [B, H, W, C] of each modality. It is the start of generated modalities, and given
         modalities are mixed with it. A plain dict is taken in its own order. Note that jax.jit sorts the keys of plain
         dicts, but not those of an OrderedDict.
-      key: random key for solvers that draw noise, not needed with `step_noise`. With one key per sample (typed keys
+      key: random key for solvers, correctors and particles, which draw noise. With one key per sample (typed keys
         [B]), a sample does not depend on the batch it is drawn in.
       solver: a key of `SOLVERS`.
       steps: number of steps; ignored with `times`.
@@ -215,39 +183,50 @@ def sample(
         column per key of `noise`.
       given: clean latents of the modalities to condition on. In every step the network sees (1 - t) given + t noise at
         t = `given_time` (MMGen section 3.4). They are returned unchanged.
-      given_time: time in [0, 1] at which given modalities are held; at 0 the network sees them clean.
+      given_time: time in [0, 1] at which given modalities are held, one for all or by name, a number or [B]; at 0 the
+        network sees them clean.
       step_noise: for tests, noise of all steps except the last, [steps - 1, B, H, W, C] of each modality.
+      ignored: modalities that are neither given nor wanted: the network sees their noise at t = 1 in every step, and
+        they are not returned. A network that was trained to ignore draws from the distribution of the others alone.
+      corrector: number of Langevin steps after each step except the last, on the linear path (see `corrections`);
+        None means 0, or 2 with particles. Each of them evaluates the velocity once.
+      particles: size of the population from which each sample is drawn, for a velocity of `composed`. Costs so many
+        times as much, and at least one evaluation more in each step.
 
     Returns:
-      OrderedDict of x0 of each modality, with the keys in the order of `noise`.
+      OrderedDict of x0 of each modality that is not ignored, with the keys in the order of `noise`.
 
     Raises:
-      ValueError: the solver is unknown, a given modality is unknown or has a wrong shape, all modalities are given, the
-        key is missing, or the times have a wrong shape.
+      UsageError: the solver is unknown.
+      ValueError: a modality with a role is unknown, has two, or has a wrong shape; none is left to sample; the key is
+        missing; the times have a wrong shape; or there are particles of a velocity that `composed` has not made.
     """
     if solver not in SOLVERS:
         raise UsageError(f"solver={solver!r}: must be one of {', '.join(SOLVERS)}")
     chosen = SOLVERS[solver]
     given, names = dict(given or {}), tuple(noise)
-    free = tuple(name for name in names if name not in given)
-    _check_given(given, noise)
-    if chosen.stochastic and key is None and step_noise is None:
-        raise ValueError(f"solver={solver!r} draws noise: key must be a PRNG key")
+    roles.check(given, ignored, noise)
+    if key is None and ((chosen.stochastic and step_noise is None) or corrector or particles > 1):
+        raise ValueError(f"solver={solver!r} with its corrections draws noise: key must be a PRNG key")
     if times is None and steps < 1:
         raise ValueError(f"steps={steps}: must be at least 1")
-    clean = {name: jnp.asarray(value, jnp.float32) for name, value in given.items()}
-    start = {name: jnp.asarray(noise[name], jnp.float32) for name in names}
-    held = {name: given_time * start[name] + (1 - given_time) * clean[name] for name in given}
-    field = _field(velocity_fn, names, held, given_time)
-    x = Latents((name, start[name]) for name in free)
+    start = Latents((m, jnp.asarray(noise[m], jnp.float32)) for m in names)
+    held_at = roles.per_name(given_time, tuple(given)) | dict.fromkeys(ignored, 1.0)
+    held = {m: roles.hold(given[m], start[m], held_at[m]) if m in given else start[m] for m in held_at}
+    free = tuple(m for m in names if m not in held)
+    correction = corrections.choose(velocity_fn, _placed(names, held, held_at), key, corrector, particles)
+    x, state = correction.start(Latents((m, start[m]) for m in free))
     grid = _grid(times, chosen.times(steps), names, free)
     count = len(grid) - 1
-    noise_at = _step_noise(x, key, step_noise, count)
+    noise_at = _step_noise(x, key, step_noise, correction.axis)
 
-    def body(carry: tuple[Latents, Any], at: tuple[jax.Array, ...]) -> tuple[tuple[Latents, Any], None]:
+    def body(carry: tuple[Latents, Any, Any], at: tuple[jax.Array, ...]) -> tuple[tuple[Latents, Any, Any], None]:
         index, now, then = at
-        drawn = noise_at(index) if chosen.stochastic else Latents()
-        return chosen.step(field, *carry, Interval(now, then, index == count - 1, drawn)), None
+        (x, memory, state), drawn = carry, noise_at(index) if chosen.stochastic else Latents()
+        interval = Interval(index, now, then, index == count - 1, drawn)
+        x, memory = chosen.step(correction.field, x, memory, interval)
+        return correction.correct(x, memory, state, interval), None
 
-    (x, _), _ = jax.lax.scan(body, (x, chosen.init(x)), (jnp.arange(count), grid[:-1], grid[1:]))
-    return Latents((name, given[name] if name in given else x[name]) for name in names)
+    (x, _, state), _ = jax.lax.scan(body, (x, chosen.init(x), state), (jnp.arange(count), grid[:-1], grid[1:]))
+    x = correction.finish(x, state)
+    return Latents((m, given[m] if m in given else x[m]) for m in names if m not in ignored)

@@ -1,0 +1,32 @@
+"""The types that solvers, guidance, composition and corrections share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+
+from mmgen_jax.diffusion.latents import Latents
+
+VelocityFn = Callable[[Latents, jax.Array], Mapping[str, jax.Array]]  # of x [B, H, W, C] and times t [B, M]
+Field = Callable[[Latents, jax.Array], Latents]  # velocity of the M' generated modalities at their times [M']
+Placed = Callable[[Latents, jax.Array], tuple[Latents, jax.Array]]  # x and [M'] with what is held added: x and [B, M]
+
+
+class Interval(NamedTuple):
+    """The interval of time that one step crosses.
+
+    Attributes:
+      number: int, number of the step.
+      now: times [M'] at which the step begins, one for each generated modality.
+      then: times [M'] at which the step ends.
+      last: bool, whether this is the last step.
+      noise: standard normal noise with the shapes of x for stochastic solvers, empty for the others.
+    """
+
+    number: jax.Array
+    now: jax.Array
+    then: jax.Array
+    last: jax.Array
+    noise: Latents
