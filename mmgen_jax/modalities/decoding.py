@@ -134,6 +134,10 @@ def _pillow(data: bytes, bits: int = 8) -> Decoded:
         raise ValueError("its content is none of a known format") from error
     with image:
         _check_size(*image.size)
+        if image.format == "PPM" and image.mode != "1" and image.tile[0][0] in ("ppm", "ppm_plain"):
+            return _pnm(data, image)
+        if image.format == "JPEG2000" and (deep := _jpeg_2000_bits(data)) > 8:
+            return Decoded(_opaque(imagecodecs.jpeg2k_decode(data)), 2**deep - 1)
         image.load()
         orientation = metadata.exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
         lossy = image.format in ("JPEG", "MPO", "AVIF") or (image.format == "WEBP" and b"VP8L" not in data)
@@ -159,6 +163,24 @@ def _samples(image: Image.Image, bits: int) -> Decoded:
     if mode == "F":
         return Decoded(np.array(image), 1)
     return Decoded(np.array(image.convert("RGB")))
+
+
+def _pnm(data: bytes, image: Image.Image) -> Decoded:
+    """PGM and PPM with another largest number than 255, to which Pillow would scale them."""
+    codec, _, offset, (mode, top) = image.tile[0]
+    shape = (image.height, image.width, 3) if mode == "RGB" else (image.height, image.width)
+    if codec == "ppm":
+        numbers = np.frombuffer(data, ">u2" if top > 255 else np.uint8, math.prod(shape), offset)
+    else:
+        numbers = np.array(data[offset:].split()[: math.prod(shape)], np.int64)
+    if not 0 <= numbers.min() <= numbers.max() <= top:
+        raise ValueError(f"its numbers are {numbers.min()} to {numbers.max()}, and its header says 0 to {top}")
+    return Decoded(numbers.reshape(shape).astype(np.min_scalar_type(top)), top)
+
+
+def _jpeg_2000_bits(data: bytes) -> int:
+    """Bits per channel, from the header of sizes."""
+    return (data[data.index(b"\xff\x51") + 40] & 0x7F) + 1
 
 
 def _tiff(data: bytes) -> Decoded:

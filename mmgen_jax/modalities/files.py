@@ -17,6 +17,7 @@ from mmgen_jax.system.files import is_remote
 _LARGEST = 2**31  # bytes of a file that is read
 _GIVEN = "an image or NPY file"
 _SMALLEST = 2
+_LONGEST = 64  # times the other side
 _MOST_COLORS = 2048  # of a mask; photos, and masks that were JPEG files once, have more
 _GREY_DISTANCE = 16  # of levels that are regions, where there is only grey; those of 4 bits are 17 apart
 
@@ -35,9 +36,17 @@ def read_image(path: epath.PathLike, source: Source) -> Decoded:
     """An image file, see `decoding`; raises UsageError where it cannot be read."""
     data = _read(path, source)
     try:
-        return decode(data)
+        image = decode(data)
     except Exception as error:  # decoders of damaged files raise anything
         raise source.error(f"cannot be read ({_reason(error)})", "an image file that is whole") from error
+    _check_sides(*image.samples.shape[:2], source)
+    return image
+
+
+def _check_sides(height: int, width: int, source: Source) -> None:
+    """A thin image that is resized until it can be cropped to a square may not fit the memory."""
+    if max(height, width) > _LONGEST * min(height, width):
+        raise source.error(f"has {width}x{height} pixels", f"one side at most {_LONGEST} times as long as the other")
 
 
 def read_array(path: epath.PathLike, source: Source) -> np.ndarray:
@@ -126,6 +135,7 @@ def stack(array: np.ndarray, channels: int, source: Source) -> np.ndarray:
         raise source.error(f"has shape {list(array.shape)}", f"[{shape}] or [n, {shape}]")
     if min(images.shape[1:3]) < _SMALLEST or not len(images):
         raise source.error(f"has shape {list(array.shape)}", f"images of at least {_SMALLEST} x {_SMALLEST} pixels")
+    _check_sides(*images.shape[1:3], source)
     return images
 
 

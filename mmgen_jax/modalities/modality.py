@@ -348,16 +348,18 @@ class Regions(Modality):
         return np.stack([pixels.center_crop(image.astype(np.int32), size, nearest=True) for image in ids])[..., 0]
 
     def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
-        """Colours, or ids where a greyscale or indexed image has other colours than the palette's."""
+        """Colours, or ids where a grey or indexed image has other colours than the palette's."""
         if not len(facts.palette):
             return self.from_image(image, source)
         if image.is_float:
             return image.samples  # which are refused
-        colors = image.colors()
-        if image.samples.ndim == 3 or image.lossy:
+        colors, samples = image.colors(), image.samples
+        if image.lossy or (samples.ndim == 3 and (samples != samples[..., :1]).any()):
             return colors
         meant = facts.palette[pixels.nearest_color(colors, facts.palette)]
-        return colors if image.fits_8_bits() and np.array_equal(meant, colors) else image.samples
+        if image.fits_8_bits() and np.array_equal(meant, colors):
+            return colors
+        return samples[..., 0] if samples.ndim == 3 else samples
 
     def from_image(self, image: Decoded, source: Source) -> np.ndarray:
         """Flat colours or levels of grey that can be told apart -> uint8 [H, W, 3]."""

@@ -1,5 +1,6 @@
 """Trees of files become tiles: what belongs together stays together, and what is missing or wrong is named."""
 
+import io
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import image_files
 import image_trees
 import numpy as np
 import pytest
@@ -177,6 +179,42 @@ def test_strict_stops_at_an_unsuitable_file_and_leaves_nothing(tmp_path):
     with pytest.raises(UsageError, match="cannot be read|has 20x16|has colours"):
         builder.write(folders.FolderTiles, str(tmp_path / "out"), folder_plan(tmp_path, strict=True), 1)
     assert not list((tmp_path / "out").rglob("dataset_info.json"))
+
+
+def test_a_tree_of_files_as_tools_write_them(tmp_path):
+    """A photo with an odd EXIF tag, one with alpha, depth of 16 bits in RGB, floats, and one damaged file."""
+    rgb = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    depth = np.random.default_rng(2).integers(0, 65536, (16, 16), dtype=np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG")
+    with Image.open(file) as image:
+        shown = np.array(image)
+    exif = image_files.exif((0x112, 3, 1, b"\6\0"), (0x13B, 5, 1, b"\7\0\0\0\3\0\0\0"))  # turned; an artist of 7/3
+    photos = {
+        "turned.JPG": image_files.jpeg_with(file.getvalue(), 0xE1, b"Exif\0\0" + exif),
+        "alpha.tif": image_files.tiff(np.dstack([rgb, rgb[..., :1]]), 8, 2),
+        "deep.png": image_files.png(rgb.astype(np.uint16) * 257, 16, "rgb"),
+        "cut.png": image_files.png(rgb, 8, "rgb")[:-99],
+    }
+    labels = {
+        "turned.png": image_files.png(depth[..., None].repeat(3, -1), 16, "rgb"),
+        "alpha.TIFF": image_files.tiff((depth / 65535).astype(np.float64), 64),
+        "deep.exr": image_files.exr({"Z": (depth / 65535).astype(np.float32)}),
+        "cut.png": image_files.png(depth, 16, "grey"),
+    }
+    for m, written_files in (("rgb", photos), ("depth", labels)):
+        (tmp_path / m).mkdir()
+        for name, data in written_files.items():
+            (tmp_path / m / name).write_bytes(data)
+    found = written(folders.FolderTiles, tmp_path / "out", folder_plan(tmp_path, ("rgb", "depth")))
+    assert sorted(found) == ["alpha", "deep", "turned"]
+    np.testing.assert_array_equal(found["turned"]["rgb"], np.rot90(shown, -1))
+    for key in ("alpha", "deep"):
+        np.testing.assert_array_equal(found[key]["rgb"], rgb)
+    for key in found:
+        np.testing.assert_array_equal(found[key]["depth"][..., 0], depth)
+    (entry,) = map(json.loads, next((tmp_path / "out").rglob("skipped.jsonl")).read_text().splitlines())
+    assert entry["key"] == "cut" and "cut.png cannot be read" in entry["reason"]
 
 
 def test_nothing_left_is_an_error(tmp_path):

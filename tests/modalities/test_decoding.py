@@ -335,6 +335,42 @@ def test_pfm_and_pgm(tmp_path):
     np.testing.assert_array_equal(tile("depth", tmp_path / "a.pgm")[..., 0], grey)
 
 
+@pytest.mark.parametrize("top", [3, 15, 255, 1023, 65535])
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pnm_of_any_largest_number(top, plain, channels):
+    numbers = RNG.integers(0, top + 1, (SIZE, SIZE, channels)).astype(np.uint16)
+    body = (
+        " ".join(map(str, numbers.ravel())).encode()
+        if plain
+        else numbers.astype(">u2" if top > 255 else np.uint8).tobytes()
+    )
+    kind = {1: 5, 3: 6}[channels] - 3 * plain
+    image = decode(f"P{kind} {SIZE} {SIZE} {top}\n".encode() + body)
+    np.testing.assert_array_equal(image.samples, numbers.squeeze())
+    assert image.top == top
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_jpeg_2000_of_more_than_8_bits(bits, channels):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    numbers = RNG.integers(0, 2**bits, (SIZE, SIZE, channels)).astype(np.uint16).squeeze()
+    image = decode(imagecodecs.jpeg2k_encode(numbers, level=0, reversible=True, bitspersample=bits))
+    wanted = numbers if channels == 1 else numbers[..., 0] if channels == 2 else numbers[..., :3]
+    np.testing.assert_array_equal(image.samples, wanted)
+    assert image.top == 2**bits - 1
+
+
+def test_ids_in_three_channels_are_ids(tmp_path):
+    """Dark greys are not all the palette's black."""
+    ids = RNG.integers(0, 4, (SIZE, SIZE)).astype(np.uint8)
+    (tmp_path / "a.png").write_bytes(png(ids[..., None].repeat(3, -1), 8, "rgb"))
+    np.testing.assert_array_equal(condition("mask", tmp_path / "a.png"), ids)
+    with pytest.raises(UsageError, match="look alike, as region ids do"):
+        tile("mask", tmp_path / "a.png")
+
+
 def test_an_image_of_floats_that_a_writer_made_pages_of(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     vectors = RNG.normal(size=(SIZE, SIZE, 3)).astype(np.float32)

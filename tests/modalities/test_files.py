@@ -5,6 +5,7 @@ import os
 import resource
 
 import image_files
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -209,6 +210,15 @@ def test_sizes_that_headers_claim(tmp_path, name):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17  # 128 MB
 
 
+@pytest.mark.parametrize("shape", [(1, 50_000), (50_000, 1), (2, 129)])
+def test_thin_images_are_refused_before_they_are_resized(tmp_path, shape):
+    (tmp_path / "a.png").write_bytes(image_files.png(np.zeros((*shape, 3), np.uint8), 8, "rgb"))
+    for text in both_refused(str(tmp_path / "a.png")):
+        assert "one side at most 64 times as long as the other" in text
+    np.save(tmp_path / "a.npy", np.zeros((2, 129), np.float32))
+    assert "has 129x2 pixels" in refused(condition, tmp_path / "a.npy")
+
+
 def sound_files():
     pixels = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     made = {}
@@ -217,6 +227,8 @@ def sound_files():
         Image.fromarray(pixels).save(file, name)
         made[name] = file.getvalue()
     deep = pixels.astype(np.uint16) * 257
+    made["JPEG 2000 of 16 bits"] = imagecodecs.jpeg2k_encode(deep, level=0, reversible=True)
+    made["PPM of 16 bits"] = b"P6 16 16 65535\n" + deep.astype(">u2").tobytes()
     made["PNG of 16 bits"] = image_files.png(deep, 16, "rgb")
     made["TIFF of 16 bits"] = image_files.tiff(deep, 16, 2, ">")
     made["TIFF of floats"] = image_files.tiff(RNG.random((16, 16)).astype(np.float32), 32)

@@ -142,8 +142,8 @@ def build(data_dir: str, recipe: Recipe, workers: int = 1) -> str:
                     f"{name} is {value}, but the data set in {path} has {there.get(name)}; "
                     "give the same value, another --data_dir, or remove it first"
                 )
-        print(f"already complete: {path}")
+        console.say(f"already complete: {path}")
         return path
     building.prepare(builder)
-    print(f"written: {path}")
+    console.say(f"written: {path}")
     return path

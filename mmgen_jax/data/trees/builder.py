@@ -108,7 +108,7 @@ def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
             raise UsageError(f"{m} is absent from all {len(groups)} tiles, the first {keys[0]!r}; leave it out")
         if plan.strict:
             raise UsageError(f"{m} of {keys[0]!r} is missing, one of {len(keys)}; without --strict it would be absent")
-        print(f"{m} is absent from {len(keys)} of {len(groups)} tiles, the first {keys[0]!r}")
+        console.say(f"{m} is absent from {len(keys)} of {len(groups)} tiles, the first {keys[0]!r}")
     builder = kind(plan=plan, workers=workers, data_dir=out)
     if builder.data_path.exists():
         raise UsageError(f"{builder.data_path} exists already; remove it first or give another --out")
@@ -117,10 +117,10 @@ def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
     if builder.skipped:
         lines = "".join(json.dumps(entry) + "\n" for entry in builder.skipped)
         files.write(builder.data_path / SKIPPED_FILE, lines.encode())
-        print(f"skipped {len(builder.skipped)} of {len(groups)}, listed in {path}/{SKIPPED_FILE}; the first:")
-        print(f"  {builder.skipped[0]['reason']}")
+        console.say(f"skipped {len(builder.skipped)} of {len(groups)}, listed in {path}/{SKIPPED_FILE}; the first:")
+        console.say(f"  {builder.skipped[0]['reason']}")
     counts = ", ".join(f"{builder.info.splits[name].num_examples} {name}" for name in plan.splits)
-    print(f"written: {path} ({counts})")
+    console.say(f"written: {path} ({counts})")
     return path
 
 
