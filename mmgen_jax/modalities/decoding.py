@@ -20,7 +20,7 @@ import imagecodecs
 import numpy as np
 import OpenEXR
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mmgen_jax.modalities import metadata
 
@@ -165,7 +165,7 @@ def _samples(image: Image.Image, bits: int) -> Decoded:
     return Decoded(np.array(image.convert("RGB")))
 
 
-def _pnm(data: bytes, image: Image.Image) -> Decoded:
+def _pnm(data: bytes, image: ImageFile.ImageFile) -> Decoded:
     """PGM and PPM with another largest number than 255, to which Pillow would scale them."""
     codec, _, offset, (mode, top) = image.tile[0]
     shape = (image.height, image.width, 3) if mode == "RGB" else (image.height, image.width)

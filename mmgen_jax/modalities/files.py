@@ -39,7 +39,7 @@ def read_image(path: epath.PathLike, source: Source) -> Decoded:
         image = decode(data)
     except Exception as error:  # decoders of damaged files raise anything
         raise source.error(f"cannot be read ({_reason(error)})", "an image file that is whole") from error
-    _check_sides(*image.samples.shape[:2], source)
+    _check_sides(image.samples.shape[0], image.samples.shape[1], source)
     return image
 
 
@@ -135,7 +135,7 @@ def stack(array: np.ndarray, channels: int, source: Source) -> np.ndarray:
         raise source.error(f"has shape {list(array.shape)}", f"[{shape}] or [n, {shape}]")
     if min(images.shape[1:3]) < _SMALLEST or not len(images):
         raise source.error(f"has shape {list(array.shape)}", f"images of at least {_SMALLEST} x {_SMALLEST} pixels")
-    _check_sides(*images.shape[1:3], source)
+    _check_sides(images.shape[1], images.shape[2], source)
     return images
 
 
