@@ -15,6 +15,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -167,7 +168,8 @@ def _samples(image: Image.Image, bits: int) -> Decoded:
 
 def _pnm(data: bytes, image: ImageFile.ImageFile) -> Decoded:
     """PGM and PPM with another largest number than 255, to which Pillow would scale them."""
-    codec, _, offset, (mode, top) = image.tile[0]
+    header: Any = image.tile[0]  # as Pillow has read it
+    codec, _, offset, (mode, top) = header
     shape = (image.height, image.width, 3) if mode == "RGB" else (image.height, image.width)
     if codec == "ppm":
         numbers = np.frombuffer(data, ">u2" if top > 255 else np.uint8, math.prod(shape), offset)
