@@ -69,7 +69,7 @@ def label(
     chosen = {m: registry.parse(m, descriptions[m]) for m in MODALITIES if m in descriptions}
     jobs, tree = find_jobs(folder, worker, workers), Tree(Path(out), size)
     experts = {m: described.make(str(Path(out) / "depth")) for m, described in chosen.items()}
-    record.begin(Path(out), chosen, size)
+    record.begin(Path(out), chosen, size, Path(folder), [job.key for job in jobs])
     say(f"{len(jobs)} images; {', '.join(f'{m} by {descriptions[m]}' for m in experts)}")
     failures = []
     for m, expert in experts.items():

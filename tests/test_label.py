@@ -261,7 +261,27 @@ def test_labels_that_do_not_say_how_they_were_made_go_on(scenes, tmp_path, capsy
         run(tmp_path, normal="from-depth:fov=50")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "[" * 100000, "7", "\x00"])
+def test_other_images_of_the_same_names_are_refused_and_others_join(scenes, tmp_path):
+    run(tmp_path)
+    before = contents(tmp_path / "out")
+    image_trees.save(tmp_path / "more" / "rgb" / "new.png", scenes["rgb"][0])
+    image_trees.save(tmp_path / "in" / "depth" / "new.png", scenes["depth"][0])
+    described = {"depth": f"precomputed:{tmp_path}/in/depth", "normal": "from-depth"}
+    for _ in range(2):  # images of other names, from both folders in turns
+        label.label(str(tmp_path / "more" / "rgb"), str(tmp_path / "out"), described)
+        run(tmp_path)
+    assert before.items() <= contents(tmp_path / "out").items() and (tmp_path / "out" / "normal" / "new.png").exists()
+    (tmp_path / "in" / "rgb").rename(tmp_path / "in" / "moved")
+    with pytest.raises(UsageError, match="depth has a label of '0/000' of an image in .*rgb, not of that in") as caught:
+        label.label(str(tmp_path / "in" / "moved"), str(tmp_path / "out"), described)
+    assert "or, if the images were moved, change 'images' in" in str(caught.value)
+    for m in described:
+        path = tmp_path / "out" / f"{m}.json"
+        path.write_text(path.read_text().replace(f"{tmp_path}/in/rgb", f"{tmp_path}/in/moved"))
+    label.label(str(tmp_path / "in" / "moved"), str(tmp_path / "out"), described)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100000, "7", "\x00", '{"images": 3}'])
 def test_a_damaged_record_of_settings_is_named(scenes, tmp_path, text):
     run(tmp_path)
     (tmp_path / "out" / "depth.json").write_text(text)

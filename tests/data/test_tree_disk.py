@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmgen_jax.data import tiles
-from mmgen_jax.data.trees import builder, disk, folders, groups, hypersim, imagenet
+from mmgen_jax.data.trees import builder, folders, groups, hypersim, imagenet
 from mmgen_jax.data.trees.groups import Reading
 from mmgen_jax.experts import labelling
 from mmgen_jax.system.errors import UsageError
@@ -351,11 +351,51 @@ def test_a_modality_of_hypersim_that_fits_no_frame_stops(scenes):
         hypersim_plan(scenes)
 
 
-def test_lines_need_a_text_file(tmp_path):
-    with pytest.raises(UsageError, match="list '.*' does not exist"):
-        disk.lines(str(tmp_path / "none"), "list")
-    with pytest.raises(UsageError, match="list '.*' is not a file"):
-        disk.lines(str(tmp_path), "list")
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="list '.*' is not a file"):
-        disk.lines(str(tmp_path / "pipe"), "list")
+def test_a_camera_that_links_lead_to_twice_is_refused(scenes):
+    (scenes / "processed" / "ai_002_001" / "cam_01").symlink_to(scenes / "processed" / "ai_001_001" / "cam_00")
+    with pytest.raises(UsageError, match="cam_01' and .*cam_00' are the same folder, by a link; only one may stay"):
+        hypersim_plan(scenes)
+
+
+@pytest.mark.parametrize("name", ["cam_01", "cam_00/depth", "cam_00/mask"])
+def test_broken_links_in_a_scene_are_named(scenes, name):
+    place = scenes / "processed" / "ai_001_001" / name
+    if place.exists():
+        place.rename(scenes / "gone")
+    place.symlink_to("nowhere")
+    with pytest.raises(UsageError, match=f"{name}' is a link to 'nowhere', which leads nowhere; mend or remove it"):
+        hypersim_plan(scenes)
+
+
+def test_a_pipe_among_frames_is_named_at_once(scenes):
+    os.mkfifo(scenes / "processed" / "ai_001_001" / "cam_00" / "rgb" / "frame.0005.png")
+    with pytest.raises(UsageError, match="frame.0005.png' is neither a file nor a folder; remove it"):
+        hypersim_plan(scenes)
+
+
+@pytest.mark.parametrize("name", ["depth", "rgb/val", "rgb/train/n09"])
+def test_broken_links_in_an_imagenet_tree_are_named(tree, name):
+    (tree / name).symlink_to("nowhere")
+    with pytest.raises(UsageError, match=f"{name}' is a link to 'nowhere', which leads nowhere; mend or remove it"):
+        imagenet_plan(tree)
+
+
+def test_a_test_split_that_is_a_link_to_the_train_split_is_refused(tree):
+    (tree / "rgb" / "val").symlink_to("train")
+    with pytest.raises(UsageError, match="rgb/val' and .*rgb/train' are the same folder, by a link"):
+        imagenet_plan(tree)
+
+
+@pytest.mark.parametrize("kind", ["no such file", "is a folder; allowed: a file", "is a FIFO; allowed: a file"])
+@pytest.mark.parametrize("flag", ["synsets", "split"])
+def test_lists_must_be_files(tree, scenes, kind, flag):
+    path = scenes / "list.txt"
+    if "folder" in kind:
+        path.mkdir()
+    elif "FIFO" in kind:
+        os.mkfifo(path)
+    with pytest.raises(UsageError, match=f"list.txt:? {kind}"):
+        if flag == "synsets":
+            imagenet_plan(tree, path)
+        else:
+            hypersim.make_plan(str(scenes / "processed"), {"train": str(path)}, False, Reading(16))

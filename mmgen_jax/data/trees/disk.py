@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmgen_jax.system import reading
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -55,7 +56,7 @@ def visible(folder: Path) -> list[Path]:
 
 def folders(folder: Path) -> list[str]:
     """Names of the visible folders in a folder, sorted, in composed form."""
-    return sorted(composed(path.name) for path in visible(folder) if path.is_dir())
+    return sorted(composed(path.name) for path in visible(folder) if is_folder(path))
 
 
 def files(root: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -68,20 +69,16 @@ def files(root: Path, suffixes: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     others: list[Path] = []
-    reached: dict[str, Path] = {}
-    left = [root]
+    left, once = [root], Once()
     while left:
         folder = left.pop()
-        first = reached.setdefault(os.path.realpath(folder), folder)
-        if first != folder:
-            raise UsageError(f"{str(folder)!r} and {str(first)!r} are the same folder, by a link; only one may stay")
+        once.check(folder)
         for path in visible(folder):
-            if path.is_dir():
-                left.append(path)
-            elif path.suffix.lower() in suffixes and (path.is_file() or _is_broken(path)):
+            if is_image(path, suffixes):
                 found.append(path)
+            elif is_folder(path):
+                left.append(path)
             else:
-                _check_other(path)
                 others.append(path)
     if others:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in others).most_common(8)
@@ -92,24 +89,40 @@ def files(root: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(found, key=str)
 
 
+def is_image(path: Path, suffixes: Sequence[str]) -> bool:
+    """Whether it is a file, or a broken link, with one of the suffixes, in capitals or not; raises as `is_folder`."""
+    return path.suffix.lower() in suffixes and (_is_broken(path) or not is_folder(path))
+
+
+def is_folder(path: Path) -> bool:
+    """True for a folder, False for a file and where nothing is.
+
+    Raises UsageError for a link that leads nowhere, as it may have been one to a folder, and for what blocks a reader.
+    """
+    if _is_broken(path):
+        raise UsageError(f"{str(path)!r} is a link to {os.readlink(path)!r}, which leads nowhere; mend or remove it")
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        raise UsageError(f"{str(path)!r} is neither a file nor a folder; remove it")
+    return path.is_dir()
+
+
 def _is_broken(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def _check_other(path: Path) -> None:
-    """Raises UsageError for what may have been meant as a folder of images, and for what blocks a reader."""
-    if _is_broken(path):
-        raise UsageError(f"{str(path)!r} is a link to {os.readlink(path)!r}, which leads nowhere; mend or remove it")
-    if not path.is_file():
-        raise UsageError(f"{str(path)!r} is neither a file nor a folder; remove it")
+class Once:
+    """Refuses to go to a folder twice: by links that lead in a circle, or by two to one place."""
+
+    def __init__(self) -> None:
+        self._reached: dict[str, Path] = {}
+
+    def check(self, folder: Path) -> None:
+        """Raises UsageError if `folder` was here before under another name."""
+        first = self._reached.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            raise UsageError(f"{str(folder)!r} and {str(first)!r} are the same folder, by a link; only one may stay")
 
 
-def lines(path: str, what: str) -> list[str]:
-    """The lines of a text file that are not blank, stripped; raises UsageError if it is not a text file."""
-    if not Path(path).is_file():
-        raise UsageError(f"{what} {path!r} {'is not a file' if Path(path).exists() else 'does not exist'}")
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except ValueError as error:
-        raise UsageError(f"{what} {path!r} is not a text file in UTF-8 ({error})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+def lines(path: str) -> list[str]:
+    """The lines of a text file that are not blank, stripped; raises UsageError as `reading.text` does."""
+    return [line.strip() for line in reading.text(path).splitlines() if line.strip()]

@@ -44,7 +44,7 @@ class HypersimTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg
 def read_scenes(path: str) -> list[str]:
     """Reads the names of the scenes in a split file; says so if it names one more than once."""
     scenes: dict[str, int] = {}
-    for line in disk.lines(path, "split file"):
+    for line in disk.lines(path):
         name = PurePosixPath(line)
         if name.is_absolute() or ".." in name.parts:
             raise UsageError(f"split file {path!r} names the scene {line!r}; allowed: folders below the root")
@@ -56,14 +56,16 @@ def read_scenes(path: str) -> list[str]:
     return list(scenes)
 
 
-def frames(root: Path, scene: str) -> dict[str, dict[str, str]]:
+def frames(root: Path, scene: str, once: disk.Once) -> dict[str, dict[str, str]]:
     """Modality -> key -> file, of all frames of all cameras of a scene."""
     found: dict[str, dict[str, str]] = {m: {} for m in NAMES}
-    cameras = disk.visible(root / scene) if (root / scene).is_dir() else []
-    for camera in (path for path in cameras if path.is_dir() and path.name.startswith("cam_")):
+    inside = disk.visible(root / scene) if disk.is_folder(root / scene) else []
+    for camera in (path for path in inside if path.name.startswith("cam_") and disk.is_folder(path)):
+        once.check(camera)
         for m in NAMES:
-            paths = disk.visible(camera / m) if (camera / m).is_dir() else []
-            files = groups.keyed((groups.key_of(path.name), path) for path in paths if path.suffix.lower() == ENDING)
+            paths = disk.visible(camera / m) if disk.is_folder(camera / m) else []
+            images = [path for path in paths if disk.is_image(path, (ENDING,))]
+            files = groups.keyed((groups.key_of(path.name), path) for path in images)
             if m in WITH_VISIBLE:
                 shown = {key.removesuffix(VISIBLE): path for key, path in files.items() if key.endswith(VISIBLE)}
                 files = {key: path for key, path in files.items() if not key.endswith(VISIBLE)} | shown
@@ -71,12 +73,13 @@ def frames(root: Path, scene: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def find(root: str, scenes: Sequence[str], strict: bool) -> dict[str, dict[str, str]]:
+def find(root: str, scenes: Sequence[str], strict: bool, once: disk.Once) -> dict[str, dict[str, str]]:
     """Modality -> key -> file, of all frames of some scenes; says which scenes have none.
 
-    Raises UsageError if no scene has frames, and with `strict` for the first that has none.
+    Raises UsageError if no scene has frames, with `strict` for the first that has none, and for a camera that links
+    lead to twice, whichever scenes it is in.
     """
-    by_scene = {scene: frames(Path(root), scene) for scene in scenes}
+    by_scene = {scene: frames(Path(root), scene, once) for scene in scenes}
     if empty := [scene for scene, found in by_scene.items() if not found["rgb"]]:
         text = (
             f"scene {empty[0]!r} has no frames in {root}: {empty[0]}/cam_XX/rgb/*.png is missing, one of {len(empty)}"
@@ -95,7 +98,8 @@ def make_plan(root: str, splits: dict[str, str], strict: bool, reading: Reading)
         raise UsageError(f"scene {both[0]!r} is in both split files, one of {len(both)}")
     if not Path(root).is_dir():
         raise UsageError(f"root {root!r} does not exist")
-    found = {split: find(root, names, strict) for split, names in scenes.items()}
+    once = disk.Once()
+    found = {split: find(root, names, strict, once) for split, names in scenes.items()}
     whole = {m: {key: path for files in found.values() for key, path in files[m].items()} for m in NAMES}
     there = {m: files for m, files in whole.items() if files}
     # Other files may lie beside the labels.

@@ -42,7 +42,7 @@ class ImagenetTiles(TreeTiles, skip_registration=True):  # type: ignore[call-arg
 def read_synsets(path: str | None) -> dict[str, str]:
     """Reads synset -> name from lines such as "n01440764 tench, Tinca tinca"; empty if there is no file."""
     names: dict[str, str] = {}
-    for number, line in enumerate(disk.lines(path, "synsets file") if path else (), 1):
+    for number, line in enumerate(disk.lines(path) if path else (), 1):
         synset, *name = line.split(maxsplit=1)
         if not name:
             raise UsageError(f"line {number} of {path} is {line!r}; allowed: a synset, a space and its names")
@@ -75,8 +75,11 @@ def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) ->
     base = Path(root)
     if not (base / "rgb" / "train").is_dir():
         raise UsageError(f"{root!r} is not an ImageNet tree; it needs rgb/train/<synset>/<image>")
-    modalities = tuple(m for m in NAMES if (base / m).is_dir())
-    folders = {m: {s: groups.find(base / m / s) for s in SPLITS if (base / m / s).is_dir()} for m in modalities}
+    modalities = tuple(m for m in NAMES if disk.is_folder(base / m))
+    folders = {m: {s: groups.find(base / m / s) for s in SPLITS if disk.is_folder(base / m / s)} for m in modalities}
+    once = disk.Once()
+    for split in folders["rgb"]:
+        once.check(base / "rgb" / split)
     classes = find_classes(base / "rgb" / "train", folders["rgb"]["train"], synsets, strict)
     rows = {synset: row for row, synset in enumerate(classes)}
     for split, found in folders["rgb"].items():

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 
-from mmgen_jax.data.trees.groups import SUFFIXES
+from mmgen_jax.modalities.decoding import SUFFIXES
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
