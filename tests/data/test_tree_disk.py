@@ -72,11 +72,11 @@ def test_hidden_and_system_files_are_neither_tiles_nor_classes_nor_labelled(phot
 
 
 def test_other_files_are_counted_and_named(photos, capsys):
-    for name in ("cat/0.gif", "cat/1.GIF", "dog/notes.txt", "README"):
+    for name in ("cat/0.psd", "cat/1.PSD", "dog/notes.txt", "README"):
         put(photos / name)
     assert list(groups.find(photos)) == SEEN
     out = capsys.readouterr().out
-    assert "left out: 4 files" in out and ".gif 2" in out and ".txt 1" in out and "no suffix 1" in out
+    assert "left out: 4 files" in out and ".psd 2" in out and ".txt 1" in out and "no suffix 1" in out
 
 
 def test_linked_folders_and_files_are_followed(photos, tmp_path):
