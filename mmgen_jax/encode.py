@@ -29,7 +29,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from mmgen_jax import settings
-from mmgen_jax.data import description, tiles
+from mmgen_jax.data import description, pipeline, tiles
 from mmgen_jax.data.latents import encoding, shards
 from mmgen_jax.data.latents.plan import Request, make_info
 from mmgen_jax.frozen.autoencoders import registry
@@ -107,6 +107,7 @@ def encode(
     todo = shards.remaining(folder, info, worker, workers)
     progress = console.Progress("encode", sum(shard.count for shard in todo), "samples")
     say(f"{len(todo)} shard(s) to do on {mesh.size} {jax.devices()[0].platform} device(s)")
+    select = pipeline.Select(chosen.data.modalities, chosen.data.image_size, info.layout.holes)
     autoencoder, dino = jax.device_put((autoencoder, dino), sharding.replicated(mesh))
     for split, group in itertools.groupby(todo, key=lambda shard: shard.split):
         mine = list(group)
@@ -114,8 +115,7 @@ def encode(
         samples = encoding.read(
             tiles.read_tiles(chosen.data.dir, split),
             [i for start, count in ranges for i in range(start, start + count)],
-            chosen.data.modalities,
-            chosen.data.image_size,
+            select,
             mirror=chosen.encode.mirror,
         )
         with contextlib.closing(samples):

@@ -116,6 +116,7 @@ def folder(tmp_path_factory) -> Path:
     image_trees.folders(folder / "own", count=12, size=64, key="{i}")
     (folder / "own" / "rgb").rename(folder / "photos")
     (folder / "own" / "mask").rename(folder / "regions")
+    (folder / "own" / "depth").rename(folder / "millimetres")
     image_trees.imagenet(folder / "imagenet", count=8, size=64)
     image_trees.hypersim(folder, count=8, size=64)
     run(smaller("python -m mmgen_jax.data.shapes --data_dir=data/shapes32 --size=32".split()), folder)

@@ -20,6 +20,7 @@ from etils import epath
 from mmgen_jax.data import tiles
 from mmgen_jax.data.damage import REPLACED, Mended, Tally
 from mmgen_jax.data.workers import begin, shielded
+from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 
@@ -37,6 +38,13 @@ class Batches(Protocol):
     def close(self) -> None: ...
 
 
+def mirrored(tile: Batch, modalities: Sequence[str]) -> Batch:
+    """A tile of `Select` with some of its modalities mirrored horizontally."""
+    found = {m: MODALITIES[m].mirror(tile[m]) for m in modalities}
+    valid = {key: tile[key][..., ::-1] for key in map(holes.key, modalities) if key in tile}
+    return tile | {key: np.ascontiguousarray(x) for key, x in (found | valid).items()}
+
+
 @dataclass(frozen=True)
 class Flip(grain.RandomMapTransform):
     """Mirrors a tile horizontally with probability 1/2, all its modalities alike."""
@@ -46,15 +54,20 @@ class Flip(grain.RandomMapTransform):
     def random_map(self, element: Batch, rng: np.random.Generator) -> Batch:
         if rng.random() < 0.5:
             return element
-        return element | {m: np.ascontiguousarray(MODALITIES[m].mirror(element[m])) for m in self.modalities}
+        return mirrored(element, self.modalities)
 
 
 @dataclass(frozen=True)
 class Select(grain.MapTransform):
-    """Decodes a tile to the pixels of the wanted modalities, class_id int32 and present bool [M]; checks its size."""
+    """Decodes a tile to the pixels of the wanted modalities, class_id int32 and present bool [M]; checks its size.
+
+    For each modality in `holes` there is also, at `holes.key`, bool [H, W] that says which pixels have a value. The
+    others are filled in, and a modality of which no pixel has a value is absent.
+    """
 
     modalities: tuple[str, ...]
     size: int
+    holes: tuple[str, ...] = ()
 
     def map(self, record: dict) -> Batch:
         tile = tiles.decode_tile(record)
@@ -66,7 +79,13 @@ class Select(grain.MapTransform):
                     f"data.image_size wants {self.size}x{self.size}"
                 )
         wanted = {m: tile[m] for m in self.modalities}
-        return wanted | {"class_id": np.int32(tile["class_id"]), "present": tile["present"][columns]}
+        present = tile["present"][columns]
+        for i, m in enumerate(self.modalities):
+            if m in self.holes:
+                valid = MODALITIES[m].valid(tile[m])
+                wanted |= {m: holes.fill(tile[m], valid), holes.key(m): valid}
+                present[i] &= valid.any()
+        return wanted | {"class_id": np.int32(tile["class_id"]), "present": present}
 
 
 class _AsIs(grain.MapTransform):
@@ -162,7 +181,7 @@ def load(
     outside = [i for i in indices if not 0 <= i < len(source)]
     if outside:
         raise UsageError(f"index {outside[0]} of split {split!r}; allowed: 0 to {len(source) - 1}")
-    select = Select(tuple(modalities), size)
+    select = Select(tuple(modalities), size, holes.of(tiles.read_metadata(directory)))
     mended = Mended(source, (select,))
     samples = [mended[i] if tally else mended.read(i) for i in indices]
     batch = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}

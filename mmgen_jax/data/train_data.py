@@ -14,6 +14,7 @@ from etils import epath
 from mmgen_jax.data import fingerprint, pipeline, tiles
 from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.data.latents import dataset
+from mmgen_jax.modalities import holes
 from mmgen_jax.system.console import say
 
 _SPREAD = 0.618  # multiples of the golden ratio are spread evenly
@@ -46,12 +47,13 @@ def open_tiles(
 ) -> TrainData:
     """Opens a split of a data set of tiles; `flip` mirrors half of them. Raises UsageError if it does not fit."""
     source = tiles.read_tiles(folder, split)
-    select, mirror = pipeline.Select(modalities, image_size), pipeline.Flip(modalities)
+    metadata = tiles.read_metadata(folder)
+    select, mirror = pipeline.Select(modalities, image_size, holes.of(metadata)), pipeline.Flip(modalities)
     return TrainData(
         source,
         (select, mirror) if flip else (select,),
         tiles.class_names(folder),
-        *_regions(tiles.read_metadata(folder)),
+        *_regions(metadata),
         _fingerprint(source, split, lambda whole: tiles.read_tiles(folder, whole)),
     )
 

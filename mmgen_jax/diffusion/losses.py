@@ -14,14 +14,21 @@ from mmgen_jax.system.arrays import AnyArray
 TIME_RANGES = 4  # number of equal ranges of t in [0, 1] whose losses are reported separately
 
 
-def squared_error(prediction: Mapping[str, Array], target: Latents) -> Float[Array, "B M"]:
+def squared_error(
+    prediction: Mapping[str, Array], target: Latents, valid: Mapping[str, AnyArray]
+) -> Float[Array, "B M"]:
     """Squared error of each sample and modality, averaged over pixels and channels, in float32.
 
-    Column m is the m-th modality of `target`.
+    Column m is the m-th modality of `target`. For modalities in `valid`, bool [B, h, w], the average is over the cells
+    that are valid; it is 0 if there are none.
     """
 
     def error(m: str) -> Float[Array, " B"]:
-        return jnp.mean(jnp.square(prediction[m].astype(jnp.float32) - target[m].astype(jnp.float32)), axis=(1, 2, 3))
+        squares = jnp.square(prediction[m].astype(jnp.float32) - target[m].astype(jnp.float32))
+        if m not in valid:
+            return jnp.mean(squares, axis=(1, 2, 3))
+        counted = valid[m].astype(jnp.float32)
+        return (squares.mean(-1) * counted).sum((1, 2)) / jnp.maximum(counted.sum((1, 2)), 1.0)
 
     return jnp.stack([error(m) for m in target], -1)
 

@@ -1,21 +1,30 @@
-"""Normals by differentiating depth with given intrinsics; exact for planes, see `geometry.normals_from_depth`."""
+"""Normals of depth labels with given intrinsics, from planes fitted to inverse depth; exact for planes."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from mmgen_jax.modalities.depth import DEPTH
-from mmgen_jax.modalities.geometry import Camera, normals_from_depth, smaller_difference, to_inverse_depth
+from mmgen_jax.modalities.geometry import Camera, normals_from_depth, to_inverse_depth
 from mmgen_jax.modalities.pixels import to_pixels
+from mmgen_jax.modalities.slopes import level, plane_slopes
 from mmgen_jax.system.errors import UsageError
+
+_COARSEST = 1 / 127  # of the range; with larger levels even the largest window cannot tell slopes apart
 
 
 def normals(relative: np.ndarray, camera: Camera) -> np.ndarray:
-    """Unit normals float64 [H, W, 3] in camera space of relative inverse depth [H, W] in [0, 1]; edges stay sharp."""
-    return normals_from_depth(to_inverse_depth(relative, camera.depth_range), camera.fov, smaller_difference)
+    """Unit normals float64 [H, W, 3] in camera space of relative inverse depth [H, W] in [0, 1]; edges stay sharp.
+
+    The depth may be rounded to levels, as of 8 bits; the smallest difference of two numbers tells how large they are.
+    """
+    near, far = camera.depth_range
+    slopes = functools.partial(plane_slopes, size=level(relative) * (1 / near - 1 / far))
+    return normals_from_depth(to_inverse_depth(relative, camera.depth_range), camera.fov, slopes)
 
 
 class FromDepth:
@@ -25,7 +34,7 @@ class FromDepth:
         self._folder, self._camera = path, camera
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
-        """See `Expert.label`; raises UsageError for an image without depth."""
+        """See `Expert.label`; raises UsageError for an image without depth, or with depth in too few levels."""
         del images
         return [self._one(str(PurePosixPath(self._folder) / PurePosixPath(n).with_suffix(".png"))) for n in names]
 
@@ -33,4 +42,10 @@ class FromDepth:
         depth = DEPTH.read(path)
         if min(depth.shape[:2]) < 2:
             raise UsageError(f"depth {path} has {depth.shape[1]}x{depth.shape[0]} pixels; allowed: at least 2x2")
-        return to_pixels(normals(depth[..., 0] / 65535.0, self._camera), np.uint8)
+        relative = depth[..., 0] / 65535.0
+        if level(relative) > _COARSEST:
+            raise UsageError(
+                f"depth {path} has {len(np.unique(relative))} levels, 1/{1 / level(relative):.0f} of its range apart, "
+                "too coarse for normals; allowed: 7 bits and more"
+            )
+        return to_pixels(normals(relative, self._camera), np.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 from mmgen_jax.data import pipeline
 from mmgen_jax.metrics import classifier, consistency, dense
 from mmgen_jax.metrics.runner import Runner, to_values
+from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.models.architectures import Architecture
@@ -43,7 +44,7 @@ def understanding(
     """
     architecture = runner.sampler.architecture
     arrays = {m: to_array(batch[m]) for m in architecture.modalities}
-    truth = to_values(arrays, facts)
+    truth = to_values(holes.hidden(arrays, batch), facts)
     decoded = runner.sampler.round_trip(arrays, runner.generation.batch)
     columns: dict[str, Arrays] = {"model": predicted, "round_trip": decoded}
     if average:
@@ -119,7 +120,8 @@ def evaluate(
     present = {m: rows for m, rows in _present(batch, a).items() if rows.any()}
     whole = np.all(list(present.values()), axis=0)
     real, read = ({m: x[m][whole] for m in present if m in x} for x in (batch, predicted))
-    pairs = {"real": ({m: to_array(x) for m, x in real.items()}, read)} if whole.any() else {}
+    known = holes.hidden({m: to_array(x) for m, x in real.items()}, _rows(batch, whole))
+    pairs = {"real": (known, read)} if whole.any() else {}
     rgb, classes = {"real": batch["rgb"]}, {"real": batch["class_id"]}
     if samples:
         # A model without classes has one class, the null class, whose number is 0.

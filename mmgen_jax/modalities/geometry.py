@@ -56,21 +56,15 @@ def relative_to_depth(relative: np.ndarray, depth_range: Sequence[float]) -> np.
     return 1 / to_inverse_depth(relative, depth_range)
 
 
-def central_difference(q: np.ndarray, axis: int) -> np.ndarray:
-    """Half the difference of both neighbours along an axis, of one neighbour at the ends: least noise."""
-    return np.gradient(q, axis=axis)
-
-
-def smaller_difference(q: np.ndarray, axis: int) -> np.ndarray:
-    """The smaller of the differences to the next and from the last pixel along an axis: edges of objects stay sharp."""
-    steps = np.diff(q, axis=axis)
-    first, last = (np.take(steps, [i], axis) for i in (0, -1))
-    after, before = np.concatenate([steps, last], axis), np.concatenate([first, steps], axis)
-    return np.where(np.abs(after) < np.abs(before), after, before)
+def central_slopes(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes per pixel of [..., H, W] to the right and downwards: half the difference of both neighbours."""
+    return np.gradient(q, axis=-1), np.gradient(q, axis=-2)
 
 
 def normals_from_depth(
-    inverse_depth: np.ndarray, fov: float, difference: Callable[[np.ndarray, int], np.ndarray] = central_difference
+    inverse_depth: np.ndarray,
+    fov: float,
+    slopes: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] = central_slopes,
 ) -> np.ndarray:
     """Surface normals from 1/z [..., H, W], float64 [..., H, W, 3], unit, x right, y up, z towards the camera.
 
@@ -81,7 +75,7 @@ def normals_from_depth(
     Args:
       inverse_depth: 1/z, of any scale.
       fov: field of view of the image's width, in degrees; pixels are square.
-      difference: slope per pixel along an axis, `central_difference` or `smaller_difference`.
+      slopes: gives the slopes per pixel to the right and downwards of 1/z.
 
     Raises:
       ValueError: images smaller than 2 x 2, where nothing can be differentiated.
@@ -93,12 +87,17 @@ def normals_from_depth(
     step = 2 * np.tan(np.radians(fov / 2)) / width
     u = (np.arange(width) - (width - 1) / 2) * step
     v = ((height - 1) / 2 - np.arange(height))[:, None] * step
-    q_u, q_v = difference(q, -1) / step, -difference(q, -2) / step
+    right, down = slopes(q)
+    q_u, q_v = right / step, -down / step
     normal = -np.stack([q_u, q_v, u * q_u + v * q_v - q], -1)
     return normal / np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Angle between vectors [..., 3] in degrees, float64 [...]; exact near 0 too, where arccos is not."""
+    """Angle between vectors [..., 3] in degrees, float64 [...]; exact near 0 too, where arccos is not.
+
+    A vector of length zero is at 90 degrees to any other.
+    """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1)))
+    across, along = np.linalg.norm(np.cross(a, b), axis=-1), (a * b).sum(-1)
+    return np.where((across == 0) & (along == 0), 90, np.degrees(np.arctan2(across, along)))

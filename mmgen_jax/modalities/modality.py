@@ -22,16 +22,14 @@ from typing import ClassVar
 import numpy as np
 from etils import epath
 
-from mmgen_jax.modalities import files, measure, pixels
+from mmgen_jax.modalities import files, holes, measure, pixels
 from mmgen_jax.modalities.decoding import Decoded
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
-from mmgen_jax.modalities.geometry import angle
 from mmgen_jax.modalities.measure import Average, Averages
 
 Areas = Mapping[str, np.ndarray]  # prefix of a score's name -> bool [N, H, W], the pixels that it looks at
 
-_UNIT = 1.001  # largest component of a unit vector, with room for rounding
 _COLOR_DISTANCE = 60.0  # on the 0..255 scale; JPEG artefacts stay below
 _FOREIGN_SHARE = 0.05  # share of pixels that may have a colour outside the palette, as blurred borders have
 
@@ -120,8 +118,15 @@ class Modality(abc.ABC):
     def from_image(self, image: Decoded, source: Source) -> np.ndarray:
         """An image -> pixels [H, W, C] at its own size; raises UsageError for one that cannot hold this modality."""
 
-    def square(self, stored: np.ndarray, size: int) -> np.ndarray:
-        """Pixels [H, W, C] resampled and cropped to [size, size, C]."""
+    def valid(self, stored: np.ndarray) -> np.ndarray:
+        """Bool [..., H, W], which pixels ``[..., H, W, C]`` have a value, in a data set that has holes; see `holes`."""
+        return np.ones(stored.shape[:-1], bool)
+
+    def square(self, stored: np.ndarray, size: int, valid: np.ndarray | None = None) -> np.ndarray:
+        """Pixels [H, W, C] resampled and cropped to [size, size, C].
+
+        `valid` says which pixels have a value, bool [H, W]; with None all have, or the pixels themselves tell it.
+        """
         return pixels.center_crop(stored, size)
 
 
@@ -196,6 +201,7 @@ class Scalar(Modality):
         files.check_type(given, "u1 u2 f", "uint8, uint16 or float", source)
         images = files.stack(given, 1, source)
         if given.dtype.kind == "f":
+            images = holes.fill_given(images, np.isfinite(images[..., 0]), source)
             images = files.check_finite(images, 0, 1, source, self.meaning)
         else:
             images = images.astype(np.float32) / np.iinfo(given.dtype).max
@@ -212,77 +218,25 @@ class Scalar(Modality):
             files.check_finite(grey.samples, 0, 1, source, self.meaning)
         return grey.scaled(65535, np.uint16)[..., None]
 
-    def square(self, stored: np.ndarray, size: int) -> np.ndarray:
+    def numbers(self, path: epath.PathLike) -> tuple[np.ndarray, int]:
+        """The numbers [H, W] in an image file of a tree, and the largest one that its type has, 1 for floats."""
+        source = Source(f"{self.name} {path}")
+        grey = files.grey(files.read_image(path, source), source)
+        return grey.samples, grey.top
+
+    def valid(self, stored: np.ndarray) -> np.ndarray:
+        return stored[..., 0] != 0
+
+    def square(self, stored: np.ndarray, size: int, valid: np.ndarray | None = None) -> np.ndarray:
         if stored.shape[:2] == (size, size):
             return stored
-        numbers = pixels.center_crop(stored.astype(np.float32) / 65535, size)
+        numbers = stored.astype(np.float32) / 65535
+        if valid is not None:
+            numbers, valid = holes.center_crop(numbers, valid, size)
+            image = pixels.to_pixels(numbers.astype(np.float64) * 2 - 1, np.uint16)
+            return np.where(valid[..., None], np.maximum(image, 1), 0).astype(np.uint16)
+        numbers = pixels.center_crop(numbers, size)
         return pixels.to_pixels(np.clip(numbers, 0, 1).astype(np.float64) * 2 - 1, np.uint16)
-
-
-class Directions(Modality):
-    """Unit vectors in camera space: x right, y up, z towards the camera. Value: float ``[..., H, W, 3]``.
-
-    Users bring RGB image files with (n + 1) / 2 on the scale of their depth, uint8 arrays of the same, or float vectors
-    of any length.
-    """
-
-    headlines: ClassVar[tuple[str, ...]] = ("mean", "objects/mean")
-
-    def mirror(self, stored: np.ndarray) -> np.ndarray:
-        """Mirroring a surface turns the x component of its direction around."""
-        flipped = pixels.mirror(stored).copy()
-        flipped[..., 0] = np.iinfo(stored.dtype).max - flipped[..., 0]
-        return flipped
-
-    def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
-        return pixels.normalise(np.asarray(array, np.float32))
-
-    def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
-        return np.asarray(value, np.float32)
-
-    def picture(self, value: np.ndarray, facts: Facts) -> np.ndarray:
-        return pixels.to_pixels(value, np.uint8)
-
-    def files(self, value: np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
-        """A picture, and the exact numbers."""
-        return {f"{self.name}.png": pixels.to_pixels(value, np.uint8), f"{self.name}.npy": value}
-
-    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
-        """1 = 45 degrees."""
-        return angle(value, truth) / 45
-
-    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
-        """See `measure.normal_errors`."""
-        return measure.averages(lambda where: measure.normal_errors(prediction, truth, where), areas)
-
-    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
-        files.check_type(given, "u1 f", "uint8 or float", source)
-        images = files.stack(given, 3, source)
-        if given.dtype.kind == "f":
-            images = files.check_finite(images, -_UNIT, _UNIT, source, "float vectors in [-1, 1]")
-        else:
-            images = images.astype(np.float32) / 127.5 - 1
-        if (np.linalg.norm(images, axis=-1).max(axis=(1, 2)) < 0.1).any():
-            raise source.error("has only vectors of length zero", "unit vectors")
-        return pixels.normalise(np.stack([pixels.center_crop(image, size) for image in images]))
-
-    def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
-        image = files.three_channels(image, source)
-        return image.samples if image.is_float else (image.samples / (image.top / 2) - 1).astype(np.float32)
-
-    def from_image(self, image: Decoded, source: Source) -> np.ndarray:
-        """(n + 1) / 2 in integers of any depth, or float vectors of any length -> uint8 [H, W, 3]."""
-        image = files.three_channels(image, source)
-        if not image.is_float:
-            return image.scaled(255, np.uint8)
-        vectors = files.check_finite(image.samples, -_UNIT, _UNIT, source, "float vectors in [-1, 1]")
-        return pixels.to_pixels(pixels.normalise(vectors), np.uint8)
-
-    def square(self, stored: np.ndarray, size: int) -> np.ndarray:
-        if stored.shape[:2] == (size, size):
-            return stored
-        vectors = pixels.center_crop(stored.astype(np.float32) / 127.5 - 1, size)
-        return pixels.to_pixels(pixels.normalise(vectors), np.uint8)
 
 
 class Regions(Modality):
@@ -365,7 +319,7 @@ class Regions(Modality):
         """Flat colours or levels of grey that can be told apart -> uint8 [H, W, 3]."""
         return files.flat_colors(image, source)
 
-    def square(self, stored: np.ndarray, size: int) -> np.ndarray:
+    def square(self, stored: np.ndarray, size: int, valid: np.ndarray | None = None) -> np.ndarray:
         return pixels.center_crop(stored, size, nearest=True)
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mmgen_jax.modalities.modality import Directions
+from mmgen_jax.modalities.directions import Directions
 
 NORMAL = Directions("normal", loss_weight=0.1)

@@ -8,6 +8,7 @@ from PIL import Image
 from mmgen_jax.system.arrays import A
 from mmgen_jax.system.errors import NotFinite
 
+_NO_LENGTH = 0.02  # of a vector; (127, 128, 128) is 0.01 long
 _CHUNK = 2**22  # distances of colours that are computed at once
 
 
@@ -40,8 +41,9 @@ def mirror(pixels: np.ndarray) -> np.ndarray:
 
 
 def normalise(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [..., 3] at length one; those near zero stay near zero."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+    """Vectors [..., 3] at length one; those near zero, which is what grey pixels are, become zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.where(length < _NO_LENGTH, 0, vectors / np.maximum(length, _NO_LENGTH))
 
 
 def nearest_color(colors: np.ndarray, palette: np.ndarray) -> np.ndarray:

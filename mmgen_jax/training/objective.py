@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from mmgen_jax.diffusion import conditioning, flow, keys, losses
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
+from mmgen_jax.modalities import holes
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.training.inputs import Batch, Inputs
@@ -52,6 +53,7 @@ class Example:
       t: times in [0, 1] of each sample and modality.
       prompt: class and task of each sample.
       weights: weight of each sample and modality in the velocity loss; each modality's weights add up to 1 or are 0.
+      valid: bool [B, h, w], which cells of the target count in the loss, of each modality with holes.
       features: features of rgb [B, N, D], or None.
       feature_weight: weight of each sample in the alignment loss.
     """
@@ -61,6 +63,7 @@ class Example:
     t: Float[Array, "B M"]
     prompt: Prompt
     weights: Float[Array, "B M"]
+    valid: Mapping[str, AnyArray]
     features: AnyArray | None
     feature_weight: Float[Array, " B"]
 
@@ -75,8 +78,13 @@ def make_example(
     names = architecture.modalities
     x0 = inputs.latents(batch, keys.stream(key, "posterior"))
     x0, features = jax.lax.stop_gradient((x0, inputs.features(batch)))
+    valid = {m: holes.cells(jnp.asarray(batch[k]), x0[m].shape[1]) for m in names if (k := holes.key(m)) in batch}
+    present = batch["present"]
+    if valid:  # a modality of which no cell is valid is absent
+        everywhere = jnp.ones(len(present), bool)
+        present &= jnp.stack([valid[m].any((1, 2)) if m in valid else everywhere for m in names], -1)
     chosen = keys.stream(key, "conditions")
-    conditions = conditioning.draw(chosen, objective.mix, batch["present"], objective.time_sampler)
+    conditions = conditioning.draw(chosen, objective.mix, present, objective.time_sampler)
 
     x, target, noises = Latents(), Latents(), keys.stream(key, "noise")
     for i, m in enumerate(names):
@@ -94,6 +102,7 @@ def make_example(
             task=conditions.task,
         ),
         weights=losses.mean_weights(conditions.supervised),
+        valid=valid,
         features=features,
         feature_weight=losses.mean_weights(batch["present"])[:, names.index("rgb") if "rgb" in names else 0],
     )
@@ -108,7 +117,7 @@ def example_loss(
     the whole. `apply` has the signature of `Architecture.apply`.
     """
     velocity, features = apply(params, example.x, example.t, example.prompt)
-    error = losses.squared_error(velocity, example.target)
+    error = losses.squared_error(velocity, example.target, example.valid)
     per_modality = (example.weights * error).sum(0)
     loss = per_modality @ jnp.asarray(objective.loss_weights)
     metrics = OrderedDict(loss=loss) | {f"loss/{m}": per_modality[i] for i, m in enumerate(example.target)}

@@ -395,3 +395,20 @@ def test_a_full_disk_is_told_in_one_line(folder, monkeypatch):
     with pytest.raises(UsageError, match="train-.*part cannot be written: write.. failed: No space left on device"):
         shards.write(folder, make_info().shards["train"][0], iter([b"x"]))
     assert not list(folder.glob(".*"))
+
+
+def test_records_with_holes_say_which_cells_are_valid(tmp_path):
+    layout = dataclasses.replace(LAYOUT, holes=("depth",))
+    values = sample(1, layout) | {"depth_valid": np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1]], np.uint8)}
+    decoded = layout.decode(layout.encode(values, (True, True, True), 2, "a"))
+    np.testing.assert_array_equal(decoded["depth_valid"], values["depth_valid"])
+    select = dataset.Select(layout, ("rgb", "depth"))
+    batch = select.map(decoded)
+    assert batch["depth_valid"].dtype == bool and set(batch) == {"rgb", "depth", "depth_valid", "class_id", "present"}
+    assert "depth_valid" not in dataset.Select(layout, ("rgb", "mask")).map(decoded)
+    absent = layout.decode(layout.encode(values, (True, False, True), 2, "a"))
+    assert not absent["depth_valid"].any() and not absent["depth"].any()
+    info = make_info(layout)
+    write(tmp_path / "latents", info)
+    assert dataset.read_info(tmp_path / "latents").layout == layout
+    assert LAYOUT.sample_bytes.keys() == {"rgb", "depth", "mask", "features", "rgb_pixels"}  # without holes, as ever

@@ -17,6 +17,7 @@ from PIL import Image
 from mmgen_jax.data import tiles
 from mmgen_jax.data.trees import builder, folders, hypersim, imagenet
 from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.modalities.conventions import DepthFiles
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system.errors import UsageError
 
@@ -129,7 +130,7 @@ def test_kinds_of_files(tmp_path):
 def test_far_depth_is_turned_around(tmp_path):
     image_trees.save(tmp_path / "d.png", np.full((16, 16, 1), 60000, np.uint16))
     files = {"depth": str(tmp_path / "d.png")}
-    assert (Reading(16, "far").tile(Group("d", files))["depth"] == 5535).all()
+    assert (Reading(16, DepthFiles("far")).tile(Group("d", files))["depth"] == 5535).all()
 
 
 def test_what_is_missing_is_absent_and_counted_or_with_strict_an_error(tmp_path, capsys):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.diffusion import flow, losses
+from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 
 
@@ -20,7 +21,7 @@ def test_golden_losses():
         x[m], target[m] = flow.interpolate(flow.LINEAR, x0[m], noise[m], t[:, i])
     with jax.default_matmul_precision("highest"):
         velocity, features = golden_arrays.model()(x, t, Prompt(golden["forward/class"], golden["forward/task"]))
-    np.testing.assert_allclose(losses.squared_error(velocity, target), golden["loss/sq_per_modality"], atol=1e-4)
+    np.testing.assert_allclose(losses.squared_error(velocity, target, {}), golden["loss/sq_per_modality"], atol=1e-4)
     alignment = losses.negative_cosine(features, golden["loss/z"]).mean()
     np.testing.assert_allclose(alignment, golden["loss/proj"], atol=1e-6)
 
@@ -38,7 +39,7 @@ def test_nobody_supervised_gives_zero_loss_and_gradient_not_nan():
 
     def loss(scale):
         prediction = {m: scale * x for m, x in target.items()}
-        return (losses.mean_weights(supervised) * losses.squared_error(prediction, target)).sum()
+        return (losses.mean_weights(supervised) * losses.squared_error(prediction, target, {})).sum()
 
     value, gradient = jax.value_and_grad(loss)(0.5)
     assert value == 0 and gradient == 0
@@ -72,3 +73,14 @@ def test_an_error_that_is_not_finite_shows_in_its_own_range_only():
     t = jnp.array([[0.1, 0.1], [0.6, 0.6], [0.9, 0.9]])
     found = np.asarray(losses.by_time(error, supervised, t)["by_time/error"])
     assert np.isnan(found[1, 0]) and np.isfinite(np.delete(found.ravel(), 4)).all()
+
+
+def test_cells_without_a_value_do_not_count(rng):
+    target = Latents({m: jnp.asarray(rng.normal(size=(3, 4, 4, 2)), jnp.float32) for m in ("depth", "rgb")})
+    wrong = {m: x + 0.5 for m, x in target.items()}
+    valid = np.ones((3, 4, 4), bool)
+    valid[0, 1:3], valid[2] = False, False
+    wrong["depth"] = jnp.where(valid[..., None], wrong["depth"], 1e6)
+    found = losses.squared_error(wrong, target, {"depth": valid})
+    np.testing.assert_allclose(found, [[0.25, 0.25], [0.25, 0.25], [0, 0.25]], rtol=1e-5)
+    np.testing.assert_array_equal(losses.squared_error(target, target, {"depth": valid}), 0)

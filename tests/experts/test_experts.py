@@ -13,7 +13,7 @@ from mmgen_jax.data.shapes.render import DEPTH_RANGE
 from mmgen_jax.data.shapes.scenes import FOV_DEGREES
 from mmgen_jax.experts import labelling, registry
 from mmgen_jax.experts.depth_anything import stretch
-from mmgen_jax.experts.from_depth import normals
+from mmgen_jax.experts.from_depth import FromDepth, normals
 from mmgen_jax.experts.painting import paint, seed_of
 from mmgen_jax.experts.sam import suppress
 from mmgen_jax.experts.stable_normal import StableNormal
@@ -257,3 +257,47 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UsageError, match="sam needs the package torch, .*; ./launch/setup.sh --experts installs it"):
         registry.make("mask", f"sam:{tmp_path}", "unused")
+
+
+def wall(normal, height=256, width=384, distance=2.2):
+    """Unit normal, and relative inverse depth [H, W] in (0, 1) of the plane n.P = -distance at 60 degrees of view."""
+    camera, n = Camera(60, 1, 10), np.array(normal) / np.linalg.norm(normal)
+    focal = width / 2 / math.tan(math.radians(30))
+    x, y = (np.arange(width) + 0.5 - width / 2) / focal, -(np.arange(height)[:, None] + 0.5 - height / 2) / focal
+    return n, relative(1 / np.clip((n[2] - n[0] * x - n[1] * y) / distance, 1e-6, None), camera), camera
+
+
+SLANTS = [(math.sin(math.radians(a)), 0, math.cos(math.radians(a))) for a in (0, 15, 30, 45, 60, -45)]
+SLANTS += [(0, math.sin(math.radians(a)), math.cos(math.radians(a))) for a in (30, 45, 60, -30)] + [(0.5, 0.6, 0.62)]
+
+
+@pytest.mark.parametrize("normal", SLANTS)
+@pytest.mark.parametrize("bits, most", [(7, 2), (8, 0.5), (10, 0.15), (12, 0.05), (16, 0.01)])
+def test_normals_of_walls_are_right_at_every_bit_depth(normal, bits, most):
+    n, depth, camera = wall(normal)
+    top = 2**bits - 1
+    stored = np.rint(np.rint(np.clip(depth, 0, 1) * top) * (65535 / top)) / 65535
+    seen = (depth > 0.02) & (depth < 0.98)
+    error = angles(normals(stored, camera), n)[seen]
+    assert seen.mean() > 0.4 and error.mean() < most, error.mean()
+
+
+@pytest.mark.parametrize("bits, most", [(8, 1.6), (10, 1.1), (12, 0.9), (16, 0.8)])
+def test_normals_of_rendered_scenes_at_every_bit_depth(bits, most):
+    scenes, top = image_trees.pixels(4, 96), 2**bits - 1
+    camera = Camera(FOV_DEGREES, *DEPTH_RANGE)
+    truth = scenes["normal"] / 127.5 - 1
+    truth /= np.linalg.norm(truth, axis=-1, keepdims=True)
+    stored = np.rint(scenes["depth"][..., 0] / 65535 * top) / top
+    error = angles(np.stack([normals(depth, camera) for depth in stored]), truth)
+    assert error.mean() < most and np.median(error) < 0.3
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 5, 6])
+def test_depth_in_too_few_levels_is_refused(tmp_path, bits):
+    _, depth, camera = wall((0.5, 0.6, 0.62), 48, 64, distance=1.2)
+    top = 2**bits - 1
+    stored = np.rint(np.rint(np.clip(depth, 0, 1) * top) * (65535 / top)).astype(np.uint16)
+    image_trees.save(tmp_path / "a.png", stored[..., None])
+    with pytest.raises(UsageError, match=f"depth .*a.png has .* levels, 1/{top} of its range apart, too coarse"):
+        FromDepth(str(tmp_path), camera).label([], ["a.jpg"])

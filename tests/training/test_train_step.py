@@ -12,6 +12,7 @@ import pytest
 from mmgen_jax import settings
 from mmgen_jax.data import pipeline
 from mmgen_jax.diffusion.conditioning import parse_mix
+from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.parallel import sharding
 from mmgen_jax.training import setup
@@ -174,3 +175,76 @@ def test_optimizer_is_clipped_adamw(tiny_config):
     update, _ = ours.update(gradient, ours.init(params), params, norm=5.0)
     expected, _ = reference.update({"w": gradient["w"] / 5}, reference.init(params), params)
     np.testing.assert_allclose(update["w"], expected["w"], rtol=1e-6)
+
+
+@pytest.fixture
+def with_holes(parts):
+    """The same batch with holes in its depth: a corner of every sample, and all of sample 3."""
+    batch = dict(parts[3])
+    valid = np.ones(batch["depth"].shape[:3], bool)
+    valid[:, :5, :5], valid[3] = False, False
+    return *parts[:3], batch | {holes.key("depth"): valid}
+
+
+def example_of(parts, batch):
+    _, architecture, objective, _ = parts
+    return make_example(architecture, objective, TileInputs(architecture.autoencoder), batch, jax.random.key(5))
+
+
+def test_holes_are_left_out_of_the_loss(parts, with_holes):
+    """Latent cells that touch a hole have no gradient, all others have, and a sample of holes only is absent."""
+    _, architecture, objective, batch = with_holes
+    example = example_of(with_holes, batch)
+    side = example.target["depth"].shape[1]
+    cells = np.asarray(example.valid["depth"])
+    factor = batch["depth"].shape[1] // side
+    first = -(-5 // factor)
+    assert not cells[0, :first, :first].any() and cells[0].sum() == side**2 - first**2 and not cells[3].any()
+    column = architecture.modalities.index("depth")
+    assert example.weights[3, column] == 0 and example.t[3, column] == 1
+    assert set(example.valid) == {"depth"}
+
+    def loss(velocity):
+        return example_loss(lambda *_: (velocity, None), objective, {}, example)[0]
+
+    gradient = jax.grad(loss)(jax.tree.map(jnp.zeros_like, dict(example.target)))
+    touched = np.asarray((gradient["depth"] != 0).any(-1))
+    counted = np.asarray(example.weights[:, column] > 0)
+    np.testing.assert_array_equal(touched, cells & counted[:, None, None])
+    assert (np.asarray(gradient["rgb"] != 0).any((1, 2, 3)) == np.asarray(example.weights[:, 0] > 0)).all()
+
+
+def test_what_is_in_a_hole_changes_no_loss_of_a_patch_autoencoder(with_holes):
+    _, architecture, objective, batch = with_holes
+    other = dict(batch)
+    other["depth"] = np.where(batch[holes.key("depth")][..., None], batch["depth"], 65535 - batch["depth"])
+
+    def loss(batch):
+        example = example_of(with_holes, batch)
+        zeros = jax.tree.map(jnp.zeros_like, dict(example.target))
+        return example_loss(lambda *_: (zeros, None), objective, {}, example)[0]
+
+    assert loss(batch) == loss(other)
+
+
+def test_without_holes_the_step_is_the_same_program(parts):
+    """What data sets without holes compile does not depend on there being data sets with holes."""
+    _, architecture, objective, batch = parts
+    example = example_of(parts, batch)
+    assert example.valid == {}
+    whole = batch | {holes.key("depth"): np.ones(batch["depth"].shape[:3], bool)}
+    again = example_of(parts, whole)
+    for m in architecture.modalities:
+        np.testing.assert_array_equal(example.x[m], again.x[m])
+        np.testing.assert_array_equal(example.target[m], again.target[m])
+    np.testing.assert_array_equal(example.weights, again.weights)
+
+
+def test_a_step_on_a_batch_with_holes(with_holes):
+    for devices, accumulate in ((1, 1), (4, 4)):
+        history = take_steps(with_holes, devices, accumulate)
+        assert all(np.isfinite(metrics["loss"]) and metrics["finite"] == 1 for metrics in history)
+        if devices == 1:
+            expected = history
+    for found, wanted in zip(history, expected, strict=True):
+        np.testing.assert_allclose(found["loss"], wanted["loss"], rtol=2e-5)

@@ -24,7 +24,7 @@ from mmgen_jax.data import splits
 from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.data.latents.record import DTYPES, FEATURES, PIXELS, Layout
 from mmgen_jax.data.tiles import check_class
-from mmgen_jax.modalities import facts
+from mmgen_jax.modalities import facts, holes
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system import reading, sealed
 from mmgen_jax.system.errors import UsageError
@@ -98,6 +98,7 @@ def parse_info(path: epath.PathLike) -> Info:
         layout, shards = stored.pop("layout"), stored.pop("shards")
         layout["modalities"] = tuple((name, channels) for name, channels in layout["modalities"])
         layout["features"] = layout["features"] and tuple(layout["features"])
+        layout["holes"] = holes.of(layout)
         stored["class_names"] = tuple(stored["class_names"])
         shards = {split: tuple(Shard(**shard) for shard in found) for split, found in shards.items()}
         info = Info(layout=Layout(**layout), shards=shards, **stored)
@@ -284,4 +285,5 @@ class Select(grain.MapTransform):
         names = [m for m, _ in self.layout.modalities]
         columns = [names.index(m) for m in self.modalities]
         kept = {name: sample[name] for name in (*self.modalities, *self.extra, "class_id")}
+        kept |= {key: sample[key].astype(bool) for m in self.modalities if (key := holes.key(m)) in sample}
         return kept | {"present": sample["present"][columns]}

@@ -19,8 +19,8 @@ from mmgen_jax.data import pipeline
 from mmgen_jax.data.latents.record import FEATURES, PIXELS, Layout, check_range
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.frozen.dino import Dino
+from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.pixels import to_array
-from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.parallel import sharding
 from mmgen_jax.system.arrays import AnyArray
 
@@ -30,8 +30,8 @@ _AHEAD = 64  # number of tiles that are read ahead
 class _ReadTile(grain.MapTransform):
     """Decodes a tile to pixels, class_id and present, and adds its key."""
 
-    def __init__(self, modalities: tuple[str, ...], size: int):
-        self._select = pipeline.Select(modalities, size)
+    def __init__(self, select: pipeline.Select):
+        self._select = select
 
     def map(self, record: dict) -> dict:
         return self._select.map(record) | {"key": record["key"].decode()}
@@ -53,8 +53,7 @@ class _Subset:
 def read(
     source: grain.RandomAccessDataSource,
     indices: Sequence[int],
-    modalities: tuple[str, ...],
-    size: int,
+    select: pipeline.Select,
     *,
     mirror: bool,
 ) -> Generator[dict, None, None]:
@@ -62,14 +61,13 @@ def read(
 
     Close the iterator after use, which ends its threads. Threads are enough, as decoding releases Python's lock.
     """
-    dataset = grain.MapDataset.source(_Subset(source, indices)).map(_ReadTile(modalities, size))
+    dataset = grain.MapDataset.source(_Subset(source, indices)).map(_ReadTile(select))
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=os.cpu_count() or 1, prefetch_buffer_size=_AHEAD))
     with contextlib.closing(iter(dataset)) as stream:
         for tile in stream:
             yield tile
             if mirror:
-                mirrored = {m: MODALITIES[m].mirror(tile[m]) for m in modalities}
-                yield tile | mirrored | {"key": tile["key"] + "#mirrored"}
+                yield pipeline.mirrored(tile, select.modalities) | {"key": tile["key"] + "#mirrored"}
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
@@ -112,4 +110,6 @@ def _pack(chunk: list[dict], computed: tuple[dict, dict], layout: Layout) -> Ite
         there |= {FEATURES} if "rgb" in there else set()
         check_range({name: float(peak[i]) for name, peak in peaks.items() if name in there}, layout.dtype, key)
         arrays = {name: value[i] for name, value in values.items()} | {PIXELS: sample.get("rgb")}
+        valid = {key: sample[key] for key in map(holes.key, layout.holes)}
+        arrays |= {key: holes.cells(x, layout.size).astype(np.uint8) for key, x in valid.items()}
         yield layout.encode(arrays, present, int(sample["class_id"]), key)

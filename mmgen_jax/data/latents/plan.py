@@ -16,6 +16,7 @@ from mmgen_jax.data.latents.dataset import Info
 from mmgen_jax.data.latents.record import Layout
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.frozen.dino import Dino
+from mmgen_jax.modalities import holes
 from mmgen_jax.system.errors import UsageError
 
 
@@ -66,12 +67,14 @@ def make_info(wanted: Request, splits: Sequence[str], autoencoder: Autoencoder, 
             f"config key data.image_size is {size}; the autoencoder needs a multiple of {autoencoder.factor}"
         )
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    metadata = tiles.read_metadata(wanted.tiles)
     layout = Layout(
         modalities=tuple((m, autoencoder.channels[m]) for m in wanted.modalities),
         size=size // autoencoder.factor,
         dtype=wanted.dtype,
         features=jax.eval_shape(lambda x: dino(x), image).shape[1:] if dino else None,
         pixels=size if wanted.rgb else 0,
+        holes=tuple(m for m in wanted.modalities if m in holes.of(metadata)),
     )
     directory = tiles.find_dataset(wanted.tiles)
     depends = {key: list(value) if isinstance(value, tuple) else value for key, value in wanted.settings.items()}
@@ -85,7 +88,7 @@ def make_info(wanted: Request, splits: Sequence[str], autoencoder: Autoencoder, 
         layout=layout,
         image_size=size,
         class_names=tiles.class_names(wanted.tiles),
-        metadata=tiles.read_metadata(wanted.tiles),
+        metadata=metadata,
         autoencoder=autoencoder.spec,
         settings=depends,
         shards={s: shards.plan(s, copies * n, copies * wanted.shard) for s, n in counts.items()},

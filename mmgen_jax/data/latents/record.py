@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
+from mmgen_jax.modalities import holes
 from mmgen_jax.system.errors import UsageError
 
 DTYPES = {"float16": np.dtype("<f2"), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -42,6 +43,8 @@ class Layout:
       dtype: type of moments and features, a name in `DTYPES`.
       features: (tokens N, width D) of the features of rgb, or None if they are not stored.
       pixels: height and width of the stored rgb pixels, or 0 if they are not stored.
+      holes: modalities with holes. Which cells of their latents are made of pixels that all have a value is stored as
+        uint8 ``[size, size]`` of 0 and 1 at `holes.key`.
     """
 
     modalities: tuple[tuple[str, int], ...]
@@ -49,6 +52,7 @@ class Layout:
     dtype: str
     features: tuple[int, int] | None = None
     pixels: int = 0
+    holes: tuple[str, ...] = ()
 
     @functools.cached_property
     def fields(self) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
@@ -61,6 +65,7 @@ class Layout:
             fields[FEATURES] = (dtype, self.features)
         if self.pixels:
             fields[PIXELS] = (np.dtype(np.uint8), (self.pixels, self.pixels, 3))
+        fields |= {holes.key(m): (np.dtype(np.uint8), (self.size, self.size)) for m in self.holes}
         return fields
 
     @functools.cached_property
@@ -85,7 +90,7 @@ class Layout:
         """
         names = [m for m, _ in self.modalities]
         absent = {m for m, there in zip(names, present, strict=True) if not there}
-        absent |= {FEATURES, PIXELS} if "rgb" in absent else set()
+        absent |= ({FEATURES, PIXELS} if "rgb" in absent else set()) | {holes.key(m) for m in absent}
         parts = []
         for name, (dtype, shape) in self.fields.items():
             value = np.zeros(shape, dtype) if name in absent else values.get(name)

@@ -13,6 +13,9 @@ from etils import epath
 
 from mmgen_jax.data import building, tiles
 from mmgen_jax.data.trees.groups import Group, Reading, absent, encode
+from mmgen_jax.data.trees.look import Look
+from mmgen_jax.modalities import holes
+from mmgen_jax.modalities.conventions import Axes, DepthFiles
 from mmgen_jax.system import console, files
 from mmgen_jax.system.errors import UsageError
 
@@ -52,15 +55,12 @@ class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
     def __init__(self, *, plan: Plan, workers: int = 1, **kwargs):
         self.plan, self.workers = plan, workers
         self.skipped: list[dict[str, str]] = []
+        self.seen = Look()
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         plan = self.plan
-        metadata = dict(plan.source) | {
-            "size": plan.reading.size,
-            "modalities": list(plan.modalities),
-            "depth": "relative within each image, larger = nearer",
-        }
+        metadata = dict(plan.source) | plan.reading.metadata | {"modalities": list(plan.modalities)}
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
@@ -78,7 +78,8 @@ class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
         jobs = [(self.plan.reading, groups[i : i + _CHUNK]) for i in range(0, len(groups), _CHUNK)]
         progress, written = console.Progress(split, len(groups), "tiles"), 0
         with building.Mapper(self.workers) as run:
-            for results in run(encode, jobs):
+            for results, seen in run(encode, jobs):
+                self.seen.add(seen)
                 progress(len(results))
                 for key, example in results:
                     if isinstance(example, dict):
@@ -90,6 +91,8 @@ class TreeTiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
                         self.skipped.append({"split": split, "key": key, "reason": example})
         if not written:
             raise UsageError(f"split {split!r} has no tile left; the first reason: {self.skipped[-1]['reason']}")
+        if self.seen.holes:  # TFDS writes the metadata after the last split
+            self.info.metadata[holes.METADATA] = sorted(self.seen.holes)
 
 
 def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
@@ -119,15 +122,29 @@ def write(kind: type[TreeTiles], out: str, plan: Plan, workers: int) -> str:
         files.write(builder.data_path / SKIPPED_FILE, lines.encode())
         console.say(f"skipped {len(builder.skipped)} of {len(groups)}, listed in {path}/{SKIPPED_FILE}; the first:")
         console.say(f"  {builder.skipped[0]['reason']}")
+    for line in builder.seen.lines(plan.reading.depth, plan.reading.axes):
+        console.say(line)
     counts = ", ".join(f"{builder.info.splits[name].num_examples} {name}" for name in plan.splits)
     console.say(f"written: {path} ({counts})")
     return path
+
+
+def depth_files(values: flags.FlagValues) -> DepthFiles:
+    """What the flags say of files of depth."""
+    try:
+        limits = tuple(map(float, values.depth_range))
+    except ValueError as error:
+        raise UsageError(f"depth_range is {','.join(values.depth_range)!r}; allowed: two numbers NEAR,FAR") from error
+    if len(limits) not in (0, 2):
+        raise UsageError(f"depth_range is {','.join(values.depth_range)!r}; allowed: two numbers NEAR,FAR")
+    depth_range = (limits[0], limits[1]) if limits else None
+    return DepthFiles(values.depth_is, values.depth_invalid, depth_range, values.depth_metres)
 
 
 def run(kind: type[TreeTiles], make_plan) -> None:
     """Runs a command over trees. `make_plan` takes the `Reading` that the flags describe and returns the plan."""
     values = flags.FLAGS
     building.check_workers(values.workers)
-    reading = Reading(values.size, values.depth_is)
+    reading = Reading(values.size, depth_files(values), Axes(values.normal_axes))
     with building.command(values.out):
         write(kind, values.out, make_plan(reading), values.workers)

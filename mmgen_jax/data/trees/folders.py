@@ -91,7 +91,7 @@ def make_plan(
             raise UsageError(
                 f"split {name!r} gets none of {len(made)} tiles with test_fraction = {test_fraction}; change it"
             )
-    source = {"folders": dict(directories), "test_fraction": test_fraction, "depth_is": reading.depth_is}
+    source = {"folders": dict(directories), "test_fraction": test_fraction}
     return Plan(splits, names, tuple(found), reading, strict, source)
 
 

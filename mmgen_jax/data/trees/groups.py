@@ -15,10 +15,13 @@ import numpy as np
 
 from mmgen_jax.data import tiles
 from mmgen_jax.data.trees import disk
-from mmgen_jax.data.trees.options import FAR, NEAR
+from mmgen_jax.data.trees.look import Look, look
+from mmgen_jax.modalities.conventions import Axes, DepthFiles
 from mmgen_jax.modalities.decoding import SUFFIXES
+from mmgen_jax.modalities.depth import DEPTH
+from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.system.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,31 @@ class Reading:
 
     Attributes:
       size: height and width of the tiles, in pixels.
-      depth_is: what the largest numbers of depth files mean, "near" or "far".
+      depth: what the numbers of depth files mean.
+      axes: which axes the files of normals have.
     """
 
     size: int
-    depth_is: str = NEAR
+    depth: DepthFiles = DepthFiles()
+    axes: Axes = Axes()
 
     def __post_init__(self):
         if not 8 <= self.size <= 4096:
             raise UsageError(f"size is {self.size}; allowed: 8 to 4096")
-        choice("depth_is", self.depth_is, (NEAR, FAR))
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """What a data set that was read so says of itself."""
+        return {"size": self.size, "normal_axes": self.axes.text} | self.depth.metadata
 
     def tile(self, group: Group) -> dict[str, np.ndarray]:
         """Reads the pixels of a group. Raises UsageError for a file that cannot be read or has another size."""
-        arrays = {m: MODALITIES[m].read(path) for m, path in group.files.items()}
+        return self.tile_and_holes(group)[0]
+
+    def tile_and_holes(self, group: Group) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """What `tile` returns, and bool [size, size] of each modality with pixels without a value: which these are."""
+        read = {m: self._pixels(m, path) for m, path in group.files.items()}
+        arrays = {m: array for m, (array, _) in read.items()}
         first = next(iter(arrays))
         height, width = arrays[first].shape[:2]
         for m, array in arrays.items():
@@ -69,9 +83,17 @@ class Reading:
                     f"{m} {group.files[m]} has {array.shape[1]}x{array.shape[0]} pixels; "
                     f"{first} has {width}x{height}, and all must have the same"
                 )
-        if self.depth_is == FAR and "depth" in arrays:
-            arrays["depth"] = np.iinfo(arrays["depth"].dtype).max - arrays["depth"]
-        return {m: MODALITIES[m].square(array, self.size) for m, array in arrays.items()}
+        tile = {m: MODALITIES[m].square(array, self.size, valid) for m, (array, valid) in read.items()}
+        told = [m for m, (_, valid) in read.items() if m != "depth" or valid is not None]
+        holes = {m: ~MODALITIES[m].valid(tile[m]) for m in told}
+        return tile, {m: hole for m, hole in holes.items() if hole.any()}
+
+    def _pixels(self, modality: str, path: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pixels of a file, and which of them have a value; None where all have or the pixels themselves tell it."""
+        if modality == "depth":
+            return self.depth.stored(*DEPTH.numbers(path), Source(f"depth {path}"))
+        found = MODALITIES[modality].read(path)
+        return (self.axes.stored(found) if modality == "normal" else found), None
 
 
 def key_of(path: str | PurePath) -> str:
@@ -112,17 +134,21 @@ def check_classes(classes: Iterable[str], used: Iterable[str], folder: str) -> N
         )
 
 
-def encode(job: tuple[Reading, Sequence[Group]]) -> list[tuple[str, dict | str]]:
-    """Makes examples of groups, in a process of a builder: (key, example or the reason why there is none)."""
-    reading, groups = job
+def encode(job: tuple[Reading, Sequence[Group]]) -> tuple[list[tuple[str, dict | str]], Look]:
+    """Makes examples of groups, in a process of a builder: (key, example or the reason why there is none).
+
+    Also returns what was seen of them.
+    """
+    (reading, groups), seen = job, Look()
     results: list[tuple[str, dict | str]] = []
     for group in groups:
         try:
-            pixels = reading.tile(group)
+            pixels, holes = reading.tile_and_holes(group)
+            seen.add(look(pixels, holes))
             results.append((group.key, tiles.encode_tile(pixels, group.class_id, group.key)))
         except UsageError as error:
             results.append((group.key, str(error)))
-    return results
+    return results, seen
 
 
 def absent(groups: Sequence[Group], wanted: Sequence[str]) -> dict[str, list[str]]:

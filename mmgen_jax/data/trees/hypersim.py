@@ -108,7 +108,7 @@ def make_plan(root: str, splits: dict[str, str], strict: bool, reading: Reading)
         split: [Group(key, {m: files[m][key] for m in there if key in files[m]}) for key in files["rgb"]]
         for split, files in found.items()
     }
-    source = {"root": str(root), "split_files": splits, "depth_is": reading.depth_is}
+    source = {"root": str(root), "split_files": splits}
     return Plan(tiles, (), tuple(there), reading, strict, source)
 
 

@@ -99,7 +99,7 @@ def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) ->
         ]
         for split, found in folders["rgb"].items()
     }
-    source = {"root": str(root), "synsets": list(classes), "depth_is": reading.depth_is}
+    source = {"root": str(root), "synsets": list(classes)}
     return Plan(splits, _names(classes), modalities, reading, strict, source)
 
 

@@ -1,0 +1,88 @@
+"""Slopes of images that were stored in few levels, by planes fitted to windows whose size follows the levels.
+
+A difference of neighbours is 0 wherever a surface rises by less than one level a pixel, and then every surface seems to
+face the camera. A plane through many pixels averages the rounding out. The largest window wins in which a plane fits as
+well as rounding to levels allows; larger residuals mean an edge or a curve, and a smaller window.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+Planes = np.ndarray  # [3, H, W]: slope to the right, slope downwards, root mean square residual
+
+_RADII = (1, 2, 3, 5, 8, 12, 18)  # of windows, in pixels
+# Rounding a plane to levels leaves residuals of 1 / sqrt(12) = 0.29 of a level (root mean square); a jump of one object
+# to another, or a curve, leaves more.
+_FITS = 0.4
+_ROUNDING = 1e-9  # of float64, relative to the largest number
+
+
+def level(numbers: np.ndarray) -> float:
+    """The smallest difference of two different numbers in an array: the size of one level; 0 if all are equal."""
+    steps = np.diff(np.unique(numbers))
+    return float(steps.min()) if len(steps) else 0.0
+
+
+def plane_slopes(q: np.ndarray, size: float, valid: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes of q [H, W] per pixel, to the right and downwards, each float64 [H, W].
+
+    Args:
+      q: numbers that were rounded to levels.
+      size: of one level; 0 for exact numbers.
+      valid: bool [H, W], the pixels that count; all if None. Slopes of the others mean nothing.
+    """
+    weight = np.ones(q.shape) if valid is None else valid.astype(np.float64)
+    known = q[weight > 0]
+    q = np.where(weight > 0, q - (known.mean() if known.size else 0), 0)
+    tolerance = max(_FITS * size, _ROUNDING * float(np.abs(q).max(initial=0)))
+    right, down, _ = _best_window(_fits(q, weight, _RADII[0]), _RADII[0])  # however badly it fits
+    for radius in _RADII[1:]:
+        if 2 * radius + 1 > min(q.shape):
+            break
+        wider = _best_window(_fits(q, weight, radius), radius)
+        fits = wider[2] <= tolerance
+        right, down = np.where(fits, wider[0], right), np.where(fits, wider[1], down)
+    return right, down
+
+
+def _fits(q: np.ndarray, weight: np.ndarray, radius: int) -> Planes:
+    """The planes fitted to the windows around each pixel."""
+    height, width = q.shape
+    x, y = np.arange(width) - width / 2.0, np.arange(height)[:, None] - height / 2.0
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return _box(_box(weight * values, radius, 0), radius, 1)
+
+    n = np.maximum(total(np.ones(q.shape)), 1)
+    mx, my, mq = total(x + 0 * q) / n, total(y + 0 * q) / n, total(q) / n
+    xx, yy, xy = total(x * x + 0 * q) / n - mx * mx, total(y * y + 0 * q) / n - my * my, total(x * y) / n - mx * my
+    xq, yq, qq = total(x * q) / n - mx * mq, total(y * q) / n - my * mq, total(q * q) / n - mq * mq
+    determinant = xx * yy - xy * xy
+    solvable = determinant > 1e-6 * np.maximum(xx * yy, 1e-6)  # pixels on one line have no plane
+    safe = np.where(solvable, determinant, 1)
+    a, b = (yy * xq - xy * yq) / safe, (xx * yq - xy * xq) / safe
+    residual = np.sqrt(np.maximum(qq - a * xq - b * yq, 0))
+    return np.stack([np.where(solvable, a, 0), np.where(solvable, b, 0), np.where(solvable, residual, np.inf)])
+
+
+def _best_window(planes: Planes, radius: int) -> Planes:
+    """Of the nine windows around and beside each pixel, the plane that fits best; the middle one unless others do."""
+    best, (height, width) = planes, planes.shape[1:]
+    padded = np.pad(planes, ((0, 0), (radius, radius), (radius, radius)), constant_values=np.inf)
+    for dy, dx in itertools.product((0, radius, 2 * radius), repeat=2):
+        shifted = padded[:, dy : dy + height, dx : dx + width]
+        # A window beside the pixel must fit clearly better, as only the middle one is right on curves.
+        best = np.where(shifted[2] < 0.5 * best[2], shifted, best)
+    return best
+
+
+def _box(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
+    """Sums over windows of 2 radius + 1 along an axis, cut at the ends."""
+    pad = [(0, 0), (0, 0)]
+    pad[axis] = (radius + 1, radius)
+    sums = np.cumsum(np.pad(values, pad), axis)
+    upper, lower = (np.arange(k, k + values.shape[axis]) for k in (2 * radius + 1, 0))
+    return np.take(sums, upper, axis) - np.take(sums, lower, axis)
