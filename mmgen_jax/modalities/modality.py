@@ -1,4 +1,4 @@
-"""What each modality must be able to do, and the four kinds that there are.
+"""What each modality must be able to do, and three of the four kinds that there are; `directions` has the other.
 
 Four forms of one image occur, and only modalities turn one into another:
 
