@@ -45,7 +45,9 @@ from mmgen_jax.system.rules import (
 
 SHARE = number(0, 1)
 MIX = rows(
-    "(share, given, given_time, supervised) of number, text, number, text; numbers 0 to 1", SHARE, TEXT, SHARE, TEXT
+    "(share, given, given_time, supervised[, ignored[, times]]) of number, text, number, text; numbers 0 to 1",
+    *(SHARE, TEXT, SHARE, TEXT),
+    optional=(TEXT, TEXT),
 )
 PUBLISHED_MIX = ((0.50, "none", 0.00, "rgb"), (0.25, "none", 0.00, "drop"), (0.25, "one", 0.01, "drop"))
 T = TypeVar("T")
@@ -152,9 +154,10 @@ class Mesh:
 class Objective:
     """What is learned.
 
-    Rows of the mix are (share of the batch, given, t of the given, supervised). given: "none", "one" (any single
-    modality), "any" (any non-empty proper subset) or names as "rgb+depth"; supervised: "all", "drop" (all, except
-    randomly dropped pairs of sample and modality) or names.
+    Rows of the mix are (share of the batch, given, t of the given, supervised, ignored, times); the last two may be
+    left out. given: "none", "one" (any single modality), "any" (any non-empty proper subset) or names as "rgb+depth";
+    supervised: "all", "drop" (all, except randomly dropped pairs of sample and modality) or names; ignored: "none",
+    "one", "any" (any subset of the others) or names; times: "common" (one t for all that is not given), "own" (each).
     """
 
     path: str = setting("linear", one_of(*PATHS), "cosine: not with model.precondition, and not for euler_maruyama")

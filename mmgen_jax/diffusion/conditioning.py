@@ -1,7 +1,8 @@
-"""Draws the roles of modalities: which are given, which are noisy and how much, which are supervised, and the task row.
+"""Draws the roles of modalities: which are given, ignored and generated, how noisy they are, and which are supervised.
 
-These are arrays, which are made here and nowhere else. The training mix is a table of rows, each of which describes a
-share of the global batch. The published mix is
+A given modality is nearly clean, an ignored one is pure noise (t = 1), and all others are to be generated. These are
+arrays, which are made here and nowhere else. The training mix is a table of rows, each of which describes a share of
+the global batch. The published mix, in which nothing is ignored, is
 
     (0.50, "none", 0.00, "rgb"),    nothing given, only rgb in the loss
     (0.25, "none", 0.00, "drop"),   nothing given, all in the loss except randomly dropped pairs
@@ -34,6 +35,9 @@ TIME_SAMPLERS: dict[str, TimeSampler] = {
 }
 
 
+ROLES_BY_DEFAULT = ("none", "common")  # what a row ignores, and its times, where it does not say
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of the training mix.
@@ -41,16 +45,20 @@ class Row:
     Attributes:
       share: fraction of the global batch.
       given_sets: bool [K, M], the sets of modalities that may be given; one of them is drawn for each sample.
+      ignored_sets: bool [K, M], the modalities that are ignored with each of these sets.
       given_time: given modalities have t ~ U(0, given_time); 0 means exactly clean.
       supervised: bool [M], modalities whose velocity counts in the loss; given ones never count.
       droppable: whether pairs of a sample and a modality (except the first one) may be dropped from the loss.
+      own_times: whether each modality that is not given has a time of its own, and not one that all have in common.
     """
 
     share: float
     given_sets: np.ndarray
+    ignored_sets: np.ndarray
     given_time: float
     supervised: np.ndarray
     droppable: bool
+    own_times: bool
 
 
 @jax.tree_util.register_dataclass
@@ -83,25 +91,43 @@ def given_sets(given: str, modalities: Sequence[str]) -> np.ndarray:
     return subset(given, modalities)[None]
 
 
-def parse_mix(rows: Sequence[Sequence], modalities: Sequence[str]) -> tuple[Row, ...]:
-    """Parses rows (share, given, given_time, supervised) of the settings.
+def _roles(given: str, ignored: str, modalities: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of what is given and what is ignored, bool [K, M], that leaves something to generate."""
+    nothing = np.zeros((1, len(modalities)), bool)
+    others = given_sets(ignored, modalities)
+    if ignored == "any":
+        others = np.concatenate([nothing, others])
+    pairs = [(g, i) for g in given_sets(given, modalities) for i in others if not (g & i).any() and not (g | i).all()]
+    chosen = np.array(pairs, bool).reshape(-1, 2, len(modalities))
+    return chosen[:, 0], chosen[:, 1]
 
-    `supervised` is "all", "drop" (all, except randomly dropped pairs) or names such as "rgb". Raises UsageError for
-    shares that do not add up to 1, for times outside [0, 1], for unknown names, and for rows that supervise nothing.
+
+def parse_mix(rows: Sequence[Sequence], modalities: Sequence[str]) -> tuple[Row, ...]:
+    """Parses rows (share, given, given_time, supervised, ignored, times) of the settings; the last two may be left out.
+
+    `supervised` is "all", "drop" (all, except randomly dropped pairs) or names such as "rgb"; `ignored` is "none",
+    "one", "any" (any subset of the others, the empty one too) or names; `times` is "common" or "own". Raises UsageError
+    for shares that do not add up to 1, times outside [0, 1], unknown names, and rows that supervise nothing.
     """
     parsed = []
     for row in rows:
-        if len(row) != 4:
-            raise UsageError(f"mix row {tuple(row)!r} needs 4 entries: share, given, given_time, supervised")
-        share, given, given_time, supervised = row
+        if not 4 <= len(row) <= 6:
+            raise UsageError(
+                f"mix row {tuple(row)!r} needs 4 to 6 entries: share, given, given_time, supervised, ignored, times"
+            )
+        share, given, given_time, supervised, ignored, times = [*row, *ROLES_BY_DEFAULT[len(row) - 4 :]]
         if not 0 <= given_time <= 1:
             raise UsageError(f"given_time of mix row {tuple(row)!r} is {given_time}; allowed: 0 to 1")
+        choice(f"times of mix row {tuple(row)!r}", times, ("common", "own"))
         everything = supervised in ("all", "drop")
         counted = np.ones(len(modalities), bool) if everything else subset(supervised, modalities)
-        sets = given_sets(given, modalities)
-        if not (counted & ~sets).any():
-            raise UsageError(f"mix row {tuple(row)!r} counts nothing in the loss; given modalities never count")
-        parsed.append(Row(float(share), sets, float(given_time), counted, supervised == "drop"))
+        given_rows, ignored_rows = _roles(given, ignored, modalities)
+        if not (counted & ~given_rows & ~ignored_rows).any():
+            raise UsageError(
+                f"mix row {tuple(row)!r} counts nothing in the loss; given and ignored modalities never count"
+            )
+        dropped = supervised == "drop"
+        parsed.append(Row(float(share), given_rows, ignored_rows, float(given_time), counted, dropped, times == "own"))
     total = sum(row.share for row in parsed)
     if not abs(total - 1) <= 1e-6 or any(row.share < 0 for row in parsed):
         raise UsageError(f"shares of the mix are {[row.share for row in parsed]}; they must be >= 0 and add up to 1")
@@ -143,25 +169,31 @@ def draw(key: jax.Array, rows: Sequence[Row], present: Bool[AnyArray, "B M"], ti
       key: a key that depends on seed and step.
       rows: the training mix.
       present: which modalities each sample has. An absent one is pure noise (t = 1), neither given nor supervised.
-      time_sampler: (key, shape) -> t in [0, 1]; all modalities of a sample that are not given share one t.
+      time_sampler: (key, shape) -> t in [0, 1]; all modalities of a sample that are not given share one t, or have one
+        each, as the row says.
     """
     batch, count = present.shape
     sizes = row_sizes(rows, batch)
 
-    picked, ceiling, counted = [], [], []
+    picked, hidden, ceiling, counted = [], [], [], []
     row_keys = jax.random.split(keys.stream(key, "given"), len(rows))
     for row, size, row_key in zip(rows, sizes, row_keys, strict=True):
         picks = jax.random.randint(row_key, (size,), 0, len(row.given_sets))
         picked.append(jnp.asarray(row.given_sets)[picks])
+        hidden.append(jnp.asarray(row.ignored_sets)[picks])
         ceiling.append(np.full((size, 1), row.given_time, np.float32))
         counted.append(np.broadcast_to(row.supervised, (size, count)))
     given = jnp.concatenate(picked) & present
-    droppable = np.concatenate([np.full(size, row.droppable) for row, size in zip(rows, sizes, strict=True)])
+    seen = present & ~jnp.concatenate(hidden)  # an absent modality is an ignored one
+    droppable = np.repeat([row.droppable for row in rows], sizes)
 
-    common = time_sampler(keys.stream(key, "times"), (batch, 1))
+    noisy = time_sampler(keys.stream(key, "times"), (batch, 1))
+    if any(row.own_times for row in rows):
+        own = time_sampler(keys.stream(key, "own times"), (batch, count))
+        noisy = jnp.where(np.repeat([row.own_times for row in rows], sizes)[:, None], own, noisy)
     clean = jax.random.uniform(keys.stream(key, "times of the given"), (batch, 1)) * np.concatenate(ceiling)
-    t = jnp.where(given, clean, common)
-    t = jnp.where(present, t, 1.0)
+    t = jnp.where(given, clean, noisy)
+    t = jnp.where(seen, t, 1.0)
     kept = _keep_pairs(keys.stream(key, "dropped pairs"), droppable, count)
-    supervised = kept & np.concatenate(counted) & ~given & present
+    supervised = kept & np.concatenate(counted) & ~given & seen
     return Conditions(t, task_row(given), given, supervised)

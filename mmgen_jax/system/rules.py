@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mmgen_jax.system.errors import UsageError
@@ -65,13 +65,14 @@ def each(item: Rule, length: int | None = None) -> Rule:
     )
 
 
-def rows(words: str, *columns: Rule) -> Rule:
-    """A tuple of at least one row. `words` describes a row; each column has its own rule."""
+def rows(words: str, *columns: Rule, optional: Sequence[Rule] = ()) -> Rule:
+    """A tuple of at least one row. `words` describes a row; each column has its own rule, the last may be left out."""
+    all_columns = (*columns, *optional)
 
     def fits(row: object) -> bool:
-        if not isinstance(row, tuple | list) or len(row) != len(columns):
+        if not isinstance(row, tuple | list) or not len(columns) <= len(row) <= len(all_columns):
             return False
-        return all(rule.allows(value) for rule, value in zip(columns, row, strict=True))
+        return all(rule.allows(value) for rule, value in zip(all_columns, row, strict=False))
 
     return Rule(lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(fits, v)), f"a tuple of rows {words}")
 

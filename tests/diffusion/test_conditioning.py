@@ -74,6 +74,40 @@ def test_any_draws_every_proper_subset_and_tells_by_time():
     np.testing.assert_array_equal(c.supervised, ~c.given)
 
 
+EVERY_ROLE = ((15 / 65, "none", 0.0, "all", "any", "common"), (50 / 65, "any", 0.01, "all", "any", "own"))
+
+
+def test_ignored_modalities_are_pure_noise_and_all_65_patterns_are_drawn_equally_often():
+    c = draw(EVERY_ROLE, 65 * 100)
+    ignored = c.t == 1
+    assert not (ignored & (c.given | c.supervised)).any()
+    np.testing.assert_array_equal(c.supervised, ~c.given & ~ignored)
+    patterns, counts = np.unique(np.where(c.given, 2, np.where(ignored, 1, 0)), axis=0, return_counts=True)
+    assert len(patterns) == 65 and (patterns == 0).any(1).all()
+    assert np.abs(counts - 100).max() < 45  # 4.5 standard deviations
+
+
+def test_own_times_are_independent_and_common_ones_are_equal():
+    c = draw(EVERY_ROLE, 6500)
+    for rows, own in ((slice(0, 1500), False), (slice(1500, 6500), True)):
+        both = c.supervised[rows, 0] & c.supervised[rows, 3]
+        first, last = c.t[rows][both, 0], c.t[rows][both, 3]
+        assert abs(np.corrcoef(first, last)[0, 1] - (not own)) < 0.1
+        np.testing.assert_allclose([first.mean(), last.mean()], 0.5, atol=0.05)
+
+
+def test_a_named_modality_is_ignored():
+    c = draw(((1.0, "one", 0.0, "all", "mask"),), 300)
+    assert (c.t[:, 3] == 1).all() and not c.given[:, 3].any() and not c.supervised[:, 3].any()
+    np.testing.assert_allclose(c.given.mean(0)[:3], 1 / 3, atol=0.1)
+
+
+def test_rows_of_which_some_sets_count_nothing_keep_them():
+    c = draw(((1.0, "one", 0.0, "rgb"),), 400)
+    np.testing.assert_allclose(c.given.mean(0), 0.25, atol=0.1)
+    assert not c.supervised[c.given[:, 0]].any()
+
+
 def test_named_condition_at_time_zero_is_exactly_clean():
     c = draw(((1.0, "rgb", 0.0, "all"),), 16)
     assert (c.t[:, 0] == 0).all() and (c.task == 1).all()
@@ -112,7 +146,12 @@ def test_task_row():
         (((1.0, "colour", 0.0, "all"),), "'colour'; allowed: rgb, depth, normal, mask"),
         (((1.0, "none", 2.0, "all"),), "given_time"),
         (((1.0, "none", 0.0, "rgb+x"),), "'x'; allowed"),
-        (((1.0, "none", 0.0),), "needs 4 entries"),
+        (((1.0, "none", 0.0),), "needs 4 to 6 entries"),
+        (((1.0, "none", 0.0, "all", "none", "own", 1),), "needs 4 to 6 entries"),
+        (((1.0, "none", 0.0, "all", "x"),), "'x'; allowed"),
+        (((1.0, "none", 0.0, "all", "none", "two"),), "'two'; allowed: common, own"),
+        (((1.0, "rgb", 0.0, "depth", "depth"),), "given and ignored modalities never count"),
+        (((1.0, "rgb", 0.0, "all", "rgb"),), "given and ignored modalities never count"),
         (((float("nan"), "none", 0.0, "all"),), "add up to 1"),
         (((1.0, "rgb", 0.0, "rgb"),), "counts nothing in the loss"),
         (((1.0, "rgb+depth+normal+mask", 0.0, "all"),), "counts nothing in the loss"),
