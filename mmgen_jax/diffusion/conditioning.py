@@ -115,7 +115,8 @@ def parse_mix(rows: Sequence[Sequence], modalities: Sequence[str]) -> tuple[Row,
             raise UsageError(
                 f"mix row {tuple(row)!r} needs 4 to 6 entries: share, given, given_time, supervised, ignored, times"
             )
-        share, given, given_time, supervised, ignored, times = [*row, *ROLES_BY_DEFAULT[len(row) - 4 :]]
+        entries: list = [*row, *ROLES_BY_DEFAULT[len(row) - 4 :]]
+        share, given, given_time, supervised, ignored, times = entries
         if not 0 <= given_time <= 1:
             raise UsageError(f"given_time of mix row {tuple(row)!r} is {given_time}; allowed: 0 to 1")
         choice(f"times of mix row {tuple(row)!r}", times, ("common", "own"))
