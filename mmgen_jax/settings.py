@@ -44,11 +44,8 @@ from mmgen_jax.system.rules import (
 )
 
 SHARE = number(0, 1)
-MIX = rows(
-    "(share, given, given_time, supervised[, ignored[, times]]) of number, text, number, text; numbers 0 to 1",
-    *(SHARE, TEXT, SHARE, TEXT),
-    optional=(TEXT, TEXT),
-)
+MIX_ROW = "(share, given, given_time, supervised[, ignored[, times]]); numbers 0 to 1, the others text"
+MIX = rows(MIX_ROW, SHARE, TEXT, SHARE, TEXT, optional=(TEXT, TEXT))
 PUBLISHED_MIX = ((0.50, "none", 0.00, "rgb"), (0.25, "none", 0.00, "drop"), (0.25, "one", 0.01, "drop"))
 T = TypeVar("T")
 
