@@ -32,10 +32,10 @@ def read(path: epath.PathLike) -> Entries:
     Raises UsageError for a file that is missing, empty or damaged.
     """
     path = epath.Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"log {str(path)!r} does not exist; it must be the metrics.jsonl of a run")
     entries = {}
-    for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), 1):
+    for number, line in enumerate(reading.contents(path).decode(errors="replace").splitlines(), 1):
         try:
             entry = reading.parse_json(line, "it")
             entries[int(entry["step"])] = entry

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -18,7 +19,14 @@ def test_table_averages_and_later_entries_replace_earlier_ones(tmp_path):
 
 @pytest.mark.parametrize(
     "text, message",
-    [("", "is empty"), ('{"step": 1}\nnonsense', "line 2 of"), ("[]", "line 1"), ('{"step": "a"}', "line 1")],
+    [
+        ("", "is empty"),
+        ("[" * 100_000, "line 1"),
+        ('{"step": 1e999}', "line 1"),
+        ('{"step": 1}\nnonsense', "line 2 of"),
+        ("[]", "line 1"),
+        ('{"step": "a"}', "line 1"),
+    ],
 )
 def test_damaged_logs_are_named(tmp_path, text, message):
     log = tmp_path / "metrics.jsonl"
@@ -27,3 +35,6 @@ def test_damaged_logs_are_named(tmp_path, text, message):
         summary.read(log)
     with pytest.raises(UsageError, match="does not exist"):
         summary.read(tmp_path / "other")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe is a FIFO; allowed: a file"):
+        summary.read(tmp_path / "pipe")

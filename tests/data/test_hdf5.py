@@ -95,6 +95,15 @@ def test_samples_without_a_class(tmp_path):
     assert [x["class_id"] for x in dataset.read(tmp_path / "latents", "train")] == [-1, -1]
 
 
+def test_classes_of_one_name_are_told_apart(tmp_path):
+    """ImageNet has two cranes: a bird, and a machine."""
+    classes = [("crane", 134), ("crane", 517), ("tench", 0)]
+    hdf5.convert(**official(tmp_path / "official", keys=KEYS[:3], classes=classes), out=tmp_path / "latents")
+    names = dataset.read_info(tmp_path / "latents").class_names
+    assert (names[134], names[517], names[0], names[1]) == ("crane 134", "crane 517", "tench", "class_1")
+    assert len(set(names)) == len(names) == 518
+
+
 def test_it_goes_on_and_refuses_other_settings(tmp_path):
     arguments = official(tmp_path / "official")
     hdf5.convert(**arguments, out=tmp_path / "latents", shard=3)
@@ -153,6 +162,9 @@ def test_wrong_files(tmp_path, monkeypatch):
 
     refused("no latents are given; at least one of --rgb, --depth", paths={"features": arguments["paths"]["features"]})
     refused("--index .*none.jsonl does not exist", index=str(tmp_path / "none.jsonl"))
+    os.mkfifo(tmp_path / "pipe")
+    refused("pipe is a FIFO; allowed: a file", index=str(tmp_path / "pipe"))
+    refused("--rgb .* is a FIFO; allowed: a file", paths={"rgb": str(tmp_path / "pipe")})
     refused("--rgb .*none.h5 cannot be read as HDF5", paths={"rgb": str(tmp_path / "none.h5")})
     refused("--rgb .*jsonl cannot be read as HDF5", paths={"rgb": arguments["index"]})
     refused("--dtype is 'float64'; allowed: float16, bfloat16", dtype="float64")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import damage
 import jax
 import numpy as np
 import pytest
@@ -85,6 +86,16 @@ def test_command_trains_and_writes(tiles_dir, tmp_path, capsys):
     share = train_classifier.run(tiles_dir, str(tmp_path / "new" / "c.safetensors"), 32, 2, 0)
     assert 0 <= share <= 1 and "accuracy on 24 test scenes" in capsys.readouterr().out
     assert classifier.load(tmp_path / "new" / "c.safetensors").class_names == KINDS
+
+
+def test_a_flipped_bit_of_the_bundled_one_is_named(tmp_path):
+    for name in (classifier.BUNDLED.name, sealed.FILE):
+        shutil.copy(classifier.BUNDLED.parent / name, tmp_path)
+    for name in (classifier.BUNDLED.name, sealed.FILE):
+        for _ in damage.flips(tmp_path / name, 20):
+            with pytest.raises(UsageError, match=name):
+                classifier.load(tmp_path / classifier.BUNDLED.name)
+    classifier.load(tmp_path / classifier.BUNDLED.name)
 
 
 def test_error_messages(trained, tmp_path):
