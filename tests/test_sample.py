@@ -177,11 +177,11 @@ def test_weights_that_are_not_finite_end_the_command_and_leave_no_picture(many, 
     ("name", "text", "message"),
     [
         ("rgb_002.png", "mine", "out has rgb_002.png, but no samples.json that says how; give another --out"),
-        ("samples.json", "{", r"samples.json is damaged \(JSONDecodeError\); give another --out"),
-        ("samples.json", "[]", r"samples.json is damaged \(TypeError\); give another --out"),
+        ("samples.json", "{", "samples.json is damaged or not JSON"),
+        ("samples.json", "[]", "samples.json is JSON of the type list; allowed: dict"),
         ("samples.json", '{"n": "x", "made_by": {}}', r"samples.json is damaged \(ValueError\); give another --out"),
         ("samples.json", '{"n": 3}', r"samples.json is damaged \(KeyError\); give another --out"),
-        ("samples.json", "[" * 100000, r"samples.json is damaged \(RecursionError\); give another --out"),
+        ("samples.json", "[" * 100000, "samples.json is damaged or not JSON"),
     ],
 )
 def test_folders_of_unknown_samples_are_refused(many, model_dir, tmp_path, name, text, message):

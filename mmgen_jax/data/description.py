@@ -77,14 +77,17 @@ def _check_features(features: tfds.features.FeaturesDict) -> None:
         raise UsageError(f"class_id has {classes.num_classes} classes, with {len(classes.names)} names in {_LABELS}")
 
 
-def check_shards(parts: Iterable[Any]) -> None:
-    """Raises UsageError for the first part of a shard, as TFDS lists them, whose shard has more or fewer records."""
+def check_shards(parts: Iterable[Any], told: str) -> None:
+    """Raises UsageError for the first part of a shard, as TFDS lists them, whose shard has more or fewer records.
+
+    `told` is the file that says how many there are.
+    """
     with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(_check_shard, parts):
+        for _ in pool.map(lambda part: _check_shard(part, told), parts):
             pass
 
 
-def _check_shard(part: Any) -> None:
+def _check_shard(part: Any, told: str) -> None:
     path = reading.regular(part.filename)
     try:
         file = ArrayRecordReader(str(path))
@@ -93,4 +96,4 @@ def _check_shard(part: Any) -> None:
     except (RuntimeError, ValueError):  # damaged: each of its records is named and counted when it is read
         return
     if found != part.examples_in_shard:
-        raise UsageError(f"shard {path} has {found} records; {INFO} says {part.examples_in_shard}")
+        raise UsageError(f"shard {path} has {found} records; {told} says {part.examples_in_shard}")

@@ -184,7 +184,7 @@ def read_tiles(directory: epath.PathLike, split: str) -> Source:
     # A data set that was written before a modality was known has no feature for it. It is absent from every tile.
     decoders = {name: tfds.decode.SkipDecoding() for name in NAMES if name in builder.info.features}
     files = tuple(builder.info.splits[split].file_instructions)
-    description.check_shards(files)
+    description.check_shards(files, description.INFO)
     classes = len(builder.info.features["class_id"].names)
     return Source(builder.as_data_source(split, decoders=decoders), files, classes)
 

@@ -11,7 +11,7 @@ from etils import epath
 
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show.outputs import GALLERY, SHEET, Outputs, file_name
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading
 from mmgen_jax.system.errors import UsageError
 
 RECORD = "samples.json"
@@ -103,10 +103,10 @@ class SampleFolder:
         path = self.path / RECORD
         if not path.exists():
             return None
+        record = reading.json_file(path)
         try:
-            record = json.loads(path.read_text())
             return {"n": int(record["n"]), "made_by": dict(record["made_by"])}
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UsageError(f"{path} is damaged ({type(error).__name__}); give another --out") from error
 
 

@@ -167,7 +167,7 @@ def spoil(*path, value):
             spoil("layout", "modalities", value=v)
             for v in ([], [["flow", 4]], [["rgb", 0]], [["rgb", "4"]], 3, [["rgb"]])
         ],
-        *[spoil("shards", "train", 0, "count", value=value) for value in (0, -4, 1.5, "4", None)],
+        *[spoil("shards", "train", 0, "count", value=value) for value in (0, 3, 5, -4, 1.5, "4", None)],
         *[spoil("shards", "train", 0, "index", value=value) for value in (1, -1, "0", None)],
         *[spoil("shards", "train", 0, "of", value=value) for value in (1, 4, "3", None)],
         *[spoil("shards", "train", 0, "size", value=value) for value in (-1, 1.5, "1", None, 7)],

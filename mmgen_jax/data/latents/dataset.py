@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
-from mmgen_jax.data import splits
+from mmgen_jax.data import description, splits
 from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.data.latents.record import DTYPES, FEATURES, PIXELS, Layout
 from mmgen_jax.data.tiles import check_class
@@ -187,7 +187,7 @@ def read(directory: epath.PathLike, split: str) -> Source:
 
     Raises:
       UsageError: there are no latents, or unfinished ones; the split is unknown or empty; a shard is missing or has
-        another size.
+        another size or number of records.
     """
     folder, info = epath.Path(directory), read_info(directory)
     known = _splits(folder, info)
@@ -199,6 +199,7 @@ def read(directory: epath.PathLike, split: str) -> Source:
         if found != sizes[path.name]:
             what = "is missing" if found is None else f"has {found} bytes instead of {sizes[path.name]}"
             raise UsageError(f"shard {path} {what}; the command that wrote it makes it again")
+    description.check_shards(files, FILE)
     return Source(info.layout, tuple(files), ArrayRecordDataSource(files), len(info.class_names))
 
 
