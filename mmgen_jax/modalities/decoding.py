@@ -78,10 +78,7 @@ class Decoded:
     def fits_8_bits(self) -> bool:
         """Whether `colors` are exactly those of the image, of integers."""
         shown = self.shown()
-        samples = shown.samples.reshape(*shown.samples.shape[:2], -1).astype(np.int64)
-        return np.array_equal(
-            np.broadcast_to(samples * 255, (*samples.shape[:2], 3)), self.colors() * np.int64(shown.top)
-        )
+        return shown.top == 255 or not (shown.samples.astype(np.int64) * 255 % shown.top).any()
 
 
 def decode(data: bytes) -> Decoded:

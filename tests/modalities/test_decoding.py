@@ -324,12 +324,37 @@ def test_a_jpeg_mask_is_read_where_the_palette_is_known(tmp_path):
     Image.fromarray(PALETTE[ids]).save(tmp_path / "a.jpg", quality=95, subsampling=0)
     found = MODALITIES["mask"].condition(tmp_path / "a.jpg", 64, Facts(PALETTE))[0]
     np.testing.assert_array_equal(found, ids)
-    with Image.open(tmp_path / "a.jpg") as image:
-        image.save(tmp_path / "was.png")
     photo = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     Image.fromarray(np.stack([photo >> 4, photo & 255, photo & 15], -1).astype(np.uint8)).save(tmp_path / "photo.png")
-    with pytest.raises(UsageError, match="has 4096 colours, as photos and blurred borders have"):
+    with pytest.raises(
+        UsageError, match="has 4096 colours, 4096 of them in less than 4 pixels, as blurred borders have"
+    ):
         tile("mask", tmp_path / "photo.png")
+    rows, columns = np.mgrid[:256, :256]
+    rings = Image.fromarray(PALETTE[(np.hypot(rows - 90, columns - 70) // 40 % 4).astype(int)])
+    rings.save(tmp_path / "was.jpg")
+    with Image.open(tmp_path / "was.jpg") as image:
+        image.save(tmp_path / "was.png")
+    rings.resize((364, 364), Image.Resampling.BICUBIC).save(tmp_path / "resized.png")
+    for name in ("was.png", "resized.png"):
+        with pytest.raises(
+            UsageError, match="of them in less than 4 pixels, as blurred borders have; allowed: one flat"
+        ):
+            tile("mask", tmp_path / name)
+
+
+def test_hundreds_of_regions(tmp_path):
+    """Region ids of 16 bits, as they are written, are read again, and so are their colours."""
+    palette = RNG.permutation(256**3)[:300]
+    palette = np.stack([palette >> 16, palette >> 8 & 255, palette & 255], -1).astype(np.uint8)
+    facts, ids = Facts(palette), np.arange(300).repeat(12).reshape(60, 60)
+    for name, pixels in MODALITIES["mask"].files(ids, facts).items():
+        Image.fromarray(pixels).save(tmp_path / name)
+        found = MODALITIES["mask"].condition(tmp_path / name, 60, facts)
+        np.testing.assert_array_equal(found[0], ids)
+    np.testing.assert_array_equal(tile("mask", tmp_path / "mask.png"), palette[ids])
+    with pytest.raises(UsageError, match="0 to 65535 that 8 bits cannot tell apart"):
+        tile("mask", tmp_path / "mask_ids.png")
 
 
 def test_pfm_and_pgm(tmp_path):
