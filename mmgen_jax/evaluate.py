@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, restore
 from mmgen_jax.data import held_out, tiles
-from mmgen_jax.metrics.report import evaluate, mean_image, table
+from mmgen_jax.metrics.report import evaluate, mean_image, scored, table
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.models import architectures
 from mmgen_jax.settings import Settings
@@ -70,20 +70,25 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     path = _output(out, workdir)
     files.check_place(path, "--out", folder=False)
     data, names, size = chosen.data, stored.modalities, stored.image_size
-    batch = held_out.first(data.dir, data.test_split, names, size, chosen.evaluate.n)
+    batch, read = chosen.evaluate.batch, held_out.Scenes.first
+    scenes = read(data.dir, data.test_split, names, size, chosen.evaluate.n, batch)
     try:
-        average = mean_image(held_out.first(data.dir, data.train_split, names, size, _BASELINE), stored)
+        average = mean_image(read(data.dir, data.train_split, names, size, _BASELINE, batch), stored)
     except UsageError as error:  # a data set may have no train split
         say(f"no mean image: {error}")
         average = None
     runner = Runner.from_settings(chosen, *model_folders.load(workdir, chosen.sample.step))
     metadata, samples = tiles.read_metadata(chosen.data.dir), chosen.evaluate.samples
-    say(f"{len(batch['class_id'])} held-out scenes, {samples} samples")
-    scores = evaluate(runner, batch, samples=samples, metadata=metadata, average=average, seed=chosen.seed)
+    say(f"{scenes.count} held-out scenes, {samples} samples")
+    counts = scored(scenes, stored)
+    for m, count in counts.items():
+        if count < scenes.count:
+            say(f"{m}: {count} of {scenes.count} scenes have a pixel to compare with; the others count in no score")
+    scores = evaluate(runner, scenes, counts, samples=samples, metadata=metadata, average=average, seed=chosen.seed)
     for section, columns in scores.items():
         if columns:
             say(f"\n{section}\n{table(columns)}")
-    report = {"scenes": len(batch["class_id"]), "samples": samples} | scores
+    report = {"scenes": scenes.count, "scored": counts, "samples": samples} | scores
     _write(path, report)
     say(f"\nwritten: {path}")
     return report

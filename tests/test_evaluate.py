@@ -11,8 +11,11 @@ import tiny_model
 from mmgen_jax import evaluate
 from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.data import held_out, pipeline
-from mmgen_jax.metrics import report
+from mmgen_jax.metrics import consistency, report
+from mmgen_jax.metrics.agreement import Agreement
 from mmgen_jax.metrics.runner import Runner
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.mask import PALETTE, REGIONS
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.system.errors import UsageError
@@ -57,8 +60,9 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     assert ceiling["depth/absrel"] < 0.05 and ceiling["rgb/psnr"] > 20
     assert report["generation"]["real"]["accuracy"] > 0.5  # 16 x 16 images, enlarged
     assert report["consistency"]["real"]["depth-normal/angle"] < 2
+    assert report["scored"] == {"rgb": 12, "depth": 12, "normal": 12, "mask": 12}
     printed = capsys.readouterr().out
-    assert "depth/objects/absrel" in printed and "written: " in printed
+    assert "depth/objects/absrel" in printed and "count in no score" not in printed and "written: " in printed
 
 
 def test_numbered_classes_are_those_of_the_data_if_there_are_as_many(config, model_dir, tmp_path):
@@ -80,7 +84,8 @@ def test_numbered_classes_are_those_of_the_data_if_there_are_as_many(config, mod
 def test_perfect_predictions_score_perfectly(runner, batch):
     arrays = {m: to_array(batch[m]) for m in ("depth", "normal", "mask")}
     facts = dataclasses.replace(runner.sampler.architecture.facts, depth_range=(3.5, 11.0))
-    scores = report.understanding(runner, batch, arrays, facts)["model"]
+    found = report.understanding(runner, batch, arrays, facts)["model"]
+    scores = {key: average.value for key, average in found.items()}
     assert scores["depth/absrel"] == pytest.approx(0, abs=1e-6) and scores["mask/miou"] == 1
     assert scores["normal/mean"] == pytest.approx(0, abs=1e-3)
 
@@ -89,7 +94,9 @@ def test_absent_modalities_and_metadata_are_left_out(runner, batch):
     batch["present"][:, 1] = False  # no depth anywhere
     batch["present"][:3, 3] = False
     batch["normal"][0, 0, 0] = 0
-    found = report.evaluate(runner, batch, samples=0, metadata={})
+    counts = report.scored([batch], runner.sampler.architecture)
+    assert counts == {"rgb": 12, "depth": 0, "normal": 12, "mask": 9}
+    found = report.evaluate(runner, [batch], counts, samples=0, metadata={})
     scores = found["understanding"]["model"]
     assert math.isnan(scores["depth/l1"]) and np.isfinite(scores["normal/mean"]) and np.isfinite(scores["mask/miou"])
     assert "mean_image" not in found["understanding"]
@@ -113,10 +120,54 @@ def test_predictions_and_samples_do_not_depend_on_batches_and_draws_are_averaged
     assert not np.allclose(twice["depth"], first["depth"], atol=1e-4)
 
 
+def cut(batch, size):
+    return [{key: x[i : i + size] for key, x in batch.items()} for i in range(0, len(batch["rgb"]), size)]
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_scores_do_not_depend_on_how_scenes_come(runner, batch, size):
+    """Also of a set in which each scene lacks something else, and of shuffled modalities."""
+    batch["present"][[1, 6, 7]] = np.array([[0, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 0]], bool)
+    average = report.mean_image([batch], runner.sampler.architecture)
+    for m, x in report.mean_image(cut(batch, size), runner.sampler.architecture).items():
+        np.testing.assert_allclose(x, average[m], atol=1e-6)
+    metadata = {"fov_degrees": 40, "depth_range": [3.5, 11]}
+
+    def scores(parts):
+        counts = report.scored(parts, runner.sampler.architecture)
+        assert counts == {"rgb": 11, "depth": 10, "normal": 10, "mask": 10}
+        return report.evaluate(runner, parts, counts, samples=9, metadata=metadata, average=average)
+
+    whole, parts = scores([batch]), scores(cut(batch, size))
+    for section, columns in whole.items():
+        assert parts[section].keys() == columns.keys()
+        for name, column in columns.items():
+            assert parts[section][name] == pytest.approx(column, rel=1e-3, abs=1e-3, nan_ok=True), (section, name)
+    assert set(whole["consistency"]) == {"generated", "generated_shuffled", "real", "real_shuffled"}
+
+
+def test_shuffled_scores_of_batches_are_those_of_all_at_once():
+    values = tiny_model.values(11)
+    rest, facts = {m: x for m, x in values.items() if m != "rgb"}, Facts(PALETTE, REGIONS, (), 40.0, (3.5, 11.0))
+    expected = consistency.summary(*consistency.shuffled(values, rest), facts)
+    for sizes in ([11], [1] * 11, [5, 6], [4, 1, 6], [3, 3, 3, 2], [10, 1], [2, 9]):
+        agreement, first = Agreement(facts), 0
+        for size in sizes:
+            rows = slice(first, first + size)
+            agreement.add({m: x[rows] for m, x in values.items()}, {m: x[rows] for m, x in rest.items()})
+            first += size
+        found = {key: average.value for key, average in agreement.scores()["_shuffled"].items()}
+        assert found == pytest.approx(expected), sizes
+    assert list(agreement.scores()) == ["", "_shuffled"]
+    few = Agreement(facts)
+    few.add({m: x[:4] for m, x in values.items()}, {m: x[:4] for m, x in rest.items()})
+    assert list(few.scores()) == [""]
+
+
 def test_mean_image_ignores_absent_tiles(model, batch):
     architecture, _ = model
     batch["present"][2:, 1] = False
-    average = report.mean_image(batch, architecture)
+    average = report.mean_image([batch], architecture)
     expected = to_array(batch["depth"][:2]).mean(0)
     np.testing.assert_allclose(average["depth"][0], expected, atol=1e-6)
 
@@ -137,7 +188,7 @@ def test_default_output_is_in_workdirs_only(tmp_path):
 
 
 def test_configs_of_other_models_and_bad_places_are_named_before_evaluating(config, model_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(held_out, "first", None)
+    monkeypatch.setattr(held_out, "Scenes", None)
     with pytest.raises(UsageError, match=f"--out {tmp_path} is a folder; allowed: a file"):
         evaluate.run(config, str(model_dir), str(tmp_path))
     config.model.depth = 3
@@ -156,4 +207,4 @@ def test_error_messages(config, model_dir, runner, batch):
         evaluate.run(config, str(model_dir))
     batch["present"][:, 0] = False
     with pytest.raises(UsageError, match="no held-out scene has rgb"):
-        report.evaluate(runner, batch, samples=0, metadata={})
+        report.scored([batch], runner.sampler.architecture)

@@ -1,29 +1,64 @@
-"""The scores of a model on held-out scenes and on samples of classes, as sections of a report."""
+"""The scores of a model on held-out scenes and on samples of classes, as sections of a report.
+
+Scenes and samples are looked at in batches, and their scores are added up, so that any number of them can be evaluated.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from mmgen_jax.data import pipeline
-from mmgen_jax.metrics import classifier, consistency, dense
+from mmgen_jax.metrics import classifier, dense
+from mmgen_jax.metrics.agreement import Agreement
 from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.measure import Averages, added, known
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.sampling.sampler import Arrays
+from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import UsageError
 
+SECTIONS = ("understanding", "generation", "consistency")
 Scores = dict[str, dict[str, float]]  # column -> metric -> value
+Scenes = Iterable[pipeline.Batch]  # batches as `pipeline.load` returns them; can be gone through more than once
 
 
-def mean_image(batch: pipeline.Batch, architecture: Architecture) -> Arrays:
+def mean_image(scenes: Scenes, architecture: Architecture) -> Arrays:
     """Mean array [1, H, W, C] of each modality over the tiles that have it: the best guess that ignores the input."""
-    present = _present(batch, architecture)
-    return {m: to_array(batch[m][present[m]]).mean(0, keepdims=True) for m in present if present[m].any()}
+    totals: dict[str, np.ndarray] = {}
+    counts = dict.fromkeys(architecture.modalities, 0)
+    for batch in scenes:
+        for m, rows in _present(batch, architecture).items():
+            totals[m] = totals.get(m, 0.0) + to_array(batch[m][rows]).sum(0, keepdims=True, dtype=np.float64)
+            counts[m] += int(rows.sum())
+    return {m: (total / counts[m]).astype(np.float32) for m, total in totals.items() if counts[m]}
+
+
+def scored(scenes: Scenes, architecture: Architecture) -> dict[str, int]:
+    """Number of scenes in which each modality has a pixel to compare with. Only scenes with rgb count.
+
+    Raises UsageError if the model has no rgb, or only rgb, or no scene has rgb.
+    """
+    counts = dict.fromkeys(architecture.modalities, 0)
+    if "rgb" not in counts or len(counts) < 2:
+        raise UsageError(f"the model's modalities are {', '.join(counts)}; evaluation needs rgb and another one")
+    for batch in _with_rgb(scenes, architecture):
+        truth = _truth(batch, architecture.modalities, architecture.facts)
+        for m, rows in _present(batch, architecture).items():
+            counts[m] += int((rows & known(truth[m]).any((1, 2))).sum())
+    if not counts["rgb"]:
+        raise UsageError("no held-out scene has rgb; evaluation needs at least one")
+    return counts
+
+
+def _truth(batch: pipeline.Batch, modalities: Iterable[str], facts: Facts) -> Arrays:
+    """Values of the scenes of a batch, NaN where there is none."""
+    return to_values(holes.hidden({m: to_array(batch[m]) for m in modalities}, batch), facts)
 
 
 def understanding(
@@ -32,7 +67,7 @@ def understanding(
     predicted: Arrays,
     facts: Facts,
     average: Arrays | None = None,
-) -> Scores:
+) -> dict[str, Averages]:
     """Scores of predictions from rgb, and for comparison those of the autoencoder alone (a ceiling) and the mean image.
 
     Args:
@@ -44,93 +79,130 @@ def understanding(
     """
     architecture = runner.sampler.architecture
     arrays = {m: to_array(batch[m]) for m in architecture.modalities}
-    truth = to_values(holes.hidden(arrays, batch), facts)
+    truth = _truth(batch, architecture.modalities, facts)
     decoded = runner.sampler.round_trip(arrays, runner.generation.batch)
     columns: dict[str, Arrays] = {"model": predicted, "round_trip": decoded}
     if average:
         columns["mean_image"] = {m: np.broadcast_to(average[m], arrays[m].shape) for m in predicted if m in average}
     present = _present(batch, architecture)
-    return {name: dense.summary(to_values(x, facts), truth, facts, present) for name, x in columns.items()}
+    return {name: dense.averages(to_values(x, facts), truth, facts, present) for name, x in columns.items()}
 
 
-def generation(architecture: Architecture, rgb: Mapping[str, np.ndarray], class_id: Mapping[str, np.ndarray]) -> Scores:
-    """Accuracy of the bundled classifier on "generated" and "real" rgb uint8 [N, H, W, 3], in all and for each class.
+class _Judged:
+    """What the bundled classifier sees in rgb, batch by batch; nothing if the model has other classes than it knows."""
 
-    Returns an empty dict if the model's classes are not those of the classifier.
-    """
-    judge = classifier.for_classes(architecture.class_names)
-    if judge is None:
-        return {}
-    scores: Scores = {}
-    for name in rgb:
-        probabilities = judge.predict(rgb[name])
-        parts = classifier.per_class(probabilities, class_id[name], architecture.class_names)
-        scores[name] = {"accuracy": classifier.accuracy(probabilities, class_id[name])}
-        scores[name] |= {f"accuracy/{key}": value for key, value in parts.items()}
-    return scores
+    def __init__(self, class_names: Sequence[str]):
+        self._judge = classifier.for_classes(class_names)
+        self._probabilities: list[np.ndarray] = []
+        self._class_id: list[np.ndarray] = []
 
+    def add(self, rgb: np.ndarray, class_id: np.ndarray) -> None:
+        """Adds rgb uint8 [N, H, W, 3] of class_id [N]."""
+        if self._judge:
+            self._probabilities.append(self._judge.predict(rgb))
+            self._class_id.append(class_id)
 
-def agreement(samples: Mapping[str, tuple[Arrays, Arrays]], facts: Facts) -> Scores:
-    """Computes `consistency.summary` of each entry of `samples`, and of the same entry with shuffled modalities.
-
-    An entry has the arrays of all modalities and the arrays that the model predicts from their rgb.
-    """
-    scores: Scores = {}
-    for name, (arrays, predicted) in samples.items():
-        pair = to_values(arrays, facts), to_values(predicted, facts)
-        scores[name] = consistency.summary(*pair, facts)
-        if len(next(iter(arrays.values()))) > len(arrays):
-            scores[f"{name}_shuffled"] = consistency.summary(*consistency.shuffled(*pair), facts)
-    return scores
+    def scores(self) -> dict[str, float]:
+        """Accuracy in all and for each class; empty if nothing was seen."""
+        if not self._judge or not self._class_id:
+            return {}
+        probabilities, class_id = np.concatenate(self._probabilities), np.concatenate(self._class_id)
+        parts = classifier.per_class(probabilities, class_id, self._judge.class_names)
+        named = {f"accuracy/{key}": value for key, value in parts.items()}
+        return {"accuracy": classifier.accuracy(probabilities, class_id)} | named
 
 
 def evaluate(
     runner: Runner,
-    batch: pipeline.Batch,
+    scenes: Scenes,
+    counts: Mapping[str, int],
     *,
     samples: int,
     metadata: Mapping,
     average: Arrays | None = None,
     seed: int = 0,
 ) -> dict[str, Scores]:
-    """Evaluates a model on one batch of held-out scenes; returns {section: {column: {metric: value}}}.
+    """Evaluates a model on held-out scenes; returns {section: {column: {metric: value}}}.
 
     Args:
       runner: the model and how it is sampled.
-      batch: pixels [N, H, W, C] of each modality, class_id [N] and present [N, M], as `pipeline.load` returns them.
+      scenes: batches with pixels [N, H, W, C] of each modality, class_id [N] and present [N, M].
+      counts: what `scored` says of them.
       samples: number of generated scenes, balanced over the classes; 0 leaves generation out.
       metadata: what the data set says of itself (depth_range, fov_degrees); may be empty.
       average: what `mean_image` returns, or None.
       seed: seed of all noise.
 
     Raises:
-      UsageError: the model has no rgb, or only rgb, or no scene has rgb.
+      NotFinite: a prediction or a sample has NaN or infinity.
     """
     a = runner.sampler.architecture
-    if "rgb" not in a.modalities or len(a.modalities) < 2:
-        raise UsageError(f"the model's modalities are {', '.join(a.modalities)}; evaluation needs rgb and another one")
-    batch = _rows(batch, _present(batch, a)["rgb"])
-    if not len(batch["rgb"]):
-        raise UsageError("no held-out scene has rgb; evaluation needs at least one")
     facts = a.facts.with_camera_of(Facts.from_metadata(metadata))
-    predicted = runner.rest_from_rgb(batch["rgb"], seed)
-    report = {"understanding": understanding(runner, batch, predicted, facts, average)}
+    seen = {name: _Judged(a.class_names) for name in ("generated", "real")}
+    agreements = {name: Agreement(facts) for name in seen}
+    columns = _on_scenes(runner, scenes, counts, average, seed, agreements["real"], seen["real"])
+    _on_samples(runner, samples, seed, agreements["generated"], seen["generated"])
+    sections = {
+        "understanding": columns,
+        "consistency": {f"{name}{end}": scores for name, x in agreements.items() for end, scores in x.scores().items()},
+    }
+    report = {key: {name: _values(scores) for name, scores in found.items()} for key, found in sections.items()}
+    report["generation"] = {name: judged.scores() for name, judged in seen.items()}
+    return {key: {name: scores for name, scores in report[key].items() if scores} for key in SECTIONS}
 
+
+def _on_scenes(
+    runner: Runner,
+    scenes: Scenes,
+    counts: Mapping[str, int],
+    average: Arrays | None,
+    seed: int,
+    agreement: Agreement,
+    seen: _Judged,
+) -> dict[str, Averages]:
+    """Scores of predictions from the rgb of held-out scenes; adds these scenes to `agreement` and `seen`."""
+    a, facts, first = runner.sampler.architecture, agreement.facts, 0
+    columns: dict[str, Averages] = {}
+    progress = Progress("from rgb", counts["rgb"] * runner.draws, "samples")
     # A modality that no scene has, as in a data set from before it was known, is left out rather than all scenes.
-    present = {m: rows for m, rows in _present(batch, a).items() if rows.any()}
-    whole = np.all(list(present.values()), axis=0)
-    real, read = ({m: x[m][whole] for m in present if m in x} for x in (batch, predicted))
-    known = holes.hidden({m: to_array(x) for m, x in real.items()}, _rows(batch, whole))
-    pairs = {"real": (known, read)} if whole.any() else {}
-    rgb, classes = {"real": batch["rgb"]}, {"real": batch["class_id"]}
-    if samples:
+    names = [m for m in a.modalities if counts[m]]
+    for batch in _with_rgb(scenes, a):
+        predicted = runner.rest_from_rgb(batch["rgb"], seed, first=first, progress=progress)
+        for name, scores in understanding(runner, batch, predicted, facts, average).items():
+            columns[name] = added(columns.get(name, {}), scores)
+        whole = np.all([rows for m, rows in _present(batch, a).items() if m in names], axis=0)
+        if whole.any():
+            read = {m: predicted[m][whole] for m in names if m in predicted}
+            agreement.add(_truth(_rows(batch, whole), names, facts), to_values(read, facts))
+        seen.add(batch["rgb"], batch["class_id"])
+        first += len(batch["rgb"])
+    return columns
+
+
+def _on_samples(runner: Runner, samples: int, seed: int, agreement: Agreement, seen: _Judged) -> None:
+    """Generates scenes and adds them to `agreement` and `seen`."""
+    a, facts, size = runner.sampler.architecture, agreement.facts, runner.generation.batch
+    progress = Progress("generated", samples * (1 + runner.draws), "samples")
+    for first in range(0, samples, size):
         # A model without classes has one class, the null class, whose number is 0.
-        classes["generated"] = np.arange(samples) % max(len(a.class_names), 1)
-        arrays = runner.from_class(classes["generated"], seed)
-        rgb["generated"] = to_values({"rgb": arrays["rgb"]}, a.facts)["rgb"]
-        reading = runner.rest_from_rgb(rgb["generated"], seed, "understanding of generated scenes")
-        pairs = {"generated": (arrays, reading)} | pairs
-    return report | {"generation": generation(a, rgb, classes), "consistency": agreement(pairs, facts)}
+        classes = np.arange(first, min(first + size, samples)) % max(len(a.class_names), 1)
+        values = to_values(runner.from_class(classes, seed, first=first, progress=progress), facts)
+        stream = "understanding of generated scenes"
+        read = runner.rest_from_rgb(values["rgb"], seed, stream, first=first, progress=progress)
+        agreement.add(values, to_values(read, facts))
+        seen.add(values["rgb"], classes)
+
+
+def _with_rgb(scenes: Scenes, architecture: Architecture) -> Iterator[pipeline.Batch]:
+    """The scenes that have rgb, in batches of at least one."""
+    for batch in scenes:
+        rows = _present(batch, architecture)["rgb"]
+        if rows.any():
+            yield _rows(batch, rows)
+
+
+def _values(scores: Averages) -> dict[str, float]:
+    return {key: average.value for key, average in scores.items()}
 
 
 def _present(batch: pipeline.Batch, architecture: Architecture) -> dict[str, np.ndarray]:

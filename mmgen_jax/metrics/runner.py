@@ -48,23 +48,32 @@ class Runner:
         understanding = dataclasses.replace(generation, solver=e.solver, steps=e.steps)
         return cls(sampler, sampler.place(params), understanding, generation, e.draws)
 
-    def rest_from_rgb(self, rgb: np.ndarray, seed: int, stream: str = "understanding") -> Arrays:
+    def rest_from_rgb(
+        self,
+        rgb: np.ndarray,
+        seed: int,
+        stream: str = "understanding",
+        *,
+        first: int = 0,
+        progress: Progress | None = None,
+    ) -> Arrays:
         """Predicts arrays [N, H, W, C] of all modalities except rgb from rgb uint8 [N, H, W, 3], without a class.
 
-        The predictions of several draws are averaged.
+        The predictions of several draws are averaged. `first` is the number of the first scene; `progress` is told of
+        every draw.
         """
         classes, given = np.full(len(rgb), self.sampler.architecture.null_class), {"rgb": to_array(rgb)}
         options = dataclasses.replace(self.understanding, seed=seed)
         total: Arrays = {}
         for draw in range(self.draws):
-            numbers = np.arange(len(rgb)) * self.draws + draw
-            label = "from rgb" if self.draws == 1 else f"from rgb, draw {draw + 1}/{self.draws},"
-            progress = Progress(label, len(rgb), "samples")
+            numbers = np.arange(first, first + len(rgb)) * self.draws + draw
             out = self.sampler(self.params, classes, given, options, numbers=numbers, progress=progress, stream=stream)
             total = {m: total.get(m, 0) + x / self.draws for m, x in out.items()}
         return total
 
-    def from_class(self, class_id: np.ndarray, seed: int) -> Arrays:
-        """Samples arrays [N, H, W, C] of all modalities jointly, for class_id int [N]."""
-        options = dataclasses.replace(self.generation, seed=seed)
-        return self.sampler(self.params, class_id, {}, options, stream="generation")
+    def from_class(
+        self, class_id: np.ndarray, seed: int, *, first: int = 0, progress: Progress | None = None
+    ) -> Arrays:
+        """Samples arrays [N, H, W, C] of all modalities jointly, for class_id int [N]; the first has number `first`."""
+        options, numbers = dataclasses.replace(self.generation, seed=seed), np.arange(first, first + len(class_id))
+        return self.sampler(self.params, class_id, {}, options, numbers=numbers, progress=progress, stream="generation")
