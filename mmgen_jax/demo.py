@@ -126,7 +126,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike, name: 
 
 def assemble(out: epath.PathLike) -> epath.Path:
     """Writes `out`/gallery.html from the sections of all models in `out`, and returns its path."""
-    stored = sorted(epath.Path(out).glob(f"*/{STORE}"))
+    stored = sorted(path / STORE for path in epath.Path(out).iterdir() if (path / STORE).exists())
     sections = [section for path in stored for section in gallery.restore(path)]
     path = epath.Path(out) / "gallery.html"
     caption = (

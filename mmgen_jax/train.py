@@ -61,6 +61,7 @@ def run(chosen: Settings, workdir: epath.PathLike, profile: tuple[int, int] | No
     hosts.start(**vars(chosen.distributed))
     if str(workdir) in model_folders.bundled():
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")
+    files.check_path(workdir, "workdir")
     folder = epath.Path(workdir)
     # Before anything in it is looked at: a run that is just ending may still write the checkpoint to continue from.
     with files.alone(folder) if hosts.is_first() else contextlib.nullcontext():

@@ -15,7 +15,7 @@ WEIGHTS_FILE = "model.safetensors"
 
 def bundled() -> tuple[str, ...]:
     """Names of the models that come with the package."""
-    return tuple(sorted(path.parent.name for path in ASSETS.glob(f"*/{WEIGHTS_FILE}")))
+    return tuple(sorted(path.name for path in ASSETS.iterdir() if (path / WEIGHTS_FILE).exists()))
 
 
 def locate(name: epath.PathLike) -> epath.Path:

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from mmgen_jax.checkpoints import quiet, seal
+from mmgen_jax.checkpoints import quiet, readback, seal
 from mmgen_jax.system import files, hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
 FOLDER = "checkpoints"
 _DELETED, _DAMAGED = ".deleted", "damaged"  # folders in FOLDER for checkpoints that are being deleted or are set aside
+_STEP = re.compile("0|[1-9][0-9]*")  # as Orbax writes them; Python takes "007" and "\u0669" for numbers too
 _COMMITTED = "commit_success.txt"  # Orbax marks complete checkpoints with this file where renaming is not atomic
 T = TypeVar("T")
 Tree = TypeVar("Tree")  # a train state, or any other tree of arrays
 
 
 def folder_of(workdir: epath.PathLike) -> epath.Path:
+    """Folder of the checkpoints of a workdir. Raises UsageError for a path that Orbax cannot take."""
+    files.check_path(workdir, "workdir")
     return files.absolute(workdir) / FOLDER
 
 
 def is_complete(path: epath.Path) -> bool:
     """Whether Orbax has finished writing a checkpoint. Only then it gets its name, or its mark on object stores."""
-    return path.is_dir() and (not files.is_remote(path) or (path / _COMMITTED).exists())
+    return (path / _COMMITTED if files.is_remote(path) else path).exists()
 
 
 def steps_in(folder: epath.Path) -> list[int]:
     """Steps of the complete checkpoints, ascending, whether they are sound or not."""
     if not folder.exists():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and is_complete(path))
+    return sorted(int(path.name) for path in folder.iterdir() if _STEP.fullmatch(path.name) and is_complete(path))
 
 
 def remove(folder: epath.Path, step: int) -> None:
@@ -52,17 +58,29 @@ def remove(folder: epath.Path, step: int) -> None:
 
 def empty_bin(folder: epath.Path) -> None:
     """Deletes what an interrupted `remove` has left behind."""
-    if (folder / _DELETED).exists():
+    if _is_own(folder / _DELETED):
         shutil.rmtree(folder / _DELETED)
+    else:
+        (folder / _DELETED).unlink(missing_ok=True)  # a link, whose target is not ours
+
+
+def _is_own(path: epath.Path) -> bool:
+    """Whether it is a folder, and not a link to one."""
+    return path.is_dir() and not os.path.islink(path)
 
 
 def set_aside(folder: epath.Path, step: int) -> epath.Path:
     """Moves an unusable checkpoint away, so that a new one of this step can be written; returns its new folder."""
-    place = folder / _DAMAGED
+    place = next(path for path in _numbered(folder / _DAMAGED) if _is_own(path) or not os.path.lexists(path))
     place.mkdir(exist_ok=True)
-    names = (str(step), *(f"{step}-{i}" for i in range(2, 1000)))
-    target = next(place / name for name in names if not (place / name).exists())
+    target = next(path for path in _numbered(place / str(step)) if not os.path.lexists(path))
     return (folder / str(step)).rename(target)
+
+
+def _numbered(path: epath.Path) -> Iterator[epath.Path]:
+    """The path itself, then with "-2", "-3" and so on behind its name."""
+    yield path
+    yield from (path.parent / f"{path.name}-{i}" for i in itertools.count(2))
 
 
 def _chosen(folder: epath.Path, step: int | None) -> list[int]:
@@ -75,19 +93,32 @@ def _chosen(folder: epath.Path, step: int | None) -> list[int]:
     return steps[::-1] if step is None else [step]
 
 
-def _verify(path: epath.Path) -> bool:
-    """Compares a checkpoint with its checksums. The processes share the work, and all get the same answer.
+def examine(path: epath.Path, process: int = 0, processes: int = 1) -> seal.Seal | None:
+    """Compares this process's share of a checkpoint with its checksums, and reads back a little of it.
 
-    Returns True if it is sound, and False if it has no checksums, so that only reading it will tell. Raises Damage if a
-    file differs from what was written.
+    Returns what it is sealed with; None if it has no checksums, so that a changed number would not be noticed. Raises
+    Damage if a file differs from what was written, or if it cannot be read.
     """
-    problem, sealed = "", False
     try:
         stored = seal.read_seal(path)
-        if sealed := stored is not None:
-            seal.check(path, stored, jax.process_index(), jax.process_count())
-    except (seal.Damage, OSError) as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
+        if stored:
+            seal.check(path, stored, process, processes)
+        else:
+            seal.contents(path)
+        with quiet.orbax():
+            readback.check(path)
+    except OSError as error:
+        raise seal.Damage(readback.told(error)) from error
+    return stored
+
+
+def _verify(path: epath.Path) -> bool:
+    """Whether a checkpoint is sealed. The processes share the work of `examine`, and all get the same answer."""
+    problem, sealed = "", False
+    try:
+        sealed = examine(path, jax.process_index(), jax.process_count()) is not None
+    except seal.Damage as error:
+        problem = str(error)
     if problem := hosts.first_text(problem):
         raise seal.Damage(problem)
     return sealed
@@ -105,7 +136,7 @@ def _read(read: Callable[[int], T], number: int) -> T:
     except UsageError:
         raise
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        problem = readback.told(error)
     if problem := hosts.first_text(problem):
         raise seal.Damage(problem)
     return found
@@ -158,18 +189,19 @@ def open_manager(
       state: the handler that reads and writes states; None means Orbax's handler for trees.
       options: options of the manager.
     """
-    handlers = {"state": state or ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+    handlers = {readback.STATE: state or ocp.PyTreeCheckpointHandler(), readback.META: ocp.JsonCheckpointHandler()}
     return ocp.CheckpointManager(folder, item_names=tuple(handlers), item_handlers=handlers, options=options)
 
 
 def entries(workdir: epath.PathLike) -> tuple[str, ...]:
-    """Names of the parts of a workdir's newest state, such as "ema" and "opt_state"; empty without a checkpoint."""
+    """Names of the entries of a workdir's newest sound state, as "ema" and "opt_state"; empty without a checkpoint."""
     folder = folder_of(workdir)
-    steps = steps_in(folder)
-    if not steps:
-        return ()
-    with open_manager(folder) as manager:
-        return tuple(manager.item_metadata(steps[-1])["state"].tree)
+
+    def read(number: int) -> tuple[str, ...]:
+        with open_manager(folder) as manager:
+            return tuple(manager.item_metadata(number)["state"].tree)
+
+    return _first_sound(folder, None, read)[0] if steps_in(folder) else ()
 
 
 def restore(workdir: epath.PathLike, abstract: Tree, step: int | None = None) -> tuple[Tree, dict]:

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import type_handlers
 
-from mmgen_jax.checkpoints import quiet, restore, seal
+from mmgen_jax.checkpoints import quiet, readback, restore, seal
 from mmgen_jax.system import hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import HostLost, RunError
@@ -31,6 +31,7 @@ def to_keep(losses: dict[int, float | None], newest: int, best: int) -> set[int]
 def write(workdir: epath.PathLike, step: int, state: object, meta: dict) -> None:
     """Writes one checkpoint of NumPy arrays with checksums, and waits for it. No array is in memory twice.
 
+    Raises Damage if what was written cannot be read.
     The options keep Orbax from copying arrays and from compressing the copies, which saves only a tenth for weights.
     """
     registry = type_handlers.create_type_handler_registry(
@@ -43,6 +44,7 @@ def write(workdir: epath.PathLike, step: int, state: object, meta: dict) -> None
     with restore.open_manager(folder, handler, options) as manager:
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
         manager.save(step, args=args, force=True)
+    readback.check(folder / str(step))
     seal.write_manifest(folder / str(step))
 
 
@@ -61,9 +63,10 @@ class _Manager(ocp.CheckpointManager):
 class Saver:
     """Writes checkpoints of one run; a context manager. All processes of a run make the same calls.
 
-    A save has three stages, and training waits for none of them. Orbax writes the checkpoint under another name and
-    renames it. Then every process adds checksums of its share of the files, which seals the checkpoint. At last,
-    checkpoints that need not stay are deleted. So whenever a process is killed, a sealed checkpoint is on disk.
+    A save has four stages, and training waits for none of them. Orbax writes the checkpoint under another name and
+    renames it. A little of it is read back. Then every process adds checksums of its share of the files, which seals
+    the checkpoint. At last, checkpoints that need not stay are deleted. So whenever a process is killed, a sealed
+    checkpoint is on disk.
 
     Attributes:
       newest: step of the newest save; before the first one, the step that the run began at.
@@ -157,12 +160,13 @@ class Saver:
         return RunError(f"checkpoint of step {self.newest} could not be written to {self._folder}: {full}; {rest}")
 
     def _seal(self, step: int, loss: float | None) -> None:
-        """Runs the second and the third stage of a save, in a thread."""
+        """Runs what follows writing, in a thread."""
         try:
             path = self._folder / str(step)
             while not restore.is_complete(path):
                 if self._stop.wait(_POLL_SECONDS):
                     return
+            readback.check(path)
             seal.write_manifest(path, loss, jax.process_index(), jax.process_count())
             if hosts.is_first():
                 while not seal.is_sealed(path):  # until the other processes have sealed their shares

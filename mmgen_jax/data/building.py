@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from mmgen_jax.data import description
+from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 
 MOST_WORKERS = 256
@@ -42,8 +43,10 @@ def check_workers(workers: int) -> None:
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
     """Writes a data set and its checksums.
 
-    An interruption leaves nothing behind, as TFDS renames the folder when all is written.
+    An interruption leaves nothing behind, as TFDS renames the folder when all is written. Raises UsageError for a path
+    that TFDS cannot take.
     """
+    files.check_path(builder.data_path, "data directory")
     # TFDS prints about downloads, but there are none.
     with tempfile.TemporaryDirectory() as unused, contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_dir=unused)

@@ -20,6 +20,7 @@ from PIL import Image
 from mmgen_jax.data import description, splits
 from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
+from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 
 _MODES: dict[tuple[type, int], str] = {(np.uint8, 3): "RGB", (np.uint16, 1): "I;16"}
@@ -118,6 +119,7 @@ def find_dataset(directory: epath.PathLike) -> epath.Path:
     root = epath.Path(directory)
     if not root.is_dir():
         raise UsageError(f"data directory {str(root)!r} does not exist")
+    files.check_path(root, "data directory")
     if (root / description.INFO).exists():
         return root
     found = [p.parent for depth in (1, 2, 3) for p in root.glob("*/" * depth + description.INFO)]

@@ -156,6 +156,7 @@ def convert(
     then.
     """
     _check_new(out)
+    files.check_path(out, "OUT")
     found = checkpoint.read(source, weights)
     state = mmgen_state(found, convention)
     network = model_config(state, found, num_heads)

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from etils import epath
@@ -17,6 +18,8 @@ from mmgen_jax.system.errors import UsageError
 LIST = "files.txt"
 PATIENCE_SECONDS = 30  # how long a run waits for the one before it, which may be saving its last step
 _POLL_SECONDS = 0.2
+_WILDCARDS = frozenset("[]*?\\")
+_UNPRINTED = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of control characters, of bytes out of place, of line ends
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -28,6 +31,21 @@ def absolute(path: epath.PathLike) -> epath.Path:
     """The absolute path. A gs:// path is returned unchanged, as `resolve` would take it for a local one."""
     path = epath.Path(path)
     return path if is_remote(path) else path.resolve()
+
+
+def check_path(path: epath.PathLike, name: str) -> None:
+    """Raises UsageError for a folder of checkpoints or data whose absolute path libraries would take for another one.
+
+    etils looks for files with the folder as a part of the pattern, so that Orbax and TFDS do not find their own;
+    TensorStore takes a backslash for a slash, and only text. `name` is what the path was given as.
+    """
+    whole = str(absolute(path))
+    for character in whole:
+        if character in _WILDCARDS or unicodedata.category(character) in _UNPRINTED:
+            raise UsageError(
+                f"{name} is {whole!r}, which has {character!r}; allowed: any text without [ ] * ? \\ and control "
+                "characters, as in the name of a symbolic link to it"
+            )
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from mmgen_jax.data.latents.record import DTYPES, FEATURES, PIXELS, Layout
 from mmgen_jax.data.tiles import check_class
 from mmgen_jax.modalities import facts, holes
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.system import reading, sealed
+from mmgen_jax.system import files, reading, sealed
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.rules import integer, one_of, require, some_of
 
@@ -131,6 +131,7 @@ def _check(info: Info) -> None:
 def read_info(directory: epath.PathLike) -> Info:
     """Reads what a folder of latents says of itself. Raises UsageError if it has no latents or unfinished ones."""
     folder = epath.Path(directory)
+    files.check_path(folder, "latents folder")
     if (folder / FILE).exists():
         return parse_info(folder / FILE)
     if (folder / UNFINISHED).exists():
