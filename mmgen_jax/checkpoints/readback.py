@@ -57,4 +57,5 @@ def _smallest(entry: Any) -> Any:
     leaves, structure = jax.tree.flatten(entry)
     first = min(range(len(leaves)), key=lambda i: np.prod(leaves[i].shape, dtype=float), default=0)
     chosen = (jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    return structure.unflatten(leaf if i == first else ocp.PLACEHOLDER for i, leaf in enumerate(chosen))
+    kept = [leaf if i == first else ocp.PLACEHOLDER for i, leaf in enumerate(chosen)]
+    return jax.tree.unflatten(structure, kept)
