@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import shutil
 
+import image_trees
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -15,9 +16,12 @@ from etils import epath
 from tensorflow_datasets.core import registered
 
 from mmgen_jax import encode, settings
-from mmgen_jax.data import pipeline, tiles
+from mmgen_jax.data import pipeline, tiles, train_data
 from mmgen_jax.data.latents import dataset, encoding, plan
+from mmgen_jax.data.trees import builder, folders
+from mmgen_jax.data.trees.groups import Reading
 from mmgen_jax.frozen.autoencoders import protocol
+from mmgen_jax.modalities.conventions import DepthFiles
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system import sealed
@@ -321,3 +325,38 @@ def test_features_are_those_of_dinov2(config, tmp_path):
     tokens = (SIZE // config.autoencoder.factor // config.model.patch) ** 2
     assert found.shape == (8, tokens, 24)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_latents_of_tiles_with_holes_say_which_cells_are_valid(config, tmp_path):
+    """4 x 4 cells of 4 x 4 pixels each: all that touch a hole are not valid, in mirror images too."""
+    scenes = image_trees.folders(tmp_path, count=4)
+    depth = scenes["depth"][1].copy()
+    depth[5:9, 0:3] = 0
+    image_trees.save(tmp_path / "depth" / "001.png", depth)
+    reading = Reading(SIZE, DepthFiles(invalid=0))
+    plan = folders.make_plan({m: str(tmp_path / m) for m in NAMES}, "none", 0.0, True, reading)
+    config.data.dir = builder.write(folders.FolderTiles, str(tmp_path / "out"), plan, 1)
+    config.autoencoder.update({"name": "identity", "factor": 4})
+    config.encode.mirror = True
+    encode.encode(config, tmp_path / "latents")
+    source = dataset.read(tmp_path / "latents", "train")
+    found = {source[i]["key"]: source[i] for i in range(len(source))}
+    assert len(found) == 8 and dataset.read_info(tmp_path / "latents").layout.holes == ("depth",)
+    expected = np.ones((4, 4), np.uint8)
+    expected[1:3, 0] = 0
+    for key, sample in found.items():
+        valid = expected if key == "001" else expected[:, ::-1] if key == "001#mirrored" else 1
+        np.testing.assert_array_equal(sample["depth_valid"], valid, err_msg=key)
+        assert "rgb_valid" not in sample and "normal_valid" not in sample
+    # What the network sees in the hole is the depth beside it.
+    moments = found["001"]["depth"].astype(np.float32)
+    assert moments[1:3, 0].min() > to_array(depth[depth[..., 0] > 0]).min() - 1e-2
+    fits = {"image_size": SIZE, "autoencoder": "identity", "factor": 4}
+    fits |= {"features": "none", "feature_width": 0, "patch": 1}
+    for data, side in (
+        (train_data.open_latents(tmp_path / "latents", "train", NAMES, **fits), 4),
+        (train_data.open_tiles(config.data.dir, "train", NAMES, SIZE, True), SIZE),
+    ):
+        batch = next(pipeline.batches(data.source, data.transforms, 4, seed=0))
+        assert batch["depth_valid"].shape == (4, side, side) and batch["depth_valid"].dtype == bool
+        assert set(batch) == {*NAMES, "depth_valid", "class_id", "present"}

@@ -8,7 +8,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from mmgen_jax.modalities.conventions import DepthFiles
 from mmgen_jax.modalities.depth import DEPTH
+from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.geometry import Camera, normals_from_depth, to_inverse_depth
 from mmgen_jax.modalities.pixels import to_pixels
 from mmgen_jax.modalities.slopes import level, plane_slopes
@@ -17,21 +19,23 @@ from mmgen_jax.system.errors import UsageError
 _COARSEST = 1 / 127  # of the range; with larger levels even the largest window cannot tell slopes apart
 
 
-def normals(relative: np.ndarray, camera: Camera) -> np.ndarray:
+def normals(relative: np.ndarray, camera: Camera, valid: np.ndarray | None = None) -> np.ndarray:
     """Unit normals float64 [H, W, 3] in camera space of relative inverse depth [H, W] in [0, 1]; edges stay sharp.
 
     The depth may be rounded to levels, as of 8 bits; the smallest difference of two numbers tells how large they are.
+    Pixels that are not `valid`, bool [H, W], count nowhere, and their normals mean nothing.
     """
     near, far = camera.depth_range
-    slopes = functools.partial(plane_slopes, size=level(relative) * (1 / near - 1 / far))
+    size = level(relative if valid is None else relative[valid]) * (1 / near - 1 / far)
+    slopes = functools.partial(plane_slopes, size=size, valid=valid)
     return normals_from_depth(to_inverse_depth(relative, camera.depth_range), camera.fov, slopes)
 
 
 class FromDepth:
-    """Reads the depth labels of a tree."""
+    """Reads the depth labels of a tree. Pixels whose number is `invalid` have no depth, and get no normal."""
 
-    def __init__(self, path: str, camera: Camera):
-        self._folder, self._camera = path, camera
+    def __init__(self, path: str, camera: Camera, invalid: float | None = None):
+        self._folder, self._camera, self._depth = path, camera, DepthFiles(invalid=invalid)
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """See `Expert.label`; raises UsageError for an image without depth, or with depth in too few levels."""
@@ -39,13 +43,15 @@ class FromDepth:
         return [self._one(str(PurePosixPath(self._folder) / PurePosixPath(n).with_suffix(".png"))) for n in names]
 
     def _one(self, path: str) -> np.ndarray:
-        depth = DEPTH.read(path)
+        depth, valid = self._depth.stored(*DEPTH.numbers(path), Source(f"depth {path}"))
         if min(depth.shape[:2]) < 2:
             raise UsageError(f"depth {path} has {depth.shape[1]}x{depth.shape[0]} pixels; allowed: at least 2x2")
         relative = depth[..., 0] / 65535.0
-        if level(relative) > _COARSEST:
+        known = relative if valid is None else relative[valid]
+        if level(known) > _COARSEST:
             raise UsageError(
-                f"depth {path} has {len(np.unique(relative))} levels, 1/{1 / level(relative):.0f} of its range apart, "
+                f"depth {path} has {len(np.unique(known))} levels, 1/{1 / level(known):.0f} of its range apart, "
                 "too coarse for normals; allowed: 7 bits and more"
             )
-        return to_pixels(normals(relative, self._camera), np.uint8)
+        found = normals(relative, self._camera, valid)
+        return to_pixels(found if valid is None else np.where(valid[..., None], found, 0), np.uint8)

@@ -68,10 +68,10 @@ def _sam(path: str, options: dict[str, float]) -> Expert:
 
 
 def _precomputed(modality: str) -> Callable[[str, dict[str, float]], Expert]:
-    def make(path: str, _options: dict[str, float]) -> Expert:
+    def make(path: str, options: dict[str, float]) -> Expert:
         from mmgen_jax.experts.precomputed import Precomputed
 
-        return Precomputed(modality, path)
+        return Precomputed(modality, path, _invalid(options))
 
     return make
 
@@ -80,22 +80,35 @@ def _from_depth(path: str, options: dict[str, float]) -> Expert:
     from mmgen_jax.experts.from_depth import FromDepth
     from mmgen_jax.modalities.geometry import Camera
 
-    return FromDepth(path, Camera(**options))
+    invalid = _invalid(options)
+    return FromDepth(path, Camera(options["fov"], options["near"], options["far"]), invalid)
 
 
+def _invalid(options: dict[str, float]) -> float | None:
+    """The number of pixels of depth that have no value, or None."""
+    invalid = options.get("invalid", math.nan)
+    return None if math.isnan(invalid) else invalid
+
+
+_INVALID = {"invalid": math.nan}  # no number of depth is invalid
 _MODEL = "a folder in its library's format, or a hub id"
 _MODELS: dict[str, dict[str, Entry]] = {
     "depth": {"depth-anything": Entry(_depth_anything, "a folder, a file of weights, or a hub id")},
     "normal": {
         "stable-normal": Entry(_stable_normal, "a copy of its repository"),
         "marigold": Entry(_marigold, _MODEL, {"steps": 4}),
-        "from-depth": Entry(_from_depth, "", {"fov": 60.0, "near": 1.0, "far": 10.0}),
+        "from-depth": Entry(_from_depth, "", {"fov": 60.0, "near": 1.0, "far": 10.0} | _INVALID),
     },
     "mask": {"sam": Entry(_sam, _MODEL, {"points": 32, "iou": 0.88, "stability": 0.95, "overlap": 0.7})},
 }
 # Experts of every modality but rgb, which they look at. Labels that were made elsewhere are always allowed.
 EXPERTS: dict[str, dict[str, Entry]] = {
-    m: _MODELS.get(m, {}) | {"precomputed": Entry(_precomputed(m), "a folder like that of the images", whole=True)}
+    m: _MODELS.get(m, {})
+    | {
+        "precomputed": Entry(
+            _precomputed(m), "a folder like that of the images", _INVALID if m == "depth" else {}, whole=True
+        )
+    }
     for m in NAMES
     if m != "rgb"
 }

@@ -14,6 +14,7 @@ from mmgen_jax.modalities.geometry import depth_to_relative
 from mmgen_jax.system.errors import UsageError, choice
 
 NEAR, FAR = "near", "far"  # what the largest numbers of files of depth are
+_MANY, _GAP = 0.002, 0.05  # share of pixels; share of the largest number
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,13 @@ class DepthFiles:
         if whole and self.invalid is None:
             return image, None
         return np.where(valid[..., None], np.maximum(image, 1), 0).astype(np.uint16), valid
+
+    def doubts(self, numbers: np.ndarray) -> bool:
+        """Whether zeros in a file may mean that nothing was measured: many, and far from all other numbers."""
+        if self.invalid is not None or not (numbers == 0).mean() > _MANY:
+            return False
+        others = numbers[numbers > 0]
+        return bool(others.size) and bool(others.min() > _GAP * others.max())
 
 
 @dataclass(frozen=True)

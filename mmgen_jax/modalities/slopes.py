@@ -13,7 +13,7 @@ import numpy as np
 
 Planes = np.ndarray  # [3, H, W]: slope to the right, slope downwards, root mean square residual
 
-_RADII = (1, 2, 3, 5, 8, 12, 18)  # of windows, in pixels
+_RADII = (1, 2, 3, 5, 8, 12, 18)  # of windows, in pixels; the largest is for the levels of 8 bits
 # Rounding a plane to levels leaves residuals of 1 / sqrt(12) = 0.29 of a level (root mean square); a jump of one object
 # to another, or a curve, leaves more.
 _FITS = 0.4
@@ -38,9 +38,11 @@ def plane_slopes(q: np.ndarray, size: float, valid: np.ndarray | None = None) ->
     known = q[weight > 0]
     q = np.where(weight > 0, q - (known.mean() if known.size else 0), 0)
     tolerance = max(_FITS * size, _ROUNDING * float(np.abs(q).max(initial=0)))
+    span = float(np.ptp(known)) if known.size else 0.0
+    largest = _RADII[-1] * (255 * size / span) ** (1 / 3) if span else 0.0  # keeps the error of a slope in check
     right, down, _ = _best_window(_fits(q, weight, _RADII[0]), _RADII[0])  # however badly it fits
     for radius in _RADII[1:]:
-        if 2 * radius + 1 > min(q.shape):
+        if radius > max(largest, _RADII[1]) or 2 * radius + 1 > min(q.shape):
             break
         wider = _best_window(_fits(q, weight, radius), radius)
         fits = wider[2] <= tolerance

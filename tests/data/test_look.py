@@ -33,8 +33,9 @@ def nyu(path):
 @pytest.mark.parametrize("files", [DepthFiles("near", 0), DepthFiles("far", 0), DepthFiles("far", 0, (0.8, 7), 0.001)])
 def test_a_hole_is_not_a_surface(tmp_path, size, files):
     image, path = nyu(tmp_path / "mm.png")
-    tile, found = Reading(size, files).tile_and_holes(Group("a", {"depth": path}))
-    depth, hole = tile["depth"][..., 0].astype(float), found["depth"]
+    tile, seen = Reading(size, files).tile_and_look(Group("a", {"depth": path}))
+    depth, hole = tile["depth"][..., 0].astype(float), tile["depth"][..., 0] == 0
+    assert seen.holes == {"depth": 1}
     unbroken = np.broadcast_to(800 + 41 * np.arange(128), (96, 128)).astype(np.uint16)
     whole = DepthFiles(files.largest, None, files.range, files.metres).stored(unbroken, 65535, Source("wall"))[0]
     wall = MODALITIES["depth"].square(whole, size)[..., 0].astype(float)
@@ -145,3 +146,20 @@ def test_normals_that_face_away_are_said_without_depth(tmp_path, capsys):
         save(tmp_path / "normal" / f"{i:03d}.png", Axes("x,-y,-z").stored(scenes["normal"][i]))
     _, out = build(tmp_path, capsys, modalities=("rgb", "normal"))
     assert "normals are mirrored: they face away from the camera" in out and "--normal_axes=x,y,-z turns them" in out
+
+
+@pytest.mark.parametrize("files", [DepthFiles("near"), DepthFiles("far")])
+@pytest.mark.parametrize("size", [16, 32, 96])
+def test_zeros_that_may_be_holes_are_asked_about(tmp_path, capsys, files, size):
+    """Depth with a hole that nobody spoke of, and the same without one, at the whole range of 16 bits."""
+    wall = np.broadcast_to(np.linspace(9000, 65000, 128), (96, 128)).astype(np.uint16)
+    broken = wall.copy()
+    broken[30:66, 50:74] = 0
+    ramp = np.broadcast_to(np.linspace(0, 65535, 128), (96, 128)).astype(np.uint16).clip(6000) - 6000  # saturated at 0
+    asked = "in 1 of 1 files; if 0 means that nothing was measured, say --depth_invalid=0"
+    for name, image, said in (("broken", broken, True), ("wall", wall, False), ("ramp", ramp, False)):
+        save(tmp_path / name / "depth" / "a.png", image)
+        assert (asked in build(tmp_path / name, capsys, files, size=size, modalities=("depth",))[1]) == said, name
+    save(tmp_path / "told" / "depth" / "a.png", broken)
+    known = DepthFiles(files.largest, 0)
+    assert asked not in build(tmp_path / "told", capsys, known, size=size, modalities=("depth",))[1]

@@ -272,7 +272,7 @@ SLANTS += [(0, math.sin(math.radians(a)), math.cos(math.radians(a))) for a in (3
 
 
 @pytest.mark.parametrize("normal", SLANTS)
-@pytest.mark.parametrize("bits, most", [(7, 2), (8, 0.5), (10, 0.15), (12, 0.05), (16, 0.01)])
+@pytest.mark.parametrize("bits, most", [(7, 2), (8, 0.5), (10, 0.2), (12, 0.1), (16, 0.02)])
 def test_normals_of_walls_are_right_at_every_bit_depth(normal, bits, most):
     n, depth, camera = wall(normal)
     top = 2**bits - 1
@@ -301,3 +301,38 @@ def test_depth_in_too_few_levels_is_refused(tmp_path, bits):
     image_trees.save(tmp_path / "a.png", stored[..., None])
     with pytest.raises(UsageError, match=f"depth .*a.png has .* levels, 1/{top} of its range apart, too coarse"):
         FromDepth(str(tmp_path), camera).label([], ["a.jpg"])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_normals_beside_holes_in_depth_are_right(tmp_path, bits):
+    """The hole of zeros is neither a surface nor an edge, and gets no normal."""
+    n, depth, camera = wall((0.5, 0.6, 0.62), 96, 128)
+    stored = np.maximum(np.rint(np.clip(depth, 0, 1) * (2**bits - 1)), 1).astype(f"u{bits // 8}")
+    hole = np.zeros(stored.shape, bool)
+    hole[30:66, 60:90], hole[::7, ::9] = True, True
+    image_trees.save(tmp_path / "a.png", np.where(hole, 0, stored).astype(stored.dtype)[..., None])
+    (found,) = registry.make("normal", "from-depth:invalid=0", str(tmp_path)).label([], ["a.jpg"])
+    assert (found[hole] == 128).all()
+    seen = (depth > 0.02) & (depth < 0.98) & ~hole
+    vectors = found[seen] / 127.5 - 1
+    error = angles(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), n)
+    assert error.mean() < (1 if bits == 8 else 0.5)
+    wrong = registry.make("normal", "from-depth", str(tmp_path)).label([], ["a.jpg"])[0][seen] / 127.5 - 1
+    assert angles(wrong / np.linalg.norm(wrong, axis=-1, keepdims=True), n).mean() > error.mean()
+
+
+def test_precomputed_depth_keeps_its_holes(tmp_path):
+    image = np.array([[0, 1, 200, 255]] * 4, np.uint8)
+    image_trees.save(tmp_path / "a.png", image[..., None])
+    shown = np.zeros((4, 4, 3), np.uint8)
+    for described, expected in (
+        (f"precomputed:{tmp_path}", [0, 257, 51400, 65535]),
+        (f"precomputed:{tmp_path},invalid=0", [0, 257, 51400, 65535]),
+        (f"precomputed:{tmp_path},invalid=255", [1, 257, 51400, 0]),
+    ):
+        (label,) = registry.make("depth", described, "").label([shown], ["a.jpg"])
+        np.testing.assert_array_equal(label[0, :, 0], expected)
+    with pytest.raises(UsageError, match="option of normal precomputed is 'invalid'"):
+        registry.make("normal", f"precomputed:{tmp_path},invalid=0", "")
+    with pytest.raises(UsageError, match="option invalid of depth precomputed is .inf.; allowed: a number"):
+        registry.make("depth", f"precomputed:{tmp_path},invalid=inf", "")

@@ -69,11 +69,18 @@ class Reading:
 
     def tile(self, group: Group) -> dict[str, np.ndarray]:
         """Reads the pixels of a group. Raises UsageError for a file that cannot be read or has another size."""
-        return self.tile_and_holes(group)[0]
+        return self.tile_and_look(group)[0]
 
-    def tile_and_holes(self, group: Group) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """What `tile` returns, and bool [size, size] of each modality with pixels without a value: which these are."""
-        read = {m: self._pixels(m, path) for m, path in group.files.items()}
+    def tile_and_look(self, group: Group) -> tuple[dict[str, np.ndarray], Look]:
+        """What `tile` returns, and what is seen of it."""
+        read, doubts = {}, False
+        for m, path in group.files.items():
+            if m == "depth":
+                numbers, top = DEPTH.numbers(path)
+                read[m], doubts = self.depth.stored(numbers, top, Source(f"depth {path}")), self.depth.doubts(numbers)
+            else:
+                found = MODALITIES[m].read(path)
+                read[m] = (self.axes.stored(found) if m == "normal" else found), None
         arrays = {m: array for m, (array, _) in read.items()}
         first = next(iter(arrays))
         height, width = arrays[first].shape[:2]
@@ -86,14 +93,7 @@ class Reading:
         tile = {m: MODALITIES[m].square(array, self.size, valid) for m, (array, valid) in read.items()}
         told = [m for m, (_, valid) in read.items() if m != "depth" or valid is not None]
         holes = {m: ~MODALITIES[m].valid(tile[m]) for m in told}
-        return tile, {m: hole for m, hole in holes.items() if hole.any()}
-
-    def _pixels(self, modality: str, path: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Pixels of a file, and which of them have a value; None where all have or the pixels themselves tell it."""
-        if modality == "depth":
-            return self.depth.stored(*DEPTH.numbers(path), Source(f"depth {path}"))
-        found = MODALITIES[modality].read(path)
-        return (self.axes.stored(found) if modality == "normal" else found), None
+        return tile, look(tile, holes, doubts)
 
 
 def key_of(path: str | PurePath) -> str:
@@ -143,8 +143,8 @@ def encode(job: tuple[Reading, Sequence[Group]]) -> tuple[list[tuple[str, dict |
     results: list[tuple[str, dict | str]] = []
     for group in groups:
         try:
-            pixels, holes = reading.tile_and_holes(group)
-            seen.add(look(pixels, holes))
+            pixels, tile_seen = reading.tile_and_look(group)
+            seen.add(tile_seen)
             results.append((group.key, tiles.encode_tile(pixels, group.class_id, group.key)))
         except UsageError as error:
             results.append((group.key, str(error)))

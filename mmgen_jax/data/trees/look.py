@@ -24,6 +24,7 @@ class Look:
       tiles: number of tiles with each modality.
       holes: number of tiles of each modality in which pixels have no value.
       depth: smallest and largest number of depth.
+      zeros: number of tiles whose depth file has zeros that may be holes, see `DepthFiles.doubts`.
       z: sum of the z components of normals, and their number.
       slopes: for x and y, sums of n g, n n and g g over pixels, with components n of normals and directions g that
         depth falls in; depth of any scale tells their signs.
@@ -32,6 +33,7 @@ class Look:
     tiles: dict[str, int] = field(default_factory=dict)
     holes: dict[str, int] = field(default_factory=dict)
     depth: tuple[int, int] = (65535, 0)
+    zeros: int = 0
     z: tuple[float, int] = (0.0, 0)
     slopes: np.ndarray = field(default_factory=lambda: np.zeros((2, 3)))
 
@@ -40,6 +42,7 @@ class Look:
             for m, count in others.items():
                 own[m] = own.get(m, 0) + count
         self.depth = min(self.depth[0], other.depth[0]), max(self.depth[1], other.depth[1])
+        self.zeros += other.zeros
         self.z = self.z[0] + other.z[0], self.z[1] + other.z[1]
         self.slopes = self.slopes + other.slopes
 
@@ -54,6 +57,11 @@ class Look:
             found.append(
                 f"depth uses {(high - low) / 65535:.0%} of its 16 bits ({low} to {high}), which trains badly; "
                 "--depth_range=NEAR,FAR says which of the files' numbers are to become the nearest and the farthest"
+            )
+        if self.zeros:
+            found.append(
+                f"many pixels of depth are 0, and none is near that, in {self.zeros} of {self.tiles['depth']} files; "
+                "if 0 means that nothing was measured, say --depth_invalid=0"
             )
         return found + self._directions(files, axes)
 
@@ -74,9 +82,13 @@ class Look:
         return [f"normals are mirrored: {', '.join(reasons)}; --normal_axes={turned} turns them"] if reasons else []
 
 
-def look(tile: Mapping[str, np.ndarray], holes: Mapping[str, np.ndarray]) -> Look:
-    """Looks at the pixels of one tile; `holes` are bool [H, W] of the modalities with pixels without a value."""
-    found = Look(dict.fromkeys(tile, 1), {m: 1 for m, hole in holes.items() if hole.any()})
+def look(tile: Mapping[str, np.ndarray], holes: Mapping[str, np.ndarray], doubts: bool) -> Look:
+    """Looks at the pixels of one tile.
+
+    `holes` are bool [H, W] of the modalities with pixels without a value; `doubts` says whether zeros of its depth file
+    may be holes.
+    """
+    found = Look(dict.fromkeys(tile, 1), {m: 1 for m, hole in holes.items() if hole.any()}, zeros=int(doubts))
     known = {m: ~holes[m] if m in holes else np.ones(x.shape[:2], bool) for m, x in tile.items()}
     if "depth" in tile and known["depth"].any():
         there = tile["depth"][..., 0][known["depth"]]
