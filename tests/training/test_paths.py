@@ -14,7 +14,7 @@ from mmgen_jax.checkpoints.saver import Saver
 from mmgen_jax.data import tiles
 from mmgen_jax.data.latents import dataset
 from mmgen_jax.data.shapes import builder
-from mmgen_jax.data.trees import groups, hypersim
+from mmgen_jax.data.trees import disk, groups, hypersim
 from mmgen_jax.official import from_torch
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
@@ -154,7 +154,7 @@ def test_images_and_sheets_in_folders_with_any_name(name, tmp_path, monkeypatch)
         path.parent.mkdir(parents=True)
         path.write_bytes(b"")
     assert list(groups.find(str(root))) == ["ai_001/cam_00/rgb/frame.0000.rgb"]
-    assert list(hypersim.frames(root, "ai_001")["rgb"]) == ["ai_001/cam_00/frame.0000.rgb"]
+    assert list(hypersim.frames(root, "ai_001", disk.Once())["rgb"]) == ["ai_001/cam_00/frame.0000.rgb"]
     (root / "model").mkdir()
     (root / "model" / demo.STORE).write_bytes(b"")
     restored = []
