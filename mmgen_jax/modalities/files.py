@@ -18,8 +18,7 @@ _LARGEST = 2**31  # bytes of a file that is read
 _GIVEN = "an image or NPY file"
 _SMALLEST = 2
 _LONGEST = 64  # times the other side
-_MOST_COLORS = 2048  # of a mask; photos have more
-_SOME_COLORS = 64  # of a mask of which more have few pixels: it was resized smoothly, or a JPEG file once
+_SOME_COLORS = 64  # of a mask; one with more, most of them rare, was resized smoothly or a JPEG file once
 _FEW_PIXELS = 4
 _GREY_DISTANCE = 16  # of levels that are regions, where there is only grey; those of 4 bits are 17 apart
 
@@ -118,9 +117,12 @@ def flat_colors(image: Decoded, source: Source) -> np.ndarray:
         raise source.error(f"has colours of 0 to {image.top} that 8 bits cannot tell apart", allowed)
     colors = image.colors()
     painted, counts = np.unique(colors.reshape(-1, 3) @ np.array([65536, 256, 1]), return_counts=True)
-    rare = np.count_nonzero(counts < _FEW_PIXELS)
-    if len(painted) > _MOST_COLORS or (len(painted) > _SOME_COLORS and 2 * rare > len(painted)):
-        found = f"has {len(painted)} colours, {rare} of them in less than {_FEW_PIXELS} pixels, as blurred borders have"
+    rare = counts < _FEW_PIXELS
+    most = len(painted) > _SOME_COLORS and rare.mean() > 0.5
+    if most and counts[rare].sum() < 0.75 * counts.sum():  # more is noise, which is no blend of other colours
+        found = (
+            f"has {len(painted)} colours, {rare.sum()} of them in less than {_FEW_PIXELS} pixels, as blurred masks do"
+        )
         raise source.error(found, allowed)
     levels = painted[painted % 256 * 0x10101 == painted] % 256
     if len(levels) == len(painted) > 1 and np.diff(levels).min() < _GREY_DISTANCE:
