@@ -15,6 +15,7 @@ import tiny_model
 from PIL import Image
 
 from mmgen_jax import sample
+from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.show import sample_folder
 from mmgen_jax.system.errors import NotFinite, UsageError
@@ -96,6 +97,14 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is_made_as_before(m
     assert after.keys() == before.keys() and after["gallery.html"] == before["gallery.html"]
     a, b = (np.load(io.BytesIO(files["normal_005.npy"])) for files in (before, after))
     np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_other_samples_are_not_saved_into_its_folder(many, model_dir, tmp_path):
+    target = sample.run(many, str(model_dir), str(tmp_path / "out"))
+    before = contents(target)
+    with pytest.raises(UsageError, match=r"out holds samples that samples.json describes; give another folder"):
+        MMGen.load(model_dir).generate(n=2, steps=1, solver="euler").save(target)
+    assert contents(target) == before
 
 
 def test_more_samples_are_added_and_shown(many, model_dir, tmp_path):

@@ -13,8 +13,10 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.system import files
+from mmgen_jax.system.errors import UsageError
 
 SHEET, GALLERY = "sheet.png", "gallery.html"
+RECORD = "samples.json"  # of a folder that `sample_folder` writes
 
 
 class Outputs(dict[str, np.ndarray]):
@@ -96,8 +98,12 @@ class Outputs(dict[str, np.ndarray]):
           folder: is made if it does not exist. Files that were saved to it before are replaced or removed.
           title: title of the gallery.
           sections: more sections of the gallery.
+
+        Raises UsageError for a folder of the sample command, whose samples would be replaced by others.
         """
         folder = epath.Path(folder)
+        if (folder / RECORD).exists():
+            raise UsageError(f"{folder} holds samples that {RECORD} describes; give another folder")
         folder.mkdir(parents=True, exist_ok=True)
         made: dict[str, bytes] = {}
         for i in range(len(self.rows)):

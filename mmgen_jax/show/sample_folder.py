@@ -10,11 +10,10 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.show.outputs import GALLERY, SHEET, Outputs, file_name
+from mmgen_jax.show.outputs import GALLERY, RECORD, SHEET, Outputs, file_name
 from mmgen_jax.system import files, reading
 from mmgen_jax.system.errors import UsageError
 
-RECORD = "samples.json"
 SHOWN = 32  # samples on the sheet and in the gallery: the first ones
 
 
