@@ -68,6 +68,11 @@ def label(
     files.check_place(out, "out", folder=True)
     chosen = {m: registry.parse(m, descriptions[m]) for m in MODALITIES if m in descriptions}
     jobs, tree = find_jobs(folder, worker, workers), Tree(Path(out), size)
+    places = {Path(job.path).parent.resolve() for job in jobs}  # links may lead anywhere
+    for m in MODALITIES:
+        written = (Path(out) / m).resolve()
+        if (size or m != "rgb") and any(place.is_relative_to(written) for place in places):
+            raise UsageError(f"images {folder!r} has images in {written}, where labels are written; give another --out")
     experts = {m: described.make(str(Path(out) / "depth")) for m, described in chosen.items()}
     record.begin(Path(out), chosen, size, Path(folder), [job.key for job in jobs])
     say(f"{len(jobs)} images; {', '.join(f'{m} by {descriptions[m]}' for m in experts)}")

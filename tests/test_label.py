@@ -314,3 +314,20 @@ def test_names_in_two_forms_of_unicode_are_labelled_and_found(tmp_path, scenes):
     label.label(str(folder / "rgb"), str(folder / "out"), described)
     for m in described:
         assert (folder / "out" / m / "\u00e9.png").exists()
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_labels_are_never_written_among_the_images(scenes, tmp_path, link):
+    described = {"depth": f"precomputed:{tmp_path}/in/depth"}
+    images = tmp_path / "in" / "rgb"
+    if link:
+        run(tmp_path)
+        (images / "labels").symlink_to(tmp_path / "out", target_is_directory=True)
+        place, size = tmp_path / "out", 0
+    else:  # cropped images would be
+        label.label(str(images), str(tmp_path / "in"), {"normal": f"precomputed:{tmp_path}/in/normal"})
+        place, size = tmp_path / "in", 16
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match="has images in .*/(rgb|depth|normal), where labels are written; give another"):
+        label.label(str(images), str(place), described, size=size)
+    assert contents(tmp_path) == before
