@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -80,7 +81,10 @@ def _settings(chosen: Chosen) -> dict[str, object]:
         source = {"folder": str(Path(chosen.path).resolve())}
     elif chosen.path:
         source = {"weights": _digest(chosen.path)}
-    return {"expert": chosen.name} | chosen.options | source
+    options = {
+        name: None if math.isnan(value) else value for name, value in chosen.options.items()
+    }  # NaN is "not given"
+    return {"expert": chosen.name} | options | source
 
 
 def _digest(path: str) -> str:
