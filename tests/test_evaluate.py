@@ -14,6 +14,7 @@ from mmgen_jax.data import held_out, pipeline
 from mmgen_jax.metrics import consistency, report
 from mmgen_jax.metrics.agreement import Agreement
 from mmgen_jax.metrics.runner import Runner
+from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
 from mmgen_jax.modalities.pixels import to_array
@@ -208,3 +209,30 @@ def test_error_messages(config, model_dir, runner, batch):
     batch["present"][:, 0] = False
     with pytest.raises(UsageError, match="no held-out scene has rgb"):
         report.scored([batch], runner.sampler.architecture)
+
+
+def test_what_is_in_holes_counts_in_no_score(runner, batch):
+    """All scores are the same whatever is in the holes, and a prediction that is right outside of them is perfect."""
+    valid = np.ones(batch["depth"].shape[:3], bool)
+    valid[:, 3:9, 2:7], valid[5] = False, False
+    arrays = {m: to_array(batch[m]) for m in ("depth", "normal", "mask")}
+    batch |= {holes.key("depth"): valid, holes.key("normal"): valid}
+    facts = dataclasses.replace(runner.sampler.architecture.facts, depth_range=(3.5, 11.0))
+    rubbish = {m: np.where(valid[..., None], arrays[m], -arrays[m]) for m in ("depth", "normal")}
+    found = report.understanding(runner, batch, arrays | rubbish, facts)["model"]
+    scores = {key: average.value for key, average in found.items()}
+    assert scores["depth/absrel"] == pytest.approx(0, abs=1e-6)
+    assert scores["normal/mean"] == pytest.approx(0, abs=1e-3)
+    counts = report.scored([batch], runner.sampler.architecture)
+    assert counts == {"rgb": 12, "depth": 11, "normal": 11, "mask": 12}
+    other = dict(batch)
+    for m in ("depth", "normal"):
+        other[m] = np.where(valid[..., None], batch[m], np.roll(batch[m], 3, 1))
+    metadata = {"fov_degrees": 40, "depth_range": [3.5, 11]}
+    first, second = (report.evaluate(runner, [b], counts, samples=0, metadata=metadata) for b in (batch, other))
+    for part in ("understanding", "consistency"):
+        assert first[part].keys() == second[part].keys()
+    # The round trip of the autoencoder alone sees what is in the holes.
+    assert first["understanding"]["model"] == pytest.approx(second["understanding"]["model"], nan_ok=True)
+    for column, expected in second["consistency"].items():
+        assert first["consistency"][column] == pytest.approx(expected, nan_ok=True), column
