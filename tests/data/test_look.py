@@ -1,5 +1,6 @@
 """Data sets of trees with holes, metric depth and turned normals: right tiles, and a line for what is hardly meant."""
 
+import image_files
 import image_trees
 import numpy as np
 import pytest
@@ -163,3 +164,25 @@ def test_zeros_that_may_be_holes_are_asked_about(tmp_path, capsys, files, size):
     save(tmp_path / "told" / "depth" / "a.png", broken)
     known = DepthFiles(files.largest, 0)
     assert asked not in build(tmp_path / "told", capsys, known, size=size, modalities=("depth",))[1]
+
+
+def test_a_number_of_no_pixel_is_said(tmp_path, capsys):
+    image_trees.folders(tmp_path)
+    _, out = build(tmp_path, capsys, DepthFiles(invalid=70000))
+    assert "no pixel of depth is 70000 in any tile, which --depth_invalid says has no value" in out
+
+
+@pytest.mark.parametrize("kind", ["tiff", "exr"])
+@pytest.mark.parametrize("rubbish", [np.nan, np.inf, -np.inf, 0, -1])
+def test_metres_in_files_of_floats(tmp_path, kind, rubbish):
+    """2 m is (1/2 - 1/10) / (1/1 - 1/10) = 4/9 of the range; the hole is none of it, whatever stands in it."""
+    metres = np.full((24, 24), 2.0, np.float32)
+    metres[8:16, 8:16] = rubbish
+    data = image_files.exr({"Z": metres}) if kind == "exr" else image_files.tiff(metres, 32)
+    (tmp_path / "a.img").write_bytes(data)
+    files = DepthFiles("far", rubbish if np.isfinite(rubbish) else None, (1, 10), 1.0)
+    for size in (24, 12):
+        tile, seen = Reading(size, files).tile_and_look(Group("a", {"depth": str(tmp_path / "a.img")}))
+        hole = tile["depth"][..., 0] == 0
+        assert seen.holes == {"depth": 1} and hole.mean() == 1 / 9
+        assert (np.abs(tile["depth"][..., 0][~hole].astype(int) - 29127) <= 1).all()

@@ -52,6 +52,8 @@ class Look:
             f"{m} has pixels without a value in {count} of {self.tiles[m]} tiles; they count in no loss and no score"
             for m, count in self.holes.items()
         ]
+        if files.invalid is not None and "depth" in self.tiles and "depth" not in self.holes:
+            found.append(f"no pixel of depth is {files.invalid:g} in any tile, which --depth_invalid says has no value")
         low, high = self.depth
         if low <= high and high - low < _SLIVER * 65535:
             found.append(
