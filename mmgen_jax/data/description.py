@@ -18,10 +18,11 @@ from mmgen_jax.modalities import facts
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system import reading, sealed
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.system.rules import integer, require
+from mmgen_jax.system.rules import integer, number, one_of, require
 
 INFO, _FEATURES, METADATA, _LABELS = "dataset_info.json", "features.json", "metadata.json", "class_id.labels.txt"
 _FILES = (INFO, _FEATURES, METADATA, _LABELS)
+_MOST_CLASSES = 10**7  # which without a file of names get some
 _THREADS = 16  # shards that are opened at once, as storage elsewhere takes long to answer
 
 
@@ -52,6 +53,7 @@ def builder(folder: epath.PathLike) -> tfds.core.DatasetBuilder:
         facts.check({"class_names": [line for line in lines if line]}, folder / _LABELS)
     try:
         found = tfds.builder_from_directory(folder)
+        require("fileFormat", found.info.file_format.value, one_of("array_record"))
         _check_features(found.info.features)
         for split in found.info.splits.values():
             if len(split.filepaths) != split.num_shards:  # making the names fails for a template that is none
@@ -65,6 +67,8 @@ def builder(folder: epath.PathLike) -> tfds.core.DatasetBuilder:
 
 
 def _check_features(features: tfds.features.FeaturesDict) -> None:
+    if not any(name in features for name in MODALITIES):
+        raise UsageError(f"no feature is one of {', '.join(MODALITIES)}")
     for m in MODALITIES.values():
         if m.name in features:
             found = (features[m.name].shape[-1], np.dtype(features[m.name].np_dtype).name)
@@ -72,6 +76,7 @@ def _check_features(features: tfds.features.FeaturesDict) -> None:
             if found != wanted:
                 raise UsageError(f"{m.name} has channels and type {found}; allowed: {wanted}")
     classes = features["class_id"]
+    require("numClasses", classes.num_classes, number(0, _MOST_CLASSES))
     facts.check({"class_names": list(classes.names)}, _FEATURES)
     if len(classes.names) != classes.num_classes:
         raise UsageError(f"class_id has {classes.num_classes} classes, with {len(classes.names)} names in {_LABELS}")

@@ -1,5 +1,6 @@
 """Model folders whose files are damaged or say what cannot be: named in one line before anything is computed."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from safetensors.numpy import load, save
 
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
 from mmgen_jax.models import architectures
 from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import UsageError
@@ -183,6 +185,51 @@ def test_autoencoders_that_make_no_sense(unsealed, spoil, words):
     path = unsealed / registry.FILE
     path.write_bytes(save(spoil({name: array.copy() for name, array in load(path.read_bytes()).items()})))
     refused(unsealed, *words)
+
+
+KL = {"name": "kl", "factor": 8, "config": dataclasses.asdict(KLConfig())}
+
+
+@pytest.mark.parametrize(
+    "entry, value",
+    [
+        *[
+            (n, v)
+            for n in ("in_channels", "layers_per_block", "norm_num_groups")
+            for v in (0, -1, 1.5, "4", None, 1e999)
+        ],
+        *[("latent_channels", value) for value in (0, 5, 4.5, "4", None, [4])],
+        *[("block_out_channels", v) for v in ([], [128, 0], [127], [1.5], 128, None, [[128]], [128] * 9, [128] * 5000)],
+        *[("scaling_factor", value) for value in (0, -1, float("nan"), 1e999, "0.2", None, [1])],
+        *[("shift_factor", value) for value in (float("nan"), 1e999, -1e999, "0", [0])],
+        *[("use_quant_conv", value) for value in (1, "yes", None)],
+    ],
+)
+def test_networks_of_autoencoders_that_make_no_sense(unsealed, entry, value):
+    def write(autoencoder):
+        stored = json.loads((unsealed / architectures.FILE).read_text())
+        stored["model"] |= {"modalities": [[m, 4] for m in ("rgb", "depth", "normal", "mask")], "data_std": None}
+        (unsealed / architectures.FILE).write_text(json.dumps(stored | {"autoencoder": autoencoder, "image_size": 32}))
+
+    (unsealed / registry.FILE).unlink()  # of a converted model without its autoencoder's weights
+    write(KL)
+    assert architectures.load(unsealed).autoencoder.params is None
+    write(KL | {"config": KL["config"] | {entry: value}})
+    with unchecked(), pytest.raises(UsageError, match=r"model\.json") as caught:
+        architectures.load(unsealed)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kl", [KL | {"factor": 4}, KL | {"config": None}, KL | {"config": []}, {"name": "kl", "factor": 8}]
+)
+def test_an_autoencoder_that_says_two_things(unsealed, kl):
+    (unsealed / registry.FILE).unlink()
+    stored = json.loads((unsealed / architectures.FILE).read_text())
+    stored["model"] |= {"modalities": [[m, 4] for m in ("rgb", "depth", "normal", "mask")], "data_std": None}
+    (unsealed / architectures.FILE).write_text(json.dumps(stored | {"autoencoder": kl, "image_size": 32}))
+    with unchecked(), pytest.raises(UsageError, match=r"model\.json"):
+        architectures.load(unsealed)
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,41 @@ def test_class_names_that_make_no_sense(unsealed, text, word):
     refused(unsealed, word)
 
 
+def test_as_many_names_as_a_file_claims_are_not_made(unsealed):
+    (unsealed / LABELS).unlink()
+
+    def change(stored):
+        stored["featuresDict"]["features"]["class_id"]["classLabel"]["numClasses"] = str(2**62)
+        return stored
+
+    spoiled(unsealed, FEATURES, change)
+    refused(unsealed, "numClasses is 4611686018427387904; it must be a number 0 to 1e+07")
+
+
+@pytest.mark.parametrize(
+    "entry, value",
+    [
+        *[("fileFormat", value) for value in ("tfrecord", "riegeli", "parquet", "", None, 3, "ARRAY_RECORD")],
+        *[("name", value) for value in ("../x", "", None, "a b", "x" * 300, 3)],
+        *[("version", value) for value in ("1", "x", "", None, 1.5)],
+        *[("splits", value) for value in ([], {}, [1], "test", None)],
+    ],
+)
+def test_info_that_makes_no_sense(unsealed, entry, value):
+    spoiled(unsealed, description.INFO, lambda stored: stored | {entry: value})
+    refused(unsealed)
+
+
+@pytest.mark.parametrize("template", ["../{DATASET}", "{X}", "{", "{DATASET}", "{SPLIT}.x", "/dev/zero", 3, [], "\0"])
+def test_names_of_shards_that_make_no_sense(unsealed, template):
+    def change(stored):
+        stored["splits"][1]["filepathTemplate"] = template
+        return stored
+
+    spoiled(unsealed, description.INFO, change)
+    refused(unsealed)
+
+
 def test_classes_beyond_the_names(unsealed):
     """The table is cut in both places that hold it."""
     (unsealed / LABELS).write_text("a\nb\nc\nd\n")
@@ -196,6 +231,7 @@ def test_classes_beyond_the_names(unsealed):
         (lambda f: f["class_id"]["classLabel"].update(numClasses="9"), FEATURES),
         (lambda f: f.update(class_id=f["key"]), FEATURES),
         (lambda f: f.update(rgb=f["key"]), FEATURES),
+        (lambda f: [f.pop(name) for name in NAMES], "no feature is one of rgb, depth, normal, mask"),
     ],
 )
 def test_features_that_make_no_sense(unsealed, change, word):

@@ -40,7 +40,10 @@ def rebuild(spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.
     """
     kind = KINDS[_known(spec["name"])]
     require("autoencoder.factor", spec["factor"], integer(1))
-    return kind.rebuild(spec, modalities, arrays)
+    found = kind.rebuild(spec, modalities, arrays)
+    if found.factor != spec["factor"]:
+        raise UsageError(f"autoencoder.factor is {spec['factor']}; that of its config is {found.factor}")
+    return found
 
 
 def stand_in(options: Options, modalities: tuple[str, ...]) -> Autoencoder:
