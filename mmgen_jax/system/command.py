@@ -91,8 +91,12 @@ def parse() -> None:
         sys.exit(0 if ended.code == 1 else ended.code)  # absl ends with 1 after showing help
 
 
-def _is_full(error: BaseException | None) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+# A full disk, one that has failed or become read-only, and too many open files: nothing that the user has given.
+_OF_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+
+
+def _is_of_machine(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in _OF_MACHINE
 
 
 def _first_told(error: BaseException | None) -> RunError | None:
@@ -103,16 +107,16 @@ def _first_told(error: BaseException | None) -> RunError | None:
 
 
 def _in_thread(failure: threading.ExceptHookArgs) -> None:
-    """Hides a full disk in threads that write logs: the main thread writes to the same disk and reports it."""
-    if not _is_full(failure.exc_value):
+    """Hides a disk that fails from threads that write logs: the main thread writes to it too, and reports it."""
+    if not _is_of_machine(failure.exc_value):
         threading.__excepthook__(failure)
 
 
 def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sys.exit) -> None:
     """Runs `main` as `absl.app.run` does, but ends errors that a user can mend in one line instead of a traceback.
 
-    The exit code is 2 for bad flags, UsageErrors and file errors, 3 for RunErrors and a full disk, 75 for a lost host
-    or reading process, and 130 for Ctrl-C. `leave` ends the process with that code.
+    The exit code is 2 for bad flags, UsageErrors and file errors, 3 for RunErrors and a disk that is full or fails, 75
+    for a lost host or reading process, and 130 for Ctrl-C. `leave` ends the process with that code.
     """
 
     def guarded(argv: list[str]) -> object:
@@ -124,7 +128,7 @@ def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sy
         except (UsageError, RunError) as error:
             _fail(error, error.exit_code, leave)
         except OSError as error:
-            if _is_full(error):
+            if _is_of_machine(error):
                 where = error.filename or "a file that is being written"  # the name is gone once it is open
                 _fail(_first_told(error) or f"{where}: {error.strerror}", EXIT_RUN, leave)
             if error.filename is None:

@@ -26,6 +26,10 @@ from mmgen_jax.system.errors import RunError, UsageError
         ),
         (RunError("a\rb\tc\x00"), 3, r"error: a b\tc\x00"),
         (OSError(28, "No space left on device"), 3, "error: a file that is being written: No space left on device"),
+        (OSError(5, "Input/output error"), 3, "error: a file that is being written: Input/output error"),
+        (OSError(24, "Too many open files", "/a"), 3, "error: /a: Too many open files"),
+        (OSError(30, "Read-only file system", "/a"), 3, "error: /a: Read-only file system"),
+        (OSError(116, "Stale file handle"), 3, "error: a file that is being written: Stale file handle"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

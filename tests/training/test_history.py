@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -70,6 +71,16 @@ def test_a_damaged_history_is_said_in_one_line(tmp_path, name, text):
     if name == history.FIRST and text == '{"changes": 1}':
         assert history.check(tmp_path, Settings()) == {}  # of a version that knew none of the settings of this one
         return
+    with pytest.raises(UsageError, match=f"{name} is damaged"):
+        history.check(tmp_path, Settings())
+
+
+@pytest.mark.parametrize("name", [history.FIRST, history.CHANGES])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_in_the_place_of_a_history_is_said_in_one_line(tmp_path, name, make):
+    history.write(tmp_path, Settings(), 0, {})
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
     with pytest.raises(UsageError, match=f"{name} is damaged"):
         history.check(tmp_path, Settings())
 
