@@ -201,7 +201,7 @@ class Train:
 
 Images = dataclasses.make_dataclass(
     "Images",
-    [(m, str, setting("", TEXT, f"file of {m} (PNG, JPEG, NPY); empty = the data set")) for m in NAMES],
+    [(m, str, setting("", TEXT, f"image or NPY file of {m}; empty = the data set")) for m in NAMES],
     frozen=True,
 )
 Images.__doc__ = "Files that a task gives."

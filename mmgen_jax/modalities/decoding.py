@@ -12,7 +12,9 @@ import io
 import logging
 import math
 import os
+import threading
 import warnings
+from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +31,16 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVI
 _OTHERS = sorted(s for s, name in Image.registered_extensions().items() if name in (*_FORMATS, "MPO") and s != ".png")
 SUFFIXES = (".png", ".exr", *_OTHERS)  # in small letters, of files in trees
 _MOST_PIXELS = 178_956_970  # from which Pillow reads nothing
+_ANY_PIXELS = 2**25  # that a small file may have
+_PIXELS_PER_BYTE = 10_000  # that a larger file may have; one bit of one colour is compressed to 1/8256 in PNG
 _TIFF_PLAIN = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE")  # what samples are colours without a conversion
 _TIFF_JPEG = (6, 7)  # compressions, which change colours
 
+_MUTING = threading.Lock()
+# With the size that is wanted, imagecodecs writes beyond it where LZW data are damaged; without, it finds the size out.
+_LZW = {5: lambda data, out=None: imagecodecs.lzw_decode(data)}  # noqa: ARG005
+_CODECS: Any = tifffile.TIFF.DECOMPRESSORS
+setattr(tifffile.TIFF, "DECOMPRESSORS", ChainMap(_LZW, _CODECS))  # noqa: B010
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs of odd metadata does not matter
 
 
@@ -81,9 +90,24 @@ class Decoded:
         return shown.top == 255 or not (shown.samples.astype(np.int64) * 255 % shown.top).any()
 
 
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Keeps from the user what decoders print, in Python and C, besides raising errors; one thread at a time."""
+    with _MUTING, contextlib.redirect_stdout(io.StringIO()), open(os.devnull, "wb") as nothing:
+        kept = {stream: os.dup(stream) for stream in (1, 2)}
+        try:
+            for stream in kept:
+                os.dup2(nothing.fileno(), stream)
+            yield
+        finally:
+            for stream, copy in kept.items():
+                os.dup2(copy, stream)
+                os.close(copy)
+
+
 def decode(data: bytes) -> Decoded:
     """Decodes an image file. Raises whatever a decoder does, of any type, where it is damaged or not known."""
-    with warnings.catch_warnings():
+    with _muted(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about metadata
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             return _png(*metadata.png(data))
@@ -97,10 +121,11 @@ def decode(data: bytes) -> Decoded:
         return _pillow(data)
 
 
-def _check_size(*shape: int) -> None:
-    """Headers may claim any size: nothing is decoded that would not fit the memory."""
-    if not 0 < math.prod(shape) <= _MOST_PIXELS:
-        raise ValueError(f"its header says {' x '.join(map(str, shape))} pixels, and at most {_MOST_PIXELS} are read")
+def _check_size(data: bytes, *shape: int) -> None:
+    """Headers may claim any size: nothing is decoded that would not fit the memory, or that the file cannot hold."""
+    most = min(_MOST_PIXELS, _ANY_PIXELS + _PIXELS_PER_BYTE * len(data))
+    if not 0 < math.prod(shape) <= most:
+        raise ValueError(f"its header says {' x '.join(map(str, shape))} pixels, and at most {most} are read")
 
 
 def _turned(image: Decoded, orientation: int) -> Decoded:
@@ -119,7 +144,7 @@ def _opaque(samples: np.ndarray) -> np.ndarray:
 def _png(data: bytes, orientation: int) -> Decoded:
     bits, kind = data[24], data[25]  # kinds of colour: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha
     if bits == 16 and kind != 0:
-        _check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
+        _check_size(data, int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
         return _turned(Decoded(_opaque(imagecodecs.png_decode(data)), 65535), orientation)
     return _turned(_pillow(data, bits if kind == 0 else 8), orientation)
 
@@ -131,7 +156,7 @@ def _pillow(data: bytes, bits: int = 8) -> Decoded:
     except UnidentifiedImageError as error:
         raise ValueError("its content is none of a known format") from error
     with image:
-        _check_size(*image.size)
+        _check_size(data, *image.size)
         if image.format == "PPM" and image.mode != "1" and image.tile[0][0] in ("ppm", "ppm_plain"):
             return _pnm(data, image)
         if image.format == "JPEG2000" and (deep := _jpeg_2000_bits(data)) > 8:
@@ -191,7 +216,7 @@ def _tiff(data: bytes) -> Decoded:
         # Some writers make a page of every row of an image of floats: a page of three or four columns is one.
         rows = page.ndim == 2 and page.shape[-1] in (3, 4) and file.series[0].ndim == 3
         whole = file.series[0] if rows else page
-        _check_size(*whole.shape)
+        _check_size(data, *whole.shape)
         samples = whole.asarray(maxworkers=1)
         samples = _opaque(np.moveaxis(samples, 0, -1) if whole.axes.startswith("S") else samples)
         return _turned(_tiff_samples(samples, page, photometric), metadata.orientation(page.tags.valueof(274)))
@@ -212,24 +237,8 @@ def _tiff_samples(samples: np.ndarray, page: tifffile.TiffPage, photometric: str
     return Decoded(samples, top)
 
 
-@contextlib.contextmanager
-def _muted() -> Iterator[None]:
-    """Keeps from the user what OpenEXR prints, from C++ too, when it raises an error."""
-    with contextlib.redirect_stdout(io.StringIO()), open(os.devnull, "wb") as nothing:
-        kept = {stream: os.dup(stream) for stream in (1, 2)}
-        try:
-            for stream in kept:
-                os.dup2(nothing.fileno(), stream)
-            yield
-        finally:
-            for stream, copy in kept.items():
-                os.dup2(copy, stream)
-                os.close(copy)
-
-
 def _exr(data: bytes) -> Decoded:
-    with _muted():
-        return _exr_samples(*_exr_channels(data))
+    return _exr_samples(*_exr_channels(data))
 
 
 def _exr_channels(data: bytes) -> list[np.ndarray]:
@@ -238,7 +247,7 @@ def _exr_channels(data: bytes) -> list[np.ndarray]:
     (left, top), (right, bottom) = (corner.tolist() for corner in header["dataWindow"])
     if not all(np.array_equal(a, b) for a, b in zip(header["dataWindow"], header["displayWindow"], strict=True)):
         raise ValueError("it holds a part of its picture only: its data window is not its display window")
-    _check_size(right - left + 1, bottom - top + 1)
+    _check_size(data, right - left + 1, bottom - top + 1)
     channels = {
         name: channel.pixels
         for name, channel in OpenEXR.File(io.BytesIO(data), separate_channels=True).channels().items()

@@ -116,7 +116,7 @@ def flat_colors(image: Decoded, source: Source) -> np.ndarray:
     if not image.fits_8_bits():
         raise source.error(f"has colours of 0 to {image.top} that 8 bits cannot tell apart", allowed)
     colors = image.colors()
-    painted, counts = np.unique(colors.reshape(-1, 3) @ np.array([65536, 256, 1]), return_counts=True)
+    painted, counts = np.unique(colors.reshape(-1, 3) @ np.array([65536, 256, 1], np.int32), return_counts=True)
     rare = counts < _FEW_PIXELS
     most = len(painted) > _SOME_COLORS and rare.mean() > 0.5
     if most and counts[rare].sum() < 0.75 * counts.sum():  # more is noise, which is no blend of other colours

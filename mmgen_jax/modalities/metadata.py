@@ -19,14 +19,20 @@ _JPEG_SCAN = 0xDA  # the header that pixels follow
 
 
 def png(data: bytes) -> tuple[bytes, int]:
-    """A PNG file with only the chunks that pixels depend on, and its orientation. Transparency is dropped, too."""
+    """A PNG file with only the chunks that pixels depend on, and its orientation. Transparency is dropped, too.
+
+    Raises ValueError for such a chunk whose checksum is wrong.
+    """
     kept, exif, at = [data[:_PNG_START]], b"", _PNG_START
     while at + 8 <= len(data):
         length, kind = struct.unpack(">I4s", data[at : at + 8])
         chunk, at = data[at : at + 12 + length], at + 12 + length
+        sound = zlib.crc32(chunk[4:-4]).to_bytes(4, "big") == chunk[-4:]
         if kind in _PNG_KEPT:
+            if not sound:  # of which some decoders only warn
+                raise ValueError(f"its chunk {kind.decode()} is damaged")
             kept.append(chunk)
-        elif kind == b"eXIf" and zlib.crc32(chunk[4:-4]).to_bytes(4, "big") == chunk[-4:]:
+        elif kind == b"eXIf" and sound:
             exif = chunk[8:-4]
         if kind == b"IEND":
             break

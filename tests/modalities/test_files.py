@@ -232,6 +232,9 @@ def sound_files():
     made["PNG of 16 bits"] = image_files.png(deep, 16, "rgb")
     made["TIFF of 16 bits"] = image_files.tiff(deep, 16, 2, ">")
     made["TIFF of floats"] = image_files.tiff(RNG.random((16, 16)).astype(np.float32), 32)
+    file = io.BytesIO()
+    Image.fromarray(deep[..., 0]).save(file, "TIFF", compression="tiff_lzw")
+    made["TIFF of LZW"] = file.getvalue()
     made["EXR"] = image_files.exr({"Z": RNG.random((16, 16)).astype(np.float32)})
     return made
 
