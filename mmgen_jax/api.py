@@ -136,7 +136,7 @@ class MMGen:
             )
         count, (low, high) = len(numbers), guidance_interval
         classes = self._classes(class_id, count)
-        conditions = self._conditions(given or {}, count)
+        conditions = self._conditions({} if given is None else given, count)
         options = Options(solver, int(steps), guidance, (float(low), float(high)), given_time, int(seed), int(batch))
         shown = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in self._arrays(conditions).items()}
         made = self._sampler(
@@ -158,7 +158,8 @@ class MMGen:
 
     def _classes(self, class_id, n: int) -> np.ndarray:
         """Indices int32 [n] of classes, from one class for all samples or one for each."""
-        several = np.ndim(class_id) == 1
+        several = isinstance(class_id, Sequence | np.ndarray | jax.Array) and not isinstance(class_id, str)
+        several = several and np.ndim(np.asarray(class_id, object)) > 0
         if several and len(class_id) != n:
             raise UsageError(f"class_id has {len(class_id)} entries; allowed: one, or n = {n}")
         classes = class_id if several else [class_id] * n
@@ -167,6 +168,8 @@ class MMGen:
     def _conditions(self, given: Mapping[str, object], n: int) -> dict[str, np.ndarray]:
         """Values [1 or n, ...] of what is given, in the model's order."""
         a = self.architecture
+        if not isinstance(given, Mapping):
+            raise UsageError(f"given is of type {type(given).__name__}; allowed: a dict of modality -> file or array")
         for m in given:
             choice("given modality", m, a.modalities)
         if len(given) == len(a.modalities):
@@ -182,15 +185,14 @@ class MMGen:
 
 
 def _plain(value: object) -> object:
-    """A number of NumPy as one of Python, a list as a tuple; other values as they are."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return tuple(map(_plain, value)) if isinstance(value, list | tuple | np.ndarray) else value
+    """A number of NumPy or JAX as one of Python, an array or list as a tuple; other values as they are."""
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        value = np.asarray(value).tolist()
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _numbers(n: Any) -> np.ndarray:
     """Numbers int [n] of the samples: 0, 1, ... of a count, or those that are listed. Raises UsageError."""
-    n = np.asarray(n).tolist() if isinstance(n, np.ndarray | jax.Array) else n
     listed = tuple(n) if isinstance(n, range) else _plain(n)
     if not isinstance(listed, tuple):
         _check(n=n)

@@ -2,13 +2,19 @@
 
 The defaults are the published recipe (MMGen on ImageNet at 256 x 256) where it has a value. Files in `configs/` start
 from `defaults()` and change a few; any value can be changed on the command line: --config.optim.learning_rate=3e-4
-A command calls `parse` once; what it calls gets frozen values. `python -m mmgen_jax.settings` prints the list.
+A command calls `parse` once; what it calls gets frozen values. This prints the list:
+
+python -m mmgen_jax.settings
 """
 
 from __future__ import annotations
 
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.parse()  # before the imports below, which take seconds
+
 import dataclasses
-import inspect
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -16,6 +22,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
+from mmgen_jax import settings_page
 from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS
 from mmgen_jax.diffusion.flow import PATHS
 from mmgen_jax.frozen.autoencoders import registry
@@ -74,7 +81,7 @@ class Data:
 
     dir: str = setting("data/tiles", TEXT, "folder of a TFDS data set of tiles")
     latents: str = setting("", TEXT, "folder that mmgen_jax.encode wrote; training reads it instead of the tiles")
-    image_size: int = setting(256, integer(1), "height and width of the images, in pixels")
+    image_size: int = setting(256, integer(1, 65_536), "height and width of the images, in pixels")
     modalities: tuple[str, ...] = setting(("rgb", "depth", "normal", "mask"), some_of(*NAMES), "what samples have")
     train_split: str = setting("train", TEXT, 'split to train on; TFDS slicing works: "train[:90%]"')
     test_split: str = setting("test", TEXT, "where sampling and evaluation take their conditions from")
@@ -123,14 +130,14 @@ class Encode:
 class Model:
     """The diffusion transformer; the defaults are XL/2."""
 
-    depth: int = setting(28, integer(1), "blocks")
-    width: int = setting(1152, integer(1), "numbers per token")
-    heads: int = setting(16, integer(1), "attention heads")
-    encoder_depth: int = setting(8, integer(0), "representation alignment reads the tokens after this block")
-    patch: int = setting(2, integer(1), "latent positions per token, each way")
-    mlp_ratio: float = setting(4.0, number(0.25), "hidden width of the MLPs over width")
-    projector_width: int = setting(2048, integer(1), "hidden width of the alignment projector")
-    feature_width: int = setting(0, integer(0), "width of the features (768 for ViT-B); 0 = no projector, no alignment")
+    depth: int = setting(28, integer(1, 10_000), "blocks")
+    width: int = setting(1152, integer(1, 2**20), "numbers per token")
+    heads: int = setting(16, integer(1, 2**20), "attention heads")
+    encoder_depth: int = setting(8, integer(0, 10_000), "representation alignment reads the tokens after this block")
+    patch: int = setting(2, integer(1, 4096), "latent positions per token, each way")
+    mlp_ratio: float = setting(4.0, number(0.25, 1024), "hidden width of the MLPs over width")
+    projector_width: int = setting(2048, integer(1, 2**20), "hidden width of the alignment projector")
+    feature_width: int = setting(0, integer(0, 2**20), "width of the features (768 for ViT-B); 0 = no alignment")
     dtype: str = setting("float32", mmdit.DTYPE, "type that matrices are multiplied in; parameters are float32")
     remat: str = setting("none", mmdit.REMAT, "recomputed in the backward pass; names = all except matrix products")
     attention: str = setting("auto", mmdit.ATTENTION, "pallas: a kernel for TPUs; auto: the fastest")
@@ -169,7 +176,7 @@ class Objective:
 class Optim:
     """AdamW, its learning rate, and the averaged parameters."""
 
-    learning_rate: float = setting(1e-4, number(0), "after warmup")
+    learning_rate: float = setting(1e-4, number(0, 10_000), "after warmup")
     warmup_steps: int = setting(0, integer(0), "linear from 0")
     decay_steps: int = setting(0, integer(0), "linear to 0 over this many last steps")
     b1: float = setting(0.9, BELOW_ONE, "decay of the first moment")
@@ -217,7 +224,7 @@ class Sample:
     batch: int = setting(32, integer(1), "samples computed at once")
     solver: str = setting("euler_maruyama", one_of(*SOLVERS), "of the differential equation")
     steps: int = setting(250, integer(1), "of the solver")
-    guidance: float = setting(1.0, number(0), "classifier-free guidance; 1 = none")
+    guidance: float = setting(1.0, number(0, 10_000), "classifier-free guidance; 1 = none")
     guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance acts")
     given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
     seed: int = setting(0, integer(0), "of the noise")
@@ -334,6 +341,8 @@ def check(chosen: Settings) -> Settings:
     for name, found in (("objective.loss_weights", weights), ("autoencoder.components", components)):
         if len(found) != len(modalities):
             raise UsageError(f"config key {name} has {len(found)} entries; data.modalities has {len(modalities)}")
+    if not any(weight != 0 for weight in weights):
+        raise UsageError(f"config key objective.loss_weights is {weights}; at least one must be above 0")
     size, factor, patch = chosen.data.image_size, chosen.autoencoder.factor, chosen.model.patch
     if size % (factor * patch):
         raise UsageError(
@@ -363,38 +372,25 @@ def _check_path(chosen: Settings) -> None:
 
 def _check_features(chosen: Settings) -> None:
     """Settings of representation alignment that only make sense together."""
-    source, width = chosen.features.source, chosen.model.feature_width
-    if source != "none" and not width:
-        raise UsageError(f"config key features.source is {source!r}; it needs model.feature_width, which is 0")
-    if source == "stored" and not chosen.data.latents:
-        raise UsageError('config key features.source is "stored"; it needs data.latents, which is empty')
-    if source == "online" and not chosen.features.path:
-        raise UsageError('config key features.source is "online"; it needs features.path, which is empty')
-    if source != "none" and "rgb" not in chosen.data.modalities:
-        raise UsageError(f"config key features.source is {source!r}; it needs rgb in data.modalities")
-    if chosen.data.latents and chosen.data.flip:
-        raise UsageError("config key data.flip is True; latents cannot be mirrored: set it False, encode.mirror True")
+    source, latents = chosen.features.source, chosen.data.latents
+    aligned, lacks_rgb = source != "none", "rgb" not in chosen.data.modalities
+    needed = f"features.source is {source!r}; it needs"
+    mirrored = "data.flip is True; latents cannot be mirrored: set it False, encode.mirror True"
+    for wrong, words in (
+        (aligned and not chosen.model.feature_width, f"{needed} model.feature_width, which is 0"),
+        (source == "stored" and not latents, f"{needed} data.latents, which is empty"),
+        (source == "online" and not chosen.features.path, f"{needed} features.path, which is empty"),
+        (aligned and lacks_rgb, f"{needed} rgb in data.modalities"),
+        (latents and chosen.data.flip, mirrored),
+    ):
+        if wrong:
+            raise UsageError(f"config key {words}")
 
 
 def table() -> str:
-    """Markdown of all settings: a page with a chapter for each section."""
-    lines = [
-        "# All settings\n",
-        "Written by `python -m mmgen_jax.settings`. A recipe in `configs/` changes some of these defaults, and",
-        "`--config.NAME=VALUE` on any command line changes one more.",
-    ]
-    chapter = None
-    for name, field, default in declared(Settings()):
-        if name.rpartition(".")[0] != chapter:
-            chapter, section = name.rpartition(".")[0], Settings()
-            for part in chapter.split(".") if chapter else ():
-                section = getattr(section, part)
-            meaning = inspect.getdoc(section) or "" if chapter else "What is said of the whole run."
-            lines += ["", f"## {chapter or 'top'}", "", meaning, ""]
-            lines += ["setting | default | allowed | meaning", "--- | --- | --- | ---"]
-        lines.append(f"`{name}` | `{default!r}` | {field.metadata['allowed'].words} | {field.metadata['meaning']}")
-    return "\n".join(lines) + "\n"
+    """Markdown of all settings."""
+    return settings_page.table(Settings(), declared(Settings()))
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    command.run(lambda _: print(table(), end=""))

@@ -67,7 +67,7 @@ def test_changed_settings_are_checked_again():
     assert (changed.train.batch, changed.model.depth, changed.model.width) == (12, 2, 1152)
     with pytest.raises(UsageError, match="train.accumulate is 5; it must divide train.batch = 12"):
         settings.check(changed)
-    with pytest.raises(UsageError, match="model.depth is 0; it must be an integer of at least 1"):
+    with pytest.raises(UsageError, match="model.depth is 0; it must be an integer 1 to 10000"):
         settings.check(settings.Settings().changed(model={"depth": 0}))
 
 
@@ -96,7 +96,7 @@ def test_unknown_missing_and_wrong_settings_are_named():
         settings.parse(config)
     config = base.get_config()
     config.model = ConfigDict()
-    with pytest.raises(UsageError, match="config key model.depth is missing; it must be an integer of at least 1"):
+    with pytest.raises(UsageError, match="config key model.depth is missing; it must be an integer 1 to 10000"):
         settings.parse(config)
     for mix in ((1, 2), (("x", "none", 0.0, "all"),), ((1.0, None, 0.0, "all"),), "abc"):
         config = base.get_config()

@@ -28,7 +28,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
 from mmgen_jax.parallel.placement import Placement
 from mmgen_jax.system import files, reading, sealed
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, shown
 from mmgen_jax.system.rules import integer, one_of, require, some_of
 
 FILE = "model.json"
@@ -139,10 +139,11 @@ class Architecture:
             index = int(name) if isinstance(name, str) else operator.index(name)
         except (ValueError, TypeError):
             index = -1
+        index = -1 if isinstance(name, bool) else index
         if not 0 <= index < len(self.class_names):
-            shown = ", ".join(self.class_names[:12]) + (", ..." if len(self.class_names) > 12 else "")
+            names = ", ".join(self.class_names[:12]) + (", ..." if len(self.class_names) > 12 else "")
             raise UsageError(
-                f"class is {name!r}; allowed: 0 to {len(self.class_names) - 1}, or a name ({shown}), "
+                f"class is {shown(name)}; allowed: 0 to {len(self.class_names) - 1}, or a name ({names}), "
                 "or nothing for no class"
             )
         return index

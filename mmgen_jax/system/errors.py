@@ -53,9 +53,18 @@ class ReadingLost(RunError):
     exit_code = EXIT_RESTART
 
 
+def shown(value: object) -> str:
+    """A value as an error shows it: on one line, and cut if it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of an object of the user's, or of an integer of over 4300 digits
+        return f"of type {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def choice(name: str, value: str, allowed: Iterable[str]) -> str:
     """Returns `value` if it is one of `allowed`, else raises UsageError naming all three."""
     allowed = tuple(allowed)
-    if value not in allowed:
-        raise UsageError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+    if not isinstance(value, str) or value not in allowed:
+        raise UsageError(f"{name} is {shown(value)}; allowed: {', '.join(allowed)}")
     return value

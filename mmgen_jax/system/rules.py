@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, shown
 
 LARGEST = 2**31  # integers stay below: they become int32
+FLOAT_MAX, FLOAT_TINY = 3.4028234e38, 1.1754944e-38  # numbers become float32, in which others are infinite or 0
 
 
 class Rule(NamedTuple):
@@ -26,32 +26,30 @@ class Rule(NamedTuple):
 def require(name: str, value: object, rule: Rule) -> None:
     """Raises UsageError with the name, the value and what is allowed, if the value breaks the rule."""
     if not rule.allows(value):
-        raise UsageError(f"{name} is {value!r}; it must be {rule.words}")
+        raise UsageError(f"{name} is {shown(value)}; it must be {rule.words}")
 
 
-def number(low: float, high: float = sys.float_info.max) -> Rule:
-    """A finite float or an integer, both limits included. NaN and infinity are refused."""
-    words = f"a number {low:g} to {high:g}" if high < sys.float_info.max else f"a finite number of at least {low:g}"
+def number(low: float, high: float = FLOAT_MAX) -> Rule:
+    """A number that float32 holds, both limits included. NaN and infinity are refused."""
+    words = f"a number {low:g} to {high:g}" if high < FLOAT_MAX else f"a finite number of at least {low:g}, in float32"
     return Rule(lambda v: isinstance(v, int | float) and not isinstance(v, bool) and low <= v <= high, words)
 
 
-def integer(low: int) -> Rule:
-    """An integer that is at least `low` and fits int32."""
-    return Rule(
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v < LARGEST,
-        f"an integer of at least {low} and below 2^31",
-    )
+def integer(low: int, high: int = LARGEST - 1) -> Rule:
+    """An integer, both limits included, that fits int32."""
+    words = f"an integer {low} to {high}" if high < LARGEST - 1 else f"an integer of at least {low} and below 2^31"
+    return Rule(lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high, words)
 
 
 def one_of(*allowed: str) -> Rule:
     """One of some texts."""
-    return Rule(lambda v: v in allowed, "one of " + ", ".join(allowed))
+    return Rule(lambda v: isinstance(v, str) and v in allowed, "one of " + ", ".join(allowed))
 
 
 def some_of(*allowed: str) -> Rule:
     """A tuple of some of the texts, in their order; not empty."""
     return Rule(
-        lambda v: isinstance(v, tuple) and len(v) > 0 and list(v) == [name for name in allowed if name in v],
+        lambda v: each(TEXT).allows(v) and len(v) > 0 and list(v) == [name for name in allowed if name in v],
         f"a tuple of some of {', '.join(allowed)}, in this order",
     )
 
@@ -77,11 +75,11 @@ def rows(words: str, *columns: Rule, optional: Sequence[Rule] = ()) -> Rule:
     return Rule(lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(fits, v)), f"a tuple of rows {words}")
 
 
-TEXT = Rule(lambda v: isinstance(v, str), "a text")
+TEXT = Rule(lambda v: isinstance(v, str) and v.isprintable(), "a text without control characters")
 SWITCH = Rule(lambda v: isinstance(v, bool), "True or False")
-POSITIVE = Rule(lambda v: number(0).allows(v) and v > 0, "a finite number above 0")
+POSITIVE = Rule(lambda v: number(0).allows(v) and v >= FLOAT_TINY, "a finite number above 0, in float32")
 BELOW_ONE = Rule(lambda v: number(0, 1).allows(v) and v < 1, "a number of at least 0 and below 1")
 INTERVAL = Rule(
     lambda v: each(number(0, 1), 2).allows(v) and v[0] <= v[1], "a tuple (low, high) with 0 <= low <= high <= 1"
 )
-SIZE_OR_REST = Rule(lambda v: v == -1 or integer(1).allows(v), "an integer of at least 1, or -1 for what is left")
+SIZE_OR_REST = Rule(lambda v: integer(-1).allows(v) and v != 0, "an integer of at least 1, or -1 for what is left")

@@ -1,7 +1,8 @@
-"""Measures how much memory a process and its devices have used."""
+"""Measures how much memory there is, and how much a process and its devices have used."""
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 
@@ -17,3 +18,11 @@ def usage() -> dict[str, float]:
     found = {"memory/host_gb": peak / 1e9 * (1 if sys.platform == "darwin" else 1024)}
     peaks = [stats["peak_bytes_in_use"] for d in jax.local_devices() if (stats := d.memory_stats())]
     return found | ({"memory/device_gb": max(peaks) / 1e9} if peaks else {})
+
+
+def of_device() -> int:
+    """Bytes of memory of a local device; CPUs share that of the machine."""
+    first = jax.local_devices()[0]
+    if stats := first.memory_stats():
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()

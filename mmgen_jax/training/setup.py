@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from mmgen_jax.data.damage import Tally
 from mmgen_jax.data.latents import dataset
 from mmgen_jax.data.train_data import TrainData
 from mmgen_jax.diffusion import flow, keys
-from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS, parse_mix
+from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS, parse_mix, row_sizes
 from mmgen_jax.frozen import dino, dino_files
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
@@ -32,6 +33,7 @@ from mmgen_jax.settings import Settings
 from mmgen_jax.system import console, hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.telemetry import memory
 from mmgen_jax.training import class_table
 from mmgen_jax.training.architecture import check_latent_settings, from_settings
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
@@ -140,10 +142,13 @@ def _with_facts(stored: Architecture, data: TrainData) -> Architecture:
 
 def make_objective(chosen: Settings) -> Objective:
     """Makes the training objective of the settings in `objective`."""
-    section = chosen.objective
+    section, mix = chosen.objective, parse_mix(chosen.objective.mix, chosen.data.modalities)
+    for row, parsed, size in zip(section.mix, mix, row_sizes(mix, chosen.train.batch), strict=True):
+        if parsed.share and not size:
+            raise UsageError(f"row {row} of objective.mix gets none of the train.batch = {chosen.train.batch} samples")
     return Objective(
         path=flow.PATHS[section.path],
-        mix=parse_mix(section.mix, chosen.data.modalities),
+        mix=mix,
         time_sampler=TIME_SAMPLERS[section.time],
         loss_weights=section.loss_weights or tuple(MODALITIES[m].loss_weight for m in chosen.data.modalities),
         alignment_weight=section.alignment_weight,
@@ -208,6 +213,7 @@ def restore_or_init(
         state, meta = restore.restore(workdir, training.state)
         say(f"resuming from step {int(state.step)} in {folder}")
         return state, meta
+    _check_memory(training.state)
     state = training.init(keys.of_seed(chosen.seed, "init"))
     if chosen.train.init_from:
         theirs, params = model_folders.load(chosen.train.init_from)
@@ -218,6 +224,19 @@ def restore_or_init(
         state = TrainState(state.step, params, ema, state.opt_state)
         say(f"starting from the weights of {chosen.train.init_from}")
     return state, {"samples": 0}
+
+
+def _check_memory(state: TrainState) -> None:
+    """Raises UsageError if the devices cannot hold their parts of an abstract state."""
+    leaves = jax.tree.leaves(state)
+    needed = sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
+    if needed > (there := memory.of_device()):
+        count = sum(p.size for p in jax.tree.leaves(state.params))
+        raise UsageError(
+            f"a model of {count / 1e6:.1f} M parameters needs {needed / 1e9:.1f} GB on each device for parameters, "
+            f"average and moments, which have {there / 1e9:.1f} GB; make model.depth, model.width or model.mlp_ratio "
+            "smaller, or mesh.fsdp larger"
+        )
 
 
 def _check_data(chosen: Settings, data: TrainData, meta: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ def test_no_rule_of_numbers_allows_infinity_or_nan(rule, value):
 
 
 @pytest.mark.parametrize("value", NOT_FINITE[:3])
-@pytest.mark.parametrize("name", ["learning_rate", "clip_norm", "weight_decay", "ema_ramp"])
+@pytest.mark.parametrize("name", ["eps", "clip_norm", "weight_decay", "ema_ramp"])
 def test_a_setting_that_is_not_finite_is_named(name, value):
     with pytest.raises(UsageError, match=rf"^config key optim\.{name} is {value}; it must be a finite number"):
         check(Settings().changed(optim={name: value}))

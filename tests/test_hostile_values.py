@@ -1,0 +1,181 @@
+"""Hostile values for every setting and argument: refused in one line that names it, or they mean something.
+
+Settings and arguments are taken from the code, so that a new one is swept too.
+"""
+
+import dataclasses
+import inspect
+import math
+
+import numpy as np
+import pytest
+from annotations import unchecked
+from ml_collections import ConfigDict
+
+from mmgen_jax import MMGen, settings
+from mmgen_jax.system.errors import UsageError
+
+HOSTILE = {
+    "infinity": math.inf,
+    "minus infinity": -math.inf,
+    "nan": math.nan,
+    "beyond float32": 1e39,
+    "beyond float64": 10**400,
+    "below float32": 1e-300,
+    "negative": -3,
+    "minus a half": -0.5,
+    "fraction": 2.5,
+    "beyond int32": 2**31,
+    "beyond int64": 2**64,
+    "hexadecimal text": "0x10",
+    "number as text": "3",
+    "complex": 1j,
+    "true": True,
+    "none": None,
+    "bytes": b"rgb",
+    "array": np.array([0.1, 0.2]),
+    "array of one": np.array(0.5),
+    "list": [0.1],
+    "ragged": ((0.1,), (0.1, 0.2)),
+    "empty tuple": (),
+    "nested": ((((),),),),
+    "mapping": {"a": 1},
+    "object": object(),
+    "function": len,
+    "control characters": "a\x1b]0;x\x07\n",
+    "null byte": "a\0b",
+}
+BASE = settings.Settings().changed(data={"flip": False})  # otherwise no latents are allowed
+SETTINGS = [name for name, _, _ in settings.declared(settings.Settings())]
+
+
+def with_value(name: str, value: object) -> settings.Settings:
+    """Default settings in which one has another value, checked."""
+    section, _, key = name.rpartition(".")
+    if not section:
+        return settings.check(dataclasses.replace(BASE, **{key: value}))
+    if section == "sample.images":
+        section, key, value = "sample", "images", dataclasses.replace(BASE.sample.images, **{key: value})
+    return settings.check(BASE.changed(**{section: {key: value}}))
+
+
+def means_something(value: object, default: object) -> bool:
+    """Whether an accepted value is of the kind of the default, and one that float32, int32 and file names can hold."""
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, int):
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 3.41e38
+    if isinstance(default, str):
+        return isinstance(value, str) and value.isprintable()
+    return isinstance(value, tuple)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_refuses_what_means_nothing(name):
+    default = dict((n, value) for n, _, value in settings.declared(settings.Settings()))[name]
+    refused = 0
+    for kind, value in HOSTILE.items():
+        try:
+            with_value(name, value)
+        except UsageError as error:
+            refused += 1
+            assert str(error).startswith(f"config key {name} is"), (kind, str(error))
+            assert "\n" not in str(error) and len(str(error)) < 600, kind
+        else:
+            assert means_something(value, default), f"{name} may be {value!r} ({kind})"
+    assert refused >= 20
+
+
+def test_the_sweep_is_of_all_settings():
+    assert len(SETTINGS) > 90 and {"seed", "sample.images.rgb", "objective.mix", "mesh.fsdp"} <= set(SETTINGS)
+
+
+MIXES = {
+    "share of text": (("a", "none", 0.0, "all"),),
+    "share of nan": ((math.nan, "none", 0.0, "all"),),
+    "five of six": ((1.0, "none", 0.0, "all", 3),),
+    "row of text": ("abcd",),
+    "row is a set": ({1.0, "none"},),
+    "no row": (),
+    "array row": (np.array([1.0, 0.0]),),
+    "negative share": ((1.5, "none", 0.0, "all"), (-0.5, "none", 0.0, "all")),
+}
+
+
+@pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES)
+def test_rows_of_the_mix(mix):
+    with pytest.raises(UsageError, match=r"^config key objective.mix is .* must be a tuple of rows"):
+        with_value("objective.mix", mix)
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0, 0.0, 0.0), (0, 0, 0, 0)])
+def test_some_weight_of_the_loss_is_above_zero(weights):
+    with pytest.raises(UsageError, match="objective.loss_weights is .*; at least one must be above 0"):
+        with_value("objective.loss_weights", weights)
+
+
+@pytest.mark.parametrize("key, value", [("no_such", 1), ("train", 3), ("model", None)])
+def test_a_recipe_of_another_form_is_refused(key, value):
+    recipe = ConfigDict(dataclasses.asdict(settings.Settings()), type_safe=False)
+    recipe[key] = value
+    with pytest.raises(UsageError, match="^(unknown config key|config key .* is missing)"):
+        settings.parse(recipe)
+
+
+# ---- the Python interface ----
+
+ARGUMENTS = [name for name in inspect.signature(MMGen.generate).parameters if name not in ("self", "progress")]
+MEANT = {  # hostile for most arguments, and meant by these
+    "class_id": {"none", "number as text"},
+    "given": {"none"},
+    "guidance": {"fraction", "below float32", "array of one"},
+    "guidance_interval": {"array"},
+    "given_time": {"below float32", "array of one"},
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_every_argument_of_generate_refuses_what_means_nothing(model_dir, name):
+    model = MMGen.load(model_dir)
+    for kind, value in HOSTILE.items():
+        if kind in MEANT.get(name, ()):
+            continue
+        with unchecked(), pytest.raises(UsageError) as caught:
+            model.generate(**{"class_id": 0, "n": 1, "steps": 1, "solver": "euler"} | {name: value})
+        message = str(caught.value)
+        assert name.split("_")[0] in message and "\n" not in message and len(message) < 600, (kind, message)
+
+
+class Raising:
+    """An object of which nothing can be asked."""
+
+    def __repr__(self):
+        raise RuntimeError("boom")
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("boom")
+
+
+CONDITIONS = {
+    "object": object(),
+    "raising": Raising(),
+    "ragged": [[0.0], [0.0, 1.0]],
+    "text in an array": np.array([["a"]]),
+    "complex": np.zeros((16, 16, 1), complex),
+    "nothing": np.zeros((0, 16, 16, 1), np.float32),
+    "nan": np.full((16, 16, 1), np.nan, np.float32),
+    "one number": 3,
+    "none": None,
+    "bytes": b"x",
+}
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+@pytest.mark.parametrize("modality", ["rgb", "depth", "normal", "mask"])
+def test_conditions_that_are_no_images(model_dir, modality, kind):
+    model = MMGen.load(model_dir)
+    with unchecked(), pytest.raises(UsageError, match=modality) as caught:
+        model.generate(given={modality: CONDITIONS[kind]}, steps=1, solver="euler")
+    assert "\n" not in str(caught.value)
