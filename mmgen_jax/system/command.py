@@ -50,7 +50,11 @@ def define_flags() -> None:
     """Defines --config and --workdir, which most entry points share."""
     define_config()
     flags.DEFINE_string("workdir", None, "Folder of one run, or the name of a bundled model.", required=True)
-    flags.register_validator("workdir", lambda name: name != "", "it must name a folder or a bundled model")
+    flags.register_validator(
+        "workdir",
+        lambda name: name is None or (name != "" and not name.startswith("-")),  # rm, ls take -name for their options
+        "it must name a folder or a bundled model, and not start with a dash (./-name does not)",
+    )
 
 
 def repeated(name: str = "config") -> list[str]:
