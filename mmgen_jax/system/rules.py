@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from unicodedata import category
 
 from mmgen_jax.system.errors import UsageError, shown
 
@@ -75,7 +76,10 @@ def rows(words: str, *columns: Rule, optional: Sequence[Rule] = ()) -> Rule:
     return Rule(lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(fits, v)), f"a tuple of rows {words}")
 
 
-TEXT = Rule(lambda v: isinstance(v, str) and v.isprintable(), "a text without control characters")
+TEXT = Rule(  # str.isprintable would also refuse paths with other spaces than " ", and with bytes that are no UTF-8
+    lambda v: isinstance(v, str) and not any(category(c) in ("Cc", "Zl", "Zp") for c in v),
+    "a text without control characters",
+)
 SWITCH = Rule(lambda v: isinstance(v, bool), "True or False")
 POSITIVE = Rule(lambda v: number(0).allows(v) and v >= FLOAT_TINY, "a finite number above 0, in float32")
 BELOW_ONE = Rule(lambda v: number(0, 1).allows(v) and v < 1, "a number of at least 0 and below 1")

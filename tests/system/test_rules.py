@@ -32,3 +32,13 @@ def test_an_interval_has_two_ordered_ends(value):
     with pytest.raises(UsageError, match=r"it must be a tuple \(low, high\) with 0 <= low <= high <= 1$"):
         rules.require("sample.guidance_interval", value, rules.INTERVAL)
     rules.require("sample.guidance_interval", (0.0, 1.0), rules.INTERVAL)
+
+
+@pytest.mark.parametrize("name", ["a b", "a\u3000b", "a\u202fb", "a\u00a0b", "caf\udce9", "עברית", "[0]*?\\"])
+def test_a_text_may_be_any_path(name):
+    assert rules.TEXT.allows(name)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\0b", "a\x1b[2J", "a\x85b", "a\u2028b", b"a", None, 1])
+def test_a_text_has_no_control_characters(name):
+    assert not rules.TEXT.allows(name)
