@@ -1,4 +1,4 @@
-"""Depth by Depth Anything V2, in JAX."""
+"""Depth by Depth Anything, in JAX."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ FLAT = 1e-8  # an image whose range of depths is below this has no depth
 class DepthAnything:
     """Relative inverse depth, stretched to the whole range in each image as in the published labels."""
 
-    def __init__(self, path: str):
-        self._network = depth_anything.load(path, dtype="bfloat16" if jax.default_backend() == "tpu" else "float32")
+    def __init__(self, path: str, kind: str = ""):
+        dtype = "bfloat16" if jax.default_backend() == "tpu" else "float32"
+        self._network = depth_anything.load(path, dtype, kind)
         self._predict = jax.jit(lambda network, rgb: network(rgb))
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:

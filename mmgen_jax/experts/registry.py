@@ -1,10 +1,11 @@
-"""Experts by their description on the command line: "name", "name:path" or "name:path,option=number"."""
+"""Experts by their description on the command line: "name", "name:path" or "name:path,option=value"."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from mmgen_jax.experts.protocol import Expert
 from mmgen_jax.modalities.registry import NAMES
@@ -18,13 +19,13 @@ class Entry:
     Attributes:
       make: (path, options) -> expert.
       path: what its path must be, for messages; "" where it takes none.
-      options: name -> default.
+      options: name -> default; those whose default is a text are texts, the others numbers.
       whole: whether it sees images before they are cropped, and its labels are cropped like them.
     """
 
-    make: Callable[[str, dict[str, float]], Expert]
+    make: Callable[[str, dict[str, Any]], Expert]
     path: str
-    options: dict[str, float] = field(default_factory=dict)
+    options: dict[str, float | str] = field(default_factory=dict)
     whole: bool = False
 
 
@@ -34,7 +35,7 @@ class Chosen:
 
     name: str
     path: str
-    options: dict[str, float]
+    options: dict[str, float | str]
     entry: Entry
 
     def make(self, depth_folder: str) -> Expert:
@@ -43,32 +44,32 @@ class Chosen:
 
 
 # Each imports its libraries when it is chosen.
-def _depth_anything(path: str, _options: dict[str, float]) -> Expert:
+def _depth_anything(path: str, options: dict[str, Any]) -> Expert:
     from mmgen_jax.experts.depth_anything import DepthAnything
 
-    return DepthAnything(path)
+    return DepthAnything(path, options["kind"])
 
 
-def _marigold(path: str, options: dict[str, float]) -> Expert:
+def _marigold(path: str, options: dict[str, Any]) -> Expert:
     from mmgen_jax.experts.marigold import MarigoldNormals
 
     return MarigoldNormals(path, int(options["steps"]))
 
 
-def _stable_normal(path: str, _options: dict[str, float]) -> Expert:
+def _stable_normal(path: str, _options: dict[str, Any]) -> Expert:
     from mmgen_jax.experts.stable_normal import StableNormal
 
     return StableNormal(path)
 
 
-def _sam(path: str, options: dict[str, float]) -> Expert:
+def _sam(path: str, options: dict[str, Any]) -> Expert:
     from mmgen_jax.experts.sam import Sam
 
     return Sam(path, int(options["points"]), options["iou"], options["stability"], options["overlap"])
 
 
-def _precomputed(modality: str) -> Callable[[str, dict[str, float]], Expert]:
-    def make(path: str, options: dict[str, float]) -> Expert:
+def _precomputed(modality: str) -> Callable[[str, dict[str, Any]], Expert]:
+    def make(path: str, options: dict[str, Any]) -> Expert:
         from mmgen_jax.experts.precomputed import Precomputed
 
         return Precomputed(modality, path, _invalid(options))
@@ -76,7 +77,7 @@ def _precomputed(modality: str) -> Callable[[str, dict[str, float]], Expert]:
     return make
 
 
-def _from_depth(path: str, options: dict[str, float]) -> Expert:
+def _from_depth(path: str, options: dict[str, Any]) -> Expert:
     from mmgen_jax.experts.from_depth import FromDepth
     from mmgen_jax.modalities.geometry import Camera
 
@@ -93,7 +94,7 @@ def _invalid(options: dict[str, float]) -> float | None:
 _INVALID = {"invalid": math.nan}  # no number of depth is invalid
 _MODEL = "a folder in its library's format, or a hub id"
 _MODELS: dict[str, dict[str, Entry]] = {
-    "depth": {"depth-anything": Entry(_depth_anything, "a folder, a file of weights, or a hub id")},
+    "depth": {"depth-anything": Entry(_depth_anything, "a folder, a file of weights, or a hub id", {"kind": ""})},
     "normal": {
         "stable-normal": Entry(_stable_normal, "a copy of its repository"),
         "marigold": Entry(_marigold, _MODEL, {"steps": 4}),
@@ -121,17 +122,17 @@ def parse(modality: str, description: str) -> Chosen:
     """
     name, _, rest = description.partition(":")
     entry = EXPERTS[modality][choice(modality, name, EXPERTS[modality])]
-    parts = [part for part in rest.split(",") if part]
-    paths = [part for part in parts if "=" not in part]
+    options, paths = dict(entry.options), []
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or "/" in key or not entry.options:  # an option has no folders in its name
+            paths.append(part)
+            continue
+        default = entry.options[choice(f"option of {modality} {name}", key, entry.options)]
+        options[key] = value if isinstance(default, str) else _number(f"{modality} {name}", key, value, whole=isinstance(default, int))
     if len(paths) != bool(entry.path):
         wanted = f"{name}:PATH, {entry.path}" if entry.path else f"{name} without a path"
         raise UsageError(f"{modality} is {description!r}; allowed: {wanted}")
-    options = dict(entry.options)
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if equals:
-            default = entry.options[choice(f"option of {modality} {name}", key, entry.options)]
-            options[key] = _number(f"{modality} {name}", key, value, whole=isinstance(default, int))
     return Chosen(name, paths[0] if paths else "", options, entry)
 
 

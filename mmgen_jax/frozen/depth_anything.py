@@ -1,4 +1,4 @@
-"""Depth Anything V2 (Yang et al. 2024): DINOv2 and a DPT head -> relative inverse depth."""
+"""Depth Anything V2, and V1 (Yang et al. 2024): DINOv2 and a DPT head -> relative inverse depth."""
 
 from __future__ import annotations
 
@@ -19,10 +19,17 @@ from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.dino import DinoConfig, DinoNetwork, normalise
 from mmgen_jax.frozen.dpt import DPT, DPTConfig
 from mmgen_jax.frozen.resample import bicubic, bilinear, resize
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.tensor_files import fit, hub
 
 SHORT_SIDE = 518  # pixels that the network was trained for
-TAPS = {12: (3, 6, 9, 12), 24: (5, 12, 18, 24), 40: (10, 20, 30, 40)}  # blocks that the head reads, by depth
+V2, V1 = KINDS = ("v2-relative", "v1-relative")
+TAPS = {12: (3, 6, 9, 12), 24: (5, 12, 18, 24), 40: (10, 20, 30, 40)}  # blocks that V2's head reads, by depth
+ANCHORS = ("pretrained.patch_embed.proj.weight", "backbone.embeddings.patch_embeddings.projection.weight")
+NAMES = (  # (pattern of the names of released files without a config, kind)
+    (r"depth_?anything_?v2", V2),
+    (r"depth_anything_vit[sbl]14", V1),
+)
 
 # The original names -> those of the transformers library.
 PARTS = (
@@ -107,34 +114,74 @@ def _renamed(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return renamed
 
 
-def _head_config(state: Mapping[str, np.ndarray], inputs: int) -> DPTConfig:
+def _head_config(state: Mapping[str, np.ndarray], inputs: int, source: object) -> DPTConfig:
+    necks = [fit.shape_of(state, f"neck.convs.{i}.weight", 4, source) for i in range(4)]
     return DPTConfig(
         inputs=inputs,
-        necks=tuple(state[f"neck.convs.{i}.weight"].shape[1] for i in range(4)),
-        fusion=state["neck.convs.0.weight"].shape[0],
-        hidden=state["head.conv2.weight"].shape[0],
+        necks=(necks[0][1], necks[1][1], necks[2][1], necks[3][1]),
+        fusion=necks[0][0],
+        hidden=fit.shape_of(state, "head.conv2.weight", 4, source)[0],
     )
 
 
-def load(path: epath.PathLike, dtype: str = "float32") -> DepthAnything:
-    """Reads the original .pth, a folder in transformers' format, or a hub id.
+def _told(file: epath.Path) -> str:
+    """The kind of a file without a config, by its name: weights of all kinds have the same names and shapes."""
+    name = file.name.lower().replace("-", "_")
+    if "metric" in name:
+        raise UsageError(f"{file} predicts metric depth by its name; allowed: relative")
+    for pattern, kind in NAMES:
+        if re.search(pattern, name):
+            return kind
+    raise UsageError(
+        f"{file} does not tell by its name which Depth Anything it is, and there is no {hub.CONFIG} beside it; "
+        f"say so: depth-anything:{file},kind={V2} (or kind={V1}); metric models are not allowed"
+    )
 
-    Raises UsageError if there is no such model, for a metric one, or naming the first weight that does not fit.
-    """
-    state, stored, file = dino_files.find(path)
+
+def _taps(kind: str, depth: int, file: epath.Path) -> tuple[int, ...]:
+    """The numbers of the blocks that the head reads: V1's are the last four."""
+    if kind == V1:
+        return tuple(range(depth - 3, depth + 1))
+    if depth not in TAPS:
+        raise UsageError(f"{file} has {depth} blocks; a Depth Anything V2 has {', '.join(map(str, TAPS))}")
+    return TAPS[depth]
+
+
+def _described(stored: Mapping, file: epath.Path) -> tuple[int | None, tuple[int, ...]]:
+    """The number of heads and the blocks that the head reads (or none), of the entries of a config in `file`."""
+    if stored.get("model_type", "depth_anything") != "depth_anything":
+        raise UsageError(f"{file}: model_type is {stored['model_type']!r}; allowed: depth_anything")
     if stored.get("depth_estimation_type", "relative") != "relative":
         raise UsageError(f"{file} predicts {stored['depth_estimation_type']} depth; allowed: relative")
+    backbone = stored.get("backbone_config") or {}
+    if not isinstance(backbone, dict):
+        raise UsageError(f"{file}: backbone_config is {backbone!r}; it must have entries by name")
+    taps = backbone.get("out_indices") or ()
+    if not isinstance(taps, list | tuple) or not all(type(tap) is int for tap in taps) or len(taps) not in (0, 4):
+        raise UsageError(f"{file}: out_indices is {taps!r}; it must be the numbers of four blocks")
+    return dino_files.heads(backbone, file), tuple(taps)
+
+
+def load(path: epath.PathLike, dtype: str = "float32", kind: str = "") -> DepthAnything:
+    """Reads the original .pth, a folder in transformers' format, or a hub id.
+
+    Without a config.json, `kind` says which of `KINDS` a file is; "" asks its name.
+    Raises UsageError if there is no such model, for a metric one, or naming the first weight that does not fit.
+    """
+    if kind:
+        choice("kind of depth-anything", kind, KINDS)
+    state, stored, file = dino_files.find(path, ANCHORS)
+    heads, taps = (None, ()) if stored is None else _described(stored, file.parent / hub.CONFIG)
     state = _renamed(state)
     backbone = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
     backbone = dino_files.official(backbone)
-    described = stored.get("backbone_config") or {}
-    try:
-        config = dino_files.guess_config(backbone, described.get("num_attention_heads"))
-        head = {name: value for name, value in state.items() if not name.startswith("backbone.")}
-        head_config = _head_config(head, config.width)
-        taps = tuple(described.get("out_indices") or TAPS[config.depth])
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"{file} holds no Depth Anything V2: {error} is missing") from error
+    config = dino_files.guess_config(backbone, heads, file)
+    if not taps:
+        taps = _taps(kind or (_told(file) if stored is None else V2), config.depth, file)
+    if not all(1 <= a <= config.depth for a in taps) or list(taps) != sorted(set(taps)):
+        raise UsageError(f"{file} reads the blocks {taps}; allowed: ascending numbers from 1 to {config.depth}")
+    head = {name: value for name, value in state.items() if not name.startswith("backbone.")}
+    head_config = _head_config(head, config.width, file)
     return DepthAnything(
         config,
         head_config,

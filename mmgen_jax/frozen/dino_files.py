@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -11,13 +12,12 @@ from flax import traverse_util
 
 from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.dino import GRID, Dino, DinoConfig, abstract_params
-from mmgen_jax.system import reading
+from mmgen_jax.system import rules
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import fit, hub, tensors
+from mmgen_jax.tensor_files import fit, hub, states, tensors
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
-UNUSED = ("mask_token",)  # weights that only pretraining uses
+ANCHORS = ("patch_embed.proj.weight", "embeddings.patch_embeddings.projection.weight")  # in both kinds of names
+UNUSED = ("mask_token", "dino_head.", "ibot_head.")  # what weights begin with that only pretraining uses
 HEAD_WIDTH = 64  # width of an attention head in all released models
 
 # transformers' name -> facebookresearch's, part by part.
@@ -69,25 +69,30 @@ def official(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         renamed[name] = value
     for name in [n for n in renamed if ".attn.query." in n]:
         names = [name.replace("query", part) for part in ("query", "key", "value")]
-        if all(n in renamed for n in names):
+        if len({renamed[n].shape if n in renamed else None for n in names}) == 1:
             joined = np.concatenate([np.asarray(renamed.pop(n)) for n in names])
             renamed[name.replace("query", "qkv")] = joined
     return renamed
 
 
-def guess_config(state: Mapping[str, np.ndarray], heads: int | None) -> DinoConfig:
-    """Reads the config off the shapes of official weights. If `heads` is not known, it is width / 64."""
-    depth = 1 + max(int(m[1]) for name in state if (m := re.match(r"blocks\.(\d+)\.", name)))
-    width, _, patch, _ = state["patch_embed.proj.weight"].shape
+def guess_config(state: Mapping[str, np.ndarray], heads: int | None, source: object) -> DinoConfig:
+    """Reads the config off the shapes of official weights. If `heads` is not known, it is width / 64.
+
+    Raises UsageError for weights of another network, naming the first one that shows it.
+    """
+    width, _, patch, _ = fit.shape_of(state, "patch_embed.proj.weight", 4, source)
     gated = "blocks.0.mlp.w3.weight" in state
+    heads = heads or width // HEAD_WIDTH
+    if not heads or width % heads:
+        raise UsageError(f"{source} has tokens of width {width}, which {heads} attention heads do not divide")
     return DinoConfig(
         width=width,
-        depth=depth,
-        heads=heads or width // HEAD_WIDTH,
+        depth=len({m[1] for name in state if (m := re.match(r"blocks\.(\d+)\.", name))}),
+        heads=heads,
         patch=patch,
-        mlp_width=state[f"blocks.0.mlp.{MLPS[gated][1]}.weight"].shape[1],
-        grid=round((state["pos_embed"].shape[1] - 1) ** 0.5),
-        registers=state["register_tokens"].shape[1] if "register_tokens" in state else 0,
+        mlp_width=fit.shape_of(state, f"blocks.0.mlp.{MLPS[gated][1]}.weight", 2, source)[1],
+        grid=max(1, math.isqrt(fit.shape_of(state, "pos_embed", 3, source)[1] - 1)),
+        registers=fit.shape_of(state, "register_tokens", 3, source)[1] if "register_tokens" in state else 0,
         gated=gated,
     )
 
@@ -103,19 +108,20 @@ def _paths(config: DinoConfig) -> dict[tuple, str]:
 
 
 def to_params(state: Mapping[str, np.ndarray], config: DinoConfig, source: object) -> Params:
-    """Turns official weights into float32 parameters. Raises UsageError for the first weights that do not fit."""
+    """Turns official weights into float32 parameters. Raises UsageError for the first that do not fit or are NaN."""
     shapes, paths = traverse_util.flatten_dict(abstract_params(config)), _paths(config)
     wanted = {
         name.format(i): _their_shape(shapes[path].shape[1 if "{}" in name else 0 :], path, config.patch)
         for path, name in paths.items()
         for i in range(config.depth)
     }
-    fit.check({name: value for name, value in state.items() if name not in UNUSED}, wanted, source)
+    fit.check({name: value for name, value in state.items() if not name.startswith(UNUSED)}, wanted, source)
     flat = {}
     for path, name in paths.items():
         stacked = "{}" in name
-        values = [_ours(state[name.format(i)], path) for i in range(config.depth if stacked else 1)]
-        flat[path] = np.asarray(np.stack(values) if stacked else values[0], np.float32)
+        named = (name.format(i) for i in range(config.depth if stacked else 1))
+        values = [_ours(fit.finite(np.asarray(state[n], np.float32), n, source), path) for n in named]
+        flat[path] = np.stack(values) if stacked else values[0]
     return traverse_util.unflatten_dict(flat)
 
 
@@ -135,27 +141,28 @@ def _ours(value: np.ndarray, path: tuple) -> np.ndarray:
     return value[0] if path[0] in ("cls_token", "pos_embed", "register_tokens") else value
 
 
-def find(path: epath.PathLike) -> tuple[Mapping[str, np.ndarray], dict, epath.Path]:
-    """Finds the weights, config.json (or {}) and the file of a path or hub id. Raises UsageError if there are none."""
-    found = hub.resolve(path, [CONFIG_FILE, *WEIGHTS_FILES])
-    if found.is_dir():
-        there = [found / name for name in WEIGHTS_FILES if (found / name).exists()]
-        if not there:
-            raise UsageError(f"{found} holds no weights; it needs {' or '.join(WEIGHTS_FILES)}")
-        found = there[0]
-    described = found.parent / CONFIG_FILE
-    stored = reading.json_file(described) if described.exists() else {}
-    return tensors.read(found), stored, found
+def find(path: epath.PathLike, anchors: Sequence[str]) -> tuple[Mapping[str, np.ndarray], dict | None, epath.Path]:
+    """Finds the weights, the entries of config.json (None without one) and the file of a path or hub id.
+
+    `anchors` are names of which the network has one. Raises UsageError if there is no such network.
+    """
+    file = hub.weights_file(hub.resolve(path, hub.FILES))
+    return states.read(tensors.read(file), anchors, file).whole, hub.config(file.parent), file
+
+
+def heads(stored: Mapping, source: object) -> int | None:
+    """The number of attention heads in the entries of a config; None if they do not tell."""
+    count = stored.get("num_attention_heads")
+    if count is not None:
+        rules.require(f"{source}: num_attention_heads of its config.json", count, rules.integer(1))
+    return count
 
 
 def read(path: epath.PathLike) -> tuple[DinoConfig, Params]:
     """Reads the config and the weights of a DINOv2. Raises UsageError for what is missing or does not fit."""
-    state, stored, file = find(path)
+    state, stored, file = find(path, ANCHORS)
     state = official(state)
-    try:
-        config = guess_config(state, stored.get("num_attention_heads"))
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"{file} holds no DINOv2: {error} is missing") from error
+    config = guess_config(state, heads(stored or {}, file), file)
     return config, to_params(state, config, file)
 
 

@@ -43,7 +43,7 @@ def to_torch(params: Params) -> dict[str, np.ndarray]:
 
 
 def from_torch(state: Mapping[str, np.ndarray], shapes: Params, source: object) -> Params:
-    """Inverse of `to_torch`, float32. Raises UsageError naming the first weights that do not fit `shapes`.
+    """Inverse of `to_torch`, float32. Raises UsageError naming the first weights that do not fit `shapes` or are NaN.
 
     Args:
       state: PyTorch's name -> array, of `source`.
@@ -53,6 +53,5 @@ def from_torch(state: Mapping[str, np.ndarray], shapes: Params, source: object) 
     flat = traverse_util.flatten_dict(shapes)
     empty = {path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in flat.items()}  # takes no memory
     fit.check(state, {_name(path): _to_torch(value, path).shape for path, value in empty.items()}, source)
-    return traverse_util.unflatten_dict(
-        {path: _from_torch(np.asarray(state[_name(path)], np.float32), path) for path in flat}
-    )
+    values = {path: fit.finite(np.asarray(state[_name(path)], np.float32), _name(path), source) for path in flat}
+    return traverse_util.unflatten_dict({path: _from_torch(value, path) for path, value in values.items()})

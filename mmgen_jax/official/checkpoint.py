@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.models.mmdit import SIZES, MMDiTConfig, parse_size
+from mmgen_jax.official import names
 from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.tensor_files import tensors, torch_file
+from mmgen_jax.tensor_files import hub, local, states, tensors
+from mmgen_jax.tensor_files.torch_pickle import Unknown
 
 DIGESTS = {  # sha256 of the released files
     "0600000.pt": "7ea94acea622134dc2f94b704b7d657f34861d6ac4450cb341e9c1bfb280877e",
@@ -37,14 +39,16 @@ class Checkpoint:
       weights: official name -> array, of the weights that were asked for.
       args: arguments of the training run; empty if the file does not have them.
       step: number of finished optimizer steps.
-      entries: all entries of the file; empty if it has only weights.
+      states: entry of the file -> the weights in it, by official names; "" is the file itself.
+      optimizer: the entry "opt"; None if there is none.
     """
 
     path: str
     weights: State
     args: Mapping
     step: int
-    entries: Mapping
+    states: Mapping[str, State]
+    optimizer: object = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Adam:
 
 def verify(path: epath.PathLike, digest: str) -> None:
     """Raises UsageError unless the file's sha256 is `digest`; "auto" means that of the released file with its name."""
-    path = epath.Path(path)
+    path = local.place(path)
     if digest == "auto":
         digest = DIGESTS[choice("with --sha256=auto the name of the file", path.name, DIGESTS)]
     if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
@@ -78,27 +82,48 @@ def verify(path: epath.PathLike, digest: str) -> None:
 def read(path: epath.PathLike, which: str = "ema") -> Checkpoint:
     """Reads a training checkpoint with its weights `which` ("ema" or "model"), or a file that has only weights.
 
-    Raises UsageError for a file that cannot be read or does not have these weights.
+    `path` is a file, the index of several, or a folder that holds either. Raises UsageError for what cannot be read or
+    does not have these weights.
     """
-    value = torch_file.read(path) if epath.Path(path).suffix in tensors.TORCH else tensors.read(path)
-    if not isinstance(value, Mapping) or not value:
-        raise UsageError(f"{path} holds no weights")
-    if tensors.is_state(value) or not isinstance(value, dict):
-        return Checkpoint(str(path), value, {}, 0, {})
-    args, step = value.get("args", {}), value.get("steps", 0)
-    if not isinstance(args, dict):
-        raise UsageError(f"{path}: its entry args is neither a dict nor a Namespace")
-    if type(step) is not int or not 0 <= step < 2**31:
-        raise UsageError(f"{path}: its entry steps is not an integer of at least 0")
-    return Checkpoint(str(path), weights(path, value, which), args, step, value)
+    file = hub.weights_file(local.place(path))
+    value = tensors.read(file)
+    networks = states.find(value, names.ANCHORS, file)
+    chosen = _chosen(networks, which, file)
+    entries = value if isinstance(value, dict) else {}
+    step = _number(entries.get("steps", 0))
+    if step is None:
+        raise UsageError(f"{file}: its entry steps is not an integer of at least 0")
+    found = {network.entry: network.whole for network in networks}
+    return Checkpoint(
+        str(file), chosen.whole, _arguments(entries.get("args", {}), file), step, found, entries.get("opt")
+    )
 
 
-def weights(path: object, entries: Mapping, which: str) -> State:
-    """The weights in the entry "ema" or "model" of a file. Raises UsageError if there are none."""
-    found = [name for name in ("ema", "model") if tensors.is_state(entries.get(name))]
-    if which not in found:
-        raise UsageError(f"{path} has no weights {which!r}; it has: {', '.join(found) or 'none'}")
-    return entries[which]
+def _chosen(networks: Sequence[states.Network], which: str, file: object) -> states.Network:
+    """The network that is, or is not, an average, as `which` says; the only one, if its entry tells nothing."""
+    wanted = [network for network in networks if network.averaged == (which == "ema")]
+    if not wanted and (which == "model" or networks[0].entry == "model"):
+        entries = ", ".join(sorted({network.entry for network in networks}))
+        raise UsageError(f"{file} has no weights {which!r}; it has: {entries}, which --weights can choose")
+    return states.only(wanted or networks, file)
+
+
+def _arguments(stored: object, file: object) -> Mapping:
+    if isinstance(stored, Unknown):
+        say(f"{file}: its entry args is a {stored.name}, which is not read; the published recipe's are assumed")
+        return {}
+    if not isinstance(stored, dict):
+        raise UsageError(f"{file}: its entry args is neither a dict nor a Namespace")
+    return stored
+
+
+def _number(value: object) -> int | None:
+    """A count, also one that is stored as a tensor or a float; None for anything else."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value < 2**31 else None
 
 
 def argument(checkpoint: Checkpoint, name: str, kind: type | types.UnionType, default: Any = None) -> Any:
@@ -147,19 +172,21 @@ def adam(checkpoint: Checkpoint) -> Adam:
 
     Raises UsageError if there is none, or if it lacks a weight.
     """
-    path, names = checkpoint.path, list(checkpoint.entries.get("model", {}))
-    stored = checkpoint.entries.get("opt")
-    states = stored.get("state") if isinstance(stored, dict) else None
-    if not isinstance(states, dict) or not states:
+    path, stored, ordered = checkpoint.path, checkpoint.optimizer, list(checkpoint.states.get("model", {}))
+    averages = stored.get("state") if isinstance(stored, dict) else None
+    if not isinstance(averages, dict) or not averages:
         raise UsageError(f"{path} has no optimizer state (opt.state); convert it without --optimizer")
-    if not all(type(i) is int and 0 <= i < len(names) for i in states):
-        raise UsageError(f"{path}: opt.state has entries that are not positions of the {len(names)} weights of model")
+    if not all(type(i) is int and 0 <= i < len(ordered) for i in averages):
+        raise UsageError(f"{path}: opt.state has entries that are not positions of the {len(ordered)} weights of model")
     mean, square, steps = {}, {}, []
-    for i, state in states.items():
-        if not isinstance(state, dict) or not tensors.is_state({k: state.get(k) for k in ("exp_avg", "exp_avg_sq")}):
-            raise UsageError(f"{path}: opt.state of {names[i]} is not AdamW's: exp_avg and exp_avg_sq")
-        mean[names[i]], square[names[i]] = state["exp_avg"], state["exp_avg_sq"]
-        steps.append(int(state.get("step", 0)))
+    for i, state in averages.items():
+        if not isinstance(state, dict) or not states.is_state({k: state.get(k) for k in ("exp_avg", "exp_avg_sq")}):
+            raise UsageError(f"{path}: opt.state of {ordered[i]} is not AdamW's: exp_avg and exp_avg_sq")
+        mean[ordered[i]], square[ordered[i]] = state["exp_avg"], state["exp_avg_sq"]
+        step = _number(state.get("step", 0))
+        if step is None:
+            raise UsageError(f"{path}: opt.state of {ordered[i]} has a step that is not an integer of at least 0")
+        steps.append(step)
     # The count of a head is lower if no sample of a batch supervised its modality. This matters only in the first few
     # hundred steps, so all weights get one count.
     return Adam(mean, square, max(steps))

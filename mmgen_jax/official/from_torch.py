@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 
 import jax
@@ -27,6 +28,7 @@ from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState
 
 CONVENTIONS = ("auto", "repa", "sit")
+REPA_PATHS = ("linear", "cosine")  # its names of paths; SiT writes them otherwise
 OPTIM = {  # name of a setting in `optim` -> name of the official argument
     "learning_rate": "learning_rate",
     "b1": "adam_beta1",
@@ -41,14 +43,34 @@ def mmgen_state(found: Checkpoint, convention: str = "auto") -> State:
     """Weights by MMGen's names. Those of a model with one modality become an MMGen model that computes the same.
 
     For these, `convention` says which time means data: "sit" (t = 1 is data), "repa" (t = 1 is noise), or "auto", which
-    takes models with a projector for REPA's.
+    takes models with a projector for REPA's, and asks the run's arguments and the file's name about others.
+    Raises UsageError if they do not tell, or tell of another objective.
     """
     choice("--convention", convention, CONVENTIONS)
+    if "dit" in _words(checkpoint.argument(found, "model", str, "")):
+        raise UsageError(f"{found.path} is a DiT by its args.model, which predicts noise; allowed: SiT, REPA, MMGen")
     if not has_one_modality(found.weights):
         return found.weights
-    projector = any(name.startswith("projectors.") for name in found.weights)
-    sit = convention == "sit" or (convention == "auto" and not projector)
-    return from_one_modality(found.weights, data_at_one=sit)
+    if convention == "auto":
+        convention = _convention(found)
+    return from_one_modality(found.weights, data_at_one=convention == "sit")
+
+
+def _words(name: str) -> list[str]:
+    return re.split("[^a-z]+", name.lower())
+
+
+def _convention(found: Checkpoint) -> str:
+    path = checkpoint.argument(found, "path_type", str, "")
+    words = _words(epath.Path(found.path).name)
+    if any(name.startswith("projectors.") for name in found.weights) or path in REPA_PATHS:
+        return "repa"
+    if path or ("sit" in words and "dit" not in words):
+        return "sit"
+    raise UsageError(
+        f"{found.path} does not tell what it was trained for, as the weights of SiT, REPA and DiT have the same names; "
+        "give --convention=sit (t = 1 is data) or repa (t = 1 is noise); DiT, which predicts noise, cannot be converted"
+    )
 
 
 def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig:
@@ -106,8 +128,10 @@ def train_state(found: Checkpoint, model: Architecture, optim: Optim, steps: int
     """Makes the train state from which training continues: parameters, their averages, and Adam's averages."""
     adam = checkpoint.adam(found)
     trees = {}
-    for name, state in (("params", "model"), ("ema", "ema")):
-        trees[name] = names.from_official(Streamed(checkpoint.weights(found.path, found.entries, state)), model.model)
+    for name, entry in (("params", "model"), ("ema", "ema")):
+        if entry not in found.states:
+            raise UsageError(f"{found.path} has no weights {entry!r}, which --optimizer needs")
+        trees[name] = names.from_official(Streamed(found.states[entry]), model.model)
     trees["mu"], trees["nu"] = (names.to_params(Streamed(s), model.model) for s in (adam.mean, adam.square))
     tx = make_optimizer(optim, steps)
     abstract = jax.eval_shape(tx.init, trees["params"])
@@ -141,7 +165,7 @@ def convert(
     """Converts the file `source` to the folder `out` for `MMGen.load`, `sample` and `train.init_from`.
 
     Args:
-      source: a training checkpoint, or weights with official names as .pt, .safetensors or .npz.
+      source: a training checkpoint, or weights with official names: a file, or a folder of one in several parts.
       out: a new folder.
       make_autoencoder: modalities -> the autoencoder to store with the model.
       weights: "ema" or "model", for a file that has both.

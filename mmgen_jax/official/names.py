@@ -6,12 +6,13 @@ there and stacked here. Every name and shape is checked: a weight that is missin
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
@@ -40,6 +41,10 @@ BLOCK = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.f
 HEAD = {"linear": "linear", "adaln": "adaLN_modulation.1"}
 PATCH = "x_embedder.proj"
 POSITION = "pos_embed"
+SOURCE = "the state dict"  # in messages
+ANCHORS = (f"{PATCH}.weight", CLASSES)
+
+shape_of = functools.partial(fit.shape_of, source=SOURCE)
 
 
 class Weight(NamedTuple):
@@ -102,14 +107,11 @@ def _shape(weight: Weight, shapes: dict[tuple, tuple[int, ...]], patch: int) -> 
 
 
 def check(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> None:
-    """Raises UsageError for the first weights that are unknown, missing, or not of the expected shape."""
+    """Raises UsageError for the first weights that are unknown, missing, or not of the expected shape and type."""
     shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(abstract_params(config)).items()}
     wanted = {weight.name: _shape(weight, shapes, config.patch) for weight in weights(config)}
     position = {POSITION: state[POSITION].shape} if POSITION in state else {}  # see `check_position`
-    fit.check(state, wanted | position, "the state dict")
-    for name in wanted:
-        if not jnp.issubdtype(state[name].dtype, jnp.floating):
-            raise UsageError(f"{name} has type {state[name].dtype}: must be a floating point type")
+    fit.check(state, wanted | position, SOURCE)
 
 
 def from_official(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
@@ -129,6 +131,7 @@ def to_params(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
     for weight in weights(config):
         target = flat[weight.path] if weight.layer is None else flat[weight.path][weight.layer]
         target[...] = _to_ours(state[weight.name], weight)
+        fit.finite(target, weight.name, SOURCE)
     return traverse_util.unflatten_dict(flat)
 
 
@@ -155,27 +158,26 @@ def check_position(state: Mapping[str, np.ndarray], width: int) -> None:
     """Raises UsageError unless the stored position embedding is the one that this package computes."""
     if POSITION not in state:
         raise UsageError(f"{POSITION}: missing, must be an array of shape (1, tokens, {width})")
-    stored = np.asarray(state[POSITION])
+    stored = np.asarray(state[POSITION], np.float32)
     side = math.isqrt(stored.shape[1]) if stored.ndim == 3 else 0
     if stored.shape != (1, side * side, width):
         raise UsageError(f"{POSITION} has shape {stored.shape}: must be (1, square number of tokens, {width})")
-    if not np.allclose(stored[0], position_embedding(side, side, width), atol=1e-5):
+    if not np.allclose(stored[0], position_embedding(side, side, width), atol=_rounding(stored)):
         raise UsageError(f"{POSITION}: differs from the fixed sin-cos embedding of a {side}x{side} grid")
+
+
+def _rounding(stored: np.ndarray) -> float:
+    """How far numbers of at most 1 may be off that were stored with as few digits as these: at least 1e-5."""
+    with np.errstate(over="ignore"):
+        for dtype in (ml_dtypes.bfloat16, np.float16):
+            if np.array_equal(stored.astype(dtype).astype(stored.dtype), stored):
+                return float(ml_dtypes.finfo(dtype).eps)
+    return 1e-5
 
 
 def latent_size_from_official(state: Mapping[str, np.ndarray]) -> int:
     """Height (= width) of the latents that an official model was built for."""
     return math.isqrt(state[POSITION].shape[1]) * state[f"{PATCH}.weight"].shape[-1]
-
-
-def shape_of(state: Mapping[str, np.ndarray], name: str, ndim: int) -> tuple[int, ...]:
-    """Shape of a weight. Raises UsageError if it is missing or does not have `ndim` dimensions above 0."""
-    if name not in state:
-        raise UsageError(f"{name}: missing, this is not the state dict of a model")
-    shape = state[name].shape
-    if len(shape) != ndim or 0 in shape:
-        raise UsageError(f"{name} has shape {shape}: must have {ndim} dimensions, none of them 0")
-    return shape
 
 
 def config_from_official(

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmgen_jax.models.layers import TIME_FREQUENCIES
-from mmgen_jax.official.names import PATCH, TASKS, shape_of
+from mmgen_jax.official.names import PATCH, SOURCE, TASKS, shape_of
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.tensor_files import fit
 
 State = Mapping[str, np.ndarray]
 
@@ -70,7 +71,7 @@ def _renamed(state: State) -> dict[str, np.ndarray]:
 def _part(state: State, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if shape_of(state, name, len(shape)) != shape:
         raise UsageError(f"{name} has shape {state[name].shape}: must be {shape}")
-    return np.asarray(state[name], np.float64)
+    return fit.finite(np.asarray(state[name], np.float64), name, SOURCE)
 
 
 def _frequencies() -> np.ndarray:

@@ -1,9 +1,10 @@
-"""Whether named arrays are those of a network: none missing, none left over, each of the right shape."""
+"""Whether named arrays are those of a network: none missing, none left over, each of the right shape, and numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.system.arrays import AnyArray
@@ -13,7 +14,7 @@ _SHOWN = 3  # names of each kind
 
 
 def check(found: Mapping[str, AnyArray], wanted: Mapping[str, tuple[int, ...]], source: object) -> None:
-    """Raises UsageError that names the first weights that are missing, left over or misshapen.
+    """Raises UsageError that names the first weights that are missing, left over, misshapen or of another type.
 
     Args:
       found: name -> array, of `source`.
@@ -29,6 +30,31 @@ def check(found: Mapping[str, AnyArray], wanted: Mapping[str, tuple[int, ...]], 
     told = [f"{kind} {_first(names)}" for kind, names in problems.items() if names]
     if told:
         raise UsageError(f"{source} does not fit the model: {'; '.join(told)}")
+    for name in wanted:
+        if not jnp.issubdtype(found[name].dtype, jnp.floating):
+            raise UsageError(f"{source}: {name} has type {found[name].dtype}; it must be a floating point type")
+
+
+def finite(array: np.ndarray, name: str, source: object) -> np.ndarray:
+    """Returns an array of floating point numbers, whose name is `name`, if all are finite; else raises UsageError."""
+    good = np.isfinite(array)
+    if not good.all():
+        count, place = int((~good).sum()), np.unravel_index(int(np.argmin(good)), array.shape)
+        raise UsageError(
+            f"{source}: {name} holds {count} of {array.size} numbers that are not finite, "
+            f"the first at {[int(i) for i in place]}: {array[place]}"
+        )
+    return array
+
+
+def shape_of(state: Mapping[str, AnyArray], name: str, ndim: int, source: object) -> tuple[int, ...]:
+    """Shape of a weight. Raises UsageError if it is missing or does not have `ndim` dimensions above 0."""
+    if name not in state:
+        raise UsageError(f"{source}: {name} is missing, so it is another network")
+    shape = state[name].shape
+    if len(shape) != ndim or 0 in shape:
+        raise UsageError(f"{source}: {name} has shape {shape}; it must have {ndim} dimensions, none of them 0")
+    return shape
 
 
 def check_finite(found: Mapping[str, AnyArray], source: object) -> None:

@@ -1,24 +1,24 @@
-"""Reads files that map names to arrays: .safetensors, .npz and PyTorch's .pt, .pth, .bin."""
+"""Reads files of weights: .safetensors, .npz, PyTorch's .pt, .pth, .bin and .ckpt, and sets of them with an index."""
 
 from __future__ import annotations
 
 import json
 import math
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from typing import TypeGuard
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from etils import epath
 
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import torch_file
+from mmgen_jax.tensor_files import local, torch_file
+from mmgen_jax.tensor_files.npz import Npz
 
-TORCH = (".pt", ".pth", ".bin")
-SUFFIXES = (".safetensors", ".npz", *TORCH)
-WRAPPERS = ("state_dict", "model")  # entries of a checkpoint that hold its weights
+TORCH = (".pt", ".pth", ".bin", ".ckpt")
+INDEX = ".index.json"
+SUFFIXES = (".safetensors", ".npz", *TORCH, INDEX)
 SAFETENSORS_DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -36,44 +36,62 @@ SAFETENSORS_DTYPES = {
 }
 
 
-def read(path: epath.PathLike) -> Mapping[str, np.ndarray]:
-    """Opens a file by the format of its suffix and returns its arrays, whose bytes are read when they are used.
+_PART = re.compile(r"-(\d+)-of-(\d+)\.")
 
-    Of a PyTorch checkpoint that holds more than weights, the entry "state_dict" or "model" is returned.
-    Raises UsageError for a file that is missing or damaged, or that holds anything other than arrays.
+
+def read(path: epath.PathLike) -> object:
+    """Opens a file and returns its arrays by name, whose bytes are read when they are used.
+
+    A file of PyTorch may hold any value: see `torch_file.read`, and `states` for the weights within. Of an index, the
+    arrays of all its files are returned. Suffixes may be of any case; the format is the one that a file begins with.
+    Raises UsageError for a file that is missing or damaged.
     """
-    suffix = epath.Path(path).suffix
-    if suffix in TORCH:
-        return _unwrap(torch_file.read(path), path)
-    if suffix == ".safetensors":
-        return _safetensors(path)
+    path = local.place(path)
+    name = path.name.lower()
+    if not name.endswith(SUFFIXES):
+        raise UsageError(f"{path} has the suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+    if name.endswith(INDEX):
+        return _parts(path)
+    part = _PART.search(name)
+    if part and int(part[2]) > 1:
+        raise UsageError(
+            f"{path} is part {int(part[1])} of {int(part[2])}; give the folder, or the file *{INDEX} in it"
+        )
+    return _open(path)
+
+
+def _open(path: epath.Path) -> object:
+    head = local.map_file(path)[:9].tobytes()
+    suffix = path.suffix.lower()
     if suffix == ".npz":
-        return _Npz(path)
-    raise UsageError(f"{path} has the suffix {suffix!r}; allowed: {', '.join(SUFFIXES)}")
+        return Npz(path)
+    if head[8:] == b"{" or (suffix == ".safetensors" and not head.startswith(b"PK")):
+        return _safetensors(path)
+    return torch_file.read(path)
 
 
-def _unwrap(value: object, path: epath.PathLike) -> dict[str, np.ndarray]:
-    candidates: list[object] = [value]
-    if isinstance(value, dict):
-        candidates += [value[key] for key in WRAPPERS if key in value]
-    for candidate in candidates:
-        if is_state(candidate):
-            return candidate
-    raise UsageError(f"{path} holds no weights: neither it nor its entry {' or '.join(WRAPPERS)} is a dict of arrays")
-
-
-def is_state(value: object) -> TypeGuard[dict[str, np.ndarray]]:
-    """Whether a value is a dict from names to arrays that is not empty."""
-    return (
-        isinstance(value, dict)
-        and len(value) > 0
-        and all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in value.items())
-    )
+def _parts(path: epath.Path) -> dict[str, Any]:
+    """The arrays of the files that an index lists: {"weight_map": {name: file}}."""
+    data = local.map_file(path).tobytes()
+    try:
+        files = json.loads(data)["weight_map"]
+        if not all(isinstance(file, str) and file == epath.Path(file).name for file in files.values()):
+            raise ValueError("its weight_map names something other than files beside it")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged or not an index of weights ({error!r})") from error
+    opened = {file: _open(path.parent / file) for file in sorted(set(files.values()))}
+    found = {}
+    for name, file in files.items():
+        part = opened[file]
+        if not isinstance(part, Mapping) or name not in part:
+            raise UsageError(f"{path.parent / file} has no {name}, which {path.name} says")
+        found[name] = part[name]
+    return found
 
 
 def _safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
     """Reads a safetensors file: the length of the header (8 bytes), a JSON header, and the arrays one after another."""
-    data = torch_file.map_file(path)
+    data = local.map_file(path)
     try:
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
         if start > data.size:
@@ -94,33 +112,3 @@ def _view(name: str, entry: dict, data: np.ndarray) -> np.ndarray:
     if not natural or last > data.size or last - first != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{name} does not fit the bytes that it names")
     return np.ndarray(shape, dtype, data, first) if last > first else np.zeros(shape, dtype)
-
-
-class _Npz(Mapping):
-    """The entries of an .npz file; each is read whenever it is asked for."""
-
-    def __init__(self, path: epath.PathLike):
-        if not epath.Path(path).is_file():
-            raise UsageError(f"{path}: no such file")
-        self._path = path
-        try:
-            self._file = np.load(path, allow_pickle=False)
-        except (zipfile.BadZipFile, ValueError, EOFError) as error:
-            raise UsageError(f"{path} is damaged or not an .npz file ({error})") from error
-        if not isinstance(self._file, np.lib.npyio.NpzFile):
-            raise UsageError(f"{path} is not an .npz file but a single array")
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        try:
-            return self._file[name]
-        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
-            raise UsageError(f"entry {name} of {self._path} is damaged or not an array ({error})") from error
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._file
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file.files)
-
-    def __len__(self) -> int:
-        return len(self._file.files)

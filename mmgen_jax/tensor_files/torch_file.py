@@ -6,7 +6,6 @@ uncompressed.
 
 from __future__ import annotations
 
-import mmap
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -15,34 +14,11 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import torch_pickle
+from mmgen_jax.tensor_files import local, torch_pickle
 from mmgen_jax.tensor_files.torch_pickle import Storage, StorageType, naturals
 
 LEGACY = b"\x80"  # first byte of a bare pickle, the format of torch.save before PyTorch 1.6
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # header of a zip member: magic, lengths of its name and its extra field
-
-
-def map_file(path: epath.PathLike) -> np.ndarray:
-    """Maps a local file as read-only bytes, uint8. Raises UsageError if it is missing or empty."""
-    path = epath.Path(path)
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    if not path.stat().length:
-        raise UsageError(f"{path} is empty")
-    with open(path, "rb") as file:
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-
-
-def release(array: np.ndarray) -> None:
-    """Frees the pages of the mapped file behind `array` that were read. They are read again when they are needed.
-
-    Otherwise they would count as memory in use for as long as any array views the file.
-    """
-    owner: object = array
-    while isinstance(owner, np.ndarray | memoryview):
-        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
-    if isinstance(owner, mmap.mmap):
-        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def members(path: epath.PathLike, data: np.ndarray) -> dict[str, np.ndarray]:
@@ -86,10 +62,11 @@ def _storages(root: str, found: Mapping[str, np.ndarray], limit: int) -> Callabl
 def read(path: epath.PathLike) -> object:
     """Reads the value in a file of `torch.save`, with every tensor as a read-only array that views the file.
 
-    An OrderedDict becomes a dict, a Namespace a `torch_pickle.Namespace`, a dtype NumPy's, and a device its name.
-    Raises UsageError for a file that is missing, damaged or of another format, or that holds anything else.
+    An OrderedDict becomes a dict, a Namespace a `torch_pickle.Namespace`, a dtype NumPy's, and a device its name; what
+    is none of this and no plain value becomes a `torch_pickle.Unknown`.
+    Raises UsageError for a file that is missing, damaged or of another format, or that wants to call a function.
     """
-    data = map_file(path)
+    data = local.map_file(path)
     head = data[:4].tobytes()
     if head.startswith(LEGACY):
         raise UsageError(f"{path} is in the format from before PyTorch 1.6; load it with PyTorch and save it again")
@@ -116,7 +93,7 @@ class Streamed(Mapping):
 
     def __getitem__(self, name: str) -> np.ndarray:
         value = self._state[name]
-        release(value)
+        local.release(value)
         return value
 
     def __iter__(self) -> Iterator[str]:

@@ -1,13 +1,15 @@
 """Interprets the pickle in PyTorch's files without running anything.
 
-Only the few instructions that a checkpoint needs are known. The functions that they name are looked up in a table of
-this file and never imported. So a hostile pickle can make values and errors, but cannot call anything.
+Only the few instructions that a checkpoint needs are known. The functions and classes that they name are looked up in a
+table of this file and never imported. So a hostile pickle can make values and errors, but cannot call anything. Objects
+of classes that are not in the table, which checkpoints keep beside their weights, become values that only have a name.
 """
 
 from __future__ import annotations
 
 import math
 import pickletools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,6 +50,13 @@ DTYPES = (
 
 class Namespace(dict):
     """The entries of an `argparse.Namespace`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unknown:
+    """A class that is not known here, or an object of it: nothing but its name."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -102,12 +111,16 @@ def _dictionary(items=()) -> dict:
     return _updated({}, [value for pair in items for value in pair])
 
 
+def _plain(value: object) -> bool:
+    return isinstance(value, str | int | float | Unknown | None)
+
+
 def _updated(target: dict, flat: list) -> dict:
     """Adds key, value, key, value, ... to a dict. Keys must be simple, as nested ones could exhaust the C stack."""
     if not isinstance(target, dict) or len(flat) % 2:
         raise ValueError("entries are set in something other than a dictionary")
     for key, value in zip(flat[::2], flat[1::2], strict=True):
-        if not isinstance(key, str | int | float | None):
+        if not _plain(key) and not (isinstance(key, tuple) and all(map(_plain, key))):
             raise ValueError(f"a dictionary has a key of type {type(key).__name__}")
         target[key] = value
     return target
@@ -121,22 +134,69 @@ def _device(kind, index=None) -> str:
 
 def _sequence(kind: type) -> _Function:
     def make(items=()):
-        if not isinstance(items, list | tuple) or not all(isinstance(i, str | int | float | None) for i in items):
+        if not isinstance(items, list | tuple) or not all(map(_plain, items)):
             raise ValueError(f"a {kind.__name__} is made of something other than plain values")
         return kind(items)
 
     return _Function(make)
 
 
+def _type(name, *_) -> np.dtype:
+    dtype = np.dtype(name) if isinstance(name, str) else None
+    if dtype is None or dtype.kind not in "biufc":
+        raise ValueError("a number of NumPy has a type that is none of numbers")
+    return dtype
+
+
+def _scalar(dtype, data) -> object:
+    """A number of NumPy, as a plain one."""
+    if not isinstance(dtype, np.dtype) or not isinstance(data, bytes) or len(data) != dtype.itemsize:
+        raise ValueError("a number of NumPy does not fit its type")
+    return np.frombuffer(data, dtype)[0].item()
+
+
+def _bytes(text, encoding) -> bytes:
+    if not isinstance(text, str) or encoding != "latin1":
+        raise ValueError("bytes are stored in an encoding other than latin1")
+    return text.encode("latin1")
+
+
+def _of_subclass(function, _kind, arguments, _state) -> object:
+    """A tensor that has attributes of its own, or is of a subclass: the tensor alone."""
+    if not isinstance(function, _Function) or not isinstance(arguments, tuple):
+        raise ValueError("a tensor of a subclass is made of something other than a tensor")
+    return function.call(*arguments)
+
+
+# Functions, and classes that are named like functions, whose results only have a name here.
+INERT = {
+    "builtins": ("bytearray", "bytes", "complex", "frozenset", "object", "range", "slice"),
+    "collections": ("deque",),
+    "copyreg": ("_reconstructor",),
+    "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
+    "functools": ("partial",),
+    "numpy.core.multiarray": ("_reconstruct",),
+    "numpy._core.multiarray": ("_reconstruct",),
+    "numpy.random._pickle": ("__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"),
+    "re": ("_compile",),
+}
+DANGEROUS = {"os", "posix", "nt", "subprocess", "sys", "ctypes", "socket", "pty", "shutil", "importlib", "runpy"}
 GLOBALS: dict[str, object] = {
     "torch._utils _rebuild_tensor_v2": _Function(_tensor),
     "torch._utils _rebuild_parameter": _Function(lambda data, _requires_grad, _hooks: data),
+    "torch._utils _rebuild_parameter_with_state": _Function(lambda data, _requires_grad, _hooks, _state: data),
+    "torch._tensor _rebuild_from_type_v2": _Function(_of_subclass),
     "torch Size": _sequence(tuple),
     "torch device": _Function(_device),
     "torch.storage UntypedStorage": StorageType(np.dtype(np.uint8)),
     "collections OrderedDict": _Function(_dictionary),
+    "collections defaultdict": _Function(lambda _factory=None: {}),
     "argparse Namespace": _Function(lambda: Namespace()),
-    **{f"{module} set": _sequence(set) for module in ("builtins", "__builtin__")},
+    "numpy dtype": _Function(_type),
+    "_codecs encode": _Function(_bytes),
+    **{f"{module} scalar": _Function(_scalar) for module in ("numpy.core.multiarray", "numpy._core.multiarray")},
+    **{f"builtins {kind.__name__}": _sequence(kind) for kind in (set, list, tuple)},
+    "builtins dict": _Function(_dictionary),
     **{f"torch {name}": StorageType(np.dtype(dtype)) for name, dtype in STORAGES.items()},
     **{f"torch {name}": np.dtype(name) for name in DTYPES},
     "torch bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -148,6 +208,15 @@ VALUES = {  # instructions that push their argument onto the stack
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+def _object(kind: Unknown) -> Unknown:
+    """An object of an unknown class. Raises ValueError for what is called a function: it would do something."""
+    module, _, name = kind.name.rpartition(".")
+    class_like = name.lstrip("_")[:1].isupper() and module.partition(".")[0] not in DANGEROUS
+    if not class_like and name not in INERT.get(module, ()):
+        raise ValueError(f"it wants to call {ascii(kind.name)[1:-1][:80]}, which no checkpoint needs; refused")
+    return Unknown(kind.name)
 
 
 class _Machine:
@@ -209,11 +278,14 @@ class _Machine:
 
     def _op_setitem(self, _) -> None:
         value, key = self._stack.pop(), self._stack.pop()
-        _updated(self._stack[-1], [key, value])
+        self._update([key, value])
 
     def _op_setitems(self, _) -> None:
-        items = self._since_mark()
-        _updated(self._stack[-1], items)
+        self._update(self._since_mark())
+
+    def _update(self, items: list) -> None:
+        if not isinstance(self._stack[-1], Unknown):
+            _updated(self._stack[-1], items)
 
     def _op_append(self, _) -> None:
         self._extend([self._stack.pop()])
@@ -222,6 +294,8 @@ class _Machine:
         self._extend(self._since_mark())
 
     def _extend(self, items: list) -> None:
+        if isinstance(self._stack[-1], Unknown):
+            return
         if not isinstance(self._stack[-1], list):
             raise ValueError("items are appended to something other than a list")
         self._stack[-1].extend(items)
@@ -233,10 +307,9 @@ class _Machine:
         self._stack[-1].update(_sequence(set).call(items))
 
     def _op_global(self, name: str) -> None:
-        if name not in GLOBALS:
-            shown = ascii(name.replace(" ", "."))[1:-1][:80]
-            raise ValueError(f"it wants to call {shown}, which no checkpoint needs; refused")
-        self._stack.append(GLOBALS[name])
+        """Pushes what a name "module name" stands for. Python 2 called the builtins `__builtin__`."""
+        name = re.sub("^__builtin__ ", "builtins ", name)
+        self._stack.append(GLOBALS[name] if name in GLOBALS else Unknown(name.replace(" ", ".")))
 
     def _op_stack_global(self, _) -> None:
         name, module = self._stack.pop(), self._stack.pop()
@@ -246,15 +319,28 @@ class _Machine:
 
     def _op_reduce(self, _) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
+        if isinstance(function, Unknown):
+            self._stack.append(_object(function))
+            return
         if not isinstance(function, _Function) or not isinstance(arguments, tuple):
             raise ValueError("it wants to call something that is not a function; refused")
         self._stack.append(function.call(*arguments))
 
     _op_newobj = _op_reduce
 
+    def _op_newobj_ex(self, _) -> None:
+        self._stack.pop()  # arguments by name
+        self._op_newobj(None)
+
     def _op_build(self, _) -> None:
         state = self._stack.pop()
         target = self._stack[-1]
+        if isinstance(target, Unknown):
+            return
+        if isinstance(target, np.dtype) and isinstance(state, tuple):
+            if state[1:2] not in (("<",), ("|",)):
+                raise ValueError("its numbers are not little-endian")
+            return
         if not isinstance(target, dict) or not isinstance(state, dict):
             raise ValueError("it wants to set the state of something other than a dictionary; refused")
         if isinstance(target, Namespace):  # attributes of an OrderedDict (`_metadata` of a state dict) are dropped

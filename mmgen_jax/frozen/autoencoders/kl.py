@@ -1,4 +1,4 @@
-"""Stable Diffusion's autoencoder, one pretrained network for all modalities, read from files in diffusers' format."""
+"""Stable Diffusion's autoencoder, one pretrained network for all modalities, read from files of several formats."""
 
 from __future__ import annotations
 
@@ -20,16 +20,13 @@ from jaxtyping import Array, Float
 from mmgen_jax.diffusion import keys
 from mmgen_jax.frozen import abstract, torch_names
 from mmgen_jax.frozen.abstract import Params
+from mmgen_jax.frozen.autoencoders import kl_names
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
-from mmgen_jax.frozen.autoencoders.kl_names import from_names, guess_config, parse_config
 from mmgen_jax.frozen.autoencoders.protocol import Arrays, Options, ReadImages
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import hub, tensors
+from mmgen_jax.tensor_files import hub, states, tensors
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 OVERLAP = 0.25  # share of a tile that overlaps its neighbour
 
 
@@ -74,8 +71,8 @@ class AutoencoderKL:
     @classmethod
     def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> AutoencoderKL:
         """Makes the stored autoencoder again. Without arrays it has no weights, and neither encodes nor decodes."""
-        config = parse_config(spec["config"], "model.json")
-        return cls(modalities, config, from_names(arrays, config, "autoencoder") if arrays else None)
+        config = kl_names.parse_config(spec["config"], "model.json")
+        return cls(modalities, config, kl_names.from_names(arrays, config, "autoencoder") if arrays else None)
 
     @classmethod
     def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> AutoencoderKL:
@@ -208,26 +205,23 @@ def _blended(before: Array, tile: Array, count: int, axis: int) -> Array:
 
 
 def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float32", chunk: int = 16) -> AutoencoderKL:
-    """Reads a diffusers folder (or a pipeline's, with `vae/`), a .safetensors or .bin file, or a hub id.
+    """Reads a diffusers folder (or a pipeline's, with `vae/`), a hub id, or a file with diffusers' or CompVis' names.
 
-    A `config.json` beside a file is used. Without one, values that shapes do not tell are those of Stable Diffusion.
-    Raises UsageError if there is no autoencoder, or for the first weight or entry that does not fit.
+    A file may be of the autoencoder alone or of a whole Stable Diffusion. A `config.json` beside it is used; what it
+    lacks, shapes and names tell.
+    Raises UsageError if there is no autoencoder, or if nothing tells its scaling factor, or for the first weight or
+    entry that does not fit.
     """
-    found = hub.resolve(path, [CONFIG_FILE, *WEIGHTS_FILES, "vae/*"])
-    if found.is_dir():
-        folder = found / "vae" if (found / "vae").is_dir() else found
-        files = [folder / name for name in WEIGHTS_FILES if (folder / name).exists()]
-        if not files or not (folder / CONFIG_FILE).exists():
-            raise UsageError(f"{folder} holds no autoencoder; it needs {CONFIG_FILE} and {' or '.join(WEIGHTS_FILES)}")
-        found = files[0]
-    state = tensors.read(found)
-    described = found.parent / CONFIG_FILE
-    stored = reading.json_file(described) if described.exists() else None
-    try:
-        config = guess_config(state) if stored is None else parse_config(stored, described)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{found} is not an autoencoder that can be read ({error!r})") from error
-    return AutoencoderKL(modalities, config, from_names(state, config, found), dtype, chunk)
+    found = hub.resolve(path, [*hub.FILES, "vae/*"])
+    file = hub.weights_file(found / "vae" if (found / "vae").is_dir() else found)
+    network = states.read(tensors.read(file), kl_names.ANCHORS, file)
+    state = kl_names.diffusers_names(network)
+    stored = hub.config(file.parent)
+    entries = kl_names.from_shapes(state, file) | (stored or {})
+    if "scaling_factor" not in entries:
+        entries["scaling_factor"] = kl_names.scale(entries["latent_channels"], stored, network, file)
+    config = kl_names.parse_config(entries, file if stored is None else file.parent / hub.CONFIG)
+    return AutoencoderKL(modalities, config, kl_names.from_names(state, config, file), dtype, chunk)
 
 
 def _load_checked(options: Options, modalities: tuple[str, ...]) -> AutoencoderKL:

@@ -1,27 +1,54 @@
-"""The names that diffusers gives to the weights of its autoencoder, and the config beside them."""
+"""The names that diffusers and CompVis give to the weights of the autoencoder, and the config beside them."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from mmgen_jax.frozen import abstract, torch_names
 from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
+from mmgen_jax.system import rules
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.rules import Rule
+from mmgen_jax.tensor_files import fit, hub
+from mmgen_jax.tensor_files.states import Network
 
-ONLY: dict[str, set] = {  # entry of a config -> the values that this network supports
-    "act_fn": {"silu"},
-    "down_block_types": {"DownEncoderBlock2D"},
-    "up_block_types": {"UpDecoderBlock2D"},
-    "latents_mean": {None},
-    "latents_std": {None},
+ANCHORS = ("encoder.conv_in.weight",)  # in the names of both
+CONTAINER = "first_stage_model."  # precedes the autoencoder's names in a whole Stable Diffusion
+TRAINING = ("loss.", "model_ema.")  # what weights begin with that only training uses
+
+ONLY: dict[str, list] = {  # entry of a config -> the values that this network supports
+    "_class_name": ["AutoencoderKL"],
+    "act_fn": ["silu"],
+    "down_block_types": ["DownEncoderBlock2D"],
+    "up_block_types": ["UpDecoderBlock2D"],
+    "latents_mean": [None],
+    "latents_std": [None],
 }
-
+_COUNT = rules.integer(1)
+_SCALE = Rule(lambda v: rules.number(0).allows(v) and v > 0, "a finite number above 0")
+_SHIFT = Rule(lambda v: v is None or rules.number(-rules.LARGEST).allows(v), "a finite number or null")
+FIELDS: dict[str, Rule] = {  # entry of a config -> what it may be
+    **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "layers_per_block", "norm_num_groups"), _COUNT),
+    "block_out_channels": rules.each(_COUNT),
+    "scaling_factor": _SCALE,
+    "shift_factor": _SHIFT,
+    **dict.fromkeys(("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"), rules.SWITCH),
+}
+SD, SDXL = KLConfig().scaling_factor, 0.13025  # Stable Diffusion's of versions 1 and 2, and XL's
+SCALES = (  # (pattern of the names of released files, scaling factor)
+    (r"sd_?xl|xl_?vae", SDXL),
+    (r"vae_ft_(mse|ema)|kl_f8|^sd_?v?[12]_|^v[12]_\d_", SD),
+)
+KNOWN = {  # channels of latents -> what may be meant
+    4: f"{SD} for Stable Diffusion 1 and 2, {SDXL} for SDXL",
+    16: "1.5305, and shift_factor 0.0609, for Stable Diffusion 3, 0.3611 and 0.1159 for FLUX.1",
+}
 
 # Names of the attention before diffusers 0.18, and now.
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -30,44 +57,108 @@ OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_o
 _OLD = re.compile(r"(?<=attentions\.0\.)(" + "|".join(OLD_NAMES) + r")(?=\.)")
 
 
+# CompVis' name -> diffusers', part by part; levels of the decoder are counted from the other end.
+COMPVIS = (
+    (r"\.norm_out\.", ".conv_norm_out."),
+    (r"\.nin_shortcut\.", ".conv_shortcut."),
+    (r"\.down\.(\d+)\.block\.(\d+)\.", r".down_blocks.\1.resnets.\2."),
+    (r"\.down\.(\d+)\.downsample\.", r".down_blocks.\1.downsamplers.0."),
+    (r"\.mid\.block_(\d)\.", lambda m: f".mid_block.resnets.{int(m[1]) - 1}."),
+    (r"\.mid\.attn_1\.norm\.", ".mid_block.attentions.0.group_norm."),
+    (r"\.mid\.attn_1\.([qkv])\.", r".mid_block.attentions.0.to_\1."),
+    (r"\.mid\.attn_1\.proj_out\.", ".mid_block.attentions.0.to_out.0."),
+)
+_UP = re.compile(r"^decoder\.up\.(\d+)\.(block\.(\d+)|upsample)\.")
+
+
+def _from_compvis(name: str, levels: int) -> str:
+    for pattern, replacement in COMPVIS:
+        name = re.sub(pattern, replacement, name)
+    if up := _UP.match(name):
+        part = "upsamplers.0" if up[3] is None else f"resnets.{up[3]}"
+        name = f"decoder.up_blocks.{levels - 1 - int(up[1])}.{part}.{name[up.end() :]}"
+    return name
+
+
+def diffusers_names(found: Network) -> dict[str, np.ndarray]:
+    """The weights of the autoencoder alone, by diffusers' names of today."""
+    state = found.weights if found.prefix.endswith(CONTAINER) else found.whole
+    levels = len({m[1] for name in state if (m := re.match(r"decoder\.up\.(\d+)\.", name))})
+    renamed = {}
+    for name in state:
+        if name.startswith(TRAINING):
+            continue
+        new, value = _OLD.sub(lambda match: OLD_NAMES[match[1]], _from_compvis(name, levels)), state[name]
+        if ".attentions." in new and value.ndim == 4:
+            value = value[:, :, 0, 0]  # older files have 1 x 1 convolutions in the attention
+        renamed[new] = value
+    return renamed
+
+
 def abstract_params(config: KLConfig) -> Params:
     """Shapes of the weights."""
     return abstract.params(KLNetwork, config, "float32")
 
 
 def from_names(state: Mapping[str, np.ndarray], config: KLConfig, source: object) -> Params:
-    """Turns diffusers' arrays, of new or old names, into weights. Raises UsageError for the first that do not fit."""
-    renamed = {}
-    for name, value in state.items():
-        if ".attentions." in name and value.ndim == 4:
-            value = value[:, :, 0, 0]  # older files have 1 x 1 convolutions in the attention
-        renamed[_OLD.sub(lambda match: OLD_NAMES[match[1]], name)] = value
-    return torch_names.from_torch(renamed, abstract_params(config), source)
+    """Turns arrays by diffusers' names into weights. Raises UsageError for the first that do not fit."""
+    return torch_names.from_torch(state, abstract_params(config), source)
 
 
-def parse_config(stored: Mapping, source: object) -> KLConfig:
-    """Reads the entries of a diffusers `config.json`. Raises UsageError for a network that is not supported."""
+def parse_config(stored: Mapping[str, Any], source: object) -> KLConfig:
+    """Reads the entries of a diffusers `config.json`; those that it lacks are the defaults of `KLConfig`.
+
+    Raises UsageError for a network that is not supported, and for a value that cannot be.
+    """
     for key, allowed in ONLY.items():
-        value = stored.get(key, next(iter(allowed)))
-        found = set(value) if isinstance(value, list) else {value}
-        if not found <= allowed:
+        value = stored.get(key, allowed[0])
+        if not all(entry in allowed for entry in (value if isinstance(value, list) else [value])):
             raise UsageError(f"{source}: {key} is {value!r}; allowed: {', '.join(map(str, allowed))}")
-    fields: dict[str, Any] = {f.name: stored[f.name] for f in dataclasses.fields(KLConfig) if f.name in stored}
-    return KLConfig(**(fields | {k: tuple(v) for k, v in fields.items() if isinstance(v, list)}))
+    values: dict[str, Any] = {
+        key: tuple(v) if isinstance(v := stored[key], list) else v for key in FIELDS if key in stored
+    }
+    for key, value in values.items():
+        rules.require(f"{source}: {key}", value, FIELDS[key])
+    return KLConfig(**values)
 
 
-def guess_config(state: Mapping[str, np.ndarray]) -> KLConfig:
-    """Reads a config off the shapes of weights; values that they do not tell are Stable Diffusion's."""
+def from_shapes(state: Mapping[str, np.ndarray], source: object) -> dict[str, Any]:
+    """The entries of a config that the shapes of weights tell. Raises UsageError for weights of another network."""
     levels = {int(m[1]) for name in state if (m := re.match(r"encoder\.down_blocks\.(\d+)\.", name))}
     layers = {int(m[1]) for name in state if (m := re.match(r"encoder\.down_blocks\.0\.resnets\.(\d+)\.", name))}
-    widths = [state[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in sorted(levels)]
-    return KLConfig(
-        in_channels=state["encoder.conv_in.weight"].shape[1],
-        out_channels=state["decoder.conv_out.weight"].shape[0],
-        latent_channels=state["decoder.conv_in.weight"].shape[1],
-        block_out_channels=tuple(widths),
-        layers_per_block=len(layers),
-        use_quant_conv="quant_conv.weight" in state,
-        use_post_quant_conv="post_quant_conv.weight" in state,
-        mid_block_add_attention=any("mid_block.attentions" in name for name in state),
+
+    def side(name: str, axis: int) -> int:
+        return fit.shape_of(state, name, 4, source)[axis]
+
+    return {
+        "in_channels": side("encoder.conv_in.weight", 1),
+        "out_channels": side("decoder.conv_out.weight", 0),
+        "latent_channels": side("decoder.conv_in.weight", 1),
+        "block_out_channels": [side(f"encoder.down_blocks.{i}.resnets.0.conv1.weight", 0) for i in sorted(levels)],
+        "layers_per_block": len(layers),
+        "use_quant_conv": "quant_conv.weight" in state,
+        "use_post_quant_conv": "post_quant_conv.weight" in state,
+        "mid_block_add_attention": any("mid_block.attentions" in name for name in state),
+    }
+
+
+def scale(channels: int, stored: Mapping | None, found: Network, file: epath.Path) -> float:
+    """The scaling factor of an autoencoder whose config does not say it.
+
+    Configs without it are older than it, and Stable Diffusion's; whole models tell by what lies beside the autoencoder,
+    and single files by their names. Raises UsageError if nothing tells.
+    """
+    if channels == KLConfig().latent_channels:
+        if stored is not None and "_class_name" in stored:
+            return SD
+        beside = {name.partition(".")[0] for name in found.whole}
+        if found.prefix.endswith(CONTAINER) and beside & {"cond_stage_model", "conditioner"}:
+            return SDXL if "conditioner" in beside else SD
+        for pattern, factor in SCALES:
+            if re.search(pattern, re.sub("[^a-z0-9]+", "_", file.name.lower())):
+                return factor
+    known = KNOWN.get(channels, "as its release says")
+    raise UsageError(
+        f"{file} has latents of {channels} channels, and nothing tells their scaling factor; write it to a "
+        f'{hub.CONFIG} beside the file, {{"scaling_factor": NUMBER}}: {known}'
     )

@@ -1,0 +1,55 @@
+"""Opens files of weights: what may be opened at all, and their bytes as a memory map."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+
+import numpy as np
+from etils import epath
+
+from mmgen_jax.system.errors import UsageError
+
+POINTER = (
+    b"version https://git-lfs.github.com/spec/"  # begins the small file that Git LFS keeps in place of a large one
+)
+
+
+def place(path: epath.PathLike) -> epath.Path:
+    """A path on this machine. Raises UsageError for a URL."""
+    if "://" in str(path):
+        raise UsageError(f"{path} is not on this machine; copy it here and give its path")
+    return epath.Path(path)
+
+
+def map_file(path: epath.PathLike) -> np.ndarray:
+    """Maps a local file as read-only bytes, uint8.
+
+    Raises UsageError if it is missing, empty, no regular file, or a pointer of Git LFS.
+    """
+    path = place(path)
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode):  # to open a pipe would be to wait for its writer
+        raise UsageError(f"{path} is not a file but a {'folder' if path.is_dir() else 'pipe or device'}")
+    if not state.st_size:
+        raise UsageError(f"{path} is empty")
+    with open(path, "rb") as file:
+        data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    if data[: len(POINTER)].tobytes() == POINTER:
+        raise UsageError(f"{path} is a pointer of Git LFS, not the file itself; fetch it with: git lfs pull")
+    return data
+
+
+def release(array: np.ndarray) -> None:
+    """Frees the pages of the mapped file behind `array` that were read. They are read again when they are needed.
+
+    Otherwise they would count as memory in use for as long as any array views the file.
+    """
+    owner: object = array
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    if isinstance(owner, mmap.mmap):
+        owner.madvise(mmap.MADV_DONTNEED)
