@@ -129,7 +129,11 @@ def parse(modality: str, description: str) -> Chosen:
             paths.append(part)
             continue
         default = entry.options[choice(f"option of {modality} {name}", key, entry.options)]
-        options[key] = value if isinstance(default, str) else _number(f"{modality} {name}", key, value, whole=isinstance(default, int))
+        options[key] = (
+            value
+            if isinstance(default, str)
+            else _number(f"{modality} {name}", key, value, whole=isinstance(default, int))
+        )
     if len(paths) != bool(entry.path):
         wanted = f"{name}:PATH, {entry.path}" if entry.path else f"{name} without a path"
         raise UsageError(f"{modality} is {description!r}; allowed: {wanted}")

@@ -41,7 +41,7 @@ def finite(array: np.ndarray, name: str, source: object) -> np.ndarray:
     if not good.all():
         count, place = int((~good).sum()), np.unravel_index(int(np.argmin(good)), array.shape)
         raise UsageError(
-            f"{source}: {name} holds {count} of {array.size} numbers that are not finite, "
+            f"{source}: {name} has values that are not finite: {count} of {array.size}, "
             f"the first at {[int(i) for i in place]}: {array[place]}"
         )
     return array
@@ -50,18 +50,17 @@ def finite(array: np.ndarray, name: str, source: object) -> np.ndarray:
 def shape_of(state: Mapping[str, AnyArray], name: str, ndim: int, source: object) -> tuple[int, ...]:
     """Shape of a weight. Raises UsageError if it is missing or does not have `ndim` dimensions above 0."""
     if name not in state:
-        raise UsageError(f"{source}: {name} is missing, so it is another network")
+        raise UsageError(f"{source} is not that of the network: {name}: missing")
     shape = state[name].shape
     if len(shape) != ndim or 0 in shape:
-        raise UsageError(f"{source}: {name} has shape {shape}; it must have {ndim} dimensions, none of them 0")
+        raise UsageError(f"{source}: {name} has shape {shape}: must have {ndim} dimensions, none of them 0")
     return shape
 
 
 def check_finite(found: Mapping[str, AnyArray], source: object) -> None:
     """Raises UsageError that names the first weights with a value that is NaN or infinite."""
     for name, value in found.items():
-        if not np.isfinite(value).all():
-            raise UsageError(f"{source}: {name} has values that are not finite")
+        finite(np.asarray(value), name, source)
 
 
 def _first(names: list[str]) -> str:

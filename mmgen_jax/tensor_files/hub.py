@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from etils import epath
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import local, tensors
 
@@ -72,13 +72,4 @@ def weights_file(path: epath.Path) -> epath.Path:
 def config(folder: epath.Path) -> dict | None:
     """The entries of the `config.json` in a folder; None without one. Raises UsageError for a damaged one."""
     path = folder / CONFIG
-    if not path.exists():
-        return None
-    data = local.map_file(path).tobytes()
-    try:
-        stored = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is damaged ({error})") from error
-    if not isinstance(stored, dict):
-        raise UsageError(f"{path} is damaged: it is a {type(stored).__name__}, not entries by name")
-    return stored
+    return reading.json_file(path) if path.exists() else None

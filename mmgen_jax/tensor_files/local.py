@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import mmap
-import os
-import stat
 
 import numpy as np
 from etils import epath
 
+from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
 
 POINTER = (
@@ -26,15 +25,10 @@ def place(path: epath.PathLike) -> epath.Path:
 def map_file(path: epath.PathLike) -> np.ndarray:
     """Maps a local file as read-only bytes, uint8.
 
-    Raises UsageError if it is missing, empty, no regular file, or a pointer of Git LFS.
+    Raises UsageError as `reading.regular` does, and for an empty file or a pointer of Git LFS.
     """
-    path = place(path)
-    if not path.exists():
-        raise UsageError(f"{path}: no such file")
-    state = os.stat(path)
-    if not stat.S_ISREG(state.st_mode):  # to open a pipe would be to wait for its writer
-        raise UsageError(f"{path} is not a file but a {'folder' if path.is_dir() else 'pipe or device'}")
-    if not state.st_size:
+    path = reading.regular(place(path))
+    if not path.stat().length:
         raise UsageError(f"{path} is empty")
     with open(path, "rb") as file:
         data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
+from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import local, torch_file
 from mmgen_jax.tensor_files.npz import Npz
@@ -74,10 +75,10 @@ def _parts(path: epath.Path) -> dict[str, Any]:
     """The arrays of the files that an index lists: {"weight_map": {name: file}}."""
     data = local.map_file(path).tobytes()
     try:
-        files = json.loads(data)["weight_map"]
+        files = reading.parse_json(data, path)["weight_map"]
         if not all(isinstance(file, str) and file == epath.Path(file).name for file in files.values()):
             raise ValueError("its weight_map names something other than files beside it")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is damaged or not an index of weights ({error!r})") from error
     opened = {file: _open(path.parent / file) for file in sorted(set(files.values()))}
     found = {}

@@ -178,6 +178,7 @@ INERT = {
     "numpy.core.multiarray": ("_reconstruct",),
     "numpy._core.multiarray": ("_reconstruct",),
     "numpy.random._pickle": ("__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"),
+    "numpy.random.bit_generator": ("__pyx_unpickle_SeedSequence",),
     "re": ("_compile",),
 }
 DANGEROUS = {"os", "posix", "nt", "subprocess", "sys", "ctypes", "socket", "pty", "shutil", "importlib", "runpy"}
@@ -269,6 +270,10 @@ class _Machine:
 
     def _op_mark(self, _) -> None:
         self._marks.append(len(self._stack))
+
+    def _op_frozenset(self, _) -> None:
+        self._since_mark()
+        self._stack.append(Unknown("builtins.frozenset"))
 
     def _op_memoize(self, _) -> None:
         self._memo[len(self._memo)] = self._stack[-1]

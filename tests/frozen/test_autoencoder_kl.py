@@ -129,13 +129,18 @@ def test_older_names_and_shapes_of_the_attention(tiny, tmp_path):
 
 def test_a_file_without_a_config_is_understood_from_its_shapes(tmp_path):
     (tmp_path / "vae.safetensors").write_bytes((TINY / "diffusion_pytorch_model.safetensors").read_bytes())
+    with pytest.raises(UsageError, match="nothing tells their scaling factor; .*: 0.18215 for .*, 0.13025 for SDXL"):
+        kl.load(tmp_path / "vae.safetensors", MODALITIES)
+    (tmp_path / "config.json").write_text('{"scaling_factor": 0.13025}')
     with pytest.raises(UsageError, match="block_out_channels has 8; allowed: multiples of norm_num_groups = 32"):
         kl.load(tmp_path / "vae.safetensors", MODALITIES)  # the number of groups leaves no trace
+    (tmp_path / "config.json").write_text('{"scaling_factor": 0.13025, "norm_num_groups": 4}')
+    assert kl.load(tmp_path / "vae.safetensors", MODALITIES).config.scaling_factor == 0.13025
     full = kl.KLConfig()
     shapes = torch_names.to_torch(
         jax.tree.map(lambda s: np.broadcast_to(np.float32(0), s.shape), kl_names.abstract_params(full))
     )  # no memory is used
-    assert kl_names.guess_config(shapes) == full
+    assert kl_names.parse_config(kl_names.from_shapes(shapes, "x"), "x") == full
 
 
 def test_stable_diffusion_has_its_number_of_parameters():
@@ -211,7 +216,7 @@ def test_what_does_not_fit_is_named(tiny, tmp_path):
         kl_names.from_names(tiny.arrays() | {"extra": np.zeros(1)}, tiny.config, "x")
     with pytest.raises(UsageError, match=r"x does not fit .*: misshapen quant_conv.bias \(3,\) instead of \(8,\)$"):
         kl_names.from_names(tiny.arrays() | {"quant_conv.bias": np.zeros(3)}, tiny.config, "x")
-    with pytest.raises(UsageError, match="holds no autoencoder; it needs config.json and diffusion_pytorch_model"):
+    with pytest.raises(UsageError, match="holds no weights of a known name; it has none"):
         kl.load(tmp_path, MODALITIES)
     (tmp_path / "config.json").write_text("{")
     (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(
@@ -220,7 +225,5 @@ def test_what_does_not_fit_is_named(tiny, tmp_path):
     with pytest.raises(UsageError, match="config.json is damaged or not JSON"):
         kl.load(tmp_path, MODALITIES)
     (tmp_path / "config.json").write_text(json.dumps(stored | {"scaling_factor": 0}))
-    with pytest.raises(
-        UsageError, match="is not an autoencoder .*scaling_factor is 0; it must be a finite number above 0"
-    ):
+    with pytest.raises(UsageError, match="config.json: scaling_factor is 0; it must be a finite number above 0"):
         kl.load(tmp_path, MODALITIES)

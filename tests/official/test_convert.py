@@ -95,7 +95,7 @@ def test_official_order_is_that_of_the_official_file():
 @pytest.mark.parametrize(
     "name, value, text",
     [
-        ("x_embedder.proj.weight", None, "missing, this is not the state dict of a model"),
+        ("x_embedder.proj.weight", None, "x_embedder.proj.weight: missing"),
         ("x_embedder.proj.weight", np.zeros((48, 64)), "has shape .*: must have 4 dimensions"),
         ("lis_final_layer.2.linear.weight", None, "lis_final_layer.2.linear.weight: missing"),
         ("y_embedder.embedding_table.weight", np.zeros((0, 48)), "none of them 0"),

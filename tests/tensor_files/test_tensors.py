@@ -70,7 +70,11 @@ def test_safetensors_under_other_names(tmp_path, arrays, suffix):
 
 
 def test_npz_of_any_order_of_bytes_and_axes(tmp_path):
-    arrays = {"half": np.arange(6).astype(ml_dtypes.bfloat16), "big": np.arange(6.0, dtype=">f4"), "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3))}
+    arrays = {
+        "half": np.arange(6).astype(ml_dtypes.bfloat16),
+        "big": np.arange(6.0, dtype=">f4"),
+        "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    }
     np.savez(tmp_path / "X.NPZ.npz", **arrays)
     check(tensors.read(tmp_path / "X.NPZ.npz"), arrays)
 
@@ -90,11 +94,11 @@ def test_what_is_no_file_is_named_at_once(tmp_path, suffix):
     (tmp_path / f"pointer{suffix}").write_bytes(pointer)
     refused(tmp_path / f"pointer{suffix}", "is a pointer of Git LFS, not the file itself; fetch it with: git lfs pull$")
     os.mkfifo(tmp_path / f"pipe{suffix}")
-    refused(tmp_path / f"pipe{suffix}", "is not a file but a pipe or device")
+    refused(tmp_path / f"pipe{suffix}", "is a FIFO; allowed: a file")
     (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
-    refused(tmp_path / f"device{suffix}", "is not a file but a pipe or device")
+    refused(tmp_path / f"device{suffix}", "is a device; allowed: a file")
     (tmp_path / f"folder{suffix}").mkdir()
-    refused(tmp_path / f"folder{suffix}", "is not a file but a folder")
+    refused(tmp_path / f"folder{suffix}", "is a folder; allowed: a file")
     (tmp_path / f"gone{suffix}").symlink_to(tmp_path / "nowhere")
     refused(tmp_path / f"gone{suffix}", "no such file")
     for url in (f"https://host/x{suffix}", f"gs://bucket/x{suffix}", f"file:///x{suffix}", f"hf://org/x{suffix}"):
@@ -121,7 +125,9 @@ def test_parts_are_one_file(tmp_path, arrays, suffix):
     index = parts(tmp_path, arrays, save, suffix)
     check(tensors.read(index), arrays)
     assert hub.weights_file(epath.Path(tmp_path)) == index
-    refused(tmp_path / f"model-00002-of-00002{suffix}", "is part 2 of 2; give the folder, or the file .*index.json in it")
+    refused(
+        tmp_path / f"model-00002-of-00002{suffix}", "is part 2 of 2; give the folder, or the file .*index.json in it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,7 @@ def test_parts_are_one_file(tmp_path, arrays, suffix):
         ({"b": "../model-00001-of-00002.safetensors"}, "names something other than files beside it"),
         ({"b": "/etc/passwd"}, "names something other than files beside it"),
         ({"b": 3}, "names something other than files beside it"),
-        ({"b": ".."}, "is not a file but a folder"),
+        ({"b": ".."}, "is a folder; allowed: a file"),
     ],
 )
 def test_an_index_that_lies_is_refused(tmp_path, arrays, changes, text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +13,7 @@ from etils import epath
 from mmgen_jax.frozen import abstract, torch_names
 from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
-from mmgen_jax.system import rules
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.system.rules import Rule
 from mmgen_jax.tensor_files import fit, hub
 from mmgen_jax.tensor_files.states import Network
 
@@ -29,16 +28,6 @@ ONLY: dict[str, list] = {  # entry of a config -> the values that this network s
     "up_block_types": ["UpDecoderBlock2D"],
     "latents_mean": [None],
     "latents_std": [None],
-}
-_COUNT = rules.integer(1)
-_SCALE = Rule(lambda v: rules.number(0).allows(v) and v > 0, "a finite number above 0")
-_SHIFT = Rule(lambda v: v is None or rules.number(-rules.LARGEST).allows(v), "a finite number or null")
-FIELDS: dict[str, Rule] = {  # entry of a config -> what it may be
-    **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "layers_per_block", "norm_num_groups"), _COUNT),
-    "block_out_channels": rules.each(_COUNT),
-    "scaling_factor": _SCALE,
-    "shift_factor": _SHIFT,
-    **dict.fromkeys(("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"), rules.SWITCH),
 }
 SD, SDXL = KLConfig().scaling_factor, 0.13025  # Stable Diffusion's of versions 1 and 2, and XL's
 SCALES = (  # (pattern of the names of released files, scaling factor)
@@ -114,12 +103,11 @@ def parse_config(stored: Mapping[str, Any], source: object) -> KLConfig:
         value = stored.get(key, allowed[0])
         if not all(entry in allowed for entry in (value if isinstance(value, list) else [value])):
             raise UsageError(f"{source}: {key} is {value!r}; allowed: {', '.join(map(str, allowed))}")
-    values: dict[str, Any] = {
-        key: tuple(v) if isinstance(v := stored[key], list) else v for key in FIELDS if key in stored
-    }
-    for key, value in values.items():
-        rules.require(f"{source}: {key}", value, FIELDS[key])
-    return KLConfig(**values)
+    values = {f.name: stored[f.name] for f in dataclasses.fields(KLConfig) if f.name in stored}
+    try:
+        return KLConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from error
 
 
 def from_shapes(state: Mapping[str, np.ndarray], source: object) -> dict[str, Any]:
