@@ -25,7 +25,7 @@ class Entry:
 
     make: Callable[[str, dict[str, Any]], Expert]
     path: str
-    options: dict[str, float | str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     whole: bool = False
 
 
@@ -35,7 +35,7 @@ class Chosen:
 
     name: str
     path: str
-    options: dict[str, float | str]
+    options: dict[str, Any]
     entry: Entry
 
     def make(self, depth_folder: str) -> Expert:
@@ -85,7 +85,7 @@ def _from_depth(path: str, options: dict[str, Any]) -> Expert:
     return FromDepth(path, Camera(options["fov"], options["near"], options["far"]), invalid)
 
 
-def _invalid(options: dict[str, float]) -> float | None:
+def _invalid(options: dict[str, Any]) -> float | None:
     """The number of pixels of depth that have no value, or None."""
     invalid = options.get("invalid", math.nan)
     return None if math.isnan(invalid) else invalid
@@ -130,6 +130,10 @@ def parse(modality: str, description: str) -> Chosen:
             continue
         default = entry.options[choice(f"option of {modality} {name}", key, entry.options)]
         options[key] = (
+            value
+            if isinstance(default, str)
+            else _number(f"{modality} {name}", key, value, whole=isinstance(default, int))
+        )
             value
             if isinstance(default, str)
             else _number(f"{modality} {name}", key, value, whole=isinstance(default, int))

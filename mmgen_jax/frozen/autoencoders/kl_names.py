@@ -103,9 +103,10 @@ def parse_config(stored: Mapping[str, Any], source: object) -> KLConfig:
         value = stored.get(key, allowed[0])
         if not all(entry in allowed for entry in (value if isinstance(value, list) else [value])):
             raise UsageError(f"{source}: {key} is {value!r}; allowed: {', '.join(map(str, allowed))}")
-    values = {f.name: stored[f.name] for f in dataclasses.fields(KLConfig) if f.name in stored}
+    values: dict[str, Any] = {f.name: stored[f.name] for f in dataclasses.fields(KLConfig) if f.name in stored}
+    values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     try:
-        return KLConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        return KLConfig(**values)
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
 
