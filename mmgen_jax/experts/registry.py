@@ -134,10 +134,6 @@ def parse(modality: str, description: str) -> Chosen:
             if isinstance(default, str)
             else _number(f"{modality} {name}", key, value, whole=isinstance(default, int))
         )
-            value
-            if isinstance(default, str)
-            else _number(f"{modality} {name}", key, value, whole=isinstance(default, int))
-        )
     if len(paths) != bool(entry.path):
         wanted = f"{name}:PATH, {entry.path}" if entry.path else f"{name} without a path"
         raise UsageError(f"{modality} is {description!r}; allowed: {wanted}")
