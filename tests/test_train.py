@@ -242,6 +242,10 @@ def command(*arguments: str, **kwargs) -> subprocess.Popen:
         (["--config=configs/shapes_tiny.py", "--workdir=x", "--config.model.deepness=4"], "deepness"),
         (["--config=configs/shapes_tiny.py", "--workdir=x", "--config.model.depth=four"], "config.model.depth"),
         (["--config=configs/shapes_tiny.py", "--workdir=x", "--config.data.dir=nowhere"], "'nowhere' does not exist"),
+        (
+            ["--config=configs/shapes_tiny.py", "--workdir=x", "--config.train.batch=0x10"],
+            "config.train.batch is '0x10'",
+        ),
         (["--config=configs/missing.py", "--workdir=x"], "configs/missing.py"),
         (["--config=configs/shapes_tiny.py"], "workdir"),
         (["--config=configs/shapes_tiny.py", "--workdir="], "it must name a folder or a bundled model"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import operator
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -80,7 +82,18 @@ def _parse(argv: Sequence[str]) -> list[str]:
         _fail(error)
     if len(rest) > 1:
         _fail(f"unexpected argument {rest[1]!r}; options are written --name=value")
+    for word in argv[1:]:
+        _decimal(word)
     return rest
+
+
+def _decimal(word: str) -> None:
+    """Refuses --config.train.batch=0x10, which absl reads as 16."""
+    name, _, text = word.lstrip("-").partition("=")
+    flag, _, key = name.partition(".")
+    if key and re.fullmatch("[+-]?0[box][0-9a-f_]+", text, re.IGNORECASE):
+        if isinstance(operator.attrgetter(key)(flags.FLAGS[flag].value), int):
+            _fail(f"{name} is {text!r}; a number is written in decimal digits")
 
 
 def parse() -> None:

@@ -82,7 +82,7 @@ TEXT = Rule(  # str.isprintable would also refuse paths with other spaces than "
 )
 SWITCH = Rule(lambda v: isinstance(v, bool), "True or False")
 POSITIVE = Rule(lambda v: number(0).allows(v) and v >= FLOAT_TINY, "a finite number above 0, in float32")
-BELOW_ONE = Rule(lambda v: number(0, 1).allows(v) and v < 1, "a number of at least 0 and below 1")
+BELOW_ONE = Rule(lambda v: number(0, 1 - 2**-24).allows(v), "a number of at least 0 and below 1, in float32")
 INTERVAL = Rule(
     lambda v: each(number(0, 1), 2).allows(v) and v[0] <= v[1], "a tuple (low, high) with 0 <= low <= high <= 1"
 )

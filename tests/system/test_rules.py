@@ -42,3 +42,7 @@ def test_a_text_may_be_any_path(name):
 @pytest.mark.parametrize("name", ["a\nb", "a\0b", "a\x1b[2J", "a\x85b", "a\u2028b", b"a", None, 1])
 def test_a_text_has_no_control_characters(name):
     assert not rules.TEXT.allows(name)
+
+
+def test_what_float32_rounds_to_one_is_not_below_one():
+    assert rules.BELOW_ONE.allows(0.9999) and not rules.BELOW_ONE.allows(0.99999999999)
