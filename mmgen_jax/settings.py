@@ -176,7 +176,7 @@ class Objective:
 class Optim:
     """AdamW, its learning rate, and the averaged parameters."""
 
-    learning_rate: float = setting(1e-4, number(0, 10_000), "after warmup")
+    learning_rate: float = setting(1e-4, number(0), "after warmup")
     warmup_steps: int = setting(0, integer(0), "linear from 0")
     decay_steps: int = setting(0, integer(0), "linear to 0 over this many last steps")
     b1: float = setting(0.9, BELOW_ONE, "decay of the first moment")
@@ -374,7 +374,7 @@ def _check_features(chosen: Settings) -> None:
     """Settings of representation alignment that only make sense together."""
     source, latents = chosen.features.source, chosen.data.latents
     aligned, lacks_rgb = source != "none", "rgb" not in chosen.data.modalities
-    needed = f"features.source is {source!r}; it needs"
+    needed = f'features.source is "{source}"; it needs'
     mirrored = "data.flip is True; latents cannot be mirrored: set it False, encode.mirror True"
     for wrong, words in (
         (aligned and not chosen.model.feature_width, f"{needed} model.feature_width, which is 0"),
