@@ -332,7 +332,7 @@ def test_precomputed_depth_keeps_its_holes(tmp_path):
     ):
         (label,) = registry.make("depth", described, "").label([shown], ["a.jpg"])
         np.testing.assert_array_equal(label[0, :, 0], expected)
-    with pytest.raises(UsageError, match="option of normal precomputed is 'invalid'"):
+    with pytest.raises(UsageError, match="normal is 'precomputed:.*,invalid=0'; allowed: precomputed:PATH, a folder"):
         registry.make("normal", f"precomputed:{tmp_path},invalid=0", "")
     with pytest.raises(UsageError, match="option invalid of depth precomputed is .inf.; allowed: a number"):
         registry.make("depth", f"precomputed:{tmp_path},invalid=inf", "")
