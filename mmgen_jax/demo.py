@@ -29,6 +29,7 @@ from mmgen_jax import settings
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data import held_out
+from mmgen_jax.data.pipeline import open_split
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models import architectures
 from mmgen_jax.sampling.sampler import Options
@@ -112,8 +113,9 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike, name: 
     check_config(chosen, architecture, workdir)
     folder = epath.Path(out) / name
     files.check_place(folder, "--out", folder=True)
-    data, rows, names = chosen.data, chosen.sample.index + np.arange(SCENES), architecture.modalities
-    scenes = held_out.values(data.dir, data.test_split, names, data.image_size, rows, architecture.facts)
+    data, rows = chosen.data, chosen.sample.index + np.arange(SCENES)
+    reader = open_split(data.dir, data.test_split, architecture.modalities, data.image_size)
+    scenes = held_out.values(reader, rows, architecture.facts)
     sections = Demo(MMGen.load(workdir, chosen.sample.step), chosen.sample.options(), scenes).sections()
 
     folder.mkdir(parents=True, exist_ok=True)

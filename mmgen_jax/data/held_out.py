@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from etils import epath
 
-from mmgen_jax.data import pipeline, tiles
-from mmgen_jax.data.pipeline import Batch
+from mmgen_jax.data.pipeline import Batch, Reader, open_split
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
@@ -17,55 +16,42 @@ from mmgen_jax.modalities.registry import MODALITIES
 
 @dataclass(frozen=True)
 class Scenes:
-    """The first scenes of a split in batches as `pipeline.load` returns them, read whenever they are gone through.
+    """The first scenes of a split in batches as `Reader.load` returns them, read whenever they are gone through.
 
     Attributes:
-      directory: of the data set.
-      split: name of the split; TFDS slicing works.
-      modalities: the modalities to read.
-      size: height and width of the tiles, in pixels.
+      reader: the split.
       count: number of scenes.
       batch: number of scenes in a batch.
     """
 
-    directory: str
-    split: str
-    modalities: tuple[str, ...]
-    size: int
+    reader: Reader
     count: int
     batch: int
 
     @classmethod
-    def first(cls, directory: str, split: str, modalities: Sequence[str], size: int, count: int, batch: int) -> Scenes:
+    def first(
+        cls, directory: epath.PathLike, split: str, modalities: Sequence[str], size: int, count: int, batch: int
+    ) -> Scenes:
         """The first `count` scenes, or all if there are fewer."""
-        return cls(
-            directory, split, tuple(modalities), size, min(count, len(tiles.read_tiles(directory, split))), batch
-        )
+        reader = open_split(directory, split, modalities, size)
+        return cls(reader, min(count, len(reader)), batch)
 
     def __iter__(self) -> Iterator[Batch]:
         for i in range(0, self.count, self.batch):
-            part = range(i, min(i + self.batch, self.count))
-            yield pipeline.load(self.directory, self.split, self.modalities, self.size, part)
+            yield self.reader.load(range(i, min(i + self.batch, self.count)))
 
 
 def first(directory: epath.PathLike, split: str, modalities: Sequence[str], size: int, count: int) -> Batch:
-    """Reads the first `count` scenes of a split, or all if there are fewer, as `pipeline.load` does."""
-    count = min(count, len(tiles.read_tiles(directory, split)))
-    return pipeline.load(directory, split, modalities, size, range(count))
+    """Reads the first `count` scenes of a split, or all if there are fewer, as `Reader.load` does."""
+    reader = open_split(directory, split, modalities, size)
+    return reader.load(range(min(count, len(reader))))
 
 
-def values(
-    directory: epath.PathLike,
-    split: str,
-    modalities: Sequence[str],
-    size: int,
-    indices: Sequence[int] | np.ndarray,
-    facts: Facts,
-) -> dict[str, np.ndarray]:
+def values(reader: Reader, indices: Sequence[int] | np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
     """Reads the values (see `modalities.modality`) of the scenes at `indices`, of modalities that all of them have.
 
     Raises UsageError for an index outside the split.
     """
-    batch = pipeline.load(directory, split, modalities, size, indices)
-    whole = [m for i, m in enumerate(modalities) if batch["present"][:, i].all()]
+    batch = reader.load(indices)
+    whole = [m for i, m in enumerate(reader.select.modalities) if batch["present"][:, i].all()]
     return {m: MODALITIES[m].value(to_array(batch[m]), facts) for m in whole}

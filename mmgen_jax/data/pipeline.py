@@ -164,27 +164,53 @@ def _counted(batches: Batches, source: Mended, tally: Tally) -> Generator[Batch,
             yield batch
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A split that was opened once, of which any samples are read as one batch; `open_split` makes one.
+
+    Attributes:
+      source: the records of the split.
+      select: decodes a record to the modalities that are wanted.
+      split: its name, for messages.
+    """
+
+    source: tiles.Source
+    select: Select
+    split: str
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def load(self, indices: Sequence[int] | np.ndarray, tally: Tally | None = None) -> Batch:
+        """Reads the samples at `indices` as one batch in that order.
+
+        Damaged records are replaced if there is a `tally`. Raises UsageError for an index outside the split.
+        """
+        wanted = [int(i) for i in indices]
+        outside = [i for i in wanted if not 0 <= i < len(self)]
+        if outside:
+            raise UsageError(f"index {outside[0]} of split {self.split!r}; allowed: 0 to {len(self) - 1}")
+        mended = Mended(self.source, (self.select,))
+        samples = [mended[i] if tally else mended.read(i) for i in wanted]
+        batch = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+        if tally:
+            tally.note(batch.pop(REPLACED), mended.damages)
+        return batch
+
+
+def open_split(directory: epath.PathLike, split: str, modalities: Sequence[str], size: int) -> Reader:
+    """Opens a split of a data set of tiles of `size` x `size` pixels. Raises UsageError as `tiles.read_tiles` does."""
+    source = tiles.read_tiles(directory, split)
+    return Reader(source, Select(tuple(modalities), size, holes.of(tiles.read_metadata(directory))), split)
+
+
 def load(
     directory: epath.PathLike,
     split: str,
     modalities: Sequence[str],
     size: int,
     indices: Sequence[int] | np.ndarray | None,
-    tally: Tally | None = None,
 ) -> Batch:
-    """Reads the samples at `indices` of a split (None means all) as one batch in that order.
-
-    Damaged records are replaced if there is a `tally`. Raises UsageError for an index outside the split.
-    """
-    source = tiles.read_tiles(directory, split)
-    indices = range(len(source)) if indices is None else [int(i) for i in indices]
-    outside = [i for i in indices if not 0 <= i < len(source)]
-    if outside:
-        raise UsageError(f"index {outside[0]} of split {split!r}; allowed: 0 to {len(source) - 1}")
-    select = Select(tuple(modalities), size, holes.of(tiles.read_metadata(directory)))
-    mended = Mended(source, (select,))
-    samples = [mended[i] if tally else mended.read(i) for i in indices]
-    batch = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
-    if tally:
-        tally.note(batch.pop(REPLACED), mended.damages)
-    return batch
+    """Reads the samples at `indices` of a split (None means all) as one batch in that order; see `Reader.load`."""
+    reader = open_split(directory, split, modalities, size)
+    return reader.load(range(len(reader)) if indices is None else indices)

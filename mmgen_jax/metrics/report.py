@@ -25,7 +25,7 @@ from mmgen_jax.system.errors import UsageError
 
 SECTIONS = ("understanding", "generation", "consistency")
 Scores = dict[str, dict[str, float]]  # column -> metric -> value
-Scenes = Iterable[pipeline.Batch]  # batches as `pipeline.load` returns them; can be gone through more than once
+Scenes = Iterable[pipeline.Batch]  # batches as `pipeline.Reader.load` returns them; can be gone through more than once
 
 
 def mean_image(scenes: Scenes, architecture: Architecture) -> Arrays:

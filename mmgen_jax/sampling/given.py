@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from etils import epath
 
-from mmgen_jax.data import fingerprint, held_out, tiles
+from mmgen_jax.data import fingerprint, held_out
 from mmgen_jax.data.latents.plan import digest
+from mmgen_jax.data.pipeline import open_split
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.system.errors import UsageError
@@ -50,14 +51,15 @@ def from_scenes(
     Raises UsageError where there are no n scenes; what it returns raises it for a scene that lacks a modality.
     """
 
+    reader = open_split(directory, split, architecture.modalities, architecture.image_size)
+
     def truth(numbers: np.ndarray) -> Values:
-        size, facts = architecture.image_size, architecture.facts
-        found = held_out.values(directory, split, architecture.modalities, size, first + numbers, facts)
+        found = held_out.values(reader, first + numbers, architecture.facts)
         for m in names:
             if m not in found:
                 raise UsageError(f"a scene of {split!r} from {first + numbers[0]} to {first + numbers[-1]} has no {m}")
         return found
 
     truth(np.array([0, n - 1]))  # before weights are read
-    source = {"the scenes": fingerprint.of(tiles.read_tiles(directory, split)), "the first scene": first}
+    source = {"the scenes": fingerprint.of(reader.source), "the first scene": first}
     return Given(lambda i: {m: x for m, x in truth(i).items() if m in names}, truth, source)

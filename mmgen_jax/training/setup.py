@@ -15,7 +15,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from mmgen_jax.checkpoints import model_folders, restore
-from mmgen_jax.data import fingerprint, pipeline, tiles, train_data
+from mmgen_jax.data import fingerprint, pipeline, train_data
 from mmgen_jax.data.damage import Tally
 from mmgen_jax.data.latents import dataset
 from mmgen_jax.data.train_data import TrainData
@@ -81,11 +81,10 @@ def make_autoencoder(chosen: Settings, latents_folder: epath.PathLike = "") -> A
 
 def _images_to_fit(chosen: Settings) -> dict[str, np.ndarray]:
     """Arrays [N, H, W, C] in [-1, 1] of each modality, from tiles spread over the train split that have it."""
-    names = chosen.data.modalities
-    total = len(tiles.read_tiles(chosen.data.dir, chosen.data.train_split))
-    spread = np.linspace(0, total - 1, min(FIT_TILES, total)).round().astype(int)
-    tally = Tally(chosen.data.max_damaged, total, say)
-    batch = pipeline.load(chosen.data.dir, chosen.data.train_split, names, chosen.data.image_size, spread, tally)
+    data, names = chosen.data, chosen.data.modalities
+    reader = pipeline.open_split(data.dir, data.train_split, names, data.image_size)
+    spread = np.linspace(0, len(reader) - 1, min(FIT_TILES, len(reader))).round().astype(int)
+    batch = reader.load(spread, Tally(data.max_damaged, len(reader), say))
     return {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
 
 
