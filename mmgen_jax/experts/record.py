@@ -18,7 +18,6 @@ from mmgen_jax.system import files, reading
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
-_CHUNK = 2**24
 _IMAGES = "images"
 
 
@@ -81,9 +80,9 @@ def _settings(chosen: Chosen) -> dict[str, object]:
         source = {"folder": str(Path(chosen.path).resolve())}
     elif chosen.path:
         source = {"weights": _digest(chosen.path)}
-    options = {
-        name: None if math.isnan(value) else value for name, value in chosen.options.items()
-    }  # NaN is "not given"
+    # An option that is NaN was not given; some options are texts.
+    unset = [name for name, value in chosen.options.items() if isinstance(value, float) and math.isnan(value)]
+    options = chosen.options | dict.fromkeys(unset)
     return {"expert": chosen.name} | options | source
 
 
@@ -98,8 +97,7 @@ def _digest(path: str) -> str:
         if file.is_file() and all(map(disk.is_visible, name.split("/"))):
             sha.update(name.encode(errors="surrogateescape") + b"\0")
             with file.open("rb") as opened:
-                while chunk := opened.read(_CHUNK):
-                    sha.update(chunk)
+                hashlib.file_digest(opened, lambda: sha)  # adds the bytes of this file
     return sha.hexdigest()[:16]
 
 
