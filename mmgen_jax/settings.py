@@ -27,8 +27,7 @@ from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS
 from mmgen_jax.diffusion.flow import PATHS
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.modalities.registry import NAMES
-from mmgen_jax.models import mmdit
-from mmgen_jax.models.mmdit import DTYPES
+from mmgen_jax.models.mmdit import DTYPES, FIELDS
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.sampler import Options
 from mmgen_jax.system.errors import UsageError
@@ -130,17 +129,17 @@ class Encode:
 class Model:
     """The diffusion transformer; the defaults are XL/2."""
 
-    depth: int = setting(28, integer(1, 10_000), "blocks")
-    width: int = setting(1152, integer(1, 2**20), "numbers per token")
-    heads: int = setting(16, integer(1, 2**20), "attention heads")
-    encoder_depth: int = setting(8, integer(0, 10_000), "representation alignment reads the tokens after this block")
-    patch: int = setting(2, integer(1, 4096), "latent positions per token, each way")
-    mlp_ratio: float = setting(4.0, number(0.25, 1024), "hidden width of the MLPs over width")
-    projector_width: int = setting(2048, integer(1, 2**20), "hidden width of the alignment projector")
-    feature_width: int = setting(0, integer(0, 2**20), "width of the features (768 for ViT-B); 0 = no alignment")
-    dtype: str = setting("float32", mmdit.DTYPE, "type that matrices are multiplied in; parameters are float32")
-    remat: str = setting("none", mmdit.REMAT, "recomputed in the backward pass; names = all except matrix products")
-    attention: str = setting("auto", mmdit.ATTENTION, "pallas: a kernel for TPUs; auto: the fastest")
+    depth: int = setting(28, FIELDS["depth"], "blocks")
+    width: int = setting(1152, FIELDS["width"], "numbers per token")
+    heads: int = setting(16, FIELDS["heads"], "attention heads")
+    encoder_depth: int = setting(8, FIELDS["encoder_depth"], "alignment reads the tokens after this block")
+    patch: int = setting(2, FIELDS["patch"], "latent positions per token, each way")
+    mlp_ratio: float = setting(4.0, FIELDS["mlp_ratio"], "hidden width of the MLPs over width")
+    projector_width: int = setting(2048, FIELDS["projector_width"], "hidden width of the alignment projector")
+    feature_width: int = setting(0, FIELDS["feature_width"], "width of the features (768 for ViT-B); 0 = no alignment")
+    dtype: str = setting("float32", FIELDS["dtype"], "type that matrices are multiplied in; parameters are float32")
+    remat: str = setting("none", FIELDS["remat"], "recomputed in the backward pass; names = all except matrix products")
+    attention: str = setting("auto", FIELDS["attention"], "pallas: a kernel for TPUs; auto: the fastest")
     unroll: int = setting(1, integer(1), "blocks per iteration of the scan over depth; depth = no loop")
     precondition: bool = setting(False, SWITCH, "network output scaled by the data's variance, still a velocity")
 

@@ -3,6 +3,10 @@
 import contextlib
 
 import numpy as np
+import pytest
+from annotations import unchecked
+
+from mmgen_jax.system.errors import UsageError
 
 
 def flips(path, count=60):
@@ -12,6 +16,14 @@ def flips(path, count=60):
     for place in places.tolist():
         with flipped(path, place):
             yield f"bit {place} of {path.name}"
+
+
+def refused(load, most, *words):
+    """Asserts that `load()` ends in one line of less than `most` characters that has all words."""
+    with unchecked(), pytest.raises(UsageError) as caught:
+        load()
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < most and all(word in text for word in words), text
 
 
 @contextlib.contextmanager

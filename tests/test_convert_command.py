@@ -379,6 +379,9 @@ def test_digests(tmp_path, capsys):
         checkpoint.verify(tmp_path / "own.pt", "auto")
     with pytest.raises(UsageError, match="no such file"):
         checkpoint.verify(tmp_path / "0620000.pt", "auto")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe is a FIFO; allowed: a file"):
+        checkpoint.verify(tmp_path / "pipe", "0" * 64)
 
 
 def test_what_the_official_code_lacks_is_refused(tmp_path):

@@ -9,8 +9,6 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from mmgen_jax.modalities.conventions import DepthFiles
-from mmgen_jax.modalities.depth import DEPTH
-from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.geometry import Camera, normals_from_depth, to_inverse_depth
 from mmgen_jax.modalities.pixels import to_pixels
 from mmgen_jax.modalities.slopes import level, plane_slopes
@@ -43,7 +41,7 @@ class FromDepth:
         return [self._one(str(PurePosixPath(self._folder) / PurePosixPath(n).with_suffix(".png"))) for n in names]
 
     def _one(self, path: str) -> np.ndarray:
-        depth, valid = self._depth.stored(*DEPTH.numbers(path), Source(f"depth {path}"))
+        depth, valid = self._depth.read(path)
         if min(depth.shape[:2]) < 2:
             raise UsageError(f"depth {path} has {depth.shape[1]}x{depth.shape[0]} pixels; allowed: at least 2x2")
         relative = depth[..., 0] / 65535.0

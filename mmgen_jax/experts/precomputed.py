@@ -9,8 +9,6 @@ import numpy as np
 
 from mmgen_jax.data.trees import groups
 from mmgen_jax.modalities.conventions import DepthFiles
-from mmgen_jax.modalities.depth import DEPTH
-from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 
@@ -34,7 +32,7 @@ class Precomputed:
             raise UsageError(f"{self._modality} of {key!r} is missing in {self._folder}")
         path = self._files[key]
         if self._modality == "depth":
-            label, _ = self._depth.stored(*DEPTH.numbers(path), Source(f"depth {path}"))
+            label, _ = self._depth.read(path)
         else:
             label = MODALITIES[self._modality].read(path)
         if label.shape[:2] != image.shape[:2]:

@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+from etils import epath
 
 from mmgen_jax.modalities import pixels
+from mmgen_jax.modalities.depth import DEPTH
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.geometry import depth_to_relative
 from mmgen_jax.system.errors import UsageError, choice
@@ -65,6 +67,10 @@ class DepthFiles:
         if "depth_range" in said and self.metres is None:  # numbers of a unit that nobody knows are not metres
             said["depth_numbers"] = said.pop("depth_range")
         return said
+
+    def read(self, path: epath.PathLike) -> tuple[np.ndarray, np.ndarray | None]:
+        """What `stored` makes of an image file; raises UsageError that names it."""
+        return self.stored(*DEPTH.numbers(path), Source(f"depth {path}"))
 
     def stored(self, numbers: np.ndarray, top: int, source: Source) -> tuple[np.ndarray, np.ndarray | None]:
         """Numbers of a file [H, W] -> pixels uint16 [H, W, 1], and bool [H, W] that says which of them have a value.

@@ -47,16 +47,18 @@ POLICIES = {
     "names": SAVED,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
-# What these fields of a model may be, whether they come from settings or from a stored model.
-DTYPE, REMAT, ATTENTION = one_of(*DTYPES), one_of("none", *POLICIES), one_of(*attention.NAMES)
-# These follow from settings; a stored model may have any.
-_FIELDS: dict[str, Rule] = {
-    **dict.fromkeys(("depth", "width", "heads", "patch", "projector_width"), integer(1)),
-    **dict.fromkeys(("num_classes", "encoder_depth", "feature_width"), integer(0)),
-    "mlp_ratio": number(0.25),
-    "dtype": DTYPE,
-    "remat": REMAT,
-    "attention": ATTENTION,
+# What the fields of a model may be, whether they come from settings or from a stored model.
+FIELDS: dict[str, Rule] = {
+    "depth": integer(1, 10_000),
+    **dict.fromkeys(("width", "heads", "projector_width"), integer(1, 2**20)),
+    "patch": integer(1, 4096),
+    "num_classes": integer(0),
+    "encoder_depth": integer(0, 10_000),
+    "feature_width": integer(0, 2**20),
+    "mlp_ratio": number(0.25, 1024),
+    "dtype": one_of(*DTYPES),
+    "remat": one_of("none", *POLICIES),
+    "attention": one_of(*attention.NAMES),
     "unroll": Rule(lambda v: v is True or v is False or integer(1).allows(v), "an integer of at least 1, or True"),
 }
 _STD = number(1e-12, 1e12)
@@ -106,7 +108,7 @@ class MMDiTConfig:
     data_std: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self):
-        for name, rule in _FIELDS.items():
+        for name, rule in FIELDS.items():
             require(f"model.{name}", getattr(self, name), rule)
         if self.width % self.heads or self.width % 4:
             raise UsageError(f"width={self.width}: must be divisible by heads={self.heads} and by 4")

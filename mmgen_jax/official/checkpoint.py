@@ -13,6 +13,7 @@ from etils import epath
 
 from mmgen_jax.models.mmdit import SIZES, MMDiTConfig, parse_size
 from mmgen_jax.official import names
+from mmgen_jax.system import reading
 from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.tensor_files import hub, local, states, tensors
@@ -67,8 +68,7 @@ def verify(path: epath.PathLike, digest: str) -> None:
         digest = DIGESTS[choice("with --sha256=auto the name of the file", path.name, DIGESTS)]
     if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
         raise UsageError(f"--sha256 is {digest!r}; allowed: auto, or 64 hexadecimal digits")
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file")
+    path = reading.regular(path)
     found, progress = hashlib.sha256(), Progress(f"sha256 of {path.name}", path.stat().length / 1e9, "GB")
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.sampling.fields import VelocityFn
-from mmgen_jax.sampling.roles import Times, hold, per_name
+from mmgen_jax.sampling.roles import Time, Times, hold, per_name
 
 Weight = float | jax.Array
 
@@ -43,7 +43,7 @@ class Composed:
     conditions: Latents
     others: tuple[VelocityFn, ...]
     weights: tuple[Weight, ...]
-    times: Mapping[str, Weight]
+    times: Mapping[str, Time]
     noise: Latents
 
     def __call__(self, x: Latents, t: jax.Array) -> Latents:

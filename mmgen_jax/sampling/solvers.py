@@ -27,8 +27,6 @@ from mmgen_jax.system.errors import UsageError
 NoiseAt = Callable[[jax.Array], Latents]
 
 EM_LAST_TIME = 0.04
-
-
 Step = Callable[[Field, Latents, Any, Interval], tuple[Latents, Any]]
 
 

@@ -61,11 +61,10 @@ def decoded(data: bytes, source: object) -> str:
 
 def parse_json(data: bytes | str, source: object, kind: type = dict) -> Any:
     """The value of type `kind` that some JSON says. Raises UsageError, naming `source`, for anything else."""
+    words = decoded(data, source) if isinstance(data, bytes) else data
     try:
-        found = json.loads(decoded(data, source) if isinstance(data, bytes) else data)
+        found = json.loads(words)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, UsageError):
-            raise
         raise UsageError(f"{source} is damaged or not JSON ({error})") from error
     if not isinstance(found, kind):
         raise UsageError(f"{source} is JSON of the type {type(found).__name__}; allowed: {kind.__name__}")

@@ -34,10 +34,7 @@ def unsealed(folder):
 
 
 def refused(folder, *words):
-    with unchecked(), pytest.raises(UsageError) as caught:
-        model_folders.load(folder)
-    text = str(caught.value)
-    assert "\n" not in text and len(text) < 1000 and all(word in text for word in words), text
+    damage.refused(lambda: model_folders.load(folder), 1000, *words)
 
 
 @pytest.mark.parametrize("name", FILES)

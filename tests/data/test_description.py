@@ -9,7 +9,6 @@ import subprocess
 import damage
 import numpy as np
 import pytest
-from annotations import unchecked
 
 from mmgen_jax.data import description, tiles, train_data
 from mmgen_jax.modalities.registry import NAMES
@@ -40,10 +39,7 @@ def opened(folder):
 
 
 def refused(folder, *words):
-    with unchecked(), pytest.raises(UsageError) as caught:
-        opened(folder)
-    text = str(caught.value)
-    assert "\n" not in text and len(text) < 1500 and all(word in text for word in words), text
+    damage.refused(lambda: opened(folder), 1500, *words)
 
 
 @pytest.mark.parametrize("name", FILES)
