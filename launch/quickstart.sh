@@ -124,7 +124,7 @@ run $python -m mmgen_jax.evaluate "${quick[@]}" --out="$workdir/after.json"
 run $python -m mmgen_jax.demo "${quick[@]}" --out="$out" --name=trained --title="Trained just now: $(trained_steps) steps"
 
 say "6/6 Did it learn?"
-run $python mmgen_jax/studies/learned.py "$workdir/before.json" "$workdir/after.json"
+run $python -m mmgen_jax.studies.learned --before="$workdir/before.json" --after="$workdir/after.json"
 
 say "Done in $((SECONDS / 60)) min $((SECONDS % 60)) s. Open $out/gallery.html in a browser"
 echo "PNG sheets: $out/torus/sheet.png, $out/bundled/*.png (bundled model), $out/trained/*.png (trained just now)"

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import ndimage
 
 from mmgen_jax.modalities import pixels
 from mmgen_jax.modalities.files import Source
-from mmgen_jax.system.arrays import A
+from mmgen_jax.modalities.pixels import Either
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -30,6 +29,8 @@ def key(modality: str) -> str:
 
 def fill(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Pixels [H, W, C] where those that are not valid, bool [H, W], are replaced by the nearest that are, if any is."""
+    from scipy import ndimage  # takes half a second, and commands import this file for their --help
+
     if valid.all() or not valid.any():
         return image
     nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
@@ -67,7 +68,7 @@ def center_crop(numbers: np.ndarray, valid: np.ndarray, size: int) -> tuple[np.n
     return np.where(kept[..., None], averages, 0), kept
 
 
-def cells(valid: A, size: int) -> A:
+def cells(valid: Either, size: int) -> Either:
     """Bool [..., H, W] of pixels to [..., size, size] of latent cells, which are valid if all their pixels are."""
     factor = valid.shape[-1] // size
     return valid.reshape(*valid.shape[:-2], size, factor, size, factor).all((-3, -1))  # type: ignore[return-value]

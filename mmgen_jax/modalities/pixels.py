@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeVar
+
 import numpy as np
 from PIL import Image
 
-from mmgen_jax.system.arrays import A
 from mmgen_jax.system.errors import NotFinite
 
+if TYPE_CHECKING:
+    import jax
+
+# JAX's by its name: `--help` of some commands lists the modalities, and has no second for importing JAX.
+Either = TypeVar("Either", np.ndarray, "jax.Array")
 _NO_LENGTH = 0.02  # of a vector; (127, 128, 128) is 0.01 long
 _CHUNK = 2**22  # distances of colours that are computed at once
 
 
-def to_array(pixels: A) -> A:
+def to_array(pixels: Either) -> Either:
     """Stored pixels (uint8 or uint16) to float32 in [-1, 1]; works on NumPy and JAX arrays."""
     half = np.iinfo(pixels.dtype).max / 2
     return pixels.astype(np.float32) / np.float32(half) - np.float32(1)

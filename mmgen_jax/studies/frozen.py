@@ -10,6 +10,11 @@ Needs ./launch/setup.sh --experts.
 
 from __future__ import annotations
 
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.parse()  # before the imports below, which take seconds
+
 import dataclasses
 import statistics
 import tempfile
@@ -162,7 +167,8 @@ def counts(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
     print(f"DINOv2 ViT-B/14, one image of 224: about {first * vit.config.depth:.0f} GMAC")
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
+    del argv
     rng = np.random.default_rng(0)
     image = rng.uniform(-1, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
     vae, vit = autoencoder(image), features(image)
@@ -171,4 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

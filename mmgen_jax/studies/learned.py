@@ -1,14 +1,23 @@
 """Checks whether training helped, by two reports of `python -m mmgen_jax.evaluate`. The exit code is 1 if it did not.
 
-python mmgen_jax/studies/learned.py before.json after.json
+python -m mmgen_jax.studies.learned --before=before.json --after=after.json
 """
 
 from __future__ import annotations
 
-import json
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("before", None, "Report of the model before training.", required=True)
+    flags.DEFINE_string("after", None, "Report of the model after training.", required=True)
+    command.parse()  # before the imports below
+
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+
+from mmgen_jax.system import reading
+from mmgen_jax.system.errors import UsageError
 
 # metric -> (label, whether less is better, smallest clear change: a factor for errors, a difference for shares)
 METRICS = {
@@ -44,16 +53,13 @@ def nan_if_none(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def main(paths: Sequence[str]) -> int:
-    if len(paths) != 2:
-        print("error: two files are needed: mmgen_jax/studies/learned.py before.json after.json", file=sys.stderr)
-        return 2
+def main(argv: list[str]) -> int:
+    del argv
+    paths = flags.FLAGS.before, flags.FLAGS.after
     try:
-        reports = [json.loads(Path(path).read_text())["understanding"] for path in paths]
-        text, failed = compare(*reports)
-    except (OSError, ValueError, KeyError) as error:
-        print(f"error: {' or '.join(paths)} is not a report of mmgen_jax.evaluate: {error!r}", file=sys.stderr)
-        return 2
+        text, failed = compare(*(reading.json_file(path)["understanding"] for path in paths))
+    except KeyError as error:
+        raise UsageError(f"{' or '.join(paths)} is not a report of mmgen_jax.evaluate: {error} is missing") from error
     print(text)
     if failed:
         print(f"error: training did not clearly improve {', '.join(failed)}", file=sys.stderr)
@@ -61,4 +67,4 @@ def main(paths: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.run(main)

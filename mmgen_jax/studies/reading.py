@@ -1,6 +1,6 @@
 """Compares how fast stored latents are read: from this package's files, and from HDF5 files as the official code's.
 
-python -m mmgen_jax.studies.reading [folder for 2.8 GB of files]
+python -m mmgen_jax.studies.reading
 
 Both hold the same 2,000 random latents with the shapes of XL/2 and features, and both are read by the same Grain
 pipeline in the same random order, in batches of 256. The HDF5 files hold float32, with one file per modality and one
@@ -9,11 +9,17 @@ data set per key. For comparison, tiles of rendered scenes at 256 pixels are rea
 
 from __future__ import annotations
 
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("folder", None, "Folder for 2.8 GB of files, which are deleted; else that of temporary files.")
+    command.parse()  # before the imports below, which take seconds
+
 import itertools
 import json
 import os
-import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +29,6 @@ from typing import Any
 import grain.python as grain
 import h5py
 import numpy as np
-from absl import flags
 
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.latents import dataset, hdf5
@@ -139,18 +144,11 @@ def compare(folder: Path) -> None:
     print("\nsamples/s, latents over HDF5: " + ", ".join(f"{case} {new[case] / old[case]:.2f}" for case in new))
 
 
-def main(arguments: Sequence[str]) -> int:
-    if len(arguments) > 1:
-        print("error: at most one argument, a folder: mmgen_jax.studies.reading [folder]", file=sys.stderr)
-        return 2
-    flags.FLAGS(sys.argv[:1])  # Grain's workers need parsed flags
-    place = Path(tempfile.mkdtemp(dir=arguments[0] if arguments else None))
-    try:
-        compare(place)
-    finally:
-        shutil.rmtree(place)
-    return 0
+def main(argv: list[str]) -> None:
+    del argv
+    with tempfile.TemporaryDirectory(dir=flags.FLAGS.folder) as folder:
+        compare(Path(folder))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.run(main)

@@ -183,7 +183,14 @@ def test_quickstart_begins_with_samples_of_the_bundled_model(repo):
     modules = [line.split()[1].removeprefix("mmgen_jax.") for line in calls]
     assert "--workdir=shapes-tiny" in calls[0] and "data" not in calls[0]
     shown = ["sample", "data.shapes", "demo", "train", "evaluate", "train", "train", "evaluate", "demo"]
-    assert modules == shown
+    assert modules == [*shown, "studies.learned"]
+
+
+def learned(folder):
+    """The outcome of the study of this name for the reports in the files `before` and `after` of a folder."""
+    options = [f"--{name}={folder / name}" for name in ("before", "after")]
+    command = [sys.executable, "-m", "mmgen_jax.studies.learned", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def compare(folder, before, after, guess=(0.08, 20.0, 0.57)):
@@ -192,12 +199,7 @@ def compare(folder, before, after, guess=(0.08, 20.0, 0.57)):
         keys = ("depth/absrel", "normal/mean", "mask/miou")
         report = {"understanding": {c: dict(zip(keys, v, strict=True)) for c, v in columns.items()}}
         (folder / name).write_text(json.dumps(report))
-    return subprocess.run(
-        [sys.executable, ROOT / "mmgen_jax" / "studies" / "learned.py", folder / "before", folder / "after"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return learned(folder)
 
 
 def test_comparison_passes_only_what_is_clearly_better(tmp_path):
@@ -211,10 +213,5 @@ def test_comparison_passes_only_what_is_clearly_better(tmp_path):
         "error: training did not clearly improve depth AbsRel, normals, mean degrees, regions, mIoU\n"
     )
     (tmp_path / "after").write_text("{}")
-    done = subprocess.run(
-        [sys.executable, ROOT / "mmgen_jax" / "studies" / "learned.py", tmp_path / "before", tmp_path / "after"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = learned(tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 import subprocess
@@ -13,7 +14,11 @@ import pytest
 from mmgen_jax.data.shapes.builder import Recipe
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"flax", "grain", "optax", "orbax", "tensorboardX", "tensorflow_datasets", "torch", "transformers"}
+HEAVY = {"flax", "grain", "jax", "optax", "orbax", "scipy", "tensorboardX", "tensorflow", "tensorflow_datasets"} | {
+    "diffusers",
+    "torch",
+    "transformers",
+}
 REGISTRY = {  # choices that a command's help spells out -> where they come from
     "mmgen_jax.benchmark": "from mmgen_jax.benchmark.cases import CASES as choices",
     "mmgen_jax.compile": "from mmgen_jax.compiler.programs import LOWER as choices",
@@ -22,14 +27,21 @@ REGISTRY = {  # choices that a command's help spells out -> where they come from
 }
 
 
+def runnable() -> dict[str, str]:
+    """Every module of the package with lines under `if __name__ == "__main__"` -> these lines."""
+    found = {}
+    for path in (ROOT / "mmgen_jax").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        parts = [part for part in ast.parse(path.read_text()).body if isinstance(part, ast.If)]
+        mains = [ast.unparse(part.body) for part in parts if ast.unparse(part.test) == "__name__ == '__main__'"]
+        if mains:
+            found[name] = "\n".join(mains)
+    return found
+
+
 def commands() -> list[str]:
     """Every module that can be run as a command with flags."""
-    package = ROOT / "mmgen_jax"
-    files = [
-        path for path in package.rglob("*.py") if "command.run(" in path.read_text() and path.parent.name != "system"
-    ]
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__") for path in files]
-    return sorted(names)
+    return sorted(name for name, lines in runnable().items() if "command.parse()" in lines)
 
 
 def started(name: str, *options: str) -> tuple[int, str, str, set[str]]:
@@ -46,8 +58,9 @@ def started(name: str, *options: str) -> tuple[int, str, str, set[str]]:
     return done.returncode, text, done.stderr, set(imported.split())
 
 
-def test_there_are_commands():
-    assert {"mmgen_jax.train", "mmgen_jax.sample", "mmgen_jax.data.shapes"} <= set(commands())
+def test_all_that_can_be_run_are_commands_but_the_starter_and_a_part_of_compile():
+    assert set(runnable()) - set(commands()) == {"mmgen_jax", "mmgen_jax.compiler.kernel_cycles"}
+    assert {"mmgen_jax.train", "mmgen_jax.data.shapes", "mmgen_jax.studies.frozen"} <= set(commands())
 
 
 @pytest.mark.parametrize("name", commands())
@@ -58,6 +71,21 @@ def test_help_and_wrong_options_need_nothing_heavy(name):
     code, out, error, imported = started(name, "--no_such_option=1")
     assert code == 2 and out == "" and error.startswith("error: Unknown command line flag 'no_such_option'"), error
     assert error.count("\n") == 1 and not imported & HEAVY
+
+
+def test_wrong_options_beside_a_config_are_told_before_it_is_loaded():
+    """The config files import the settings, and with them JAX."""
+    config = ("--config=configs/shapes_tiny.py", "--config.train.steps=3")
+    code, _, error, imported = started("mmgen_jax.train", *config, "--workdir=w", "--no_such_option=1")
+    assert code == 2 and error.startswith("error: Unknown command line flag 'no_such_option'"), error
+    assert not imported & HEAVY
+    code, _, error, imported = started("mmgen_jax.train", *config)
+    assert code == 2 and "--workdir must have a value" in error.replace("'", ""), error
+    assert not imported & HEAVY
+    code, out, _, imported = started("mmgen_jax.train", *config, "--help")
+    assert code == 0 and "python -m mmgen_jax.train" in out and not imported & HEAVY
+    _, _, error, imported = started("mmgen_jax.train", *config, "--workdir=w", "--config.train.step=3")
+    assert "step" in error and "jax" in imported  # the config says which keys there are
 
 
 @pytest.mark.parametrize("name", REGISTRY)
