@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmgen_jax.experts import loading
 from mmgen_jax.experts.painting import paint
 from mmgen_jax.experts.protocol import package
 from mmgen_jax.system.errors import UsageError
@@ -26,12 +27,9 @@ class Sam:
 
     def __init__(self, path: str, points: int, iou: float, stability: float, overlap: float):
         torch, transformers = package("torch", "sam"), package("transformers", "sam")
-        try:
-            model = transformers.SamModel.from_pretrained(path)
+        with loading.refusing(f"sam {path!r} cannot be loaded"):
+            model = loading.network(transformers.SamModel, path)
             processor = _processor(transformers).from_pretrained(path)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"sam {path!r} cannot be loaded ({reason})") from error
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._pipeline = transformers.pipeline("mask-generation", model=model, image_processor=processor, device=device)
         self._options = {

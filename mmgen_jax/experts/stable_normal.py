@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 from PIL import Image
 
+from mmgen_jax.experts import loading
 from mmgen_jax.experts.protocol import package
 from mmgen_jax.system.errors import RunError, UsageError
 
@@ -25,10 +27,10 @@ class StableNormal:
         if not (Path(path) / "hubconf.py").is_file():
             raise UsageError(f"stable-normal folder {path!r} has no hubconf.py; allowed: a copy of its repository")
         torch = package("torch", "stable-normal")
-        try:
+        for file in sorted(Path(path).rglob("*.safetensors")):
+            loading.check_file(epath.Path(file))
+        with loading.refusing(f"stable-normal folder {path!r} cannot be loaded"):
             self._predict = torch.hub.load(path, ENTRY, source="local", trust_repo=True)
-        except (RuntimeError, ImportError) as error:
-            raise UsageError(f"stable-normal folder {path!r} cannot be loaded ({error})") from error
 
     def label(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
         """See `Expert.label`; raises RunError for a picture that is not one of normals, as of NaN."""

@@ -27,12 +27,17 @@ def check(found: Mapping[str, AnyArray], wanted: Mapping[str, tuple[int, ...]], 
         "left over": [name for name in found if name not in wanted],
         "misshapen": [f"{n} {shape} instead of {wanted[n]}" for n, shape in shapes.items() if shape != wanted[n]],
     }
-    told = [f"{kind} {_first(names)}" for kind, names in problems.items() if names]
-    if told:
-        raise UsageError(f"{source} does not fit the model: {'; '.join(told)}")
+    refuse(problems, source, "the model")
     for name in wanted:
         if not jnp.issubdtype(found[name].dtype, jnp.floating):
             raise UsageError(f"{source}: {name} has type {found[name].dtype}; it must be a floating point type")
+
+
+def refuse(problems: Mapping[str, list[str]], source: object, network: str) -> None:
+    """Raises UsageError if there are problems, which are names of weights by what is wrong with them."""
+    told = [f"{kind} {_first(names)}" for kind, names in problems.items() if names]
+    if told:
+        raise UsageError(f"{source} does not fit {network}: {'; '.join(told)}")
 
 
 def finite(array: np.ndarray, name: str, source: object) -> np.ndarray:

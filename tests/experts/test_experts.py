@@ -7,6 +7,7 @@ import sys
 import image_trees
 import numpy as np
 import pytest
+import tiny_experts
 from PIL import Image
 
 from mmgen_jax.data.shapes.render import DEPTH_RANGE
@@ -154,22 +155,7 @@ def test_depth_anything_labels_images_of_several_sizes(rng):
 
 
 def test_sam_of_transformers(tmp_path, rng):
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    vision = transformers.SamVisionConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=64, patch_size=16, output_channels=32,
-        window_size=2, global_attn_indexes=[0], mlp_dim=32, num_pos_feats=16,
-    )  # fmt: skip
-    prompt = transformers.SamPromptEncoderConfig(hidden_size=32, image_size=64, patch_size=16)
-    decoder = transformers.SamMaskDecoderConfig(
-        hidden_size=32, num_attention_heads=2, mlp_dim=32, iou_head_hidden_dim=32
-    )
-    torch.manual_seed(0)
-    config = transformers.SamConfig(
-        vision_config=vision.to_dict(), prompt_encoder_config=prompt.to_dict(), mask_decoder_config=decoder.to_dict()
-    )
-    transformers.SamModel(config).save_pretrained(tmp_path)
-    sizes = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}}
-    transformers.SamImageProcessorPil(**sizes).save_pretrained(tmp_path)
+    tiny_experts.sam(tmp_path)
     image = rng.integers(0, 256, (40, 48, 3)).astype(np.uint8)
     description = f"sam:{tmp_path},points=3,iou=-10,stability=0"
     label = registry.make("mask", description, "unused").label([image], ["x.png"])[0]
@@ -196,34 +182,7 @@ def test_stable_normal_of_a_hub_folder(tmp_path):
 
 
 def test_marigold_of_diffusers(tmp_path, rng):
-    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    unet = diffusers.UNet2DConditionModel(
-        block_out_channels=(8, 16), layers_per_block=1, in_channels=8, out_channels=4, norm_num_groups=4,
-        cross_attention_dim=8, attention_head_dim=2, sample_size=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    )  # fmt: skip
-    vae = diffusers.AutoencoderKL.from_pretrained(f"{GOLDEN}/tiny_vae")
-    text = transformers.CLIPTextConfig(
-        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=99,
-        max_position_embeddings=8, bos_token_id=0, eos_token_id=1,
-    )  # fmt: skip
-    (tmp_path / "words").mkdir()
-    (tmp_path / "words" / "vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2}')
-    (tmp_path / "words" / "merges.txt").write_text("#version: 0.2\n")
-    diffusers.MarigoldNormalsPipeline(
-        unet=unet,
-        vae=vae,
-        scheduler=diffusers.DDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
-        text_encoder=transformers.CLIPTextModel(text),
-        tokenizer=transformers.CLIPTokenizer(
-            str(tmp_path / "words" / "vocab.json"), str(tmp_path / "words" / "merges.txt"), model_max_length=8
-        ),
-        prediction_type="normals",
-        default_denoising_steps=1,
-        default_processing_resolution=32,
-    ).save_pretrained(tmp_path / "model")
+    tiny_experts.marigold(tmp_path / "model")
     expert = registry.make("normal", f"marigold:{tmp_path}/model,steps=1", "unused")
     image = rng.integers(0, 256, (24, 40, 3)).astype(np.uint8)
     label = expert.label([image], ["a.png"])[0]
