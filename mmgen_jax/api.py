@@ -24,6 +24,7 @@ from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import SOLVERS
+from mmgen_jax.sampling.given import given_values
 from mmgen_jax.sampling.sampler import Options, Sampler
 from mmgen_jax.settings import Sample, rules
 from mmgen_jax.show.outputs import Outputs
@@ -174,14 +175,7 @@ class MMGen:
             choice("given modality", m, a.modalities)
         if len(given) == len(a.modalities):
             raise UsageError(f"given has all of {', '.join(given)}; at least one must be left to generate")
-        conditions = {}
-        for m in a.modalities:
-            if m in given:
-                value = MODALITIES[m].condition(given[m], a.image_size, a.facts)
-                if len(value) not in (1, n):
-                    raise UsageError(f"given {m} has {len(value)} images; allowed: 1, or n = {n}")
-                conditions[m] = value
-        return conditions
+        return given_values(given, n, a)
 
 
 def _plain(value: object) -> object:

@@ -145,7 +145,7 @@ def test_bad_arguments_end_in_one_line_and_write_nothing(scenes, tmp_path, argum
 
 
 def test_an_expert_that_always_fails_ends_in_an_error(scenes, tmp_path):
-    with pytest.raises(RunError, match="7 labels failed, listed in .*normal of 0/000.png: depth .*does not exist"):
+    with pytest.raises(RunError, match="7 labels failed, listed in .*normal of 0/000.png: depth .*no such file"):
         label.label(str(tmp_path / "in" / "rgb"), str(tmp_path / "out"), {"normal": "from-depth"})
 
 

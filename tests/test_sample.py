@@ -230,7 +230,7 @@ def test_all_images_in_one_file(many, model_dir, tmp_path):
         ({"sample.task": "rgb", "data.dir": "nowhere"}, "data directory 'nowhere' does not exist"),
         ({"sample.images.rgb": "a.png"}, r"sample.images.rgb is 'a.png'; allowed: empty"),
         ({"sample.task": "rgb+mask", "sample.images.rgb": "a.png"}, "sample.images.mask is empty"),
-        ({"sample.task": "rgb", "sample.images.rgb": "a.png"}, r"given rgb \(a.png\) does not exist"),
+        ({"sample.task": "rgb", "sample.images.rgb": "a.png"}, r"given rgb \(a.png\): no such file"),
         ({"model.depth": 3}, "config key model.depth is 3, the model in .* has 2"),
         ({"data.image_size": 32}, "config key image_size is 32|config key data.image_size is 32"),
         ({"data.modalities": ("rgb", "depth")}, "has 2|data.modalities is"),

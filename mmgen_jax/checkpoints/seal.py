@@ -19,7 +19,8 @@ from typing import Any
 
 from etils import epath
 
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading
+from mmgen_jax.system.errors import UsageError
 
 _NAME = "sha256-{:05d}-of-{:05d}.json"
 _PATTERN = re.compile(r"sha256-(\d{5})-of-(\d{5})\.json")
@@ -129,7 +130,9 @@ def read_seal(folder: epath.PathLike) -> Seal | None:
             stored = _read_manifest(path)
             loss = stored["loss"]
             listed |= {name: (int(size), str(total)) for name, (size, total) in stored["files"].items()}
-        except (OSError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except UsageError as error:
+            raise Damage(str(error)) from error
+        except (OSError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError) as error:
             raise Damage(f"{path.name} cannot be read ({type(error).__name__})") from error
     return Seal(listed, loss) if paths else None
 
@@ -138,7 +141,7 @@ def _read_manifest(path: epath.Path) -> dict[str, Any]:
     """The entries of a manifest. Raises Damage, or an error of any type, if they are not as they were written."""
     if _is_folder(path):
         raise Damage(f"{path.name} is a folder")
-    stored = json.loads(path.read_text())
+    stored = reading.parse_json(path.read_bytes(), path.name)
     if stored.keys() != _OLD:
         if stored.pop(_OWN) != _sum_of(stored):
             raise Damage(f"{path.name} has another checksum than when it was written")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
 
 from mmgen_jax.modalities.decoding import Decoded, decode
+from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.files import is_remote
 
@@ -61,26 +61,19 @@ def read_array(path: epath.PathLike, source: Source) -> np.ndarray:
 
 def _read(path: epath.PathLike, source: Source) -> bytes:
     """The bytes of a file; raises UsageError for what is not one, without waiting for what never ends."""
-    remote = is_remote(path)
-    if remote and not str(path).startswith("gs://"):
+    if is_remote(path) and not str(path).startswith("gs://"):
         raise source.error("is a URL", f"{_GIVEN} on this machine or in gs://")
     try:
-        file = epath.Path(path)
-        if not file.exists():
-            problem = "does not exist"
-        elif file.is_dir():
-            problem = "is a folder"
-        elif not remote and not os.path.isfile(file):  # of the file itself: epath takes for one what is not a folder
-            problem = "is a pipe or device"
-        elif file.stat().length > _LARGEST:
-            problem = f"has {file.stat().length} bytes"
-        else:
-            return file.read_bytes()
+        file = reading.regular(path, source.text, _GIVEN)
+        if (size := file.stat().length) > _LARGEST:
+            raise source.error(f"has {size} bytes", f"{_GIVEN} of at most 2^31 bytes")
+        return file.read_bytes()
+    except UsageError:
+        raise
     except ImportError as error:  # of what reads gs://
         raise source.error(f"cannot be opened ({error}); ./launch/setup.sh --gcs installs it", _GIVEN) from error
     except Exception as error:  # remote storage has errors of its own
         raise source.error(f"cannot be opened ({_reason(error)})", _GIVEN) from error
-    raise source.error(problem, f"{_GIVEN} of at most 2^31 bytes")
 
 
 def _reason(error: Exception) -> str:

@@ -34,27 +34,22 @@ from mmgen_jax.sampling import randomness
 from mmgen_jax.sampling.fields import Field, Interval, Placed, VelocityFn
 
 SIGNAL_TO_NOISE = 0.25
-WITH_PARTICLES = 2  # Langevin steps by default; they also make up for what the solver's own steps miss
 
 SpreadField = Callable[[Latents, jax.Array], tuple[Latents, Mapping[str, jax.Array]]]
 Carry = tuple[Latents, Any, Any]  # x, the solver's memory, the correction's own state
 
 
 @dataclass(frozen=True)
-class Langevin:
-    """Langevin steps that follow each step of a solver except the last, on the linear path; 0 leaves all as it is.
+class Uncorrected:
+    """No correction: x stays as the solver has made it.
 
     Attributes:
       field: the velocity that the solver follows.
-      steps: number of steps.
-      key: key of the request, one for all samples or one for each; not used with 0 steps.
       axis: axis of the samples in each array.
     """
 
     field: Field
-    steps: int
-    key: jax.Array
-    axis: int = 0
+    axis: int = dataclasses.field(default=0, kw_only=True)
 
     def start(self, noise: Latents) -> tuple[Latents, Any]:
         """Returns x at t = 1 from noise [B, ...], and the state of the correction."""
@@ -62,16 +57,30 @@ class Langevin:
 
     def correct(self, x: Latents, memory: Any, state: Any, interval: Interval) -> Carry:
         """Corrects x, which a solver's step has made; may change the solver's memory and the correction's state."""
-        if self.steps:
-            x = jax.lax.cond(
-                interval.last, lambda x: x, lambda x: self.move(x, self.field(x, interval.then), interval), x
-            )
+        del interval
         return x, memory, state
 
     def finish(self, x: Latents, state: Any) -> Latents:
         """Returns x0 [B, ...] of each modality."""
         del state
         return x
+
+
+@dataclass(frozen=True)
+class Langevin(Uncorrected):
+    """Langevin steps that follow each step of a solver except the last, on the linear path.
+
+    Attributes:
+      steps: number of steps.
+      key: key of the request, one for all samples or one for each.
+    """
+
+    steps: int
+    key: jax.Array
+
+    def correct(self, x: Latents, memory: Any, state: Any, interval: Interval) -> Carry:
+        moved = functools.partial(self._follow, interval=interval)
+        return jax.lax.cond(interval.last, lambda x: x, moved, x), memory, state
 
     def _follow(self, x: Latents, interval: Interval) -> Latents:
         return self.move(x, self.field(x, interval.then), interval)
@@ -146,14 +155,14 @@ class Particles(Langevin):
 
 def choose(
     velocity_fn: VelocityFn, placed: Placed, key: jax.Array | None, steps: int | None, particles: int
-) -> Langevin:
+) -> Uncorrected:
     """Makes the correction of a request.
 
     Args:
       velocity_fn: the velocity, from `composed` if there are particles.
       placed: adds what is held to x and t of the generated modalities.
       key: key of the request; not None if anything is corrected.
-      steps: number of Langevin steps after each step of the solver; None means 0, or `WITH_PARTICLES`.
+      steps: number of Langevin steps after each step of the solver; None means 0, or 1 with particles.
       particles: number of particles of each sample.
 
     Raises:
@@ -161,7 +170,6 @@ def choose(
     """
     if particles < 1 or (steps is not None and steps < int(particles > 1)):
         raise ValueError(f"particles={particles}, corrector={steps}: must be at least 1, and 0 (1 with particles)")
-    key = jax.random.key(0) if key is None else key  # nothing is drawn, see `sample`
 
     def field(x: Latents, t: jax.Array) -> Latents:
         velocity = velocity_fn(*placed(x, t))
@@ -171,6 +179,9 @@ def choose(
         velocity, spread = velocity_fn.with_spread(*placed(x, t))  # type: ignore[attr-defined]
         return Latents((m, velocity[m].astype(jnp.float32)) for m in x), {m: spread[m] for m in x}
 
+    if not steps and particles == 1:
+        return Uncorrected(field)
+    assert key is not None, "`sample` refuses corrections without one"
     if particles > 1:
         if not hasattr(velocity_fn, "with_spread"):
             raise ValueError(f"particles={particles}: the velocity must be one that `composed` has made")

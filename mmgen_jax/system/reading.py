@@ -23,21 +23,27 @@ _KINDS = {
 _NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)  # of names that no file has
 
 
-def regular(path: epath.PathLike) -> epath.Path:
-    """The path, if it is a file; links are followed. Raises UsageError for a missing one, a folder, FIFO or device."""
+def regular(path: epath.PathLike, name: str = "", allowed: str = "a file") -> epath.Path:
+    """The path, if it is a file; links are followed. Raises UsageError for a missing one, a folder, FIFO or device.
+
+    The error calls it by `name`, or else by its path, and says what is `allowed`.
+    """
     path = epath.Path(path)
+    name = name or str(path)
     if is_remote(path):  # where there are only files and folders
+        if path.is_dir():
+            raise UsageError(f"{name} is a folder; allowed: {allowed}")
         if not path.exists():
-            raise UsageError(f"{path}: no such file")
+            raise UsageError(f"{name}: no such file; allowed: {allowed}")
         return path
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         if isinstance(error, OSError) and error.errno not in _NONE:
             raise
-        raise UsageError(f"{path}: no such file") from error
+        raise UsageError(f"{name}: no such file; allowed: {allowed}") from error
     if kind in _KINDS:
-        raise UsageError(f"{path} is {_KINDS[kind]}; allowed: a file")
+        raise UsageError(f"{name} is {_KINDS[kind]}; allowed: {allowed}")
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -97,10 +96,10 @@ def _safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
         if start > data.size:
             raise ValueError(f"its header of {start - 8} bytes reaches beyond its end")
-        header = json.loads(data[8:start].tobytes())
+        header = reading.parse_json(data[8:start].tobytes(), "its header")
         header.pop("__metadata__", None)
         return {name: _view(name, entry, data[start:]) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is damaged or not a safetensors file ({error})") from error
 
 

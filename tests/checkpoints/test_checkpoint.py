@@ -91,7 +91,7 @@ DAMAGES = {
     "tree missing": (lambda folder: (folder / "state" / "_METADATA").unlink(), "_METADATA is missing"),
     "state missing": (lambda folder: shutil.rmtree(folder / "state"), "is missing"),
     "meta damaged": (lambda folder: flip(folder / "meta" / "metadata"), "meta/metadata has another checksum"),
-    "manifest cut off": (lambda folder: manifest(folder).write_bytes(b'{"loss": nu'), "cannot be read"),
+    "manifest cut off": (lambda folder: manifest(folder).write_bytes(b'{"loss": nu'), "is damaged or not JSON"),
 }
 
 

@@ -112,7 +112,7 @@ def zeros(*shape, dtype=np.uint8):
         ("mask", np.full((8, 8), -1), "has region ids from -1"),
         ("mask", np.full((8, 8, 3), 128, np.uint8), "100% of its pixels in colours that are not a region's"),
         ("mask", zeros(8, 8, dtype=float), "has type float64; allowed: integers"),
-        ("rgb", "missing.png", r"given rgb \(missing.png\) does not exist"),
+        ("rgb", "missing.png", r"given rgb \(missing.png\): no such file"),
         ("rgb", ".", "is a folder"),
     ],
 )
