@@ -33,8 +33,10 @@ SUFFIXES = (".png", ".exr", *_OTHERS)  # in small letters, of files in trees
 _MOST_PIXELS = 178_956_970  # from which Pillow reads nothing
 _ANY_PIXELS = 2**25  # that a small file may have
 _PIXELS_PER_BYTE = 10_000  # that a larger file may have; one bit of one colour is compressed to 1/8256 in PNG
+_PIXELS_PER_BYTE_OF_JPEG = 512  # codes have at least one bit for each block of 8 x 8
 _TIFF_PLAIN = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE")  # what samples are colours without a conversion
 _TIFF_JPEG = (6, 7)  # compressions, which change colours
+_TIFF_FAX = (2, 3, 4)  # compressions whose decoder makes an image of anything
 
 _MUTING = threading.Lock()
 # With the size that is wanted, imagecodecs writes beyond it where LZW data are damaged; without, it finds the size out.
@@ -128,6 +130,15 @@ def _check_size(data: bytes, *shape: int) -> None:
         raise ValueError(f"its header says {' x '.join(map(str, shape))} pixels, and at most {most} are read")
 
 
+def _check_held(page: tifffile.TiffPage, data: bytes) -> None:
+    """Raises ValueError for a TIFF without some of its strips or tiles, which would become zeros."""
+    if 0 in page.databytecounts and not page.is_contiguous:
+        raise ValueError("some of its strips or tiles are not in it")
+    held = min(sum(page.databytecounts), len(data))
+    if page.compression in _TIFF_FAX and held * 8 < page.imagelength:  # each row has at least one bit
+        raise ValueError(f"its {held} bytes cannot hold the {page.imagelength} rows that its header says")
+
+
 def _turned(image: Decoded, orientation: int) -> Decoded:
     return dataclasses.replace(image, samples=metadata.turn(image.samples, orientation))
 
@@ -157,6 +168,8 @@ def _pillow(data: bytes, bits: int = 8) -> Decoded:
         raise ValueError("its content is none of a known format") from error
     with image:
         _check_size(data, *image.size)
+        if image.format in ("JPEG", "MPO") and math.prod(image.size) > _PIXELS_PER_BYTE_OF_JPEG * len(data):
+            raise ValueError(f"its {len(data)} bytes cannot hold the {image.size} pixels that its header says")
         if image.format == "PPM" and image.mode != "1" and image.tile[0][0] in ("ppm", "ppm_plain"):
             return _pnm(data, image)
         if image.format == "JPEG2000" and (deep := _jpeg_2000_bits(data)) > 8:
@@ -217,6 +230,7 @@ def _tiff(data: bytes) -> Decoded:
         rows = page.ndim == 2 and page.shape[-1] in (3, 4) and file.series[0].ndim == 3
         whole = file.series[0] if rows else page
         _check_size(data, *whole.shape)
+        _check_held(page, data)
         samples = whole.asarray(maxworkers=1)
         samples = _opaque(np.moveaxis(samples, 0, -1) if whole.axes.startswith("S") else samples)
         return _turned(_tiff_samples(samples, page, photometric), metadata.orientation(page.tags.valueof(274)))

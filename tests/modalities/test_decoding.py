@@ -1,10 +1,12 @@
 """Image files of every depth and layout have the right values, as tiles and as conditions alike."""
 
 import io
+import struct
 
 import image_files
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from mmgen_jax.modalities.decoding import SUFFIXES, decode
@@ -414,3 +416,56 @@ def test_the_first_frame_counts():
         file = io.BytesIO()
         frames[0].save(file, name, save_all=True, append_images=frames[1:], **more)
         assert (decode(file.getvalue()).colors() == (9, 8, 7)).all(), name
+
+
+def damaged(data: bytes, old: bytes, new: bytes) -> bytes:
+    assert data.count(old) == 1 and len(old) == len(new)
+    return data.replace(old, new)
+
+
+def fax(height: int) -> bytes:
+    """A TIFF that claims to be 5000 pixels wide, in 20 bytes that a decoder of faxes makes pixels of."""
+    fields = (256, 5000), (257, height), (258, 1), (259, 4), (262, 1), (273, 8), (277, 1), (278, height), (279, 20)
+    listed = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields)
+    return b"II*\0" + struct.pack("<I", 28) + b"a" * 20 + struct.pack("<H", len(fields)) + listed + bytes(4)
+
+
+def jpeg(**options: bool) -> bytes:
+    with io.BytesIO() as file:
+        Image.new("RGB", (4000, 4000), (9, 9, 9)).save(file, "JPEG", **options)
+        return file.getvalue()
+
+
+def test_small_files_that_claim_pixels_which_they_cannot_hold_are_refused():
+    with pytest.raises(ValueError, match="its 20 bytes cannot hold the 5000 rows that its header says"):
+        decode(fax(5000))
+    assert decode(fax(20)).samples.shape == (20, 5000)
+    with io.BytesIO() as file:
+        tifffile.imwrite(file, np.zeros((64, 64), np.uint8), tile=(16, 16), compression="zlib")
+        whole = file.getvalue()
+    counts = tifffile.TiffFile(io.BytesIO(whole)).pages.first.tags["TileByteCounts"]
+    absent = bytearray(whole)
+    absent[counts.valueoffset] = 0
+    assert (decode(whole).samples == 0).all()
+    with pytest.raises(ValueError, match="some of its strips or tiles are not in it"):
+        decode(bytes(absent))
+    with io.BytesIO() as file:
+        Image.new("RGB", (64, 64)).save(file, "JPEG")
+        small = file.getvalue()
+    with pytest.raises(ValueError, match=r"its \d+ bytes cannot hold the \(5000, 5000\) pixels"):
+        decode(damaged(small, b"\x08\0\x40\0\x40\x03", b"\x08\x13\x88\x13\x88\x03"))
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True, "progressive": True}])
+def test_a_large_jpeg_of_one_colour_is_read(options):
+    samples = decode(jpeg(quality=1, **options)).samples
+    assert samples.shape == (4000, 4000, 3) and (np.abs(samples.astype(int) - 9) < 9).all()
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "lzma", "packbits"])
+@pytest.mark.parametrize("tile", [None, (512, 512)])
+def test_a_large_tiff_of_one_colour_is_read(compression, tile):
+    image = np.full((4000, 4000), 60000, np.uint16)
+    with io.BytesIO() as file:
+        tifffile.imwrite(file, image, compression=compression, tile=tile)
+        np.testing.assert_array_equal(decode(file.getvalue()).samples, image)
