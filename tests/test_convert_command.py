@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -344,6 +345,25 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, changes, options, te
     path = write_own(tmp_path, **changes)
     refused(text, path, tmp_path / "out", **options)
     assert [p.name for p in tmp_path.iterdir()] == ["own.pt"]
+
+
+@pytest.mark.parametrize("name", ["pos_embed", "y_embedder.embedding_table.weight", "blocks.1.attn.qkv.bias"])
+@pytest.mark.parametrize("wrong", ["missing", "misshapen", math.nan, math.inf])
+def test_weights_that_do_not_fit_are_named_with_their_file(tmp_path, name, wrong):
+    weights = own_weights()
+    damaged = {"missing": {}, "misshapen": {name: np.ones((1, 2, 3), np.float32)}}
+    changed = damaged[wrong] if wrong in damaged else {name: np.full_like(weights[name], wrong)}
+    path = write_own(tmp_path, ema=without(weights, name) | changed)
+    refused(f"^{path}: .*{name}", path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["y_embedder.embedding_table.weight", "blocks.1.attn.qkv.bias"])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_averages_of_adam_that_are_not_finite_are_named_with_their_file(tmp_path, name, wrong):
+    states, index = dict(own_checkpoint()["opt"]["state"]), list(own_weights()).index(name)
+    states[index] = states[index] | {"exp_avg": np.full_like(states[index]["exp_avg"], wrong)}
+    path = write_own(tmp_path, opt={"state": states})
+    refused(f"^{path}: opt.state: .*{name} has values that are not finite", path, tmp_path / "out", optimizer=True)
 
 
 def test_an_optimizer_without_one_weight_is_refused(tmp_path):

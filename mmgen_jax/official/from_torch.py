@@ -22,7 +22,7 @@ from mmgen_jax.official.checkpoint import Checkpoint, State
 from mmgen_jax.official.widen import from_one_modality, has_one_modality, widen
 from mmgen_jax.settings import Optim, Settings
 from mmgen_jax.system import files, reading
-from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.system.errors import UsageError, about, choice
 from mmgen_jax.tensor_files.torch_file import Streamed
 from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState
@@ -53,7 +53,8 @@ def mmgen_state(found: Checkpoint, convention: str = "auto") -> State:
         return found.weights
     if convention == "auto":
         convention = _convention(found)
-    return from_one_modality(found.weights, data_at_one=convention == "sit")
+    with about(found.path):
+        return from_one_modality(found.weights, data_at_one=convention == "sit")
 
 
 def _words(name: str) -> list[str]:
@@ -76,12 +77,15 @@ def _convention(found: Checkpoint) -> str:
 def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig:
     """Reads the network's config off its weights, and checks the name and shape of every weight against it."""
     depth = checkpoint.argument(found, "encoder_depth", int, 8)
-    config = names.config_from_official(state, checkpoint.heads(found, num_heads), encoder_depth=depth)
+    heads = checkpoint.heads(found, num_heads)
+    with about(found.path):
+        config = names.config_from_official(state, heads, encoder_depth=depth)
     if checkpoint.argument(found, "num_classes", int, config.num_classes) != config.num_classes:
         rows = config.num_classes + 1
         raise UsageError(f"{found.path}: {names.CLASSES} has {rows} rows; one per class and one for no class expected")
-    names.check(state, config)
-    names.check_position(state, config.width)
+    with about(found.path):
+        names.check(state, config)
+        names.check_position(state, config.width)
     return config
 
 
@@ -131,8 +135,11 @@ def train_state(found: Checkpoint, model: Architecture, optim: Optim, steps: int
     for name, entry in (("params", "model"), ("ema", "ema")):
         if entry not in found.states:
             raise UsageError(f"{found.path} has no weights {entry!r}, which --optimizer needs")
-        trees[name] = names.from_official(Streamed(found.states[entry]), model.model)
-    trees["mu"], trees["nu"] = (names.to_params(Streamed(s), model.model) for s in (adam.mean, adam.square))
+        with about(f"{found.path}: {entry}"):
+            trees[name] = names.from_official(Streamed(found.states[entry]), model.model)
+    for name, moments in (("mu", adam.mean), ("nu", adam.square)):
+        with about(f"{found.path}: opt.state"):
+            trees[name] = names.to_params(Streamed(moments), model.model)
     tx = make_optimizer(optim, steps)
     abstract = jax.eval_shape(tx.init, trees["params"])
     count = np.asarray(adam.count, np.int32)
@@ -217,7 +224,8 @@ def convert(
     if optimizer:
         stored: object = train_state(found, model, chosen.optim, chosen.train.steps)
     else:
-        stored = {"ema": names.from_official(Streamed(state), network)}
+        with about(found.path):
+            stored = {"ema": names.from_official(Streamed(state), network)}
     meta = {"step": found.step, "samples": checkpoint.samples(found, chosen.train.batch)}
     with files.replacing(files.absolute(out)) as part:
         model.save(part)

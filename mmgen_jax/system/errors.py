@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 
 EXIT_USAGE = 2
 EXIT_RUN = 3
@@ -51,6 +52,15 @@ class ReadingLost(RunError):
     """No more batches come: a reading process has ended or hangs; the same command continues the run."""
 
     exit_code = EXIT_RESTART
+
+
+@contextlib.contextmanager
+def about(culprit: object) -> Iterator[None]:
+    """Puts a culprit, such as a file, before the messages of bad input, where what raises them does not know it."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{culprit}: {error}") from error
 
 
 def shown(value: object) -> str:
