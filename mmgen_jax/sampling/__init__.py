@@ -2,6 +2,6 @@
 
 from mmgen_jax.sampling.composition import composed
 from mmgen_jax.sampling.guidance import bind, classifier_free
-from mmgen_jax.sampling.solvers import SOLVERS, Solver, sample
+from mmgen_jax.sampling.solvers import SOLVERS, Solver, sample, shifted_times, uniform_times
 
-__all__ = ["SOLVERS", "Solver", "bind", "classifier_free", "composed", "sample"]
+__all__ = ["SOLVERS", "Solver", "bind", "classifier_free", "composed", "sample", "shifted_times", "uniform_times"]

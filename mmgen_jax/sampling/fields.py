@@ -19,6 +19,7 @@ class Interval(NamedTuple):
 
     Attributes:
       number: int, number of the step.
+      before: times [M'] at which the step before began; `now` if there is none on the same path.
       now: times [M'] at which the step begins, one for each generated modality.
       then: times [M'] at which the step ends.
       last: bool, whether this is the last step.
@@ -26,6 +27,7 @@ class Interval(NamedTuple):
     """
 
     number: jax.Array
+    before: jax.Array
     now: jax.Array
     then: jax.Array
     last: jax.Array

@@ -40,7 +40,8 @@ class Solver:
         other solvers it is None.
       times: number of steps -> the solver's own grid of times [steps + 1], from 1 to 0.
       stochastic: whether steps draw noise.
-      needs_score: whether steps need the score, which is known on the linear path only.
+      needs_score: whether steps rest on the linear path, on which alone the formulas here for the score and for the
+        clean sample hold.
       evaluations: number of steps -> total number of evaluations of the velocity.
     """
 
@@ -55,6 +56,18 @@ class Solver:
 def uniform_times(steps: int) -> jax.Array:
     """Times [steps + 1] from 1 to 0 in equal steps, the grid of the ODE solvers."""
     return jnp.linspace(1.0, 0.0, steps + 1)
+
+
+def shifted_times(steps: int, shift: float) -> jax.Array:
+    """Times [steps + 1] from 1 to 0, s t / (1 + (s - 1) t) of equal steps t (Esser et al. 2024, equation 23).
+
+    A shift s above 1 spends more of the steps on noise, as large images want; 1 gives `uniform_times`. Raises
+    ValueError if it is not above 0.
+    """
+    if not shift > 0:
+        raise ValueError(f"shift={shift}: must be above 0")
+    t = uniform_times(steps)
+    return shift * t / (shift * t + (1 - t))  # exactly 1 at t = 1, whatever the rounding
 
 
 def last_step_times(steps: int) -> jax.Array:
@@ -85,19 +98,60 @@ def heun(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[La
     return jax.lax.cond(interval.last, lambda: ahead, corrected), memory
 
 
+def midpoint(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
+    """Makes a second-order step: follows the velocity of its middle, which an Euler step of half its length reaches."""
+    half = interval._replace(then=(interval.now + interval.then) / 2)
+    middle = _advance(x, field(x, interval.now), half)
+    return _advance(x, field(middle, half.then), interval), memory
+
+
+def _previous_weight(interval: Interval) -> jax.Array:
+    """Weight [M'] of the change of the clean sample in the step before, h / (2 h'), for steps h and h' of log-SNR.
+
+    The log-SNR log((1 - t) / t) is infinite at t = 1 and t = 0. A step that touches an end, or that follows one from
+    t = 1 or one of length zero, is of first order: its weight is 0.
+    """
+    before, now, then = interval.before, interval.now, interval.then
+    inside = (before < 1) & (before > now) & (then > 0)
+    before, now, then = (jnp.where(inside, t, safe) for t, safe in ((before, 0.75), (now, 0.5), (then, 0.25)))
+    start, middle, end = (jnp.log1p(-t) - jnp.log(t) for t in (before, now, then))
+    return jnp.where(inside, (end - middle) / (2 * (middle - start)), 0.0)
+
+
+def dpm_solver_2m(field: Field, x: Latents, memory: Latents, interval: Interval) -> tuple[Latents, Latents]:
+    """Makes a second-order step with one evaluation, DPM-Solver++(2M) (Lu et al. 2022) on the linear path.
+
+    With the clean sample D = x - t v, d(x / t) / dt = -D / t^2: for a constant D the step is exact whatever its length,
+    and D changes little. The memory is D at the beginning of the step before, from which D in this one is extrapolated.
+    """
+    velocity, weight, following, clean = field(x, interval.now), _previous_weight(interval), Latents(), Latents()
+    for m, name in enumerate(x):
+        t = interval.now[m]
+        kept = jnp.where(t > 0, interval.then[m] / jnp.where(t > 0, t, 1), 1)
+        clean[name] = x[name] - t * velocity[name]
+        expected = clean[name] + weight[m] * (clean[name] - memory[name])
+        following[name] = kept * x[name] + (1 - kept) * expected
+    return following, clean
+
+
 def euler_maruyama(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
     """Makes a step of the SDE with diffusion w = 2t: drift v - (w/2) score, noise sqrt(w |dt|) except in the last."""
     velocity, following = field(x, interval.now), Latents()
     for m, name in enumerate(x):
         t, dt = interval.now[m], interval.then[m] - interval.now[m]
-        score = flow.score_from_velocity(flow.LINEAR, velocity[name], x[name], t)
+        expected = flow.noise_from_velocity(flow.LINEAR, velocity[name], x[name], t)  # -t score, bounded at t = 0 too
         spread = jnp.where(interval.last, 0.0, jnp.sqrt(2 * t * jnp.abs(dt)))
-        following[name] = x[name] + dt * (velocity[name] - t * score) + spread * interval.noise[name]
+        following[name] = x[name] + dt * (velocity[name] + expected) + spread * interval.noise[name]
     return following, memory
 
 
 def _nothing(x: Latents) -> None:
     """The memory of solvers that hand nothing from step to step."""
+
+
+def _zeros(x: Latents) -> Latents:
+    """The memory of solvers that hand on arrays with the shapes of x, before there are any."""
+    return Latents((name, jnp.zeros_like(value)) for name, value in x.items())
 
 
 def _one_each(steps: int) -> int:
@@ -109,6 +163,12 @@ SOLVERS: dict[str, Solver] = {
     "euler": Solver(euler, _nothing, uniform_times, stochastic=False, needs_score=False, evaluations=_one_each),
     "heun": Solver(
         heun, _nothing, uniform_times, stochastic=False, needs_score=False, evaluations=lambda steps: 2 * steps - 1
+    ),
+    "midpoint": Solver(
+        midpoint, _nothing, uniform_times, stochastic=False, needs_score=False, evaluations=lambda steps: 2 * steps
+    ),
+    "dpm_solver_2m": Solver(
+        dpm_solver_2m, _zeros, uniform_times, stochastic=False, needs_score=True, evaluations=_one_each
     ),
     "euler_maruyama": Solver(
         euler_maruyama, _nothing, last_step_times, stochastic=True, needs_score=True, evaluations=_one_each
@@ -187,7 +247,8 @@ def sample(
       ignored: modalities that are neither given nor wanted: the network sees their noise at t = 1 in every step, and
         they are not returned. A network that was trained to ignore draws from the distribution of the others alone.
       corrector: number of Langevin steps after each step except the last, on the linear path (see `corrections`);
-        None means 0, or 2 with particles. Each of them evaluates the velocity once.
+        None means 0, or 2 with particles. Each of them evaluates the velocity once. A multistep solver makes steps of
+        first order between them.
       particles: size of the population from which each sample is drawn, for a velocity of `composed`. Costs so many
         times as much, and at least one evaluation more in each step.
 
@@ -204,7 +265,8 @@ def sample(
     chosen = SOLVERS[solver]
     given, names = dict(given or {}), tuple(noise)
     roles.check(given, ignored, noise)
-    if key is None and ((chosen.stochastic and step_noise is None) or corrector or particles > 1):
+    corrected = bool(corrector) or particles > 1
+    if key is None and ((chosen.stochastic and step_noise is None) or corrected):
         raise ValueError(f"solver={solver!r} with its corrections draws noise: key must be a PRNG key")
     if times is None and steps < 1:
         raise ValueError(f"steps={steps}: must be at least 1")
@@ -219,12 +281,15 @@ def sample(
     noise_at = _step_noise(x, key, step_noise, correction.axis)
 
     def body(carry: tuple[Latents, Any, Any], at: tuple[jax.Array, ...]) -> tuple[tuple[Latents, Any, Any], None]:
-        index, now, then = at
+        index, before, now, then = at
         (x, memory, state), drawn = carry, noise_at(index) if chosen.stochastic else Latents()
-        interval = Interval(index, now, then, index == count - 1, drawn)
+        interval = Interval(index, before, now, then, index == count - 1, drawn)
         x, memory = chosen.step(correction.field, x, memory, interval)
         return correction.correct(x, memory, state, interval), None
 
-    (x, _, state), _ = jax.lax.scan(body, (x, chosen.init(x), state), (jnp.arange(count), grid[:-1], grid[1:]))
+    # Langevin steps leave the path: what a multistep solver knows of the step before says nothing of this one.
+    before = grid[:-1] if corrected else jnp.concatenate([grid[:1], grid[:-2]])
+    intervals = (jnp.arange(count), before, grid[:-1], grid[1:])
+    (x, _, state), _ = jax.lax.scan(body, (x, chosen.init(x), state), intervals)
     x = correction.finish(x, state)
     return Latents((m, given[m] if m in given else x[m]) for m in names if m not in ignored)

@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from mmgen_jax.diffusion.prompt import Prompt
-from mmgen_jax.sampling import SOLVERS, bind, classifier_free, sample
+from mmgen_jax.sampling import SOLVERS, bind, classifier_free, sample, shifted_times, uniform_times
 
 # ---- the official samplers ----
 
@@ -94,7 +95,14 @@ def normal(batch, seed=0):
 
 
 @pytest.mark.parametrize(
-    "solver, steps, tolerance", [("euler", 400, 0.02), ("heun", 60, 0.01), ("euler_maruyama", 400, 0.05)]
+    "solver, steps, tolerance",
+    [
+        ("euler", 400, 0.02),
+        ("heun", 60, 0.01),
+        ("midpoint", 60, 0.01),
+        ("dpm_solver_2m", 60, 0.01),
+        ("euler_maruyama", 400, 0.05),
+    ],
 )
 def test_moments_of_joint_samples(solver, steps, tolerance):
     run = jax.jit(lambda noise: sample(oracle, noise, jax.random.key(3), solver, steps))
@@ -123,14 +131,142 @@ def test_moments_of_conditional_samples(names, solver, steps, tolerance):
     np.testing.assert_allclose(np.cov(x.T).reshape(covariance.shape), covariance, atol=tolerance)
 
 
-@pytest.mark.parametrize("solver, order", [("euler", 1), ("heun", 2)])
-def test_order_of_convergence(solver, order):
+DETERMINISTIC = [name for name, solver in SOLVERS.items() if not solver.stochastic]
+ORDERS = {"euler": 1, "heun": 2, "midpoint": 2, "dpm_solver_2m": 2}
+MEANS, VARIANCES, SHARES = np.array([-1.0, 1.2]), np.array([0.09, 0.25]), np.array([0.4, 0.6])
+
+
+def mixture(x, t):
+    """E[noise - x0 | x_t] of a scalar mixture of two Gaussians. (On one Gaussian midpoint is of order 3, by chance.)"""
+    (name, value), t = next(iter(x.items())), t[0, 0]
+    offset, variance = value - (1 - t) * MEANS, (1 - t) ** 2 * VARIANCES + t**2
+    share = jax.nn.softmax(jnp.log(SHARES / jnp.sqrt(variance)) - offset**2 / (2 * variance), -1)
+    velocity = -MEANS + (t - (1 - t) * VARIANCES) / variance * offset
+    return {name: (share * velocity).sum(-1, keepdims=True)}
+
+
+def transported(z, start, end):
+    """Where the exact flow leads points z from time start to time end: on a line it keeps their quantiles."""
+
+    def quantile(x, t):
+        return (SHARES * norm.cdf(x[:, None], (1 - t) * MEANS, np.hypot((1 - t) * VARIANCES**0.5, t))).sum(1)
+
+    low, high, wanted = np.full(len(z), -9.0), np.full(len(z), 9.0), quantile(z, start)
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = quantile(middle, end) < wanted
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return middle
+
+
+def equal_steps_of_log_snr(steps):
+    """Times [steps + 1] from 0.98 to 0.02, which multistep solvers are made for."""
+    return jax.nn.sigmoid(jnp.linspace(1, -1, steps + 1) * np.log(0.98 / 0.02))
+
+
+@pytest.mark.parametrize(
+    "solver, grid",
+    [(solver, equal_steps_of_log_snr) for solver in DETERMINISTIC]
+    + [(solver, uniform_times) for solver in ("euler", "heun", "midpoint")],
+)
+def test_order_of_convergence(solver, grid):
+    z, steps, errors = np.linspace(-2.5, 2.5, 40), (24, 48, 96, 192), []
+    run = jax.jit(lambda noise, times: sample(mixture, noise, solver=solver, times=times)["z"].ravel())
+    for n in steps:
+        times = grid(n)
+        exact = transported(z, float(times[0]), float(times[-1]))
+        out = run({"z": jnp.asarray(z, jnp.float32)[:, None, None, None]}, times)
+        errors.append(np.sqrt(np.square(out - exact).mean()))
+    slope = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert abs(slope - ORDERS[solver]) < 0.25, (slope, errors)
+
+
+def ahead(steps):
+    """Times [steps + 1, 3] of b, a and c: b waits at first, c arrives early, and a goes quadratically."""
+    u = jnp.linspace(0, 1, steps + 1)
+    return jnp.stack([1 - jnp.clip(1.5 * u - 0.5, 0), (1 - u) ** 2, 1 - jnp.clip(1.5 * u, None, 1)], 1)
+
+
+@pytest.mark.parametrize("solver", DETERMINISTIC)
+def test_solvers_agree_on_times_of_each_modality(solver):
+    """All lead to the same end of the same flow, although modalities wait at t = 1 and t = 0, where log-SNR is not."""
     noise = normal(64)
-    exact = pack(sample(oracle, noise, solver="heun", steps=1024))
-    run = jax.jit(lambda noise, steps: pack(sample(oracle, noise, solver=solver, steps=steps)), static_argnums=1)
-    errors = [float(jnp.abs(run(noise, steps) - exact).max()) for steps in (16, 32, 64)]
-    measured = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
-    assert np.all(np.abs(measured - order) < 0.35), measured
+    run = jax.jit(
+        lambda noise, times, solver: pack(sample(oracle, noise, solver=solver, times=times)), static_argnums=2
+    )
+    exact = run(noise, ahead(1536), "midpoint")
+    errors = [float(jnp.abs(run(noise, ahead(n), solver) - exact).max()) for n in (24, 96)]
+    assert np.isfinite(errors).all() and errors[1] < errors[0] / 3 and errors[1] < 0.05, errors
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_modality_whose_time_does_not_move_stays_as_it_is(solver):
+    noise = normal(4)
+    for t in (1.0, 0.5, 0.0):
+        times = jnp.stack([jnp.linspace(1, 0, 5), jnp.full(5, t), jnp.linspace(1, 0, 5)], 1)
+        out = sample(oracle, noise, jax.random.key(0), solver, times=times)
+        np.testing.assert_allclose(out["a"], noise["a"], atol=1e-6)
+        assert jnp.isfinite(pack(out)).all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_solvers_evaluate_the_velocity_as_often_as_they_say(solver):
+    calls = []
+
+    def counted(x, t):
+        jax.debug.callback(lambda: calls.append(1))
+        return oracle(x, t)
+
+    for steps in (1, 2, 5):
+        calls.clear()
+        sample(counted, normal(2), jax.random.key(0), solver, steps)
+        jax.effects_barrier()
+        assert len(calls) == SOLVERS[solver].evaluations(steps)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_solvers_leave_given_and_ignored_modalities_alone(solver):
+    seen = []
+
+    def spy(x, t):
+        jax.debug.callback(lambda x, t: seen.append((np.array(x["a"]), np.array(x["b"]), np.array(t))), x, t)
+        return oracle(x, t)
+
+    noise, given = normal(4), {"a": jnp.full((4, 1, 1, 1), 0.3)}
+    out = sample(spy, noise, jax.random.key(0), solver, 4, given=given, given_time=0.0, ignored=("b",))
+    jax.effects_barrier()
+    assert tuple(out) == ("a", "c") and (out["a"] == given["a"]).all() and jnp.isfinite(out["c"]).all()
+    for a, b, t in seen:
+        assert (a == given["a"]).all() and (b == noise["b"]).all() and (t[:, 0] == 1).all() and (t[:, 1] == 0).all()
+
+
+def test_dpm_solver_goes_the_way_of_an_independent_one():
+    """diffusers' scheduler, which takes flows whose steps do not begin at t = 1, with the oracle's own velocity."""
+    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
+    for shift in (1.0, 3.0):
+        theirs = diffusers.DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, final_sigmas_type="zero"
+        )
+        theirs.set_timesteps(8)
+        times = jnp.asarray(theirs.sigmas.numpy())
+        flat = np.array(pack(normal(16)))
+        ours = pack(sample(oracle, unpack(jnp.asarray(flat)), solver="dpm_solver_2m", times=times))
+        x = torch.from_numpy(flat)
+        for step, time in enumerate(theirs.timesteps):
+            velocity = oracle(unpack(jnp.asarray(x.numpy())), jnp.full((16, 3), times[step]))
+            x = theirs.step(torch.from_numpy(np.array(pack(velocity))), time, x).prev_sample
+        np.testing.assert_allclose(ours, x.numpy(), atol=1e-4)
+
+
+def test_shifted_times():
+    np.testing.assert_allclose(shifted_times(4, 1.0), uniform_times(4))
+    np.testing.assert_allclose(shifted_times(4, 3.0), [1, 0.9, 0.75, 0.5, 0], rtol=1e-6)
+    for shift in (0.3, 1.15, 3.1, 7.0):
+        times = shifted_times(9, shift)
+        assert times[0] == 1 and times[-1] == 0 and (jnp.diff(times) < 0).all()
+    for shift in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"shift={shift}: must be above 0"):
+            shifted_times(4, shift)
 
 
 # ---- the contract ----
@@ -181,7 +317,7 @@ def test_same_key_same_samples(solver):
         np.testing.assert_array_equal(first[name], second[name])
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun"])
+@pytest.mark.parametrize("solver", ["euler", "heun", "dpm_solver_2m"])
 def test_one_step_from_pure_noise_is_the_mean(solver):
     one = sample(oracle, normal(8), solver=solver, steps=1)
     np.testing.assert_allclose(pack(one), np.tile(MEAN, (8, 1)), atol=1e-4)
@@ -189,7 +325,9 @@ def test_one_step_from_pure_noise_is_the_mean(solver):
 
 def test_errors():
     noise = normal(2)
-    with pytest.raises(ValueError, match="solver='rk4': must be one of euler, heun, euler_maruyama"):
+    with pytest.raises(
+        ValueError, match="solver='rk4': must be one of euler, heun, midpoint, dpm_solver_2m, euler_maruyama"
+    ):
         sample(oracle, noise, solver="rk4")
     with pytest.raises(ValueError, match="key must be"):
         sample(oracle, noise, solver="euler_maruyama")
