@@ -33,12 +33,15 @@ from mmgen_jax.sampling.sampler import Options
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.home import expanded
 from mmgen_jax.system.rules import (
+    ADDED,
     BELOW_ONE,
     INTERVAL,
     POSITIVE,
+    RATE,
     SIZE_OR_REST,
     SWITCH,
     TEXT,
+    WEIGHT,
     Rule,
     each,
     integer,
@@ -166,8 +169,8 @@ class Objective:
     path: str = setting("linear", one_of(*PATHS), "cosine: not with model.precondition, and not for euler_maruyama")
     time: str = setting("uniform", one_of(*TIME_SAMPLERS), "distribution of t")
     mix: tuple[tuple, ...] = setting(PUBLISHED_MIX, MIX, "tasks and their shares of the batch")
-    loss_weights: tuple[float, ...] = setting((), each(number(0)), "of each velocity loss; empty = as published")
-    alignment_weight: float = setting(0.5, number(0), "of representation alignment, where there are features")
+    loss_weights: tuple[float, ...] = setting((), each(WEIGHT), "of each velocity loss; empty = as published")
+    alignment_weight: float = setting(0.5, WEIGHT, "of representation alignment, where there are features")
     label_dropout: float = setting(0.1, number(0, 1), "share of samples trained with the null class")
 
 
@@ -175,13 +178,13 @@ class Objective:
 class Optim:
     """AdamW, its learning rate, and the averaged parameters."""
 
-    learning_rate: float = setting(1e-4, number(0), "after warmup")
+    learning_rate: float = setting(1e-4, RATE, "after warmup")
     warmup_steps: int = setting(0, integer(0), "linear from 0")
     decay_steps: int = setting(0, integer(0), "linear to 0 over this many last steps")
     b1: float = setting(0.9, BELOW_ONE, "decay of the first moment")
     b2: float = setting(0.999, BELOW_ONE, "decay of the second moment")
-    eps: float = setting(1e-8, POSITIVE, "added to the root of the second moment")
-    weight_decay: float = setting(0.0, number(0), "decoupled, times the learning rate")
+    eps: float = setting(1e-8, ADDED, "added to the root of the second moment")
+    weight_decay: float = setting(0.0, WEIGHT, "decoupled, times the learning rate")
     moment_dtype: str = setting("float32", one_of(*DTYPES), "of the first moment; the second is float32")
     clip_norm: float = setting(1.0, POSITIVE, "limit of the norm of the whole gradient")
     ema_decay: float = setting(0.9999, number(0, 1), "of the averaged parameters that sampling uses")
@@ -348,10 +351,11 @@ def check(chosen: Settings) -> Settings:
             f"config key data.image_size is {size}; it must be a positive multiple of "
             f"autoencoder.factor x model.patch = {factor} x {patch} = {factor * patch}"
         )
+    if (unroll := chosen.model.unroll) > (depth := chosen.model.depth):
+        raise UsageError(f"config key model.unroll is {unroll}; it must be at most model.depth = {depth}")
     _check_features(chosen)
     _check_path(chosen)
-    if chosen.train.batch % chosen.train.accumulate:
-        parts, batch = chosen.train.accumulate, chosen.train.batch
+    if (batch := chosen.train.batch) % (parts := chosen.train.accumulate):
         raise UsageError(f"config key train.accumulate is {parts}; it must divide train.batch = {batch}")
     return chosen
 

@@ -82,6 +82,10 @@ TEXT = Rule(  # str.isprintable would also refuse paths with other spaces than "
 )
 SWITCH = Rule(lambda v: isinstance(v, bool), "True or False")
 POSITIVE = Rule(lambda v: number(0).allows(v) and v >= FLOAT_TINY, "a finite number above 0, in float32")
+ADDED = Rule(lambda v: number(FLOAT_TINY, 1).allows(v), "a finite number above 0 and at most 1, in float32")
+RATE = Rule(lambda v: number(0, 0).allows(v) or POSITIVE.allows(v), "a finite number of at least 0 that float32 holds")
+# Products with gradients and their squares must neither vanish in float32 nor become infinite.
+WEIGHT = Rule(lambda v: number(0, 0).allows(v) or number(1e-12, 1e12).allows(v), "a finite number, 0 or 1e-12 to 1e12")
 BELOW_ONE = Rule(lambda v: number(0, 1 - 2**-24).allows(v), "a number of at least 0 and below 1, in float32")
 INTERVAL = Rule(
     lambda v: each(number(0, 1), 2).allows(v) and v[0] <= v[1], "a tuple (low, high) with 0 <= low <= high <= 1"

@@ -259,6 +259,8 @@ def open_batches(
     Raises UsageError if the checkpoint is of a run on other data.
     """
     _check_data(chosen, data, meta)
+    if chosen.train.batch > (count := len(data.source)):
+        say(f"train.batch is {chosen.train.batch}, more than the {count} samples of data.train_split: some come twice")
     tally = Tally(
         chosen.data.max_damaged,
         len(data.source),

@@ -1,6 +1,7 @@
 """Rules of values: what they refuse, and the one line that says so."""
 
 import math
+import re
 
 import pytest
 
@@ -46,3 +47,39 @@ def test_a_text_has_no_control_characters(name):
 
 def test_what_float32_rounds_to_one_is_not_below_one():
     assert rules.BELOW_ONE.allows(0.9999) and not rules.BELOW_ONE.allows(0.99999999999)
+
+
+@pytest.mark.parametrize(
+    "key, value, words",
+    [
+        ("learning_rate", 1e-300, "of at least 0 that float32 holds"),
+        ("weight_decay", 1e-300, "0 or 1e-12 to 1e12"),
+        ("weight_decay", 3e38, "0 or 1e-12 to 1e12"),
+        ("eps", 1e-300, "above 0 and at most 1, in float32"),
+        ("eps", 3e38, "above 0 and at most 1, in float32"),
+        ("clip_norm", 1e-300, "above 0, in float32"),
+    ],
+)
+def test_numbers_that_float32_makes_nothing_of_are_refused(key, value, words):
+    said = re.escape(f"config key optim.{key} is {value}; it must be a finite number")
+    with pytest.raises(UsageError, match=f"^{said},? {words}$"):
+        check(Settings().changed(optim={key: value}))
+
+
+@pytest.mark.parametrize("value", [1e-300, 3e38, 1e-13])
+def test_weights_of_losses_neither_vanish_nor_overflow(value):
+    with pytest.raises(UsageError, match=r"objective.loss_weights is .*; it must be a tuple .* 0 or 1e-12 to 1e12$"):
+        check(Settings().changed(objective={"loss_weights": (1.0, value, 1.0, 1.0)}))
+    with pytest.raises(UsageError, match=r"objective.alignment_weight is .*; it must be .* 0 or 1e-12 to 1e12$"):
+        check(Settings().changed(objective={"alignment_weight": value}))
+
+
+def test_rates_and_weights_of_any_use_are_allowed():
+    check(Settings().changed(optim={"learning_rate": 0, "weight_decay": 0, "eps": 1.0, "clip_norm": 3e38}))
+    check(Settings().changed(objective={"loss_weights": (0, 1, 1e-12, 1e12), "alignment_weight": 0}))
+
+
+def test_no_more_blocks_are_unrolled_than_there_are():
+    with pytest.raises(UsageError, match=r"^config key model.unroll is 29; it must be at most model.depth = 28$"):
+        check(Settings().changed(model={"unroll": 29}))
+    check(Settings().changed(model={"unroll": 28}))

@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from mmgen_jax.data.train_data import TrainData
+from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.telemetry import memory
@@ -36,3 +39,14 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_made():
     setup._check_memory(abstract(there // 20))  # parameters, average and two moments take 16 bytes each
     with pytest.raises(UsageError, match=r"^a model of .* M parameters needs .* GB on each device .* make model.depth"):
         setup._check_memory(abstract(there // 15))
+
+
+@pytest.mark.parametrize(
+    "batch, said", [(8, ""), (16, "train.batch is 16, more than the 8 samples of data.train_split")]
+)
+def test_a_batch_larger_than_the_data_set_is_told(capsys, batch, said):
+    data = TrainData([{"x": np.int32(i)} for i in range(8)], (), (), None, (), "")
+    chosen = Settings().changed(train={"batch": batch})
+    setup.open_batches(chosen, data, sharding.make_mesh(), {"samples": 0})[0].close()
+    told = capsys.readouterr()
+    assert (said in told.out + told.err) if said else (told.out + told.err == "")
