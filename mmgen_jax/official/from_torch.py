@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -89,6 +89,21 @@ def model_config(state: State, found: Checkpoint, num_heads: int) -> MMDiTConfig
     return config
 
 
+def with_modalities(state: State, network: MMDiTConfig, channels: Mapping[str, int]) -> tuple[State, MMDiTConfig]:
+    """Weights and config for the modalities in `channels`, name -> number of channels of its latents.
+
+    As many as there are take their places one by one, as files do not name them; `widen` adds others.
+    """
+    wanted = tuple(channels)
+    if len(wanted) == len(network.names):
+        counts = (count for _, count in network.modalities)
+        network = dataclasses.replace(network, modalities=tuple(zip(wanted, counts, strict=True)))
+    if wanted != network.names:
+        state = widen(state, network.names, channels)
+        network = names.config_from_official(state, network.heads, wanted, encoder_depth=network.encoder_depth)
+    return state, network
+
+
 def recipe(model: Architecture, found: Checkpoint) -> Settings:
     """The settings of the run that wrote the checkpoint; those that the file does not have are the defaults."""
     default, m, kept = Settings(), model.model, model.modalities
@@ -157,6 +172,21 @@ def _check_new(out: epath.PathLike) -> None:
         raise UsageError(f"{out} exists; allowed: a new folder or an empty one, or with --to_torch a new file")
 
 
+def _write(out: epath.PathLike, found: Checkpoint, model: Architecture, ema: State | None) -> None:
+    """Writes the folder with the weights `ema`, or without them with all that training continues from."""
+    chosen = recipe(model, found)
+    if ema is None:
+        stored: object = train_state(found, model, chosen.optim, chosen.train.steps)
+    else:
+        with about(found.path):
+            stored = {"ema": names.from_official(Streamed(ema), model.model)}
+    meta = {"step": found.step, "samples": checkpoint.samples(found, chosen.train.batch)}
+    with files.replacing(files.absolute(out)) as part:
+        model.save(part)
+        files.write(part / "config.json", chosen.to_json().encode())
+        saver.write(part, found.step, stored, meta)
+
+
 def convert(
     source: epath.PathLike,
     out: epath.PathLike,
@@ -195,13 +225,7 @@ def convert(
     if list(wanted) != [name for name in NAMES if name in wanted]:
         raise UsageError(f"--modalities is {','.join(wanted)}; allowed: some of {','.join(NAMES)}, in this order")
     autoencoder = make_autoencoder(wanted)
-    if len(wanted) == len(network.names):
-        channels = (count for _, count in network.modalities)
-        network = dataclasses.replace(network, modalities=tuple(zip(wanted, channels, strict=True)))
-    if wanted != network.names:
-        state = widen(state, network.names, {name: autoencoder.channels[name] for name in wanted})
-        heads = network.heads
-        network = names.config_from_official(state, heads, wanted, encoder_depth=network.encoder_depth)
+    state, network = with_modalities(state, network, {name: autoencoder.channels[name] for name in wanted})
     if dict(network.modalities) != autoencoder.channels:
         raise UsageError(
             f"{source} has latents {dict(network.modalities)}; the autoencoder's are {autoencoder.channels}"
@@ -220,15 +244,5 @@ def convert(
         palette=np.zeros((0, 3), np.uint8),
         regions=(),
     )
-    chosen = recipe(model, found)
-    if optimizer:
-        stored: object = train_state(found, model, chosen.optim, chosen.train.steps)
-    else:
-        with about(found.path):
-            stored = {"ema": names.from_official(Streamed(state), network)}
-    meta = {"step": found.step, "samples": checkpoint.samples(found, chosen.train.batch)}
-    with files.replacing(files.absolute(out)) as part:
-        model.save(part)
-        files.write(part / "config.json", chosen.to_json().encode())
-        saver.write(part, found.step, stored, meta)
+    _write(out, found, model, None if optimizer else state)
     return model

@@ -38,7 +38,6 @@ from mmgen_jax.training import class_table
 from mmgen_jax.training.architecture import check_latent_settings, from_settings
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.training.objective import Objective
-from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState
 from mmgen_jax.training.step import Training, make_training
 
@@ -158,16 +157,7 @@ def make_objective(chosen: Settings) -> Objective:
 def assemble(chosen: Settings, architecture: Architecture, mesh: Mesh) -> Training:
     """Makes the training step and the shapes of its state. Raises UsageError if the mesh cannot split the batch."""
     sharding.check_batch(chosen.train.batch // chosen.train.accumulate, mesh, "train.batch / train.accumulate")
-    return make_training(
-        architecture,
-        make_objective(chosen),
-        make_optimizer(chosen.optim, chosen.train.steps),
-        mesh,
-        seed=chosen.seed,
-        accumulate=chosen.train.accumulate,
-        ema_decay=chosen.optim.ema_decay,
-        ema_ramp=chosen.optim.ema_ramp,
-    )
+    return make_training(chosen, architecture, make_objective(chosen), mesh)
 
 
 def make_inputs(chosen: Settings, autoencoder: Autoencoder) -> Inputs:

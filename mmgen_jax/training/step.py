@@ -17,8 +17,10 @@ from mmgen_jax.diffusion import keys
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options, sharding
+from mmgen_jax.settings import Settings
 from mmgen_jax.training.inputs import Inputs
 from mmgen_jax.training.objective import Example, Metrics, Objective, example_loss, make_example
+from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState, ema_update, init_state
 
 
@@ -57,48 +59,31 @@ class Training:
     state: TrainState
 
 
-def make_training(
-    architecture: Architecture,
-    objective: Objective,
-    tx: optax.GradientTransformationExtraArgs,
-    mesh: Mesh,
-    *,
-    seed: int,
-    accumulate: int,
-    ema_decay: float,
-    ema_ramp: float,
-) -> Training:
-    """Makes the training step and the shapes of its state.
+def make_training(chosen: Settings, architecture: Architecture, objective: Objective, mesh: Mesh) -> Training:
+    """Makes the training step of a model for an objective, on the devices of a mesh, and the shapes of its state.
 
-    Args:
-      architecture: the model.
-      objective: the training objective.
-      tx: the optimizer, see `make_optimizer`.
-      mesh: devices that share the work.
-      seed: seed of all random numbers, which are functions of it and the number of the step.
-      accumulate: number of slices of a device's samples that are computed one after another.
-      ema_decay: decay of the averaged parameters, see `ema_update`.
-      ema_ramp: ramp of that decay, see `ema_update`.
-
-    A step whose loss or gradient is not finite leaves parameters, optimizer and averages as they were and reports
-    `finite` = 0. Metrics are scalars, except those of `losses.by_time`.
+    The settings say how it is optimized and averaged, `train.accumulate` in how many parts one after another, and
+    `seed` all random numbers, which are functions of it and the number of the step. A step whose loss or gradient is
+    not finite leaves parameters, optimizer and averages as they were and reports `finite` = 0. Metrics are scalars,
+    except those of `losses.by_time`.
     """
-    layout = Layout(architecture, mesh)
+    layout, optim = Layout(architecture, mesh), chosen.optim
+    tx = make_optimizer(optim, chosen.train.steps)
 
     def local(apply: Callable, params: Params, example: Example) -> tuple[Params, Metrics]:
         """Gradients and metrics of one device's samples."""
         loss = functools.partial(example_loss, apply, objective)
-        return accumulated_gradients(loss, params, example, accumulate)
+        return accumulated_gradients(loss, params, example, chosen.train.accumulate)
 
     def step(state: TrainState, inputs: Inputs, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(keys.of_seed(seed, "train"), state.step)
+        key = jax.random.fold_in(keys.of_seed(chosen.seed, "train"), state.step)
         example = make_example(architecture, objective, inputs, batch, key)
         grads, metrics = layout.gradients(local, state.params, example)
         (norm,) = layout.norms(grads)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
         updates, opt_state = tx.update(grads, state.opt_state, state.params, norm=norm)
         params = optax.apply_updates(state.params, updates)
-        ema = ema_update(state.ema, params, state.step, ema_decay, ema_ramp)
+        ema = ema_update(state.ema, params, state.step, optim.ema_decay, optim.ema_ramp)
         new = (params, ema, opt_state)
         old = (state.params, state.ema, state.opt_state)
         kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)

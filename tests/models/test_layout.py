@@ -16,7 +16,6 @@ from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup
 from mmgen_jax.training.inputs import TileInputs
 from mmgen_jax.training.objective import example_loss, make_example
-from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.step import accumulated_gradients, make_training
 
 MESHES = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (1, 1, 4), (2, 2, 2), (1, 4, 2)]
@@ -110,11 +109,12 @@ def test_training_is_that_of_one_device(case, sizes):
     architecture, _, objective, _, batch = case
     config = tiny_model.config()
     config.optim.warmup_steps = config.optim.decay_steps = 0
-    tx = make_optimizer(settings.parse(config).optim, 100)
+    config.optim.ema_decay, config.train.steps = 0.9, 100
+    chosen = settings.parse(config)
 
     def train(sizes):
         mesh = mesh_of(sizes)
-        training = make_training(architecture, objective, tx, mesh, seed=0, accumulate=1, ema_decay=0.9, ema_ramp=1.0)
+        training = make_training(chosen, architecture, objective, mesh)
         state = training.init(jax.random.key(0))
         history = []
         for _ in range(4):

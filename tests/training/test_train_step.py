@@ -32,14 +32,16 @@ def parts(small_config, tmp_path_factory):
     return chosen, architecture, setup.make_objective(chosen), batch
 
 
+def in_short(config, accumulate=1):
+    """The settings for a run of 100 steps, with averages that follow the parameters at once."""
+    return config.changed(train={"steps": 100, "accumulate": accumulate}, optim={"ema_decay": 0.9, "ema_ramp": 1.0})
+
+
 def take_steps(parts, devices, accumulate):
     """Makes two steps; returns their metrics."""
     config, architecture, objective, batch = parts
     mesh = sharding.make_mesh(jax.devices()[:devices])
-    tx = make_optimizer(config.optim, 100)
-    training = make_training(
-        architecture, objective, tx, mesh, seed=0, accumulate=accumulate, ema_decay=0.9, ema_ramp=1.0
-    )
+    training = make_training(in_short(config, accumulate), architecture, objective, mesh)
     state = training.init(jax.random.key(0))
     history = []
     for _ in range(2):
@@ -138,8 +140,7 @@ def test_samples_without_a_class_have_the_null_class_and_without_rgb_no_alignmen
 def test_a_step_that_is_not_finite_leaves_the_state_alone(parts):
     config, architecture, objective, batch = parts
     mesh = sharding.make_mesh(jax.devices()[:1])
-    tx = make_optimizer(config.optim, 100)
-    training = make_training(architecture, objective, tx, mesh, seed=0, accumulate=1, ema_decay=0.9, ema_ramp=1.0)
+    training = make_training(in_short(config), architecture, objective, mesh)
     state = training.init(jax.random.key(0))
     poisoned = jax.tree.map(jnp.array, state.params)
     poisoned["blocks"]["qkv"]["kernel"] = poisoned["blocks"]["qkv"]["kernel"].at[0, 0, 0].set(jnp.nan)
