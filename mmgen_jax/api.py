@@ -23,15 +23,16 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
-from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.given import given_values
-from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
+from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.settings import Sample, rules
 from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system.arrays import AnyArray
-from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.system.errors import UsageError, choice, shown
 from mmgen_jax.system.rules import Rule, each, integer, require
 
+_ALLOWED = rules(Sample())
 _LISTED = Rule(lambda v: v != () and each(integer(0)).allows(v), "a number of samples, or a list of their numbers")
 
 
@@ -93,12 +94,19 @@ class MMGen:
         solver: str = "heun",
         guidance: float = 1.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
-        given_time: float = 0.005,
+        given_time: float | Mapping[str, float] = 0.005,
         seed: int = 0,
         batch: int = 32,
+        wanted: Sequence[str] | None = None,
+        strength: Mapping[str, float] | None = None,
+        interval: Mapping[str, tuple[float, float]] | None = None,
+        order: Mapping[str, float] | None = None,
+        compose: bool = False,
+        corrector: int | None = None,
+        particles: int = 1,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
-        """Draws n samples of all modalities; sample i depends on `seed` and i, not on n or `batch`.
+        """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
 
         All of them are kept in memory. To make many, ask for some at a time: n=range(32), n=range(32, 64), ...
 
@@ -110,9 +118,22 @@ class MMGen:
           solver: a name of `mmgen_jax.sampling.SOLVERS`.
           guidance: strength of classifier-free guidance on the class; 1 means none.
           guidance_interval: guidance acts at times t in [low, high].
-          given_time: time in [0, 1] at which given modalities are held; at 0 the network sees them clean.
+          given_time: time in [0, 1] at which given modalities are held, one for all or by name; at 0 the network sees
+            them clean, and the later it is, the more loosely they are followed.
           seed: seed of the noise.
           batch: number of samples computed at once.
+          wanted: names of the modalities that are made; None means all that are not given. What is neither given nor
+            wanted is ignored, which a model must have been trained for.
+          strength: given modality -> weight of it, between 0 (left out) and 1 (as it is), above 1 (guidance on it) or
+            below 0 (away from it). Needs a model that was trained to ignore modalities.
+          interval: given modality -> times [low, high] of what is made when its strength counts; elsewhere it is 1.
+          order: wanted modality -> how far it runs ahead of those that are not named, from 0 to 1 (it is done before
+            they begin). Needs a model that was trained with times of their own.
+          compose: multiply what each given modality and the class say alone, as MCDM does, instead of giving all of
+            them together; `strength` and `guidance` are the weights. See `sampling.composition`.
+          corrector: number of Langevin steps after each step; None means none, or 1 with particles.
+          particles: number of weighted candidates of which each sample is drawn, which makes a composition exact as it
+            grows; costs so many times as much.
           progress: is told after each batch how many samples it had; a meter on stderr if None.
 
         Returns:
@@ -121,38 +142,84 @@ class MMGen:
         Raises:
           UsageError: an argument is not allowed.
         """
-        numbers = _numbers(n)
-        _check(
-            steps=steps,
-            batch=batch,
-            seed=seed,
-            solver=solver,
-            guidance=guidance,
-            guidance_interval=guidance_interval,
-            given_time=given_time,
+        by_name = isinstance(given_time, Mapping)
+        plain: dict[str, Any] = {
+            "solver": solver,
+            "steps": steps,
+            "guidance": guidance,
+            "guidance_interval": guidance_interval,
+            "given_time": Options.given_time if by_name else given_time,
+            "seed": seed,
+            "batch": batch,
+            "compose": compose,
+            "corrector": -1 if corrector is None else corrector,
+            "particles": particles,
+        }
+        sections = {
+            "strength": (strength, Strengths),
+            "interval": (interval, Intervals),
+            "given_times": (given_time if by_name else None, GivenTimes),
+            "order": (order, Order),
+        }
+        values: dict[str, Any] = {name: _plain(value) for name, value in plain.items()}
+        options = Options(
+            **values,
+            **{name: self._section(name, chosen, kind) for name, (chosen, kind) in sections.items()},
+            wanted=self._wanted(wanted),
         )
-        if SOLVERS[solver].needs_score and self.architecture.path != "linear":
-            raise UsageError(
-                f"solver is {solver!r}, which needs the linear path; the model's is {self.architecture.path}"
-            )
-        count, (low, high) = len(numbers), guidance_interval
+        for name, value in values.items():
+            require(name, value, _ALLOWED[name])
+        if corrector is not None:
+            require("corrector", values["corrector"], integer(0))
+        return self.draw(options, class_id, n, given, progress)
+
+    def draw(
+        self,
+        options: Options,
+        class_id: int | str | Sequence[int | str] | AnyArray | None = None,
+        n: int | np.integer | Sequence[int] | AnyArray = 1,
+        given: Mapping[str, object] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Outputs:
+        """Draws n samples as `generate` does, whose other arguments are `options`."""
+        a, numbers = self.architecture, _numbers(n)
+        count = len(numbers)
         classes = self._classes(class_id, count)
         conditions = self._conditions({} if given is None else given, count)
-        options = Options(solver, int(steps), guidance, (float(low), float(high)), given_time, int(seed), int(batch))
+        conditional = bool((classes != a.null_class).any())
+        check(options, tuple(conditions), a.modalities, a.path, conditional)
         shown = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in self._arrays(conditions).items()}
         made = self._sampler(
             self._params, classes, shown, options, numbers=numbers, finish=self._values, progress=progress
         )
         values = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in conditions.items()} | made
-        guided = guidance != 1 and bool((classes != self.architecture.null_class).any())
         names = [self._class_name(i) for i in classes.tolist()]
         return Outputs(
-            {m: values[m] for m in self.modalities},
+            a.ordered(values),
             tuple(conditions),
-            self.architecture.facts,
-            caption=_caption(names, tuple(conditions), seed, solver, steps, guidance if guided else 1),
+            a.facts,
+            caption=_caption(names, tuple(conditions), tuple(made), options, a.modalities),
             rows=[f"{i} {name}" if len(set(names)) > 1 else f"{i}" for i, name in zip(numbers, names, strict=True)],
         )
+
+    def _wanted(self, wanted: Sequence[str] | None) -> str:
+        """The names as the setting `sample.wanted` has them."""
+        if wanted is None:
+            return ""
+        if isinstance(wanted, str) or not isinstance(wanted, Sequence) or not wanted:
+            raise UsageError(f"wanted is {shown(wanted)}; allowed: a list of some of {', '.join(self.modalities)}")
+        return "+".join(choice("wanted modality", m, self.modalities) for m in wanted)
+
+    def _section(self, name: str, chosen: object, kind: type) -> Any:
+        """Values by modality as a section of the settings. Raises UsageError."""
+        if chosen is None:
+            return kind()
+        if not isinstance(chosen, Mapping):
+            raise UsageError(f"{name} is {shown(chosen)}; allowed: a dict of modality -> value")
+        values = {choice(f"modality of {name}", m, self.modalities): _plain(value) for m, value in chosen.items()}
+        for m, value in values.items():
+            require(f"{name} of {m}", value, _ALLOWED[f"{name}.{m}"])
+        return kind(**values)
 
     def _class_name(self, index: int) -> str:
         return "no class" if index == self.architecture.null_class else self.class_names[index]
@@ -189,23 +256,25 @@ def _numbers(n: Any) -> np.ndarray:
     """Numbers int [n] of the samples: 0, 1, ... of a count, or those that are listed. Raises UsageError."""
     listed = tuple(n) if isinstance(n, range) else _plain(n)
     if not isinstance(listed, tuple):
-        _check(n=n)
+        require("n", listed, _ALLOWED["n"])
         return np.arange(int(n))
     require("n", listed, _LISTED)
     return np.array(listed)
 
 
-def _check(**arguments: object) -> None:
-    """Raises UsageError for the first argument that is not what the setting of the same name in `sample` may be."""
-    allowed = rules(Sample())
-    for name, value in arguments.items():
-        require(name, _plain(value), allowed[name])
-
-
-def _caption(names: Sequence[str], given: Sequence[str], seed: int, solver: str, steps: int, guidance: float) -> str:
+def _caption(
+    names: Sequence[str], given: Sequence[str], made: Sequence[str], options: Options, modalities: Sequence[str]
+) -> str:
     """Text that says how samples were made, as in "given depth; class torus; seed 0; heun, 25 steps"."""
-    task = f"given {' + '.join(given)}" if given else "all modalities together"
+    strengths = {m: vars(options.strength)[m] for m in given}
+    conditions = [m if strengths[m] == 1 else f"{m} x {strengths[m]:g}" for m in given]
+    joined = " and, composed, ".join(conditions) if options.compose else " + ".join(conditions)
+    everything = len(given) + len(made) == len(modalities)
+    task = "all modalities together" if everything and not given else f"given {joined}" if given else "nothing given"
+    wanted = "" if everything else f"; {' + '.join(made)} alone"
     classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
     classes = classes.replace("class no class", "no class")
-    guided = f"; guidance {guidance:g}" if guidance != 1 else ""
-    return f"{task}; {classes}; seed {seed}; {solver}, {steps} steps{guided}"
+    guided = f"; guidance {options.guidance:g}" if options.guidance != 1 and classes != "no class" else ""
+    more = f"; {options.corrector} corrector steps" if options.corrector > 0 else ""
+    more += f"; {options.particles} particles" if options.particles > 1 else ""
+    return f"{task}{wanted}; {classes}; seed {options.seed}; {options.solver}, {options.steps} steps{guided}{more}"

@@ -32,7 +32,7 @@ from mmgen_jax.data import held_out
 from mmgen_jax.data.pipeline import open_split
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models import architectures
-from mmgen_jax.sampling.sampler import Options
+from mmgen_jax.sampling.options import Options
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.show.gallery import Section
 from mmgen_jax.show.outputs import Outputs
@@ -54,8 +54,7 @@ class Demo:
     """A model, how to sample it, and held-out scenes."""
 
     def __init__(self, model: MMGen, options: Options, scenes: Values):
-        self.model, self.scenes = model, scenes
-        self._options = dataclasses.asdict(options)
+        self.model, self.scenes, self._options = model, scenes, options.plain()
 
     def sections(self) -> dict[str, Section]:
         """Makes the sections, by file name: samples of classes, the rest from each modality, variety of samples."""
@@ -77,7 +76,7 @@ class Demo:
         names = classes or ("no class",)
         say(f"{PER_CLASS} samples of each of {len(names)} classes")
         wanted = list(classes) * PER_CLASS or None
-        outputs = self.model.generate(class_id=wanted, n=len(names) * PER_CLASS, **self._options)
+        outputs = self.model.draw(self._options, wanted, len(names) * PER_CLASS)
         columns: dict[str, np.ndarray] = {}
         for i in range(PER_CLASS):
             part = slice(i * len(names), (i + 1) * len(names))
@@ -88,7 +87,7 @@ class Demo:
         """Draws one sample for each of `SCENES` scenes, and `COPIES - 1` more for the last one."""
         say(f"the rest from {given}")
         rows = [*range(SCENES), *[SCENES - 1] * (COPIES - 1)]
-        return self.model.generate(n=len(rows), given={given: self.scenes[given][rows]}, **self._options)
+        return self.model.draw(self._options, n=len(rows), given={given: self.scenes[given][rows]})
 
     def rest(self, outputs: Outputs, given: str) -> Section:
         """Shows the rest from one modality next to the truth. Errors are shown for rgb, which nearly fixes the rest."""

@@ -23,8 +23,10 @@ from ml_collections import ConfigDict
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, restore
 from mmgen_jax.data import held_out, tiles
+from mmgen_jax.metrics import any_to_any
 from mmgen_jax.metrics.report import evaluate, mean_image, scored, table
 from mmgen_jax.metrics.runner import Runner
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.models import architectures
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import files
@@ -67,6 +69,7 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     names = tiles.class_names(chosen.data.dir)
     if names and names != stored.named(names).class_names:  # scenes without classes can be scored too
         raise UsageError(f"data.dir {chosen.data.dir!r} has the classes {names[:8]}; the model {workdir!r} has others")
+    tasks = any_to_any.parse(chosen.evaluate.tasks, stored.modalities)
     path = _output(out, workdir)
     files.check_place(path, "--out", folder=False)
     data, names, size = chosen.data, stored.modalities, stored.image_size
@@ -88,6 +91,11 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     for section, columns in scores.items():
         if columns:
             say(f"\n{section}\n{table(columns)}")
+    if tasks:
+        facts = stored.facts.with_camera_of(Facts.from_metadata(metadata))
+        pairs = any_to_any.evaluate(runner, scenes, scenes.count, tasks, facts, average, chosen.seed)
+        say(f"\nany to any\n{table(any_to_any.headlines(pairs))}")
+        scores["any to any"] = pairs
     report = {"scenes": scenes.count, "scored": counts, "samples": samples} | scores
     _write(path, report)
     say(f"\nwritten: {path}")

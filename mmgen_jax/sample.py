@@ -2,10 +2,10 @@
 
 python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=runs/a
 python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=shapes-tiny \
-  --config.sample.task=depth --config.sample.images.depth=depth.png --config.sample.class_id=torus
+  --config.sample.given.depth=depth.png --config.sample.class_id=torus --config.sample.wanted=rgb
 
-Given modalities are read from the files in `sample.images`, or else from the data set's test split. Samples are written
-as they are made, and the same command goes on where it was stopped.
+What is given is read from the files in `sample.given`, or, as `sample.task` says, from the data set's test split.
+Samples are written as they are made, and the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.sampling.given import Given, Values, from_files, from_scenes
+from mmgen_jax.sampling.options import Options, check
 from mmgen_jax.sampling.requests import batch_size, batches
-from mmgen_jax.sampling.sampler import Options
-from mmgen_jax.settings import Settings
+from mmgen_jax.settings import Sample, Settings
 from mmgen_jax.show.outputs import GALLERY, Outputs, file_names
 from mmgen_jax.show.sample_folder import SampleFolder
 from mmgen_jax.system import files, preemption
 from mmgen_jax.system.console import Progress, say
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.training.architecture import check_config
 
 JOINT = "category"
@@ -63,36 +63,57 @@ def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
     return tuple(m for m, wanted in zip(modalities, chosen, strict=True) if wanted)
 
 
-def conditions(chosen: Settings, architecture: Architecture) -> Given:
+def task_of(chosen: Settings, modalities: Sequence[str]) -> str:
+    """The task of the request: that of the settings, or where they say none, the modalities whose files are given."""
+    given, task = _set(chosen.sample.given), chosen.sample.task
+    for m, path in given.items():
+        choice(f"modality of sample.given.{m} = {path!r}", m, modalities)
+        if other := vars(chosen.sample.images)[m]:
+            raise UsageError(f"config key sample.images.{m} is {other!r}; allowed: empty, as sample.given.{m} is set")
+    return "+".join(m for m in modalities if m in given) if given and task == JOINT else task
+
+
+def conditions(chosen: Settings, task: str, architecture: Architecture) -> Given:
     """What is given: files, or scenes of the test split, which are read when they are needed.
 
     Raises UsageError for files that the task does not use, for files of only a part of the task, or without scenes.
     """
-    task = chosen.sample.task
-    names = given_names(task, architecture.modalities)
-    paths = {m: path for m, path in vars(chosen.sample.images).items() if path}
+    names, sample = given_names(task, architecture.modalities), chosen.sample
+    paths = {m: path for m, path in (vars(sample.images) | _set(sample.given)).items() if path}
     for m, path in paths.items():
         if m not in names:
-            raise UsageError(
-                f"config key sample.images.{m} is {path!r}; allowed: empty, as task {task!r} does not use it"
-            )
+            key = f"sample.{'given' if m in _set(sample.given) else 'images'}.{m}"
+            raise UsageError(f"config key {key} is {path!r}; allowed: empty, as task {task!r} does not use it")
     for m in names:
         if paths and m not in paths:
             raise UsageError(f"config key sample.images.{m} is empty; task {task!r} with files needs one for each")
     if paths or not names:
-        return from_files(paths, chosen.sample.n, architecture)
-    data, sample = chosen.data, chosen.sample
+        return from_files(paths, sample.n, architecture)
+    data = chosen.data
     try:
         return from_scenes(data.dir, data.test_split, sample.index, sample.n, names, architecture)
     except UsageError as error:
         raise UsageError(f"task {task!r} needs sample.images.{names[0]} or a data set: {error}") from error
 
 
-def _made_by(chosen: Settings, source: dict[str, object], weights: object) -> dict[str, object]:
+def _set(files: object) -> dict[str, str]:
+    """The files of a section that are set."""
+    return {m: path for m, path in vars(files).items() if path}
+
+
+# Records of earlier versions have these with any value, and nothing else that is at its default.
+_ALWAYS = ("class_id", "solver", "steps", "guidance", "guidance_interval", "given_time", "seed")
+
+
+def _made_by(chosen: Settings, task: str, source: dict[str, object], weights: object) -> dict[str, object]:
     """All that a sample depends on besides its number; not the batch that it is computed in."""
-    names = {"task", "class_id", *(field.name for field in dataclasses.fields(Options))} - {"batch"}
-    how = {f"sample.{name}": value for name, _, value in settings.declared(chosen.sample) if name in names}
-    return how | source | {"the weights": digest(weights)}
+    names = {field.name for field in dataclasses.fields(Options)} - {"batch"}
+    how = {
+        f"sample.{name}": value
+        for name, field, value in settings.declared(chosen.sample)
+        if name in _ALWAYS or (name.split(".")[0] in names and value != field.default)
+    }
+    return {"sample.task": task} | how | source | {"the weights": digest(weights)}
 
 
 def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", npz: bool = False) -> epath.Path:
@@ -103,28 +124,31 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     chosen, folder = settings.parse(config), model_folders.locate(workdir)
     section, architecture = chosen.sample, architectures.load(folder)
     check_config(chosen, architecture, workdir)
-    if npz and "rgb" not in architecture.modalities:
-        raise UsageError(f"--npz is of rgb; the model has {', '.join(architecture.modalities)}")
-    given = conditions(chosen, architecture)
-    architecture.class_index(section.class_id)  # before weights are read
+    task = task_of(chosen, architecture.modalities)
+    given = conditions(chosen, task, architecture)
+    names, options = given_names(task, architecture.modalities), section.options()
+    conditional = architecture.class_index(section.class_id) != architecture.null_class
+    check(options, names, architecture.modalities, architecture.path, conditional)  # before weights are read
+    made = options.targets(names, architecture.modalities)
+    if npz and "rgb" not in (*names, *made):
+        raise UsageError(f"--npz is of rgb; samples have {', '.join((*names, *made))}")
     here = epath.Path() if workdir in model_folders.bundled() else folder
-    target = epath.Path(out) if out else here / "samples" / section.task
+    target = epath.Path(out) if out else here / "samples" / (f"{task} to {section.wanted}" if section.wanted else task)
     files.check_place(target, "--out", folder=True)
     architecture, params = model_folders.load(workdir, section.step)
-    made_by = _made_by(chosen, given.source, (architecture.autoencoder, params))
+    made_by = _made_by(chosen, task, given.source, (architecture.autoencoder, params))
     with files.alone(target):
-        names = file_names(architecture.modalities, architecture.facts)
-        made = SampleFolder(target, names, section.n, made_by)
-        _fill(made, chosen, MMGen(architecture, params), given)
+        shown = [m for m in architecture.modalities if m in names or m in made]
+        samples = SampleFolder(target, file_names(shown, architecture.facts), section.n, made_by)
+        _fill(samples, section, task, MMGen(architecture, params), given)
         if npz:
-            made.write_npz("rgb.npz")
+            samples.write_npz("rgb.npz")
     return target
 
 
-def _fill(made: SampleFolder, chosen: Settings, model: MMGen, given: Given) -> None:
+def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: Given) -> None:
     """Makes the samples that a folder lacks, and its gallery when there are those that it shows."""
-    section, todo, unseen = chosen.sample, np.array(made.todo(), int), made.unseen()
-    how = dataclasses.asdict(section.options()) | {"progress": lambda _: None}
+    todo, unseen, options = np.array(made.todo(), int), made.unseen(), section.options()
     progress, shown = Progress("sample", len(todo), "samples"), list[tuple[Outputs, Values]]()
     if len(todo) < section.n:
         say(f"{section.n - len(todo)} of {section.n} samples are there already")
@@ -133,14 +157,14 @@ def _fill(made: SampleFolder, chosen: Settings, model: MMGen, given: Given) -> N
             for rows in batches(len(todo), batch_size(section.n, section.batch)):
                 with requests.interruptible():  # not while files are written
                     numbers = todo[rows]
-                    outputs = model.generate(section.class_id, numbers, given.values(numbers), **how)
+                    outputs = model.draw(options, section.class_id, numbers, given.values(numbers), lambda _: None)
                     truth = given.truth(numbers) if unseen else {}
                 fresh = np.unique(numbers).tolist()  # the last batch repeats its last sample
                 made.write(outputs, fresh)
                 progress(len(fresh))
                 shown += [(outputs, truth)] if unseen else []
                 if unseen and fresh[-1] + 1 >= unseen:
-                    _show(made.path, section.task, shown, unseen)
+                    _show(made.path, task, shown, unseen)
                     unseen, shown = 0, []
         except preemption.StopRequested:
             say(f"stopped; the same command goes on from here, in {made.path}")

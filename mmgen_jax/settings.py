@@ -18,7 +18,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -29,13 +29,12 @@ from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models.mmdit import DTYPES, FIELDS
 from mmgen_jax.sampling import SOLVERS
-from mmgen_jax.sampling.sampler import Options
+from mmgen_jax.sampling.options import Options, by_modality
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.home import expanded
 from mmgen_jax.system.rules import (
     ADDED,
     BELOW_ONE,
-    INTERVAL,
     POSITIVE,
     RATE,
     SIZE_OR_REST,
@@ -49,6 +48,7 @@ from mmgen_jax.system.rules import (
     one_of,
     require,
     rows,
+    setting,
     some_of,
 )
 
@@ -56,12 +56,6 @@ SHARE = number(0, 1)
 MIX_ROW = "(share, given, given_time, supervised[, ignored[, times]]); numbers 0 to 1, the others text"
 MIX = rows(MIX_ROW, SHARE, TEXT, SHARE, TEXT, optional=(TEXT, TEXT))
 PUBLISHED_MIX = ((0.50, "none", 0.00, "rgb"), (0.25, "none", 0.00, "drop"), (0.25, "one", 0.01, "drop"))
-T = TypeVar("T")
-
-
-def setting(default: T, allowed: Rule, meaning: str) -> T:
-    """A field of a section that is one setting; typed as its value, as `dataclasses.field` is."""
-    return dataclasses.field(default=default, metadata={"allowed": allowed, "meaning": meaning})
 
 
 @dataclass(frozen=True)
@@ -208,31 +202,23 @@ class Train:
     init_from: str = setting("", TEXT, "workdir or bundled model whose averaged parameters a new run starts from")
 
 
-Images = dataclasses.make_dataclass(
-    "Images",
-    [(m, str, setting("", TEXT, f"image or NPY file of {m}; empty = the data set")) for m in NAMES],
-    frozen=True,
-)
-Images.__doc__ = "Files that a task gives."
+Images = by_modality("Images", "", TEXT, "the same as given.{0}, its earlier name")
+Images.__doc__ = "Earlier names of the files that are given."
+GivenFiles = by_modality("GivenFiles", "", TEXT, "image or NPY file of {0}")
+GivenFiles.__doc__ = "Files that are given. Without files, what the task gives comes from the data set."
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Options):
     """How samples are made."""
 
     task: str = setting("category", TEXT, '"category", or what is given: "rgb", "depth", "rgb+mask", ...')
     class_id: str = setting("", TEXT, "index or name; empty = no class")
     n: int = setting(8, integer(1), "samples")
-    batch: int = setting(32, integer(1), "samples computed at once")
-    solver: str = setting("euler_maruyama", one_of(*SOLVERS), "of the differential equation")
-    steps: int = setting(250, integer(1), "of the solver")
-    guidance: float = setting(1.0, number(0, 10_000), "classifier-free guidance; 1 = none")
-    guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance acts")
-    given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
-    seed: int = setting(0, integer(0), "of the noise")
     checkpoint: int = setting(-1, integer(-1), "step of the checkpoint; -1 = the newest")
     index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
-    images: Images = dataclasses.field(default_factory=Images)  # type: ignore[valid-type]  # mypy reads no make_dataclass
+    given: GivenFiles = dataclasses.field(default_factory=GivenFiles)  # type: ignore[valid-type]
+    images: Images = dataclasses.field(default_factory=Images)  # type: ignore[valid-type]
 
     def options(self) -> Options:
         """How samples are drawn, as `sampling.sampler` takes it."""
@@ -254,6 +240,9 @@ class Evaluate:
     draws: int = setting(1, integer(1), "predictions averaged per scene")
     steps: int = setting(10, integer(1), "steps of the solver, for predictions from rgb")
     solver: str = setting("euler", one_of(*SOLVERS), "for predictions from rgb")
+    tasks: tuple[str, ...] = setting(
+        (), each(TEXT), 'also scored, all else ignored: "rgb->depth", "one->each", "two->rgb"'
+    )
 
 
 @dataclass(frozen=True)
@@ -307,8 +296,9 @@ def defaults() -> ConfigDict:
 
 def parse(config: ConfigDict) -> Settings:
     """A recipe as frozen values. Raises UsageError naming the first setting that is unknown, missing or not allowed."""
-    # A recipe that was written out before a modality was registered has no entry for its file.
-    entries, known = {f"sample.images.{m}": "" for m in NAMES} | _flat(config), rules(Settings())
+    # A recipe that was written out before a modality was registered has no entries for it.
+    own = {name: value for name, _, value in declared(Settings()) if name.split(".")[2:3] and name.endswith(NAMES)}
+    entries, known = own | _flat(config), rules(Settings())
     if unknown := [name for name in entries if name not in known]:
         raise UsageError(f"unknown config key {unknown[0]}")
     if missing := [name for name in known if name not in entries]:

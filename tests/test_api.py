@@ -15,7 +15,9 @@ from PIL import Image
 from mmgen_jax import export
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders, weights
+from mmgen_jax.diffusion import keys
 from mmgen_jax.modalities.mask import PALETTE
+from mmgen_jax.sampling import requests
 from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import UsageError
 
@@ -147,6 +149,22 @@ def test_velocity(model):
             "given depth has 3 images; allowed: 1, or n = 2",
         ),
         ({"given": dict.fromkeys(("rgb", "depth", "normal", "mask"))}, "at least one must be left"),
+        ({"wanted": "rgb"}, "wanted is 'rgb'; allowed: a list of some of rgb, depth, normal, mask"),
+        ({"wanted": []}, "wanted is []; allowed: a list of some of rgb"),
+        ({"wanted": ["sound"]}, "wanted modality is 'sound'; allowed: rgb, depth, normal, mask"),
+        ({"wanted": ["rgb"], "given": {"rgb": np.zeros((16, 16, 3), np.uint8)}}, "wanted is 'rgb', but rgb is given"),
+        ({"strength": {"depth": 0.5}}, "strength of depth is 0.5, but depth is not given; given: nothing"),
+        ({"strength": {"flow": 0.5}}, "modality of strength is 'flow'; allowed: rgb"),
+        ({"strength": {"depth": "strong"}}, "strength of depth is 'strong'; it must be a number -100 to 100"),
+        ({"strength": 0.5}, "strength is 0.5; allowed: a dict of modality -> value"),
+        ({"interval": {"depth": (0.7, 0.1)}}, "interval of depth is (0.7, 0.1); it must be a tuple (low, high)"),
+        ({"given_time": {"depth": 3}}, "given_times of depth is 3; it must be a number 0 to 1"),
+        ({"order": {"depth": 1.5}}, "order of depth is 1.5; it must be a number 0 to 1"),
+        ({"compose": True}, "compose is True, but neither a modality nor a class is given"),
+        ({"compose": 1}, "compose is 1; it must be True or False"),
+        ({"corrector": -1}, "corrector is -1; it must be an integer of at least 0"),
+        ({"particles": 0}, "particles is 0; it must be an integer of at least 1"),
+        ({"particles": 2, "corrector": 0}, "corrector is 0; 2 particles need at least 1"),
     ],
 )
 def test_bad_requests_are_named(model, request_, message):
@@ -253,3 +271,68 @@ def test_a_solver_that_needs_the_score_is_refused_on_another_path(model):
         UsageError, match="solver is 'euler_maruyama', which needs the linear path; the model's is cosine"
     ):
         other.generate(solver="euler_maruyama")
+
+
+GIVEN = {"depth": np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16), "mask": np.zeros((16, 16), np.int32)}
+
+
+def test_only_what_is_wanted_is_made(model):
+    out = model.generate(given={"depth": GIVEN["depth"]}, wanted=["normal", "rgb"], **FAST)
+    assert list(out) == ["rgb", "depth", "normal"] and out.given == ("depth",)
+    assert out.caption.startswith("given depth; rgb + normal alone; no class")
+    assert list(model.generate(wanted=["mask"], **FAST)) == ["mask"]
+
+
+def test_conditions_of_strength_one_are_as_they_are(model):
+    plain = model.generate(given=GIVEN, n=2, given_time=0.1, **FAST)
+    dialled = model.generate(
+        given=GIVEN, n=2, given_time={"depth": 0.1, "mask": 0.1}, strength={"depth": 1.0, "mask": 1}, **FAST
+    )
+    for m in plain:
+        np.testing.assert_allclose(dialled[m], plain[m], atol=1e-5)
+
+
+def test_another_weight_compiles_nothing(model):
+    draw = model._sampler._draw
+    for compose in (False, True):
+        model.generate(given=GIVEN, strength={"depth": 0.5}, compose=compose, corrector=1, **FAST)
+        compiled = draw._cache_size()
+        for weight in (0.0, -1.0, 2.5):
+            model.generate(given=GIVEN, strength={"depth": weight}, compose=compose, corrector=1, seed=3, **FAST)
+        assert draw._cache_size() == compiled
+
+
+def test_a_composition_of_a_request_is_the_one_of_the_formula(model):
+    """One Euler step from the noise: x0 = noise - v, with v summed from the raw network here."""
+    a = model.architecture
+    latents = model.encode({m: value[None] for m, value in GIVEN.items()})
+    key = keys.of_seed(0, "sample")
+    shapes = {m: shape[1:] for m, shape in a.latent_shapes(1).items()}
+    noise = requests.noise(key, jax.numpy.arange(1), shapes)
+
+    def velocity(given, class_id):
+        task = a.modalities.index(given) + 1 if given else 0
+        x = {m: (latents if m == given else noise)[m] for m in a.modalities}
+        t = [[0.0 if m == given else 1.0 for m in a.modalities]]
+        return model.velocity(x, np.array(t, np.float32), [class_id], [task])
+
+    nothing = velocity(None, a.null_class)
+    parts = [(0.6, velocity("depth", a.null_class)), (1.0, velocity("mask", a.null_class)), (2.0, velocity(None, 3))]
+    made = {}
+    for m in ("rgb", "normal"):
+        made[m] = noise[m] - nothing[m] - sum(w * (v[m] - nothing[m]) for w, v in parts)
+    expected = model.decode(made)
+    options = {"strength": {"depth": 0.6}, "guidance": 2.0, "given_time": 0.0, "steps": 1, "solver": "euler"}
+    out = model.generate(class_id=3, given=GIVEN, compose=True, **options)
+    assert np.abs(out["rgb"].astype(int) - expected["rgb"]).max() <= 1
+    np.testing.assert_allclose(out["normal"], expected["normal"], atol=1e-3)
+    assert out.caption.startswith(
+        "given depth x 0.6 and, composed, mask; class cone; seed 0; euler, 1 steps; guidance 2"
+    )
+
+
+def test_corrected_compositions_do_not_depend_on_the_batch(model):
+    options = {"given": GIVEN, "compose": True, "steps": 2, "solver": "heun", "particles": 2}
+    together = model.generate(n=3, **options)
+    alone = model.generate(n=[2], **options)
+    np.testing.assert_allclose(alone["normal"][0], together["normal"][2], atol=2e-3)

@@ -18,7 +18,8 @@ from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
 from mmgen_jax.modalities.pixels import to_array
-from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.sampling.options import Options
+from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import class_table
 
@@ -49,6 +50,7 @@ def runner(model):
 
 def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     out = tmp_path / "sub" / "m.json"
+    config.evaluate.tasks = ("rgb->depth", "mask->each")
     evaluate.run(config, str(model_dir), str(out))
     report = json.loads(out.read_text())
     assert (report["scenes"], report["samples"]) == (12, 10)
@@ -62,8 +64,15 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     assert report["generation"]["real"]["accuracy"] > 0.5  # 16 x 16 images, enlarged
     assert report["consistency"]["real"]["depth-normal/angle"] < 2
     assert report["scored"] == {"rgb": 12, "depth": 12, "normal": 12, "mask": 12}
+    named = {"round trip", "mean image", "rgb -> depth", "mask -> depth"}
+    assert set(report["any to any"]["depth/absrel"]) == named
     printed = capsys.readouterr().out
-    assert "depth/objects/absrel" in printed and "count in no score" not in printed and "written: " in printed
+    assert (
+        "\nmask -> rgb " in printed
+        and "depth/objects/absrel" in printed
+        and "count in no score" not in printed
+        and "written: " in printed
+    )
 
 
 def test_numbered_classes_are_those_of_the_data_if_there_are_as_many(config, model_dir, tmp_path):

@@ -54,8 +54,9 @@ def with_value(name: str, value: object) -> settings.Settings:
     section, _, key = name.rpartition(".")
     if not section:
         return settings.check(dataclasses.replace(BASE, **{key: value}))
-    if section == "sample.images":
-        section, key, value = "sample", "images", dataclasses.replace(BASE.sample.images, **{key: value})
+    if "." in section:  # a value for each modality
+        inner = section.split(".")[1]
+        section, key, value = "sample", inner, dataclasses.replace(getattr(BASE.sample, inner), **{key: value})
     return settings.check(BASE.changed(**{section: {key: value}}))
 
 
@@ -133,6 +134,12 @@ MEANT = {  # hostile for most arguments, and meant by these
     "guidance": {"fraction", "below float32", "array of one"},
     "guidance_interval": {"array"},
     "given_time": {"below float32", "array of one"},
+    "corrector": {"none"},
+    "wanted": {"none"},
+    "strength": {"none"},
+    "interval": {"none"},
+    "order": {"none"},
+    "compose": {"true"},
 }
 
 

@@ -51,6 +51,26 @@ def test_conditions_come_from_the_test_split(model_config, model_dir, tmp_path):
     assert "depth truth" in text and "given rgb + mask" in text
 
 
+def test_files_that_are_given_are_the_task(model_config, model_dir, tmp_path):
+    """Depth and regions are given, composed with their strengths; rgb alone is wanted."""
+    for m, pixels in tiny_model.pixels(1).items():
+        Image.fromarray(pixels[0].squeeze()).save(tmp_path / f"{m}.png")
+    c = model_config.sample
+    c.given.depth, c.given.mask, c.wanted = str(tmp_path / "depth.png"), str(tmp_path / "mask.png"), "rgb"
+    c.strength.depth, c.compose, c.corrector, model_config.data.dir = 0.6, True, 1, "nowhere"
+    target = sample.run(model_config, str(model_dir))
+    assert target == model_dir / "samples" / "depth+mask to rgb"
+    names = {p.name for p in target.iterdir()}
+    assert {"rgb_000.png", "depth_000.png", "mask_000.png"} <= names and "normal_000.png" not in names
+    assert "given depth x 0.6 and, composed, mask; rgb alone" in (target / "gallery.html").read_text()
+    before = contents(target)
+    sample.run(model_config, str(model_dir))
+    assert contents(target) == before
+    c.strength.depth = 0.7
+    with pytest.raises(UsageError, match=r"was begun with sample.strength.depth 0.6 instead of 0.7"):
+        sample.run(model_config, str(model_dir))
+
+
 def test_conditions_come_from_files(model_config, model_dir, tmp_path):
     pixels = tiny_model.pixels(1)["depth"][0, ..., 0]
     Image.fromarray(pixels).save(tmp_path / "depth.png")
@@ -237,6 +257,14 @@ def test_all_images_in_one_file(many, model_dir, tmp_path):
         ({"autoencoder.components": (6, 4, 6, 7)}, r"autoencoder.components is \(6, 4, 6, 7\)"),
         ({"sample.checkpoint": 7}, "no checkpoint"),
         ({"sample.solver": "magic"}, "sample.solver is 'magic'"),
+        ({"sample.given.rgb": "a.png"}, r"given rgb \(a.png\) does not exist"),
+        ({"sample.given.rgb": "a.png", "sample.images.rgb": "b.png"}, r"images.rgb is 'b.png'; allowed: empty, as"),
+        ({"sample.given.rgb": "a.png", "sample.task": "depth"}, r"sample.given.rgb is 'a.png'; allowed: empty"),
+        ({"sample.wanted": "sound"}, "modality is 'sound'; allowed: rgb, depth, normal, mask"),
+        ({"sample.wanted": "rgb", "sample.task": "rgb"}, "wanted is 'rgb', but rgb is given"),
+        ({"sample.strength.depth": 0.5}, "strength of depth is 0.5, but depth is not given"),
+        ({"sample.strength.depth": 1e9}, "config key sample.strength.depth is 1000000000.0; it must be a number"),
+        ({"sample.compose": True}, "compose is True, but neither a modality nor a class is given"),
     ],
 )
 def test_bad_configs_are_named(model_config, model_dir, changes, message):

@@ -17,7 +17,8 @@ from mmgen_jax.models import flops
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import sharding
 from mmgen_jax.sampling import sampler
-from mmgen_jax.sampling.sampler import Choices, Rows, Sampler, jit_draw
+from mmgen_jax.sampling.options import plan
+from mmgen_jax.sampling.sampler import Rows, Sampler, jit_draw
 from mmgen_jax.settings import Settings
 from mmgen_jax.training import setup, standins
 
@@ -92,18 +93,17 @@ def sampling(chosen: Settings) -> Case:
     mesh = sharding.make_mesh(**vars(chosen.mesh))
     shares = sharding.parts(mesh)
     rows = -(-section.batch // shares) * shares
-    program, choices = jit_draw(Layout(a, mesh)), Choices.of(section.options())
+    program, (choices, dials) = jit_draw(Layout(a, mesh)), plan(section.options(), (), a.modalities, conditional=True)
     where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
     numbers, class_id = jax.device_put((np.arange(rows), classes), sharding.batched(mesh))
-    values = float(section.guidance), float(section.given_time), keys.of_seed(section.seed, "sample")
-    arguments = (params, Rows(numbers, class_id, Latents()), *values)
+    arguments = (params, Rows(numbers, class_id, Latents()), dials, keys.of_seed(section.seed, "sample"))
     call = functools.partial(program, *arguments, choices=choices)
     return Case(
         run=functools.partial(_timed, call),
         samples=rows,
-        flops=sampler.sampler_flops(a, rows, section.steps, section.solver, choices.guided),
+        flops=sampler.sampler_flops(a, rows, section.steps, section.solver, len(choices.members) + 1),
         dispatch=functools.partial(_first_return, call),
         program_bytes=lambda: _peak_bytes(program.lower(*arguments, choices=choices)),
     )

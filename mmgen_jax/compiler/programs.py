@@ -13,6 +13,7 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import sharding
 from mmgen_jax.sampling import sampler
+from mmgen_jax.sampling.options import plan
 from mmgen_jax.settings import Settings
 from mmgen_jax.training import setup, standins
 
@@ -46,13 +47,13 @@ def sample(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
     params = jax.eval_shape(lambda key: layout.in_types(a.init(key)), jax.random.key(0))
     rows: Any = jax.ShapeDtypeStruct((section.batch,), np.int32, sharding=sharding.batched(mesh))
     placed = _placed(params, sharding.state_shardings(mesh, params))
+    choices, dials = plan(section.options(), (), a.modalities, conditional=True)
     return sampler.jit_draw(layout).lower(
         placed,
         sampler.Rows(rows, rows, Latents()),
-        section.guidance,
-        section.given_time,
+        dials,
         jax.eval_shape(jax.random.key, section.seed),
-        choices=sampler.Choices.of(section.options()),
+        choices=choices,
     )
 
 

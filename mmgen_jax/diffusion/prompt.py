@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Prompt:
-    """The conditions of a batch. A new one (a text, for instance) is a new field, and a line in `null`.
+    """The conditions of a batch. A new one (a text, for instance) is a new field, and a line in `only`.
 
     Every leaf has the batch as its leading axis.
 
@@ -25,6 +25,6 @@ class Prompt:
     class_id: Int[Array, " B"]
     task: Int[Array, " B"]
 
-    def null(self, null_class: int) -> Prompt:
-        """The prompt of the unconditional branch of guidance: the same tasks, and the null class for all samples."""
-        return dataclasses.replace(self, class_id=jnp.full_like(self.class_id, null_class))
+    def only(self, rows: Bool[Array, " B"], null_class: int) -> Prompt:
+        """The prompt with the null class in all other rows, as in the unconditional branch of guidance."""
+        return dataclasses.replace(self, class_id=jnp.where(rows, self.class_id, null_class))

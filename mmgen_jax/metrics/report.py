@@ -48,15 +48,15 @@ def scored(scenes: Scenes, architecture: Architecture) -> dict[str, int]:
     if "rgb" not in counts or len(counts) < 2:
         raise UsageError(f"the model's modalities are {', '.join(counts)}; evaluation needs rgb and another one")
     for batch in _with_rgb(scenes, architecture):
-        truth = _truth(batch, architecture.modalities, architecture.facts)
+        values = truth(batch, architecture.modalities, architecture.facts)
         for m, rows in _present(batch, architecture).items():
-            counts[m] += int((rows & known(truth[m]).any((1, 2))).sum())
+            counts[m] += int((rows & known(values[m]).any((1, 2))).sum())
     if not counts["rgb"]:
         raise UsageError("no held-out scene has rgb; evaluation needs at least one")
     return counts
 
 
-def _truth(batch: pipeline.Batch, modalities: Iterable[str], facts: Facts) -> Arrays:
+def truth(batch: pipeline.Batch, modalities: Iterable[str], facts: Facts) -> Arrays:
     """Values of the scenes of a batch, NaN where there is none."""
     return to_values(holes.hidden({m: to_array(batch[m]) for m in modalities}, batch), facts)
 
@@ -79,13 +79,13 @@ def understanding(
     """
     architecture = runner.sampler.architecture
     arrays = {m: to_array(batch[m]) for m in architecture.modalities}
-    truth = _truth(batch, architecture.modalities, facts)
+    values = truth(batch, architecture.modalities, facts)
     decoded = runner.sampler.round_trip(arrays, runner.generation.batch)
     columns: dict[str, Arrays] = {"model": predicted, "round_trip": decoded}
     if average:
         columns["mean_image"] = {m: np.broadcast_to(average[m], arrays[m].shape) for m in predicted if m in average}
     present = _present(batch, architecture)
-    return {name: dense.averages(to_values(x, facts), truth, facts, present) for name, x in columns.items()}
+    return {name: dense.averages(to_values(x, facts), values, facts, present) for name, x in columns.items()}
 
 
 class _Judged:
@@ -173,7 +173,7 @@ def _on_scenes(
         whole = np.all([rows for m, rows in _present(batch, a).items() if m in names], axis=0)
         if whole.any():
             read = {m: predicted[m][whole] for m in names if m in predicted}
-            agreement.add(_truth(_rows(batch, whole), names, facts), to_values(read, facts))
+            agreement.add(truth(_rows(batch, whole), names, facts), to_values(read, facts))
         seen.add(batch["rgb"], batch["class_id"])
         first += len(batch["rgb"])
     return columns

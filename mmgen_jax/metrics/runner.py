@@ -13,7 +13,8 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
-from mmgen_jax.sampling.sampler import Arrays, Options, Sampler
+from mmgen_jax.sampling.options import Options
+from mmgen_jax.sampling.sampler import Arrays, Sampler
 from mmgen_jax.system.console import Progress
 
 
@@ -44,7 +45,7 @@ class Runner:
     def from_settings(cls, chosen: settings.Settings, architecture: Architecture, params: Params) -> Runner:
         """Makes a runner that samples as the settings in `sample` and `evaluate` say."""
         sampler, e = Sampler(architecture), chosen.evaluate
-        generation = dataclasses.replace(chosen.sample.options(), batch=e.batch)
+        generation = dataclasses.replace(chosen.sample.options().plain(), batch=e.batch)
         understanding = dataclasses.replace(generation, solver=e.solver, steps=e.steps)
         return cls(sampler, sampler.place(params), understanding, generation, e.draws)
 
@@ -62,11 +63,28 @@ class Runner:
         The predictions of several draws are averaged. `first` is the number of the first scene; `progress` is told of
         every draw.
         """
-        classes, given = np.full(len(rgb), self.sampler.architecture.null_class), {"rgb": to_array(rgb)}
-        options = dataclasses.replace(self.understanding, seed=seed)
+        return self.predict({"rgb": to_array(rgb)}, "", seed, stream, first=first, progress=progress)
+
+    def predict(
+        self,
+        given: Mapping[str, np.ndarray],
+        wanted: str,
+        seed: int,
+        stream: str,
+        *,
+        first: int = 0,
+        progress: Progress | None = None,
+    ) -> Arrays:
+        """Predicts arrays [N, H, W, C] of what is wanted from given arrays [N, H, W, C] in [-1, 1], without a class.
+
+        `wanted` is as the setting `sample.wanted`: what is made, while all else is ignored; "" = all the rest.
+        """
+        count = len(next(iter(given.values())))
+        classes = np.full(count, self.sampler.architecture.null_class)
+        options = dataclasses.replace(self.understanding, seed=seed, wanted=wanted)
         total: Arrays = {}
         for draw in range(self.draws):
-            numbers = np.arange(first, first + len(rgb)) * self.draws + draw
+            numbers = np.arange(first, first + count) * self.draws + draw
             out = self.sampler(self.params, classes, given, options, numbers=numbers, progress=progress, stream=stream)
             total = {m: total.get(m, 0) + x / self.draws for m, x in out.items()}
         return total

@@ -13,86 +13,26 @@ velocity draws from too narrow a density, whatever its number of steps (Du et al
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.sampling.branches import Branches, Member, Term, Weight
 from mmgen_jax.sampling.fields import VelocityFn
-from mmgen_jax.sampling.roles import Time, Times, hold, per_name
-
-Weight = float | jax.Array
+from mmgen_jax.sampling.roles import Times, per_name
 
 
-@dataclass(frozen=True)
-class Composed:
-    """The velocity of the targets under several conditions at once; `composed` makes one.
+def alone(names: Sequence[str], members: Mapping[str, Member]) -> tuple[dict[str, np.ndarray], tuple[Term, ...]]:
+    """Branches of a composition: none of the conditions `names`, and each of the members alone.
 
-    Attributes:
-      velocity_fn: velocity of the targets and of the modalities in `conditions`.
-      conditions: clean latents [B, h, w, C] of modalities that `velocity_fn` is given, each in a branch of its own.
-      others: velocity functions of the targets, each with a condition of its own, such as a class or another model.
-      weights: weight of each condition and then of each of `others`, a number or [B].
-      times: time at which each condition is held.
-      noise: standard normal noise of the modalities in `conditions`.
+    Returns condition -> bool [J], in which branches it is present, and the terms; see `Branches`.
     """
-
-    velocity_fn: VelocityFn
-    conditions: Latents
-    others: tuple[VelocityFn, ...]
-    weights: tuple[Weight, ...]
-    times: Mapping[str, Time]
-    noise: Latents
-
-    def __call__(self, x: Latents, t: jax.Array) -> Latents:
-        """Velocity of the targets x, dict of [B, h, w, C], at times t [B, M]."""
-        branches, coefficients = self._branches(x, t)
-        return _sum(branches, coefficients)
-
-    def with_spread(self, x: Latents, t: jax.Array) -> tuple[Latents, Mapping[str, jax.Array]]:
-        """Returns the velocity v, and sum_j c_j |v_j - v|^2 [B] of each target, over branches j of coefficients c_j.
-
-        The coefficients are the weights, and 1 minus their sum for the branch without conditions.
-        """
-        branches, coefficients = self._branches(x, t)
-        velocity = _sum(branches, coefficients)
-        spread = {}
-        for m, v in velocity.items():
-            squares = jnp.square(branches[m] - v[:, None]).sum(range(2, branches[m].ndim))
-            spread[m] = (coefficients * squares).sum(1)
-        return velocity, spread
-
-    def _branches(self, x: Latents, t: jax.Array) -> tuple[Latents, jax.Array]:
-        """Velocities [B, J, h, w, C] of each target in J branches, the one without conditions first, and [B, J]."""
-        rows, count = len(t), len(self.conditions) + 1
-        for m, value in self.conditions.items():
-            if m in x or len(value) != rows:
-                raise ValueError(f"condition {m!r} has shape {value.shape}: must have {rows} rows and be no target")
-        # The branches of a sample are neighbours in the larger batch, so that a batch that is split over devices grows
-        # without samples moving between devices.
-        everything = Latents((m, jnp.repeat(value, count, axis=0)) for m, value in x.items())
-        columns = [jnp.repeat(t, count, axis=0)]
-        for i, (m, clean) in enumerate(self.conditions.items(), start=1):
-            held = hold(clean, self.noise[m], self.times[m])
-            everything[m] = jnp.stack([held if j == i else self.noise[m] for j in range(count)], 1).reshape(
-                -1, *clean.shape[1:]
-            )
-            own = jnp.broadcast_to(jnp.asarray(self.times[m], t.dtype), (rows,))
-            columns.append(jnp.where(jnp.arange(count) == i, own[:, None], 1.0).reshape(-1, 1))
-        out = self.velocity_fn(everything, jnp.concatenate(columns, 1))
-        branches = Latents((m, out[m].reshape(rows, count, *value.shape[1:])) for m, value in x.items())
-        for velocity_fn in self.others:
-            extra = velocity_fn(x, t)
-            branches = Latents((m, jnp.concatenate([v, extra[m][:, None]], 1)) for m, v in branches.items())
-        weights = jnp.stack([jnp.broadcast_to(jnp.asarray(w, jnp.float32), (rows,)) for w in self.weights], 1)
-        return branches, jnp.concatenate([1 - weights.sum(1, keepdims=True), weights], 1)
-
-
-def _sum(branches: Latents, coefficients: jax.Array) -> Latents:
-    """The composed velocity [B, h, w, C] of each target."""
-    return Latents((m, jnp.einsum("bj...,bj->b...", v, coefficients)) for m, v in branches.items())
+    with_it = [None, *members]
+    present = {name: np.array([name == member for member in with_it]) for name in names}
+    return present, tuple(Term(m.weight, m.interval, outside=1.0) for m in members.values())
 
 
 def composed(
@@ -101,7 +41,7 @@ def composed(
     weights: Mapping[str, Weight] | Sequence[Weight],
     given_time: Times = 0.005,
     noise: Mapping[str, jax.Array] | None = None,
-) -> Composed:
+) -> Branches:
     """Composes conditions that no model needs to have seen together: v = v_0 + sum_i w_i (v_i - v_0).
 
     In the branch of a condition, that one is given and all other modalities in `conditions` are ignored, which means
@@ -137,11 +77,13 @@ def composed(
         (m, noise[m] if noise is not None else jax.random.normal(keys.stream(key, m), v.shape))
         for m, v in latents.items()
     )
-    return Composed(
-        velocity_fn,
-        latents,
-        tuple(functions.values()),
-        tuple(named[m] for m in (*latents, *functions)),
-        per_name(given_time, tuple(latents)),
+    present, terms = alone(tuple(latents), {m: Member(named[m]) for m in latents})
+    return Branches(
+        lambda x, t, _: velocity_fn(x, t),
+        present,
+        terms + tuple(Term(named[m]) for m in functions),
         drawn,
+        latents,
+        per_name(given_time, tuple(latents)),
+        tuple(functions.values()),
     )

@@ -1,8 +1,15 @@
-"""Guidance: functions that turn a network into the velocity function that a solver follows.
+"""Guidance: velocity functions of a network that lean more, or less, on some of what it is given.
 
 A network is any `network(x, t, prompt)` that returns velocities, or (velocities, features) as `MMDiT` does. `bind`
 fixes the prompt; `classifier_free` also evaluates the network without the class and extrapolates. Both keep the
 solvers' convention that column m of t is the time of the m-th key of x.
+
+A modality that is given has a strength in the same way: with all conditions J and weights w_k of some,
+
+    v = v_J + sum_k (w_k - 1) (v_J - v_without_k)
+
+A weight of 1 leaves the condition as it is, 0 leaves it out, and with one condition k = J this is classifier-free
+guidance of scale w_k on it.
 """
 
 from __future__ import annotations
@@ -11,24 +18,37 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
+from mmgen_jax.sampling.branches import Branches, Member, Presence, Term
 from mmgen_jax.sampling.fields import VelocityFn
 
 Velocities = Mapping[str, jax.Array]
 Network = Callable[[Latents, jax.Array, Prompt], Velocities | tuple[Velocities, jax.Array | None]]
 
 
-def _velocity(network: Network, x: Latents, t: jax.Array, prompt: Prompt) -> Latents:
+def velocity(network: Network, x: Latents, t: jax.Array, prompt: Prompt) -> Latents:
+    """The velocities that a network computes, in the order of x."""
     out = network(x, t, prompt)
-    velocity = out[0] if isinstance(out, tuple) else out
-    return Latents((name, velocity[name]) for name in x)
+    found = out[0] if isinstance(out, tuple) else out
+    return Latents((name, found[name]) for name in x)
 
 
 def bind(network: Network, prompt: Prompt) -> VelocityFn:
     """Makes `velocity_fn(x, t)` of a network by fixing its prompt; there is no guidance."""
-    return lambda x, t: _velocity(network, x, t, prompt)
+    return lambda x, t: velocity(network, x, t, prompt)
+
+
+def leaned(names: Sequence[str], members: Mapping[str, Member]) -> tuple[dict[str, np.ndarray], tuple[Term, ...]]:
+    """Branches for conditions `names` that are given together: all of them, and all except each of the members.
+
+    Returns condition -> bool [J], in which branches it is present, and the terms; see `Branches`.
+    """
+    without = [None, *members]
+    present = {name: np.array([name != member for member in without]) for name in names}
+    return present, tuple(Term(1 - m.weight, m.interval) for m in members.values())
 
 
 def classifier_free(
@@ -38,7 +58,7 @@ def classifier_free(
     scale: float | jax.Array,
     interval: tuple[float, float] = (0.0, 1.0),
     given: Sequence[str] = (),
-) -> VelocityFn:
+) -> Branches:
     """Classifier-free guidance on the class (Ho & Salimans 2022): v = v_null + scale (v_class - v_null).
 
     Args:
@@ -50,29 +70,11 @@ def classifier_free(
         the conditional velocity elsewhere. If no generated modality is inside, the second branch is not computed.
       given: names of the given modalities. They are held at a fixed time, which `interval` does not look at.
     """
-    low, high = interval
 
-    def neighbours(a: jax.Array, b: jax.Array) -> jax.Array:
-        # The two branches of a sample are neighbours in the doubled batch, so that a batch that is split over devices
-        # doubles without samples moving between devices.
-        return jnp.stack([a, b], 1).reshape(-1, *a.shape[1:])
+    def branched(x: Latents, t: jax.Array, present: Presence) -> Latents:
+        copies = len(t) // len(prompt.class_id)
+        repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0), prompt)
+        return velocity(network, x, t, repeated.only(present["class"], null_class))
 
-    def guided(x: Latents, t: jax.Array) -> Latents:
-        both = jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, axis=0), x)
-        prompts = jax.tree.map(neighbours, prompt, prompt.null(null_class))
-        out = _velocity(network, both, jnp.repeat(t, 2, axis=0), prompts)
-        mixed = Latents()
-        for m, name in enumerate(x):
-            with_class, without = out[name][0::2], out[name][1::2]
-            inside = ((low <= t[:, m]) & (t[:, m] <= high))[:, None, None, None]
-            mixed[name] = jnp.where(inside, without + scale * (with_class - without), with_class)
-        return mixed
-
-    def velocity_fn(x: Latents, t: jax.Array) -> Latents:
-        if low <= 0 and high >= 1:
-            return guided(x, t)
-        free = jnp.array([m for m, name in enumerate(x) if name not in given])
-        inside = (low <= t[:, free]) & (t[:, free] <= high)
-        return jax.lax.cond(inside.any(), guided, bind(network, prompt), x, t)
-
-    return velocity_fn
+    present, terms = leaned(["class"], {"class": Member(scale, interval)})
+    return Branches(branched, present, terms, Latents(), Latents(), {}, held=tuple(given))

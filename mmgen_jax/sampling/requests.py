@@ -1,4 +1,4 @@
-"""Makes the arrays that a sampler takes of a request for samples: what is given, which classes, which random key.
+"""Makes the random arrays that a sampler takes of a request for samples, and its batches.
 
 Sample i of a request depends on the key and on i alone. It depends neither on the batch it is computed in nor on how
 many samples there are.
@@ -15,27 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.diffusion import keys
-from mmgen_jax.diffusion.conditioning import task_row
 from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.diffusion.prompt import Prompt
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Arrays:
-    """The arrays of one batch of a request.
+    """The random arrays of one batch of a request.
 
     Attributes:
       noise: standard normal noise [B, H, W, C] of each modality, in the model's order.
-      key: [B] typed keys, one per sample, for solvers that draw noise.
-      given: clean latents [B, H, W, C] of the modalities that are given.
-      prompt: the samples' classes, and the row of the task table that follows from what is given.
+      key: [B] typed keys, one per sample, for what draws noise on the way.
     """
 
     noise: Latents
     key: jax.Array
-    given: Latents
-    prompt: Prompt
 
 
 def noise(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> Latents:
@@ -61,25 +55,15 @@ def step_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: keys.stream(jax.random.fold_in(key, i), "solver"))(indices)
 
 
-def request(
-    key: jax.Array,
-    indices: jax.Array,
-    class_id: jax.Array,
-    given: Mapping[str, jax.Array],
-    shapes: Mapping[str, tuple[int, ...]],
-) -> Arrays:
-    """Makes the arrays of the samples `indices` [B] of a request; works under jit.
+def request(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
+    """Makes the random arrays of the samples `indices` [B] of a request; works under jit.
 
     Args:
       key: the random key of the request.
       indices: int [B], numbers of the samples.
-      class_id: int [B], class of each sample.
-      given: clean latents [B, H, W, C] of some modalities.
       shapes: latent shape [H, W, C] of every modality of the model, in its order.
     """
-    mask = jnp.broadcast_to(jnp.array([m in given for m in shapes]), (len(indices), len(shapes)))
-    prompt = Prompt(class_id, task_row(mask))
-    return Arrays(noise(key, indices, shapes), step_keys(key, indices), Latents(given), prompt)
+    return Arrays(noise(key, indices, shapes), step_keys(key, indices))
 
 
 def batch_size(count: int, limit: int) -> int:

@@ -5,7 +5,6 @@ Everything that samples a model goes through here: the API and its commands, eva
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,41 +16,25 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mmgen_jax.diffusion import keys
+from mmgen_jax.diffusion.conditioning import task_row
 from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options, sharding
-from mmgen_jax.sampling import SOLVERS, bind, classifier_free, requests, sample
+from mmgen_jax.sampling import requests
+from mmgen_jax.sampling.branches import Branches, Member, Presence
+from mmgen_jax.sampling.composition import alone
+from mmgen_jax.sampling.guidance import leaned, velocity
+from mmgen_jax.sampling.options import CLASS, Choices, Dials, Options, plan
+from mmgen_jax.sampling.solvers import SOLVERS, sample
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import NotFinite, choice
 
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How samples are drawn: what the settings in `sample` and the arguments of `MMGen.generate` have in common.
-
-    Attributes:
-      solver: a key of `sampling.SOLVERS`.
-      steps: number of steps of the solver.
-      guidance: strength of classifier-free guidance on the class; 1 means none.
-      guidance_interval: guidance acts at times t in [low, high].
-      given_time: time at which given modalities are held; at 0 the network sees them clean.
-      seed: seed of the noise.
-      batch: number of samples computed at once.
-    """
-
-    solver: str = "heun"
-    steps: int = 25
-    guidance: float = 1.0
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    given_time: float = 0.005
-    seed: int = 0
-    batch: int = 32
 
 
 class Sampler:
@@ -111,7 +94,7 @@ class Sampler:
         progress: Callable[[int], object] | None = None,
         stream: str = "sample",
     ) -> Arrays:
-        """Draws arrays [n, H, W, C] in [-1, 1] of all modalities that are not given, in the model's order.
+        """Draws arrays [n, H, W, C] in [-1, 1] of the modalities that are wanted, in the model's order.
 
         A sample depends on the seed and its number, not on how many samples there are or on the size of the batches.
 
@@ -132,17 +115,16 @@ class Sampler:
         numbers = np.arange(n) if numbers is None else np.asarray(numbers)
         shares = sharding.parts(self._mesh)
         size = -(-requests.batch_size(n, options.batch) // shares) * shares
-        choices = Choices.of(options)
-        if not (class_id != a.null_class).any():
-            choices = dataclasses.replace(choices, guided=False)
-        values = float(options.guidance), float(options.given_time), keys.of_seed(options.seed, stream)
+        conditional = bool((class_id != a.null_class).any())
+        choices, dials = plan(options, tuple(given), a.modalities, conditional)
+        key = keys.of_seed(options.seed, stream)
         parts, progress = [], progress or Progress("sample", n, "samples")
         for rows in requests.batches(n, size):
             kept, classes, images = jax.device_put(
                 (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split
             )
-            latents = self._draw(params, Rows(kept, classes, self.encode(images)), *values, choices=choices)
-            parts.append(finish(self.decode({m: z for m, z in latents.items() if m not in given}, numbers[rows])))
+            latents = self._draw(params, Rows(kept, classes, self.encode(images)), dials, key, choices=choices)
+            parts.append(finish(self.decode(latents, numbers[rows])))
             progress(min(size, n - (len(parts) - 1) * size))
         return _joined(parts, n)
 
@@ -184,65 +166,48 @@ class Rows:
     given: Latents
 
 
-@dataclass(frozen=True)
-class Choices:
-    """The options that a sampling program is compiled for; all others are arguments of the program.
-
-    Attributes:
-      solver: a key of `sampling.SOLVERS`.
-      steps: number of steps of the solver.
-      guided: whether there is guidance, which takes a second evaluation of the network.
-      interval: guidance acts at times t in [low, high].
-    """
-
-    solver: str
-    steps: int
-    guided: bool
-    interval: tuple[float, float]
-
-    @classmethod
-    def of(cls, chosen: Options) -> Choices:
-        """The part of the options that a program is compiled for."""
-        low, high = chosen.guidance_interval
-        return cls(chosen.solver, chosen.steps, chosen.guidance != 1, (low, high))
-
-
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:
     """Makes a compiled program of `draw` for this layout."""
     chosen = compiler_options.SAMPLING.on(layout.mesh)
     return jax.jit(functools.partial(draw, layout), static_argnames="choices", compiler_options=chosen)
 
 
-def draw(
-    layout: Layout,
-    params: Params,
-    rows: Rows,
-    guidance: jax.Array,
-    given_time: jax.Array,
-    key: jax.Array,
-    *,
-    choices: Choices,
-) -> Latents:
-    """Draws the latents [B, h, w, K] of the modalities that are not given, for one batch."""
+def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Array, *, choices: Choices) -> Latents:
+    """Draws the latents [B, h, w, K] of the modalities that are wanted, for one batch."""
     architecture = layout.architecture
     shapes = OrderedDict((m, shape[1:]) for m, shape in architecture.latent_shapes(1).items())
-    arrays = requests.request(key, rows.numbers, rows.class_id, rows.given, shapes)
-    network, prompt = functools.partial(layout.apply, params), arrays.prompt
-    if choices.guided:
-        null, given = architecture.null_class, tuple(rows.given)
-        field = classifier_free(network, prompt, null, guidance, choices.interval, given)
-    else:
-        field = bind(network, prompt)
+    arrays = requests.request(key, rows.numbers, shapes)
+
+    def network(x: Latents, t: jax.Array, present: Presence) -> Latents:
+        names, copies = tuple(x), len(t) // len(rows.class_id)
+        columns = jnp.array([names.index(m) for m in architecture.modalities])
+        nothing = jnp.zeros(len(t), bool)
+        given = jnp.stack([present.get(m, nothing) for m in architecture.modalities], 1)
+        prompt = Prompt(jnp.repeat(rows.class_id, copies), task_row(given))
+        prompt = prompt.only(present[CLASS], architecture.null_class)
+        return velocity(functools.partial(layout.apply, params), architecture.ordered(x), t[:, columns], prompt)
+
+    arrangement = alone if choices.compose else leaned
+    members = {name: Member(dials.weights[name], interval) for name, interval in choices.members}
+    present, terms = arrangement([*rows.given, CLASS], members)
+    held = Latents((m, z) for m, z in arrays.noise.items() if m not in choices.targets)
+    absent = {m: np.zeros(len(terms) + 1, bool) for m in held if m not in rows.given}
     return sample(
-        field, arrays.noise, arrays.key, choices.solver, choices.steps, given=arrays.given, given_time=given_time
+        Branches(network, present | absent, terms, held, rows.given, dials.times),
+        Latents((m, arrays.noise[m]) for m in choices.targets),
+        arrays.key,
+        choices.solver,
+        times=choices.times(),
+        corrector=choices.corrector,
+        particles=choices.particles,
     )
 
 
-def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, guided: bool) -> float:
-    """Number of flops of all network evaluations for `batch` samples; guidance doubles them.
+def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, branches: int) -> float:
+    """Number of flops of all network evaluations for `batch` samples; guidance has 2 branches.
 
     The alignment projector is left out, as sampling does not use it.
     """
     evaluations = SOLVERS[choice("solver", solver, SOLVERS)].evaluations(steps)
     tokens = token_count(architecture)
-    return batch * evaluations * (2 if guided else 1) * network_flops(architecture.model, tokens)
+    return batch * evaluations * branches * network_flops(architecture.model, tokens)

@@ -135,12 +135,13 @@ def dpm_solver_2m(field: Field, x: Latents, memory: Latents, interval: Interval)
 
 
 def euler_maruyama(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
-    """Makes a step of the SDE with diffusion w = 2t: drift v - (w/2) score, noise sqrt(w |dt|) except in the last."""
+    """Makes a step of the SDE with diffusion w = 2t: drift v - (w/2) score, noise sqrt(w |dt|) except to t = 0."""
     velocity, following = field(x, interval.now), Latents()
     for m, name in enumerate(x):
         t, dt = interval.now[m], interval.then[m] - interval.now[m]
         expected = flow.noise_from_velocity(flow.LINEAR, velocity[name], x[name], t)  # -t score, bounded at t = 0 too
-        spread = jnp.where(interval.last, 0.0, jnp.sqrt(2 * t * jnp.abs(dt)))
+        ends = interval.last | (interval.then[m] <= 0)
+        spread = jnp.where(ends, 0.0, jnp.sqrt(2 * t * jnp.abs(dt)))
         following[name] = x[name] + dt * (velocity[name] + expected) + spread * interval.noise[name]
     return following, memory
 
@@ -247,7 +248,7 @@ def sample(
       ignored: modalities that are neither given nor wanted: the network sees their noise at t = 1 in every step, and
         they are not returned. A network that was trained to ignore draws from the distribution of the others alone.
       corrector: number of Langevin steps after each step except the last, on the linear path (see `corrections`);
-        None means 0, or 2 with particles. Each of them evaluates the velocity once. A multistep solver makes steps of
+        None means 0, or 1 with particles. Each of them evaluates the velocity once. A multistep solver makes steps of
         first order between them.
       particles: size of the population from which each sample is drawn, for a velocity of `composed`. Costs so many
         times as much, and at least one evaluation more in each step.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from unicodedata import category
 
 from mmgen_jax.system.errors import UsageError, shown
+
+T = TypeVar("T")
 
 LARGEST = 2**31  # integers stay below: they become int32
 FLOAT_MAX, FLOAT_TINY = 3.4028234e38, 1.1754944e-38  # numbers become float32, in which others are infinite or 0
@@ -28,6 +31,11 @@ def require(name: str, value: object, rule: Rule) -> None:
     """Raises UsageError with the name, the value and what is allowed, if the value breaks the rule."""
     if not rule.allows(value):
         raise UsageError(f"{name} is {shown(value)}; it must be {rule.words}")
+
+
+def setting(default: T, allowed: Rule, meaning: str) -> T:
+    """A field of a section that is one setting; typed as its value, as `dataclasses.field` is."""
+    return dataclasses.field(default=default, metadata={"allowed": allowed, "meaning": meaning})
 
 
 def number(low: float, high: float = FLOAT_MAX) -> Rule:

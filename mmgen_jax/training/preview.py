@@ -32,7 +32,7 @@ class Preview:
 
     def __init__(self, architecture: Architecture, chosen: Settings, workdir: epath.PathLike, mesh: Mesh | None = None):
         self._sampler = Sampler(architecture, mesh)
-        self._options = chosen.sample.options()
+        self._options = chosen.sample.options().plain()
         self._folder = epath.Path(workdir) / "samples"
         self._given = _held_out(architecture, chosen) if chosen.data.dir and len(architecture.modalities) > 1 else {}
 

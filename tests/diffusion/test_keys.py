@@ -19,7 +19,8 @@ from mmgen_jax.metrics import report
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.parallel import sharding
-from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.sampling.options import Options
+from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.training import preview, setup
 from mmgen_jax.training.inputs import LatentInputs
 from mmgen_jax.training.objective import make_example

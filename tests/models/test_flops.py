@@ -85,20 +85,20 @@ def test_the_published_model():
     assert flops.train_step_flops(a, 256) == pytest.approx(185.5e12, rel=0.002)
 
 
-@pytest.mark.parametrize("solver, steps, guided, evaluations", [("heun", 5, False, 9), ("euler", 5, True, 10)])
-def test_a_sampler_evaluates_the_network_as_often_as_counted(solver, steps, guided, evaluations):
+@pytest.mark.parametrize("solver, steps, branches, evaluations", [("heun", 5, 1, 9), ("euler", 5, 2, 10)])
+def test_a_sampler_evaluates_the_network_as_often_as_counted(solver, steps, branches, evaluations):
     a, _ = tiny_model.build()
-    assert sampler.sampler_flops(a, 3, steps, solver, guided) == evaluations * flops.forward_flops(a, 3)
+    assert sampler.sampler_flops(a, 3, steps, solver, branches) == evaluations * flops.forward_flops(a, 3)
 
 
 def test_a_sampler_has_no_use_for_the_projector(unrolled):
     plain = dataclasses.replace(unrolled, model=dataclasses.replace(unrolled.model, feature_width=0))
-    assert sampler.sampler_flops(unrolled, 2, 1, "euler", False) == flops.forward_flops(plain, 2)
+    assert sampler.sampler_flops(unrolled, 2, 1, "euler", 1) == flops.forward_flops(plain, 2)
 
 
 def test_unknown_solvers_are_named(unrolled):
     with pytest.raises(UsageError, match="solver is 'rk9'; allowed: euler, heun"):
-        sampler.sampler_flops(unrolled, 2, 1, "rk9", False)
+        sampler.sampler_flops(unrolled, 2, 1, "rk9", 1)
 
 
 def test_autoencoder_agrees_with_the_compiler(unrolled):

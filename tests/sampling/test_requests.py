@@ -36,17 +36,8 @@ def test_noise_is_standard_normal_and_differs():
 
 
 def test_request():
-    given = {"depth": jnp.ones((2, 4, 4, 1))}
-    arrays = requests.request(jax.random.key(0), jnp.arange(2), jnp.array([1, 2]), given, SHAPES)
-    np.testing.assert_array_equal(arrays.prompt.task, [2, 2])
-    assert arrays.given.keys() == {"depth"} and arrays.noise.keys() == SHAPES.keys()
-    assert arrays.key.shape == (2,)
-    joint = requests.request(jax.random.key(0), jnp.arange(2), jnp.array([1, 2]), {}, SHAPES)
-    np.testing.assert_array_equal(joint.prompt.task, [0, 0])
-    two = requests.request(
-        jax.random.key(0), jnp.arange(2), jnp.array([1, 2]), given | {"mask": jnp.ones((2, 4, 4, 2))}, SHAPES
-    )
-    np.testing.assert_array_equal(two.prompt.task, [0, 0])
+    arrays = requests.request(jax.random.key(0), jnp.arange(2), SHAPES)
+    assert list(arrays.noise) == list(SHAPES) and arrays.key.shape == (2,)
 
 
 def test_stochastic_solver_with_one_key_per_sample_does_not_depend_on_the_batch():

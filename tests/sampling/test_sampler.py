@@ -10,7 +10,8 @@ from PIL import Image
 
 from mmgen_jax import settings
 from mmgen_jax.modalities.pixels import to_array
-from mmgen_jax.sampling.sampler import Options, Sampler
+from mmgen_jax.sampling.options import Options
+from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.system.errors import NotFinite
 from mmgen_jax.training import preview
 

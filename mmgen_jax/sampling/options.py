@@ -1,0 +1,181 @@
+"""How samples are drawn: the settings of a request, and what a sampling program makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from mmgen_jax.diffusion.conditioning import subset
+from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.sampling.solvers import SOLVERS
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.rules import INTERVAL, SWITCH, TEXT, Rule, integer, number, one_of, setting
+
+CLASS = "class"  # the condition that is no modality
+AS_GIVEN_TIME = -1.0
+
+
+def by_modality(name: str, default: object, allowed: Rule, meaning: str) -> type:
+    """A section of settings with one for each modality; `meaning` has a place for the modality's name."""
+    kind = type(default)
+    lines = [(m, kind, setting(default, allowed, meaning.format(m))) for m in NAMES]
+    return dataclasses.make_dataclass(name, lines, frozen=True)
+
+
+Strengths = by_modality("Strengths", 1.0, number(-100, 100), "weight of the given {0}; 1 = as it is, 0 = left out")
+Strengths.__doc__ = "How strongly each given modality acts; below 0 leads away from it."
+Intervals = by_modality("Intervals", (0.0, 1.0), INTERVAL, "times t when strength.{0} counts; elsewhere it is 1")
+Intervals.__doc__ = "When strengths count, by the time of the modality that is made."
+GivenTimes = by_modality(
+    "GivenTimes",
+    AS_GIVEN_TIME,
+    Rule(lambda v: number(-1, 1).allows(v) and not -1 < v < 0, "a number 0 to 1, or -1"),
+    "t at which a given {0} is held; -1 = given_time",
+)
+GivenTimes.__doc__ = "How loosely each given modality is held: near 0 exactly, towards 1 not at all."
+Order = by_modality("Order", 0.0, number(0, 1), "how far {0} runs ahead; 1 = it is done before the others begin")
+Order.__doc__ = "Which modalities are made first; those with the same number run together."
+
+
+@dataclass(frozen=True)
+class Options:
+    """How samples are drawn: what the settings in `sample` and the arguments of `MMGen.generate` have in common."""
+
+    solver: str = setting("euler_maruyama", one_of(*SOLVERS), "of the differential equation")
+    steps: int = setting(250, integer(1), "of the solver")
+    guidance: float = setting(1.0, number(0, 10_000), "classifier-free guidance; 1 = none")
+    guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance acts")
+    given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
+    seed: int = setting(0, integer(0), "of the noise")
+    batch: int = setting(32, integer(1), "samples computed at once")
+    wanted: str = setting("", TEXT, 'what is made, as "rgb+depth", all else is ignored; empty = all that is not given')
+    compose: bool = setting(False, SWITCH, "multiply what each condition says alone, as MCDM, instead of all together")
+    corrector: int = setting(-1, integer(-1), "Langevin steps after each step; -1 = none, or 1 with particles")
+    particles: int = setting(1, integer(1), "weighted candidates of which each sample is drawn; 1 = no candidates")
+    strength: Strengths = dataclasses.field(default_factory=Strengths)  # type: ignore[valid-type]
+    interval: Intervals = dataclasses.field(default_factory=Intervals)  # type: ignore[valid-type]
+    given_times: GivenTimes = dataclasses.field(default_factory=GivenTimes)  # type: ignore[valid-type]
+    order: Order = dataclasses.field(default_factory=Order)  # type: ignore[valid-type]
+
+    def plain(self) -> Options:
+        """The same without what belongs to one request: what is wanted, and the order in which it is made."""
+        return dataclasses.replace(self, wanted="", order=Order())
+
+    def targets(self, given: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
+        """The modalities that are made, in the model's order. Raises UsageError for others or given ones."""
+        if not self.wanted:
+            return tuple(m for m in modalities if m not in given)
+        chosen = subset(self.wanted, modalities)
+        names = tuple(m for m, yes in zip(modalities, chosen, strict=True) if yes)
+        for m in names:
+            if m in given:
+                raise UsageError(f"wanted is {self.wanted!r}, but {m} is given; allowed: what is not given")
+        return names
+
+
+def check(options: Options, given: Sequence[str], modalities: Sequence[str], path: str, conditional: bool) -> None:
+    """Raises UsageError for options that mean nothing in a request.
+
+    Args:
+      options: each of them alone has a value that is allowed.
+      given: names of the given modalities.
+      modalities: names of the model's modalities.
+      path: name of the model's path from data to noise.
+      conditional: whether a class is given.
+    """
+    targets = options.targets(given, modalities)
+    for section, names, role in (
+        ("strength", given, "given"),
+        ("interval", given, "given"),
+        ("given_times", given, "given"),
+        ("order", targets, "wanted"),
+    ):
+        for m, value, default in _values(options, section):
+            if value != default and m not in names:
+                allowed = " + ".join(names) or "nothing"
+                raise UsageError(f"{section} of {m} is {value}, but {m} is not {role}; {role}: {allowed}")
+    if options.compose and not given and not conditional:
+        raise UsageError("compose is True, but neither a modality nor a class is given")
+    if options.particles > 1 and options.corrector == 0:
+        raise UsageError(f"corrector is 0; {options.particles} particles need at least 1, or -1")
+    for name, value, used in (
+        ("solver", options.solver, SOLVERS[options.solver].needs_score),
+        ("corrector", options.corrector, options.corrector > 0),
+        ("particles", options.particles, options.particles > 1),
+    ):
+        if used and path != "linear":
+            raise UsageError(f"{name} is {value!r}, which needs the linear path; the model's is {path}")
+
+
+def _values(options: Options, section: str) -> list[tuple[str, object, object]]:
+    """Name, value and default of each modality."""
+    fields = dataclasses.fields(getattr(options, section))
+    return [(f.name, getattr(getattr(options, section), f.name), f.default) for f in fields]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options that a sampling program is compiled for; all others are arguments of the program.
+
+    Attributes:
+      solver: a key of `sampling.SOLVERS`.
+      steps: number of steps of the solver.
+      targets: the modalities that are made; what is neither made nor given is ignored.
+      members: conditions whose weight is chosen, with the intervals in which they have it.
+      compose: whether what the members say alone is multiplied.
+      corrector: number of Langevin steps after each step; None means 0, or what particles need.
+      particles: number of particles of each sample.
+      order: how far each target runs ahead.
+    """
+
+    solver: str
+    steps: int
+    targets: tuple[str, ...]
+    members: tuple[tuple[str, tuple[float, float]], ...]
+    compose: bool
+    corrector: int | None
+    particles: int
+    order: tuple[float, ...]
+
+    def times(self) -> jax.Array:
+        """Grid of times [steps + 1, M'] of the targets, float32.
+
+        On a clock u from 1 + D to 0 a target that runs ahead by d has t = u - d, clipped to [0, 1]; D is the largest d.
+        """
+        clock = SOLVERS[self.solver].times(self.steps)[:, None] * (1 + max(self.order))
+        # Both ends are exact, as some solvers divide by what is left there.
+        return jnp.clip(clock - jnp.asarray(self.order), 0, 1).at[0].set(1).at[-1].set(0)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Dials:
+    """Numbers of a request that a sampling program takes as arguments, so that others compile nothing.
+
+    Attributes:
+      weights: weight of each member.
+      times: time at which each given modality is held.
+    """
+
+    weights: dict[str, float]
+    times: dict[str, float]
+
+
+def plan(options: Options, given: Sequence[str], modalities: Sequence[str], conditional: bool) -> tuple[Choices, Dials]:
+    """What a sampling program is compiled for, and the numbers that it takes; see `check` for the arguments."""
+    strength, targets = vars(options.strength), options.targets(given, modalities)
+    weights = {m: float(strength[m]) for m in modalities if m in given and (options.compose or strength[m] != 1)}
+    intervals: Mapping[str, tuple[float, float]] = vars(options.interval) | {CLASS: options.guidance_interval}
+    if conditional and (options.compose or options.guidance != 1):
+        weights[CLASS] = float(options.guidance)
+    members = tuple((name, (float(intervals[name][0]), float(intervals[name][1]))) for name in weights)
+    own = vars(options.given_times)
+    times = {m: float(options.given_time if own[m] == AS_GIVEN_TIME else own[m]) for m in given}
+    corrector = None if options.corrector < 0 else options.corrector
+    order = tuple(float(vars(options.order)[m]) for m in targets)
+    made = options.solver, options.steps, targets, members, options.compose, corrector, options.particles, order
+    return Choices(*made), Dials(weights, times)
