@@ -23,6 +23,7 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
+from mmgen_jax.sampling import raw
 from mmgen_jax.sampling.given import given_values
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
 from mmgen_jax.sampling.sampler import Sampler
@@ -64,20 +65,34 @@ class MMGen:
     def velocity(self, x: Mapping, t, class_id, task) -> Latents:
         """Computes the raw network: x dict of [B, H, W, C], t [B, M], class_id [B], task [B] -> velocities, float32.
 
-        Column m of t is the time of the m-th key of x; velocities come in the model's order.
+        Column m of t is the time of the m-th key of x; velocities come in the model's order. A task is 0, or 1 + m for
+        samples with the m-th modality alone given. Works under jit. Raises UsageError for anything else.
         """
-        names = tuple(x)
-        order = [names.index(m) for m in self.modalities if m in names]
-        prompt = Prompt(jnp.asarray(class_id), jnp.asarray(task))
-        return self._velocity(self._params, self.architecture.ordered(x), jnp.asarray(t)[:, order], prompt)
+        a, arrays = self.architecture, raw.latents("x", x, self.architecture)
+        names, count = tuple(arrays), len(next(iter(arrays.values())))
+        if missing := [m for m in self.modalities if m not in names]:
+            raise UsageError(f"x has {', '.join(names)}; {', '.join(missing)} is missing")
+        order = np.array([names.index(m) for m in self.modalities])
+        at = jnp.asarray(raw.times("t", t, (count, len(names))))[:, order]
+        classes = jnp.asarray(raw.numbers("class_id", class_id, count, a.null_class))
+        prompt = Prompt(classes, jnp.asarray(raw.numbers("task", task, count, len(names))))
+        return self._velocity(self._params, a.ordered(arrays), at, prompt)
 
     def encode(self, values: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Encodes values of some modalities, as `generate` returns them, to latents [n, h, w, C]."""
-        return self._sampler.encode(self._arrays(values))
+        """Encodes values of some modalities, as `generate` returns them, to latents [n, h, w, C].
+
+        Takes all that may be given to `generate`. Raises UsageError for anything else.
+        """
+        a, named = self.architecture, raw.mapping("values", values, self.modalities)
+        read = {m: MODALITIES[m].condition(value, a.image_size, a.facts) for m, value in named.items()}
+        return self._sampler.encode(self._arrays(read))
 
     def decode(self, latents: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
-        """Decodes latents [n, h, w, C] of some modalities to values, as `generate` returns them."""
-        return self._values(self._sampler.decode(latents))
+        """Decodes latents [n, h, w, C] of some modalities to values, as `generate` returns them.
+
+        Raises UsageError for other names, types or shapes, and NotFinite for NaN and infinity.
+        """
+        return self._values(self._sampler.decode(raw.latents("latents", latents, self.architecture)))
 
     def _arrays(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {m: MODALITIES[m].array(value, self.architecture.facts) for m, value in values.items()}

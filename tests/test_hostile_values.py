@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import math
 
+import jax
 import numpy as np
 import pytest
 from annotations import unchecked
@@ -153,6 +154,68 @@ def test_every_argument_of_generate_refuses_what_means_nothing(model_dir, name):
             model.generate(**{"class_id": 0, "n": 1, "steps": 1, "solver": "euler"} | {name: value})
         message = str(caught.value)
         assert name.split("_")[0] in message and "\n" not in message and len(message) < 600, (kind, message)
+
+
+def raw_arguments(model):
+    """What `velocity` takes, as it may be."""
+    shapes = model.architecture.latent_shapes(2)
+    x = {m: np.zeros(shape, np.float32) for m, shape in shapes.items()}
+    return {"x": x, "t": np.full((2, 4), 0.5), "class_id": np.array([0, 8]), "task": np.array([0, 4])}
+
+
+RAW = {
+    "time beyond one": ("t", np.full((2, 4), 5.5)),
+    "time of nan": ("t", np.full((2, 4), np.nan)),
+    "times of another count": ("t", np.zeros((2, 3))),
+    "class below zero": ("class_id", np.array([-1, 0])),
+    "class beyond the table": ("class_id", np.array([0, 99])),
+    "classes that are fractions": ("class_id", np.array([0.0, 1.0])),
+    "task beyond the table": ("task", np.array([0, 99])),
+    "tasks of another count": ("task", np.array([0])),
+    "a modality is missing": ("x", {"rgb": np.zeros((2, 4, 4, 6))}),
+    "another modality": ("x", {"sound": np.zeros((2, 4, 4, 6))}),
+    "no modality": ("x", {}),
+    "text latents": ("x", {"rgb": np.full((2, 4, 4, 6), "a")}),
+    "complex latents": ("x", {"rgb": np.zeros((2, 4, 4, 6), complex)}),
+    "channels": ("x", {"rgb": np.zeros((2, 4, 4, 3))}),
+    "no sample": ("x", {"rgb": np.zeros((0, 4, 4, 6))}),
+}
+
+
+@pytest.mark.parametrize("kind", RAW)
+def test_the_raw_network_refuses_what_means_nothing(model_dir, kind):
+    model, (name, value) = MMGen.load(model_dir), RAW[kind]
+    with unchecked(), pytest.raises(UsageError) as caught:
+        model.velocity(**raw_arguments(model) | {name: value})
+    assert name in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["x", "t", "class_id", "task"])
+def test_every_argument_of_velocity_refuses_what_means_nothing(model_dir, name):
+    model = MMGen.load(model_dir)
+    for kind, value in HOSTILE.items():
+        with unchecked(), pytest.raises(UsageError) as caught:
+            model.velocity(**raw_arguments(model) | {name: value})
+        assert name in str(caught.value) and "\n" not in str(caught.value), kind
+
+
+def test_the_raw_network_works_under_jit(model_dir):
+    model = MMGen.load(model_dir)
+    arguments = raw_arguments(model)
+    plain = model.velocity(**arguments)
+    traced = jax.jit(lambda a: model.velocity(**a))(arguments)
+    for m in plain:
+        np.testing.assert_allclose(traced[m], plain[m], atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["encode", "decode"])
+def test_encode_and_decode_refuse_what_means_nothing(model_dir, method):
+    model = MMGen.load(model_dir)
+    for kind, value in HOSTILE.items():
+        for hostile in (value, {"rgb": value}):
+            with unchecked(), pytest.raises(UsageError) as caught:
+                getattr(model, method)(hostile)
+            assert "\n" not in str(caught.value) and len(str(caught.value)) < 600, kind
 
 
 class Raising:
