@@ -137,7 +137,7 @@ class Model:
     dtype: str = setting("float32", FIELDS["dtype"], "type that matrices are multiplied in; parameters are float32")
     remat: str = setting("none", FIELDS["remat"], "recomputed in the backward pass; names = all except matrix products")
     attention: str = setting("auto", FIELDS["attention"], "pallas: a kernel for TPUs; auto: the fastest")
-    unroll: int = setting(1, integer(1), "blocks per iteration of the scan over depth; depth = no loop")
+    unroll: int = setting(1, integer(1), "blocks per iteration of the scan over depth; depth or more = no loop")
     precondition: bool = setting(False, SWITCH, "network output scaled by the data's variance, still a velocity")
 
 
@@ -341,8 +341,6 @@ def check(chosen: Settings) -> Settings:
             f"config key data.image_size is {size}; it must be a positive multiple of "
             f"autoencoder.factor x model.patch = {factor} x {patch} = {factor * patch}"
         )
-    if (unroll := chosen.model.unroll) > (depth := chosen.model.depth):
-        raise UsageError(f"config key model.unroll is {unroll}; it must be at most model.depth = {depth}")
     _check_features(chosen)
     _check_path(chosen)
     if (batch := chosen.train.batch) % (parts := chosen.train.accumulate):

@@ -257,7 +257,7 @@ def test_all_images_in_one_file(many, model_dir, tmp_path):
         ({"autoencoder.components": (6, 4, 6, 7)}, r"autoencoder.components is \(6, 4, 6, 7\)"),
         ({"sample.checkpoint": 7}, "no checkpoint"),
         ({"sample.solver": "magic"}, "sample.solver is 'magic'"),
-        ({"sample.given.rgb": "a.png"}, r"given rgb \(a.png\) does not exist"),
+        ({"sample.given.rgb": "a.png"}, r"given rgb \(a.png\): no such file; allowed"),
         ({"sample.given.rgb": "a.png", "sample.images.rgb": "b.png"}, r"images.rgb is 'b.png'; allowed: empty, as"),
         ({"sample.given.rgb": "a.png", "sample.task": "depth"}, r"sample.given.rgb is 'a.png'; allowed: empty"),
         ({"sample.wanted": "sound"}, "modality is 'sound'; allowed: rgb, depth, normal, mask"),

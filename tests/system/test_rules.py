@@ -77,9 +77,3 @@ def test_weights_of_losses_neither_vanish_nor_overflow(value):
 def test_rates_and_weights_of_any_use_are_allowed():
     check(Settings().changed(optim={"learning_rate": 0, "weight_decay": 0, "eps": 1.0, "clip_norm": 3e38}))
     check(Settings().changed(objective={"loss_weights": (0, 1, 1e-12, 1e12), "alignment_weight": 0}))
-
-
-def test_no_more_blocks_are_unrolled_than_there_are():
-    with pytest.raises(UsageError, match=r"^config key model.unroll is 29; it must be at most model.depth = 28$"):
-        check(Settings().changed(model={"unroll": 29}))
-    check(Settings().changed(model={"unroll": 28}))
