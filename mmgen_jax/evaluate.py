@@ -81,18 +81,18 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
         say(f"no mean image: {error}")
         average = None
     runner = Runner.from_settings(chosen, *model_folders.load(workdir, chosen.sample.step))
-    metadata, samples = tiles.read_metadata(chosen.data.dir), chosen.evaluate.samples
+    facts = stored.facts.with_camera_of(Facts.from_metadata(tiles.read_metadata(data.dir)))
+    samples = chosen.evaluate.samples
     say(f"{scenes.count} held-out scenes, {samples} samples")
     counts = scored(scenes, stored)
     for m, count in counts.items():
         if count < scenes.count:
             say(f"{m}: {count} of {scenes.count} scenes have a pixel to compare with; the others count in no score")
-    scores = evaluate(runner, scenes, counts, samples=samples, metadata=metadata, average=average, seed=chosen.seed)
+    scores = evaluate(runner, scenes, counts, samples=samples, facts=facts, average=average, seed=chosen.seed)
     for section, columns in scores.items():
         if columns:
             say(f"\n{section}\n{table(columns)}")
     if tasks:
-        facts = stored.facts.with_camera_of(Facts.from_metadata(metadata))
         pairs = any_to_any.evaluate(runner, scenes, scenes.count, tasks, facts, average, chosen.seed)
         say(f"\nany to any\n{table(any_to_any.headlines(pairs))}")
         scores["any to any"] = pairs

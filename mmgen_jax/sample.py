@@ -73,16 +73,16 @@ def task_of(chosen: Settings, modalities: Sequence[str]) -> str:
     return "+".join(m for m in modalities if m in given) if given and task == JOINT else task
 
 
-def conditions(chosen: Settings, task: str, architecture: Architecture) -> Given:
-    """What is given: files, or scenes of the test split, which are read when they are needed.
+def conditions(chosen: Settings, task: str, names: Sequence[str], architecture: Architecture) -> Given:
+    """What is given of the modalities `names` of a task: files, or scenes of the test split, read when they are needed.
 
     Raises UsageError for files that the task does not use, for files of only a part of the task, or without scenes.
     """
-    names, sample = given_names(task, architecture.modalities), chosen.sample
-    paths = {m: path for m, path in (vars(sample.images) | _set(sample.given)).items() if path}
+    sample, given = chosen.sample, _set(chosen.sample.given)
+    paths = _set(sample.images) | given
     for m, path in paths.items():
         if m not in names:
-            key = f"sample.{'given' if m in _set(sample.given) else 'images'}.{m}"
+            key = f"sample.{'given' if m in given else 'images'}.{m}"
             raise UsageError(f"config key {key} is {path!r}; allowed: empty, as task {task!r} does not use it")
     for m in names:
         if paths and m not in paths:
@@ -125,8 +125,8 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     section, architecture = chosen.sample, architectures.load(folder)
     check_config(chosen, architecture, workdir)
     task = task_of(chosen, architecture.modalities)
-    given = conditions(chosen, task, architecture)
     names, options = given_names(task, architecture.modalities), section.options()
+    given = conditions(chosen, task, names, architecture)
     conditional = architecture.class_index(section.class_id) != architecture.null_class
     check(options, names, architecture.modalities, architecture.path, conditional)  # before weights are read
     made = options.targets(names, architecture.modalities)

@@ -64,7 +64,7 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     assert report["generation"]["real"]["accuracy"] > 0.5  # 16 x 16 images, enlarged
     assert report["consistency"]["real"]["depth-normal/angle"] < 2
     assert report["scored"] == {"rgb": 12, "depth": 12, "normal": 12, "mask": 12}
-    named = {"round trip", "mean image", "rgb -> depth", "mask -> depth"}
+    named = {"round_trip", "mean_image", "rgb -> depth", "mask -> depth"}
     assert set(report["any to any"]["depth/absrel"]) == named
     printed = capsys.readouterr().out
     assert (
@@ -106,7 +106,7 @@ def test_absent_modalities_and_metadata_are_left_out(runner, batch):
     batch["normal"][0, 0, 0] = 0
     counts = report.scored([batch], runner.sampler.architecture)
     assert counts == {"rgb": 12, "depth": 0, "normal": 12, "mask": 9}
-    found = report.evaluate(runner, [batch], counts, samples=0, metadata={})
+    found = report.evaluate(runner, [batch], counts, samples=0, facts=runner.sampler.architecture.facts)
     scores = found["understanding"]["model"]
     assert math.isnan(scores["depth/l1"]) and np.isfinite(scores["normal/mean"]) and np.isfinite(scores["mask/miou"])
     assert "mean_image" not in found["understanding"]
@@ -142,11 +142,12 @@ def test_scores_do_not_depend_on_how_scenes_come(runner, batch, size):
     for m, x in report.mean_image(cut(batch, size), runner.sampler.architecture).items():
         np.testing.assert_allclose(x, average[m], atol=1e-6)
     metadata = {"fov_degrees": 40, "depth_range": [3.5, 11]}
+    facts = runner.sampler.architecture.facts.with_camera_of(Facts.from_metadata(metadata))
 
     def scores(parts):
         counts = report.scored(parts, runner.sampler.architecture)
         assert counts == {"rgb": 11, "depth": 10, "normal": 10, "mask": 10}
-        return report.evaluate(runner, parts, counts, samples=9, metadata=metadata, average=average)
+        return report.evaluate(runner, parts, counts, samples=9, facts=facts, average=average)
 
     whole, parts = scores([batch]), scores(cut(batch, size))
     for section, columns in whole.items():
@@ -237,8 +238,8 @@ def test_what_is_in_holes_counts_in_no_score(runner, batch):
     other = dict(batch)
     for m in ("depth", "normal"):
         other[m] = np.where(valid[..., None], batch[m], np.roll(batch[m], 3, 1))
-    metadata = {"fov_degrees": 40, "depth_range": [3.5, 11]}
-    first, second = (report.evaluate(runner, [b], counts, samples=0, metadata=metadata) for b in (batch, other))
+    facts = facts.with_camera_of(Facts.from_metadata({"fov_degrees": 40, "depth_range": [3.5, 11]}))
+    first, second = (report.evaluate(runner, [b], counts, samples=0, facts=facts) for b in (batch, other))
     for part in ("understanding", "consistency"):
         assert first[part].keys() == second[part].keys()
     # The round trip of the autoencoder alone sees what is in the holes.

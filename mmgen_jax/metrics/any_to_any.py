@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmgen_jax.data import pipeline
-from mmgen_jax.metrics import dense
-from mmgen_jax.metrics.report import Scenes, Scores, truth
+from mmgen_jax.metrics import dense, report
+from mmgen_jax.metrics.report import Scenes, Scores
 from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.measure import Averages, added
@@ -45,12 +45,13 @@ def parse(texts: Sequence[str], modalities: Sequence[str]) -> list[Task]:
         left, arrow, right = (part.strip() for part in text.partition("->"))
         if not arrow:
             raise UsageError(f"evaluate.tasks has {text!r}; allowed: what is given -> what is made, as 'rgb->depth'")
-        named = tuple(
-            choice(f"modality of {text!r}", m.strip(), modalities) for m in left.split("+") if left not in MANY
-        )
-        sets = itertools.combinations(modalities, MANY[left]) if left in MANY else [named]
-        targets = modalities if right == EACH else [choice(f"modality of {text!r}", right, modalities)]
-        found = [Task(tuple(given), m) for given in sets for m in targets if m not in given]
+
+        def named(name: str, text: str = text) -> str:
+            return choice(f"modality of {text!r}", name.strip(), modalities)
+
+        listed = itertools.combinations(modalities, MANY[left]) if left in MANY else [map(named, left.split("+"))]
+        sets, targets = [tuple(names) for names in listed], modalities if right == EACH else [named(right)]
+        found = [Task(given, m) for given in sets for m in targets if m not in given]
         if not found:
             raise UsageError(f"evaluate.tasks has {text!r}, which leaves nothing to make")
         tasks |= dict.fromkeys(found)
@@ -71,7 +72,7 @@ def evaluate(
     Predictions are made with `runner.understanding` and averaged over `runner.draws`, as those from rgb are.
 
     Returns:
-      metric -> {"round trip": value, "mean image": value, "rgb -> depth": value, ...}: first what the autoencoder loses
+      metric -> {"round_trip": value, "mean_image": value, "rgb -> depth": value, ...}: first what the autoencoder loses
       alone, which is a ceiling, and what the mean image of the train split scores, which sees nothing.
     """
     rows: dict[str, Averages] = {}
@@ -96,21 +97,15 @@ def _scores(
 ) -> dict[str, Averages]:
     """Scores of one batch, whose first scene has number `first`."""
     names = runner.sampler.architecture.modalities
-    present = {m: batch["present"][:, i] for i, m in enumerate(names)}
-    arrays, known = {m: to_array(batch[m]) for m in names}, truth(batch, names, facts)
+    there, known = report.present(batch, runner.sampler.architecture), report.truth(batch, names, facts)
     wanted = [m for m in names if any(task.wanted == m for task in tasks)]
-    decoded = runner.sampler.round_trip({m: arrays[m] for m in wanted}, runner.generation.batch)
-    found = {"round trip": dense.averages(to_values(decoded, facts), known, facts, present)}
-    if average:
-        guess = {m: np.broadcast_to(average[m], arrays[m].shape) for m in wanted if m in average}
-        found["mean image"] = dense.averages(to_values(guess, facts), known, facts, present)
+    columns = {name: (x, there) for name, x in report.bounds(runner, batch, wanted, wanted, average).items()}
     for task in tasks:
-        given, stream = {m: arrays[m] for m in task.given}, f"any to any {task}"
+        given, stream = {m: to_array(batch[m]) for m in task.given}, f"any to any {task}"
         made = runner.predict(given, task.wanted, seed, stream, first=first, progress=progress)
-        there = np.all([present[m] for m in task.given], axis=0)
-        counted = {m: rows & there for m, rows in present.items()}
-        found[str(task)] = dense.averages(to_values(made, facts), known, facts, counted)
-    return found
+        whole = np.all([there[m] for m in task.given], axis=0)
+        columns[str(task)] = made, {m: rows & whole for m, rows in there.items()}
+    return {name: dense.averages(to_values(x, facts), known, facts, rows) for name, (x, rows) in columns.items()}
 
 
 def headlines(scores: Scores) -> Scores:

@@ -33,7 +33,7 @@ def mean_image(scenes: Scenes, architecture: Architecture) -> Arrays:
     totals: dict[str, np.ndarray] = {}
     counts = dict.fromkeys(architecture.modalities, 0)
     for batch in scenes:
-        for m, rows in _present(batch, architecture).items():
+        for m, rows in present(batch, architecture).items():
             totals[m] = totals.get(m, 0.0) + to_array(batch[m][rows]).sum(0, keepdims=True, dtype=np.float64)
             counts[m] += int(rows.sum())
     return {m: (total / counts[m]).astype(np.float32) for m, total in totals.items() if counts[m]}
@@ -49,7 +49,7 @@ def scored(scenes: Scenes, architecture: Architecture) -> dict[str, int]:
         raise UsageError(f"the model's modalities are {', '.join(counts)}; evaluation needs rgb and another one")
     for batch in _with_rgb(scenes, architecture):
         values = truth(batch, architecture.modalities, architecture.facts)
-        for m, rows in _present(batch, architecture).items():
+        for m, rows in present(batch, architecture).items():
             counts[m] += int((rows & known(values[m]).any((1, 2))).sum())
     if not counts["rgb"]:
         raise UsageError("no held-out scene has rgb; evaluation needs at least one")
@@ -77,15 +77,22 @@ def understanding(
       facts: what the model's data set says of itself, with its camera if that is known.
       average: what `mean_image` returns, or None to leave that column out.
     """
-    architecture = runner.sampler.architecture
-    arrays = {m: to_array(batch[m]) for m in architecture.modalities}
-    values = truth(batch, architecture.modalities, facts)
-    decoded = runner.sampler.round_trip(arrays, runner.generation.batch)
-    columns: dict[str, Arrays] = {"model": predicted, "round_trip": decoded}
+    a = runner.sampler.architecture
+    columns = {"model": predicted} | bounds(runner, batch, a.modalities, tuple(predicted), average)
+    values, there = truth(batch, a.modalities, facts), present(batch, a)
+    return {name: dense.averages(to_values(x, facts), values, facts, there) for name, x in columns.items()}
+
+
+def bounds(
+    runner: Runner, batch: pipeline.Batch, names: Sequence[str], guessed: Sequence[str], average: Arrays | None
+) -> dict[str, Arrays]:
+    """What predictions are compared with: of `names` what the autoencoder makes of the truth, which is a ceiling, and
+    of `guessed` the mean image, which sees nothing, if there is one."""
+    arrays = {m: to_array(batch[m]) for m in names}
+    columns: dict[str, Arrays] = {"round_trip": runner.sampler.round_trip(arrays, runner.generation.batch)}
     if average:
-        columns["mean_image"] = {m: np.broadcast_to(average[m], arrays[m].shape) for m in predicted if m in average}
-    present = _present(batch, architecture)
-    return {name: dense.averages(to_values(x, facts), values, facts, present) for name, x in columns.items()}
+        columns["mean_image"] = {m: np.broadcast_to(average[m], arrays[m].shape) for m in guessed if m in average}
+    return columns
 
 
 class _Judged:
@@ -118,7 +125,7 @@ def evaluate(
     counts: Mapping[str, int],
     *,
     samples: int,
-    metadata: Mapping,
+    facts: Facts,
     average: Arrays | None = None,
     seed: int = 0,
 ) -> dict[str, Scores]:
@@ -129,7 +136,7 @@ def evaluate(
       scenes: batches with pixels [N, H, W, C] of each modality, class_id [N] and present [N, M].
       counts: what `scored` says of them.
       samples: number of generated scenes, balanced over the classes; 0 leaves generation out.
-      metadata: what the data set says of itself (depth_range, fov_degrees); may be empty.
+      facts: what the model's data set says of itself, with the camera of the scenes if that is known.
       average: what `mean_image` returns, or None.
       seed: seed of all noise.
 
@@ -137,7 +144,6 @@ def evaluate(
       NotFinite: a prediction or a sample has NaN or infinity.
     """
     a = runner.sampler.architecture
-    facts = a.facts.with_camera_of(Facts.from_metadata(metadata))
     seen = {name: _Judged(a.class_names) for name in ("generated", "real")}
     agreements = {name: Agreement(facts) for name in seen}
     columns = _on_scenes(runner, scenes, counts, average, seed, agreements["real"], seen["real"])
@@ -170,7 +176,7 @@ def _on_scenes(
         predicted = runner.rest_from_rgb(batch["rgb"], seed, first=first, progress=progress)
         for name, scores in understanding(runner, batch, predicted, facts, average).items():
             columns[name] = added(columns.get(name, {}), scores)
-        whole = np.all([rows for m, rows in _present(batch, a).items() if m in names], axis=0)
+        whole = np.all([rows for m, rows in present(batch, a).items() if m in names], axis=0)
         if whole.any():
             read = {m: predicted[m][whole] for m in names if m in predicted}
             agreement.add(truth(_rows(batch, whole), names, facts), to_values(read, facts))
@@ -196,7 +202,7 @@ def _on_samples(runner: Runner, samples: int, seed: int, agreement: Agreement, s
 def _with_rgb(scenes: Scenes, architecture: Architecture) -> Iterator[pipeline.Batch]:
     """The scenes that have rgb, in batches of at least one."""
     for batch in scenes:
-        rows = _present(batch, architecture)["rgb"]
+        rows = present(batch, architecture)["rgb"]
         if rows.any():
             yield _rows(batch, rows)
 
@@ -205,7 +211,8 @@ def _values(scores: Averages) -> dict[str, float]:
     return {key: average.value for key, average in scores.items()}
 
 
-def _present(batch: pipeline.Batch, architecture: Architecture) -> dict[str, np.ndarray]:
+def present(batch: pipeline.Batch, architecture: Architecture) -> dict[str, np.ndarray]:
+    """Modality -> bool [N], the scenes of a batch that have it."""
     return {m: batch["present"][:, i] for i, m in enumerate(architecture.modalities)}
 
 

@@ -20,11 +20,12 @@ import numpy as np
 
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.sampling.fields import VelocityFn
-from mmgen_jax.sampling.roles import Time, hold
+from mmgen_jax.sampling.roles import Time
 
 Weight = float | jax.Array
 Presence = Mapping[str, jax.Array]  # condition -> whether it is present, bool [R]
 Network = Callable[[Latents, jax.Array, Presence], Mapping[str, jax.Array]]  # of x [R, H, W, C], t [R, M]
+CLASS = "class"  # the condition that is no modality
 
 
 class Member(NamedTuple):
@@ -79,20 +80,21 @@ class Branches:
       present: condition -> bool [J], the branches of the network in which it is present; the first branch is v_0.
       terms: of branches 1 .. J - 1 of the network, and then of `others`.
       noise: standard normal noise [B, h, w, C] of the modalities that the network sees besides the targets.
-      conditions: clean latents [B, h, w, C] of those of them that are present in some branch.
-      times: time at which each of these is held where it is present.
+      held: latents [B, h, w, C] of those of them that are present in some branch, as the network sees them there (see
+        `roles.hold`).
+      times: time at which each of these is held.
       others: velocity functions of the targets, each a branch of its own.
-      held: names of targets that are held at a fixed time, which intervals do not look at.
+      fixed: names of targets that are held at a fixed time, which intervals do not look at.
     """
 
     network: Network
     present: Mapping[str, np.ndarray]
     terms: tuple[Term, ...]
     noise: Latents
-    conditions: Latents
+    held: Latents
     times: Mapping[str, Time]
     others: tuple[VelocityFn, ...] = ()
-    held: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
 
     def __call__(self, x: Latents, t: jax.Array) -> Latents:
         """Velocity of the targets x, dict of [B, H, W, C], at times t [B, M]; skips branches that do not count."""
@@ -100,7 +102,7 @@ class Branches:
             return self._first(x, t)
         if not all(term.optional for term in self.terms):
             return self._summed(x, t)
-        free = t[:, jnp.array([m for m, name in enumerate(x) if name not in self.held])]
+        free = t[:, jnp.array([m for m, name in enumerate(x) if name not in self.fixed])]
         inside = jnp.stack([term.inside(free).any() for term in self.terms])
         return jax.lax.cond(inside.any(), self._summed, self._first, x, t)
 
@@ -147,7 +149,7 @@ class Branches:
             if m in x or len(noise) != rows:
                 raise ValueError(f"condition {m!r} has shape {noise.shape}: must have {rows} rows and be no target")
             absent, one = jnp.asarray(noise, jnp.float32), jnp.ones(rows)
-            shown = hold(self.conditions[m], noise, self.times[m]) if m in self.conditions else absent
+            shown = self.held.get(m, absent)
             own = jnp.broadcast_to(jnp.asarray(self.times.get(m, 1.0), jnp.float32), (rows,))
             there = self.present[m][chosen]
             everything[m] = _interleaved([shown if yes else absent for yes in there])

@@ -22,7 +22,7 @@ from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.sampling.branches import Branches, Member, Term, Weight
 from mmgen_jax.sampling.fields import VelocityFn
-from mmgen_jax.sampling.roles import Times, per_name
+from mmgen_jax.sampling.roles import Times, hold, per_name
 
 
 def alone(names: Sequence[str], members: Mapping[str, Member]) -> tuple[dict[str, np.ndarray], tuple[Term, ...]]:
@@ -78,12 +78,13 @@ def composed(
         for m, v in latents.items()
     )
     present, terms = alone(tuple(latents), {m: Member(named[m]) for m in latents})
+    times = per_name(given_time, tuple(latents))
     return Branches(
         lambda x, t, _: velocity_fn(x, t),
         present,
         terms + tuple(Term(named[m]) for m in functions),
         drawn,
-        latents,
-        per_name(given_time, tuple(latents)),
+        Latents((m, hold(z, drawn[m], times[m])) for m, z in latents.items()),
+        times,
         tuple(functions.values()),
     )

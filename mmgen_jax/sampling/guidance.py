@@ -22,7 +22,7 @@ import numpy as np
 
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
-from mmgen_jax.sampling.branches import Branches, Member, Presence, Term
+from mmgen_jax.sampling.branches import CLASS, Branches, Member, Presence, Term
 from mmgen_jax.sampling.fields import VelocityFn
 
 Velocities = Mapping[str, jax.Array]
@@ -74,7 +74,7 @@ def classifier_free(
     def branched(x: Latents, t: jax.Array, present: Presence) -> Latents:
         copies = len(t) // len(prompt.class_id)
         repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0), prompt)
-        return velocity(network, x, t, repeated.only(present["class"], null_class))
+        return velocity(network, x, t, repeated.only(present[CLASS], null_class))
 
-    present, terms = leaned(["class"], {"class": Member(scale, interval)})
-    return Branches(branched, present, terms, Latents(), Latents(), {}, held=tuple(given))
+    present, terms = leaned([CLASS], {CLASS: Member(scale, interval)})
+    return Branches(branched, present, terms, Latents(), Latents(), {}, fixed=tuple(given))

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.sampling.branches import CLASS
 from mmgen_jax.sampling.solvers import SOLVERS
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.rules import INTERVAL, SWITCH, TEXT, Rule, integer, number, one_of, setting
 
-CLASS = "class"  # the condition that is no modality
 AS_GIVEN_TIME = -1.0
 
 

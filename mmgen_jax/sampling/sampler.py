@@ -25,10 +25,11 @@ from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options, sharding
 from mmgen_jax.sampling import requests
-from mmgen_jax.sampling.branches import Branches, Member, Presence
+from mmgen_jax.sampling.branches import CLASS, Branches, Member, Presence
 from mmgen_jax.sampling.composition import alone
 from mmgen_jax.sampling.guidance import leaned, velocity
-from mmgen_jax.sampling.options import CLASS, Choices, Dials, Options, plan
+from mmgen_jax.sampling.options import Choices, Dials, Options, plan
+from mmgen_jax.sampling.roles import hold
 from mmgen_jax.sampling.solvers import SOLVERS, sample
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress
@@ -190,10 +191,11 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
     arrangement = alone if choices.compose else leaned
     members = {name: Member(dials.weights[name], interval) for name, interval in choices.members}
     present, terms = arrangement([*rows.given, CLASS], members)
-    held = Latents((m, z) for m, z in arrays.noise.items() if m not in choices.targets)
-    absent = {m: np.zeros(len(terms) + 1, bool) for m in held if m not in rows.given}
+    noise = Latents((m, z) for m, z in arrays.noise.items() if m not in choices.targets)
+    held = Latents((m, hold(z, noise[m], dials.times[m])) for m, z in rows.given.items())
+    absent = {m: np.zeros(len(terms) + 1, bool) for m in noise if m not in rows.given}
     return sample(
-        Branches(network, present | absent, terms, held, rows.given, dials.times),
+        Branches(network, present | absent, terms, noise, held, dials.times),
         Latents((m, arrays.noise[m]) for m in choices.targets),
         arrays.key,
         choices.solver,

@@ -34,7 +34,7 @@ from mmgen_jax.data import held_out, tiles
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
-from mmgen_jax.metrics import dense
+from mmgen_jax.metrics import dense, report
 from mmgen_jax.metrics.runner import to_values
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
@@ -63,11 +63,11 @@ def study(chosen: Settings, workdir: str, calls: Sequence[int], reference: int) 
     sampler, names = Sampler(architecture), architecture.modalities
     data = chosen.data
     batch = held_out.first(data.dir, data.test_split, names, architecture.image_size, chosen.evaluate.n)
-    arrays, n = {m: to_array(batch[m]) for m in names}, len(batch["rgb"])
+    n = len(batch["rgb"])
     facts = architecture.facts.with_camera_of(Facts.from_metadata(tiles.read_metadata(data.dir)))
-    truth = to_values(arrays, facts)
+    truth, there = report.truth(batch, names, facts), report.present(batch, architecture)
     shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
-    given = sampler.encode({"rgb": arrays["rgb"]})
+    given = sampler.encode({"rgb": to_array(batch["rgb"])})
     request = requests.request(keys.of_seed(chosen.seed, "understanding"), jnp.arange(n), shapes)
     prompt = Prompt(jnp.full(n, architecture.null_class), jnp.full(n, 1 + names.index("rgb")))
 
@@ -84,7 +84,7 @@ def study(chosen: Settings, workdir: str, calls: Sequence[int], reference: int) 
             latents = drawn(params, name, steps)
             off = np.concatenate([np.ravel(z - best[m]) for m, z in latents.items()])
             distance = math.nan if solver.stochastic else float(np.sqrt(np.square(off).mean()))
-            scores = dense.summary(to_values(sampler.decode(latents), facts), truth, facts)
+            scores = dense.summary(to_values(sampler.decode(latents), facts), truth, facts, there)
             rows[name].append({"calls": solver.evaluations(steps), "distance": distance} | scores)
             say(line(name, rows[name][-1]))
     return rows

@@ -71,9 +71,9 @@ def test_scores_are_beside_what_is_possible_and_what_is_blind(runner, monkeypatc
     tasks = any_to_any.parse(["rgb->depth", "depth+mask->rgb"], MODEL)
     average = {m: np.zeros((1, *x.shape[1:]), np.float32) for m, x in tiny_model.pixels(1).items()}
     found = any_to_any.evaluate(runner, [batch], 6, tasks, facts, average)
-    assert list(found["depth/l1"]) == ["round trip", "mean image", "rgb -> depth"]
-    assert list(found["rgb/psnr"]) == ["round trip", "mean image", "depth+mask -> rgb"]
-    assert found["depth/l1"]["round trip"] < found["depth/l1"]["mean image"]
+    assert list(found["depth/l1"]) == ["round_trip", "mean_image", "rgb -> depth"]
+    assert list(found["rgb/psnr"]) == ["round_trip", "mean_image", "depth+mask -> rgb"]
+    assert found["depth/l1"]["round_trip"] < found["depth/l1"]["mean_image"]
     assert any_to_any.headlines(found).keys() == {"depth/l1", "rgb/psnr"}
 
     def oracle(self, given, wanted, *_, first, progress):
@@ -95,7 +95,7 @@ def test_scores_do_not_depend_on_batches_and_leave_out_what_is_absent(runner):
         assert parts[key] == pytest.approx(whole[key], abs=1e-4)
     key = "depth/l1"
     assert alone[key]["rgb -> depth"] == pytest.approx(whole[key]["rgb -> depth"], abs=1e-4)
-    assert alone[key]["round trip"] != pytest.approx(whole[key]["round trip"], abs=1e-6)  # scene 4 has depth
+    assert alone[key]["round_trip"] != pytest.approx(whole[key]["round_trip"], abs=1e-6)  # scene 4 has depth
 
 
 def test_predictions_see_nothing_of_what_is_ignored(runner):

@@ -115,7 +115,7 @@ def test_the_rows_of_a_sample_are_neighbours_and_know_what_is_present():
         return x
 
     field = branches(leaned, {"b": Member(0.5)})
-    Branches(spy, field.present, field.terms, field.noise, field.conditions, field.times)(X, jnp.full((2, 1), 0.5))
+    Branches(spy, field.present, field.terms, field.noise, field.held, field.times)(X, jnp.full((2, 1), 0.5))
     np.testing.assert_array_equal(seen["b"], [True, False, True, False])
     np.testing.assert_array_equal(seen["c"], [True] * 4)
     np.testing.assert_allclose(seen["t"][:, 1], [0, 1, 0, 1])
