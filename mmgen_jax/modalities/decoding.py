@@ -12,10 +12,11 @@ import io
 import logging
 import math
 import os
+import struct
 import threading
 import warnings
 from collections import ChainMap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,17 +24,18 @@ import imagecodecs
 import numpy as np
 import OpenEXR
 import tifffile
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageMode, UnidentifiedImageError
 
 from mmgen_jax.modalities import metadata
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI")  # Pillow's names
 _OTHERS = sorted(s for s, name in Image.registered_extensions().items() if name in (*_FORMATS, "MPO") and s != ".png")
 SUFFIXES = (".png", ".exr", *_OTHERS)  # in small letters, of files in trees
-_MOST_PIXELS = 178_956_970  # from which Pillow reads nothing
-_ANY_PIXELS = 2**25  # that a small file may have
+_MOST_PIXELS = 2**27  # of an image, half as many where numbers have more than 8 bits, which take more memory
+_ANY_PIXELS = 2**24  # that a small file may have: the largest tile in one colour is a few hundred bytes in JPEG 2000
 _PIXELS_PER_BYTE = 10_000  # that a larger file may have; one bit of one colour is compressed to 1/8256 in PNG
 _PIXELS_PER_BYTE_OF_JPEG = 512  # codes have at least one bit for each block of 8 x 8
+_MOST_CHANNELS = 4
 _TIFF_PLAIN = ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE")  # what samples are colours without a conversion
 _TIFF_JPEG = (6, 7)  # compressions, which change colours
 _TIFF_FAX = (2, 3, 4)  # compressions whose decoder makes an image of anything
@@ -79,7 +81,9 @@ class Decoded:
         """The samples on another scale, from 0 to `top`, rounded."""
         if self.top == top and not self.is_float:
             return self.samples.astype(dtype)
-        return np.rint(self.samples.astype(np.float64) * (top / self.top)).astype(dtype)
+        numbers = self.samples.astype(np.float64)  # changed in place, as an image may be large
+        numbers *= top / self.top
+        return np.rint(numbers, out=numbers).astype(dtype)
 
     def colors(self) -> np.ndarray:
         """The image in colours of 8 bits, uint8 [H, W, 3]; floats are taken to be in [0, 1]."""
@@ -123,11 +127,12 @@ def decode(data: bytes) -> Decoded:
         return _pillow(data)
 
 
-def _check_size(data: bytes, *shape: int) -> None:
+def _check_size(data: bytes, shape: Sequence[int], bits: int = 8) -> None:
     """Headers may claim any size: nothing is decoded that would not fit the memory, or that the file cannot hold."""
-    most = min(_MOST_PIXELS, _ANY_PIXELS + _PIXELS_PER_BYTE * len(data))
-    if not 0 < math.prod(shape) <= most:
-        raise ValueError(f"its header says {' x '.join(map(str, shape))} pixels, and at most {most} are read")
+    most, held = _MOST_PIXELS if bits <= 8 else _MOST_PIXELS // 2, _ANY_PIXELS + _PIXELS_PER_BYTE * len(data)
+    if not 0 < math.prod(shape) <= min(most, held):
+        limit = f"{held} are read of {len(data)} bytes" if held < most else f"{most} of its type are read"
+        raise ValueError(f"its header says {' x '.join(map(str, shape))} pixels, and at most {limit}")
 
 
 def _check_held(page: tifffile.TiffPage, data: bytes) -> None:
@@ -147,15 +152,15 @@ def _opaque(samples: np.ndarray) -> np.ndarray:
     """Samples [H, W, C] without what stands beside grey or colours; [H, W] of one channel."""
     if samples.ndim == 2:
         return samples
-    if samples.ndim != 3 or samples.shape[-1] > 4:
-        raise ValueError(f"its samples have shape {list(samples.shape)}; at most four channels are read")
+    if samples.ndim != 3 or samples.shape[-1] > _MOST_CHANNELS:
+        raise ValueError(f"its samples have shape {list(samples.shape)}; at most {_MOST_CHANNELS} channels are read")
     return samples[..., :3] if samples.shape[-1] >= 3 else samples[..., 0]
 
 
 def _png(data: bytes, orientation: int) -> Decoded:
     bits, kind = data[24], data[25]  # kinds of colour: 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha
     if bits == 16 and kind != 0:
-        _check_size(data, int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
+        _check_size(data, struct.unpack_from(">II", data, 16), bits)
         return _turned(Decoded(_opaque(imagecodecs.png_decode(data)), 65535), orientation)
     return _turned(_pillow(data, bits if kind == 0 else 8), orientation)
 
@@ -167,12 +172,15 @@ def _pillow(data: bytes, bits: int = 8) -> Decoded:
     except UnidentifiedImageError as error:
         raise ValueError("its content is none of a known format") from error
     with image:
-        _check_size(data, *image.size)
+        deep = 8 * int(ImageMode.getmode(image.mode).typestr[2])
+        if image.format == "JPEG2000":
+            deep = _jpeg_2000_bits(data)
+        _check_size(data, image.size, deep)
         if image.format in ("JPEG", "MPO") and math.prod(image.size) > _PIXELS_PER_BYTE_OF_JPEG * len(data):
             raise ValueError(f"its {len(data)} bytes cannot hold the {image.size} pixels that its header says")
         if image.format == "PPM" and image.mode != "1" and image.tile[0][0] in ("ppm", "ppm_plain"):
             return _pnm(data, image)
-        if image.format == "JPEG2000" and (deep := _jpeg_2000_bits(data)) > 8:
+        if image.format == "JPEG2000" and deep > 8:
             return Decoded(_opaque(imagecodecs.jpeg2k_decode(data)), 2**deep - 1)
         image.load()
         orientation = metadata.exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
@@ -229,7 +237,10 @@ def _tiff(data: bytes) -> Decoded:
         # Some writers make a page of every row of an image of floats: a page of three or four columns is one.
         rows = page.ndim == 2 and page.shape[-1] in (3, 4) and file.series[0].ndim == 3
         whole = file.series[0] if rows else page
-        _check_size(data, *whole.shape)
+        if page.samplesperpixel > _MOST_CHANNELS:
+            raise ValueError(f"it has {page.samplesperpixel} channels; at most {_MOST_CHANNELS} are read")
+        grid = whole.shape[:-1] if rows else [n for n, axis in zip(whole.shape, whole.axes, strict=True) if axis != "S"]
+        _check_size(data, grid, page.bitspersample)
         _check_held(page, data)
         samples = whole.asarray(maxworkers=1)
         samples = _opaque(np.moveaxis(samples, 0, -1) if whole.axes.startswith("S") else samples)
@@ -252,28 +263,34 @@ def _tiff_samples(samples: np.ndarray, page: tifffile.TiffPage, photometric: str
 
 
 def _exr(data: bytes) -> Decoded:
-    return _exr_samples(*_exr_channels(data))
-
-
-def _exr_channels(data: bytes) -> list[np.ndarray]:
-    """The one channel of an OpenEXR file, or the three of its colours or vectors; alpha is left out."""
-    header = OpenEXR.File(io.BytesIO(data), header_only=True).header()
-    (left, top), (right, bottom) = (corner.tolist() for corner in header["dataWindow"])
+    parts = OpenEXR.File(io.BytesIO(data), header_only=True).parts
+    header, sizes = parts[0].header, [_exr_size(part.header) for part in parts]
     if not all(np.array_equal(a, b) for a, b in zip(header["dataWindow"], header["displayWindow"], strict=True)):
         raise ValueError("it holds a part of its picture only: its data window is not its display window")
-    _check_size(data, right - left + 1, bottom - top + 1)
-    channels = {
-        name: channel.pixels
-        for name, channel in OpenEXR.File(io.BytesIO(data), separate_channels=True).channels().items()
-        if name.rpartition(".")[2] not in ("A", "AR", "AG", "AB")
-    }
-    layer = next(iter(channels))[:-1]  # and its dot, if it has a name
-    for names in ([layer + axis for axis in axes] for axes in ("RGB", "XYZ")):
-        if set(names) == set(channels):
-            return [channels[name] for name in names]
-    if len(channels) != 1:
-        raise ValueError(f"its channels are {', '.join(channels)}; allowed: R, G and B, or X, Y and Z, or a single one")
-    return list(channels.values())
+    _check_size(data, sizes[0], 32)
+    numbers = sum(math.prod(size) * len(part.header["channels"]) for size, part in zip(sizes, parts, strict=True))
+    if numbers > (most := _MOST_CHANNELS * _MOST_PIXELS // 2):  # all are decoded, whatever is needed
+        raise ValueError(f"its parts and channels have {numbers} numbers, and at most {most} are read")
+    names = _exr_names([channel.name for channel in header["channels"]])
+    channels = OpenEXR.File(io.BytesIO(data), separate_channels=True).channels()
+    return _exr_samples(*(channels[name].pixels for name in names))
+
+
+def _exr_size(header: Mapping[str, Any]) -> tuple[int, int]:
+    (left, top), (right, bottom) = (corner.tolist() for corner in header["dataWindow"])
+    return right - left + 1, bottom - top + 1
+
+
+def _exr_names(channels: Sequence[str]) -> list[str]:
+    """Which of the channels to read: the one that there is, or the three of colours or vectors; alpha is left out."""
+    known = [name for name in channels if name.rpartition(".")[2] not in ("A", "AR", "AG", "AB")]
+    layers = {name[:-1] for name in known}  # and its dot, if it has a name
+    for names in ([layer + axis for axis in axes] for layer in layers for axes in ("RGB", "XYZ")):
+        if set(names) == set(known):
+            return names
+    if len(known) != 1:
+        raise ValueError(f"its channels are {', '.join(known)}; allowed: R, G and B, or X, Y and Z, or a single one")
+    return known
 
 
 def _exr_samples(*channels: np.ndarray) -> Decoded:

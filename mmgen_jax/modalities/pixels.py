@@ -38,7 +38,10 @@ def finite(numbers: np.ndarray) -> np.ndarray:
 def to_pixels(array: np.ndarray, dtype: type) -> np.ndarray:
     """Float array in [-1, 1] to stored pixels of an unsigned integer type, rounded and clipped. Raises NotFinite."""
     top = np.iinfo(dtype).max
-    return np.clip(np.rint((np.asarray(finite(array), np.float64) + 1) * (top / 2)), 0, top).astype(dtype)
+    numbers = np.add(finite(array), 1, dtype=np.float64)  # changed in place from here on, as images may be large
+    numbers *= top / 2
+    np.rint(numbers, out=numbers)
+    return np.clip(numbers, 0, top, out=numbers).astype(dtype)
 
 
 def mirror(pixels: np.ndarray) -> np.ndarray:
