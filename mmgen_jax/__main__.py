@@ -16,6 +16,7 @@ COMMANDS = (
     "train",
     "sample",
     "evaluate",
+    "classify",
     "encode",
     "label",
     "convert",

@@ -27,6 +27,7 @@ from mmgen_jax.sampling import raw
 from mmgen_jax.sampling.given import given_values
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
 from mmgen_jax.sampling.sampler import Sampler
+from mmgen_jax.sampling.understanding import Understanding
 from mmgen_jax.settings import Sample, rules
 from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system.arrays import AnyArray
@@ -37,13 +38,11 @@ _ALLOWED = rules(Sample())
 _LISTED = Rule(lambda v: v != () and each(integer(0)).allows(v), "a number of samples, or a list of their numbers")
 
 
-class MMGen:
+class MMGen(Understanding):
     """A trained model; `load` makes one."""
 
     def __init__(self, architecture: Architecture, params: Params):
-        self.architecture = architecture
-        self._sampler = Sampler(architecture)
-        self._params = self._sampler.place(params)
+        super().__init__(Sampler(architecture), params)
         self._velocity = jax.jit(lambda params, x, t, prompt: architecture.apply(params, x, t, prompt)[0])
 
     @classmethod
@@ -83,9 +82,7 @@ class MMGen:
 
         Takes all that may be given to `generate`. Raises UsageError for anything else.
         """
-        a, named = self.architecture, raw.mapping("values", values, self.modalities)
-        read = {m: MODALITIES[m].condition(value, a.image_size, a.facts) for m, value in named.items()}
-        return self._sampler.encode(self._arrays(read))
+        return self.encoded("values", values)
 
     def decode(self, latents: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
         """Decodes latents [n, h, w, C] of some modalities to values, as `generate` returns them.
@@ -176,7 +173,7 @@ class MMGen:
             "given_times": (given_time if by_name else None, GivenTimes),
             "order": (order, Order),
         }
-        values: dict[str, Any] = {name: _plain(value) for name, value in plain.items()}
+        values: dict[str, Any] = {name: raw.plain(value) for name, value in plain.items()}
         options = Options(
             **values,
             **{name: self._section(name, chosen, kind) for name, (chosen, kind) in sections.items()},
@@ -199,7 +196,7 @@ class MMGen:
         """Draws n samples as `generate` does, whose other arguments are `options`."""
         a, numbers = self.architecture, _numbers(n)
         count = len(numbers)
-        classes = self._classes(class_id, count)
+        classes = raw.classes(class_id, count, a)
         conditions = self._conditions({} if given is None else given, count)
         conditional = bool((classes != a.null_class).any())
         check(options, tuple(conditions), a.modalities, a.path, conditional)
@@ -231,22 +228,13 @@ class MMGen:
             return kind()
         if not isinstance(chosen, Mapping):
             raise UsageError(f"{name} is {shown(chosen)}; allowed: a dict of modality -> value")
-        values = {choice(f"modality of {name}", m, self.modalities): _plain(value) for m, value in chosen.items()}
+        values = {choice(f"modality of {name}", m, self.modalities): raw.plain(value) for m, value in chosen.items()}
         for m, value in values.items():
             require(f"{name} of {m}", value, _ALLOWED[f"{name}.{m}"])
         return kind(**values)
 
     def _class_name(self, index: int) -> str:
         return "no class" if index == self.architecture.null_class else self.class_names[index]
-
-    def _classes(self, class_id, n: int) -> np.ndarray:
-        """Indices int32 [n] of classes, from one class for all samples or one for each."""
-        several = isinstance(class_id, Sequence | np.ndarray | jax.Array) and not isinstance(class_id, str)
-        several = several and np.ndim(np.asarray(class_id, object)) > 0
-        if several and len(class_id) != n:
-            raise UsageError(f"class_id has {len(class_id)} entries; allowed: one, or n = {n}")
-        classes = class_id if several else [class_id] * n
-        return np.array([self.architecture.class_index(c) for c in classes], np.int32)
 
     def _conditions(self, given: Mapping[str, object], n: int) -> dict[str, np.ndarray]:
         """Values [1 or n, ...] of what is given, in the model's order."""
@@ -260,16 +248,9 @@ class MMGen:
         return given_values(given, n, a)
 
 
-def _plain(value: object) -> object:
-    """A number of NumPy or JAX as one of Python, an array or list as a tuple; other values as they are."""
-    if isinstance(value, np.generic | np.ndarray | jax.Array):
-        value = np.asarray(value).tolist()
-    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
-
-
 def _numbers(n: Any) -> np.ndarray:
     """Numbers int [n] of the samples: 0, 1, ... of a count, or those that are listed. Raises UsageError."""
-    listed = tuple(n) if isinstance(n, range) else _plain(n)
+    listed = tuple(n) if isinstance(n, range) else raw.plain(n)
     if not isinstance(listed, tuple):
         require("n", listed, _ALLOWED["n"])
         return np.arange(int(n))

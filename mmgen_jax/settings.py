@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -29,6 +29,7 @@ from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models.mmdit import DTYPES, FIELDS
 from mmgen_jax.sampling import SOLVERS
+from mmgen_jax.sampling.classification import Effort
 from mmgen_jax.sampling.options import Options, by_modality
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.home import expanded
@@ -41,13 +42,14 @@ from mmgen_jax.system.rules import (
     SWITCH,
     TEXT,
     WEIGHT,
-    Rule,
+    declared,
     each,
     integer,
     number,
     one_of,
     require,
     rows,
+    rules,
     setting,
     some_of,
 )
@@ -246,6 +248,19 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Classify(Effort):
+    """Zero-shot classification of held-out scenes or of the files in `sample.given`."""
+
+    given: str = setting("rgb", TEXT, 'what is observed of scenes: "rgb", "depth+mask", ...')
+    n: int = setting(512, integer(1), "held-out scenes")
+    calibrate: int = setting(0, integer(0), "of these, the first ones find the temperature, and the others are scored")
+
+    def effort(self) -> Effort:
+        """How classes are told apart, as `MMGen.classify` takes it."""
+        return Effort(**{field.name: getattr(self, field.name) for field in fields(Effort)})
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a run, by section. `Settings()` has the defaults; what `parse` returns is checked."""
 
@@ -262,6 +277,7 @@ class Settings:
     train: Train = dataclasses.field(default_factory=Train)
     sample: Sample = dataclasses.field(default_factory=Sample)
     evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
+    classify: Classify = dataclasses.field(default_factory=Classify)
 
     def changed(self, **sections: Mapping[str, object]) -> Settings:
         """A copy with some values of some sections replaced, `changed(train={"batch": 8})`; see `check`."""
@@ -272,21 +288,6 @@ class Settings:
     def to_json(self) -> str:
         """All values as a workdir keeps them in config.json."""
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
-
-
-def declared(section: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, object]]:
-    """(dotted name, field, value) of every setting of a section and of the sections in it, in order."""
-    for field in fields(section):
-        value = getattr(section, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from declared(value, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, field, value
-
-
-def rules(section: object) -> dict[str, Rule]:
-    """Dotted name of every setting of a section, and of the sections in it -> what that setting may be."""
-    return {name: field.metadata["allowed"] for name, field, _ in declared(section)}
 
 
 def defaults() -> ConfigDict:

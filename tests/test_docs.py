@@ -61,6 +61,12 @@ SMALLER = {
     "mmgen_jax.train": TRAIN,
     "mmgen_jax.sample": SAMPLE,
     "mmgen_jax.evaluate": EVALUATE,
+    "mmgen_jax.classify": [
+        "--config.classify.n=3",
+        "--config.classify.calibrate=1",
+        "--config.classify.rounds=(2,)",
+        "--config.classify.batch=16",
+    ],
     "mmgen_jax.benchmark": [*NETWORK, "--config.train.batch=8", *SAMPLE, "--repeats=1", "--seconds=0"],
     "mmgen_jax.compile": ["--config.train.batch=32", "--config.sample.batch=16"],
     "mmgen_jax.studies.solvers": ["--config.evaluate.n=2", "--calls=2", "--reference=2"],

@@ -50,6 +50,23 @@ def times(name: str, given: object, shape: tuple[int, int]) -> Any:
     return array
 
 
+def plain(value: object) -> object:
+    """A number of NumPy or JAX as one of Python, an array or list as a tuple; other values as they are."""
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        value = np.asarray(value).tolist()
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+def classes(class_id: Any, n: int, architecture: Architecture) -> np.ndarray:
+    """Indices int32 [n] of classes, from one class for all samples or one for each."""
+    several = isinstance(class_id, Sequence | np.ndarray | jax.Array) and not isinstance(class_id, str)
+    several = several and np.ndim(np.asarray(class_id, object)) > 0
+    if several and len(class_id) != n:
+        raise UsageError(f"class_id has {len(class_id)} entries; allowed: one, or n = {n}")
+    classes = class_id if several else [class_id] * n
+    return np.array([architecture.class_index(c) for c in classes], np.int32)
+
+
 def numbers(name: str, given: object, count: int, highest: int) -> Any:
     """Integers [count] from 0 to `highest`. Raises UsageError."""
     array = _array(name, given)

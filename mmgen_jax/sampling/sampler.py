@@ -53,12 +53,12 @@ class Sampler:
         self._encode = jax.jit(lambda autoencoder, images: autoencoder.encode(images))
         # Results are whole on every device, so that each host can read them.
         self._decode = jax.jit(lambda *arguments: _decode(*arguments), out_shardings=self._everywhere)
-        self._layout = Layout(architecture, self._mesh)
-        self._draw = jit_draw(self._layout)
+        self.layout = Layout(architecture, self._mesh)
+        self._draw = jit_draw(self.layout)
 
     def place(self, params: Params) -> Params:
         """Puts parameters on the devices, in the types that the programs need; costs nothing if they are there."""
-        return jax.tree.map(jax.device_put, self._layout.in_types(params), sharding.state_shardings(self._mesh, params))
+        return jax.tree.map(jax.device_put, self.layout.in_types(params), sharding.state_shardings(self._mesh, params))
 
     def encode(self, images: Mapping[str, AnyArray]) -> Latents:
         """Encodes arrays [n, H, W, C] in [-1, 1] of some modalities to latents [n, h, w, K], in the model's order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 from unicodedata import category
 
@@ -36,6 +36,29 @@ def require(name: str, value: object, rule: Rule) -> None:
 def setting(default: T, allowed: Rule, meaning: str) -> T:
     """A field of a section that is one setting; typed as its value, as `dataclasses.field` is."""
     return dataclasses.field(default=default, metadata={"allowed": allowed, "meaning": meaning})
+
+
+def declared(section: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, object]]:
+    """(dotted name, field, value) of every setting of a section and of the sections in it, in order."""
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from declared(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, field, value
+
+
+def rules(section: object) -> dict[str, Rule]:
+    """Dotted name of every setting of a section, and of the sections in it -> what that setting may be."""
+    return {name: field.metadata["allowed"] for name, field, _ in declared(section)}
+
+
+def checked(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A value whose fields are settings. Raises UsageError, naming it, for one that is not allowed."""
+    made = kind(**values)
+    for name, rule in rules(made).items():
+        require(name, values[name], rule)
+    return made
 
 
 def number(low: float, high: float = FLOAT_MAX) -> Rule:
