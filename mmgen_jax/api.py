@@ -24,6 +24,7 @@ from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import raw
+from mmgen_jax.sampling.draws import combined
 from mmgen_jax.sampling.given import given_values
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
 from mmgen_jax.sampling.sampler import Sampler
@@ -116,6 +117,7 @@ class MMGen(Understanding):
         compose: bool = False,
         corrector: int | None = None,
         particles: int = 1,
+        draws: int = 1,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
@@ -146,7 +148,9 @@ class MMGen(Understanding):
           corrector: number of Langevin steps after each step; None means none, or 1 with particles.
           particles: number of weighted candidates of which each sample is drawn, which makes a composition exact as it
             grows; costs so many times as much.
-          progress: is told after each batch how many samples it had; a meter on stderr if None.
+          draws: number of predictions of each sample, each from noise of its own. They are combined as each modality
+            says (`Modality.combine`), and how far they are apart is the uncertainty.
+          progress: is told after each batch how many draws it had; a meter on stderr if None.
 
         Returns:
           `Outputs`, in which given modalities are as they were given, resized to the model's size.
@@ -166,6 +170,7 @@ class MMGen(Understanding):
             "compose": compose,
             "corrector": -1 if corrector is None else corrector,
             "particles": particles,
+            "draws": draws,
         }
         sections = {
             "strength": (strength, Strengths),
@@ -204,7 +209,8 @@ class MMGen(Understanding):
         made = self._sampler(
             self._params, classes, shown, options, numbers=numbers, finish=self._values, progress=progress
         )
-        values = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in conditions.items()} | made
+        seen = combined(made, options.draws, a.facts)
+        values = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in conditions.items()} | seen.values
         names = [self._class_name(i) for i in classes.tolist()]
         return Outputs(
             a.ordered(values),
@@ -212,6 +218,8 @@ class MMGen(Understanding):
             a.facts,
             caption=_caption(names, tuple(conditions), tuple(made), options, a.modalities),
             rows=[f"{i} {name}" if len(set(names)) > 1 else f"{i}" for i, name in zip(numbers, names, strict=True)],
+            uncertainty={m: x * np.float32(a.calibration.get(m, 1)) for m, x in seen.uncertainty.items()},
+            draws=seen.draws,
         )
 
     def _wanted(self, wanted: Sequence[str] | None) -> str:
@@ -273,4 +281,5 @@ def _caption(
     guided = f"; guidance {options.guidance:g}" if options.guidance != 1 and classes != "no class" else ""
     more = f"; {options.corrector} corrector steps" if options.corrector > 0 else ""
     more += f"; {options.particles} particles" if options.particles > 1 else ""
+    more += f"; {options.draws} draws combined" if options.draws > 1 else ""
     return f"{task}{wanted}; {classes}; seed {options.seed}; {options.solver}, {options.steps} steps{guided}{more}"

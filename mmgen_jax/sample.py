@@ -139,7 +139,8 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     made_by = _made_by(chosen, task, given.source, (architecture.autoencoder, params))
     with files.alone(target):
         shown = [m for m in architecture.modalities if m in names or m in made]
-        samples = SampleFolder(target, file_names(shown, architecture.facts), section.n, made_by)
+        files_of = file_names(shown, architecture.facts, made if section.draws > 1 else ())
+        samples = SampleFolder(target, files_of, section.n, made_by)
         _fill(samples, section, task, MMGen(architecture, params), given)
         if npz:
             samples.write_npz("rgb.npz")

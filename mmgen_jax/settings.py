@@ -239,7 +239,7 @@ class Evaluate:
     n: int = setting(512, integer(1), "held-out scenes")
     samples: int = setting(256, integer(0), "generated scenes, balanced over the classes; 0 = none")
     batch: int = setting(64, integer(1), "scenes computed at once")
-    draws: int = setting(1, integer(1), "predictions averaged per scene")
+    draws: int = setting(1, integer(1), "predictions of each scene, which are combined")
     steps: int = setting(10, integer(1), "steps of the solver, for predictions from rgb")
     solver: str = setting("euler", one_of(*SOLVERS), "for predictions from rgb")
     tasks: tuple[str, ...] = setting(

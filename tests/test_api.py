@@ -17,7 +17,9 @@ from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.diffusion import keys
 from mmgen_jax.modalities.mask import PALETTE
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling import requests
+from mmgen_jax.show.outputs import file_names
 from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import UsageError
 
@@ -336,3 +338,45 @@ def test_corrected_compositions_do_not_depend_on_the_batch(model):
     together = model.generate(n=3, **options)
     alone = model.generate(n=[2], **options)
     np.testing.assert_allclose(alone["normal"][0], together["normal"][2], atol=2e-3)
+
+
+def test_draws_of_a_sample_are_combined_and_the_first_is_the_sample_alone(model, scenes, tmp_path):
+    given = {"rgb": scenes["rgb"]}
+    one, several = (model.generate(n=3, given=given, draws=k, **FAST) for k in (1, 4))
+    other = model.generate(n=range(1, 3), given={"rgb": scenes["rgb"][1:]}, draws=4, batch=8, **FAST)
+    assert not one.uncertainty and not one.draws
+    for m in ("depth", "normal", "mask"):
+        assert several.draws[m].shape == (3, 4, *one[m].shape[1:])
+        np.testing.assert_allclose(several.draws[m][:, 0], one[m], atol=1e-4)
+        assert all(np.abs(several.draws[m][:, k] - one[m]).max() > 1e-3 for k in (1, 2, 3))
+        np.testing.assert_allclose(other.draws[m], several.draws[m][1:], atol=1e-4)
+        value, uncertainty = MODALITIES[m].combine(several.draws[m], several.facts)
+        np.testing.assert_array_equal(several[m], value)
+        np.testing.assert_array_equal(several.uncertainty[m], uncertainty)
+    np.testing.assert_array_equal(several["rgb"], scenes["rgb"])
+    assert "rgb" not in several.uncertainty and "4 draws combined" in several.caption
+    names = several.save(tmp_path, sections=[several.comparison(scenes)])
+    assert set(file_names(list(several), several.facts, list(several.draws))) == {
+        name.replace("_001", "") for name in names if "_001" in name
+    }
+    np.testing.assert_array_equal(np.load(tmp_path / "depth_uncertainty_001.npy"), several.uncertainty["depth"][1])
+    np.testing.assert_array_equal(np.load(tmp_path / "normal_draws_002.npy"), several.draws["normal"][2])
+    assert (tmp_path / "gallery.html").read_text().count('alt="mask uncertainty, ') == 2 * 3
+
+
+def test_calibration_and_the_range_of_depth_stay_with_the_model(model_dir, tmp_path):
+    """Uncertainty is times the factor of the modality, in an exported model too, and depth of a scale keeps it."""
+    architecture, params = model_folders.load(model_dir)
+    assert architecture.calibration == {} and architecture.facts.depth_range is None  # of a folder without them
+    noted = dataclasses.replace(architecture, calibration={"depth": 2.5}, depth_range=(1.0, 10.0))
+    noted.save(tmp_path / "noted")
+    weights.save_params(tmp_path / "noted" / model_folders.WEIGHTS_FILE, params)
+    export.export(tmp_path / "noted", tmp_path / "exported")
+    made = MMGen.load(tmp_path / "exported").generate(draws=3, **FAST)
+    for m, factor in (("depth", 2.5), ("normal", 1.0)):
+        plain = MODALITIES[m].combine(made.draws[m], made.facts).uncertainty
+        np.testing.assert_allclose(made.uncertainty[m], factor * plain, rtol=1e-6)
+    assert made.facts.depth_range == (1.0, 10.0)
+    dataclasses.replace(noted, calibration={"depth": -1.0}).save(tmp_path / "wrong")
+    with pytest.raises(UsageError, match=r"calibration.depth is -1.0; it must be a finite number above 0"):
+        MMGen.load(tmp_path / "wrong")

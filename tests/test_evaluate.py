@@ -126,7 +126,9 @@ def test_predictions_and_samples_do_not_depend_on_batches_and_draws_are_averaged
         np.testing.assert_allclose(x, first[m][:7], atol=1e-4)
     for m, x in other.from_class(classes, 0).items():
         np.testing.assert_allclose(x, joint[m], atol=1e-4)
-    twice = dataclasses.replace(runner, draws=2).rest_from_rgb(batch["rgb"], 0)
+    twice = dataclasses.replace(runner, understanding=dataclasses.replace(runner.understanding, draws=2)).rest_from_rgb(
+        batch["rgb"], 0
+    )
     assert not np.allclose(twice["depth"], first["depth"], atol=1e-4)
 
 

@@ -97,8 +97,9 @@ def sampling(chosen: Settings) -> Case:
     where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)
-    numbers, class_id = jax.device_put((np.arange(rows), classes), sharding.batched(mesh))
-    arguments = (params, Rows(numbers, class_id, Latents()), dials, keys.of_seed(section.seed, "sample"))
+    indices = np.arange(rows), np.zeros(rows, int), classes
+    numbers, draws, class_id = jax.device_put(indices, sharding.batched(mesh))
+    arguments = (params, Rows(numbers, draws, class_id, Latents()), dials, keys.of_seed(section.seed, "sample"))
     call = functools.partial(program, *arguments, choices=choices)
     return Case(
         run=functools.partial(_timed, call),

@@ -50,7 +50,7 @@ def sample(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
     choices, dials = plan(section.options(), (), a.modalities, conditional=True)
     return sampler.jit_draw(layout).lower(
         placed,
-        sampler.Rows(rows, rows, Latents()),
+        sampler.Rows(rows, rows, rows, Latents()),
         dials,
         jax.eval_shape(jax.random.key, section.seed),
         choices=choices,

@@ -15,6 +15,7 @@ from mmgen_jax.data import fingerprint, pipeline, tiles
 from mmgen_jax.data.damage import DamagedRecord
 from mmgen_jax.data.latents import dataset
 from mmgen_jax.modalities import holes
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.system.console import say
 
 _SPREAD = 0.618  # multiples of the golden ratio are spread evenly
@@ -31,6 +32,7 @@ class TrainData:
       class_names: names of the classes; empty if nothing has a class.
       palette: uint8 [R, 3], the colour of each region of a mask; None if the data set has no palette.
       regions: name of each row of the palette.
+      depth_range: metres at which relative inverse depth is 1 and 0; None if the data set does not say it.
       fingerprint: tells this data set from others, see `fingerprint.same`; all parts of a split have the same.
     """
 
@@ -39,6 +41,7 @@ class TrainData:
     class_names: tuple[str, ...]
     palette: np.ndarray | None
     regions: tuple[str, ...]
+    depth_range: tuple[float, float] | None
     fingerprint: str
 
 
@@ -53,7 +56,7 @@ def open_tiles(
         source,
         (select, mirror) if flip else (select,),
         tiles.class_names(folder),
-        *_regions(metadata),
+        *_facts(metadata),
         _fingerprint(source, split, lambda whole: tiles.read_tiles(folder, whole)),
     )
 
@@ -64,7 +67,7 @@ def open_latents(folder: epath.PathLike, split: str, modalities: tuple[str, ...]
     info = dataset.read_info(folder)
     transforms = (dataset.Select.checked(info, modalities, **fits),)
     whole = _fingerprint(source, split, lambda whole: dataset.read(folder, whole))
-    return TrainData(source, transforms, info.class_names, *_regions(info.metadata), whole)
+    return TrainData(source, transforms, info.class_names, *_facts(info.metadata), whole)
 
 
 def absent(data: TrainData, modalities: tuple[str, ...]) -> list[str]:
@@ -97,7 +100,8 @@ def _fingerprint(
     return fingerprint.of(source if whole == split else read(whole))
 
 
-def _regions(metadata: Mapping) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    if "palette" not in metadata:
-        return None, ()
-    return np.array(metadata["palette"], np.uint8), tuple(metadata.get("regions", ()))
+def _facts(metadata: Mapping) -> tuple[np.ndarray | None, tuple[str, ...], tuple[float, float] | None]:
+    """Palette, regions and depth range."""
+    found = Facts.from_metadata(metadata)
+    known = "palette" in metadata
+    return found.palette if known else None, found.regions if known else (), found.depth_range

@@ -69,7 +69,7 @@ def evaluate(
 ) -> Scores:
     """Scores all tasks on `count` scenes, each on those that have what is given and what is made.
 
-    Predictions are made with `runner.understanding` and averaged over `runner.draws`, as those from rgb are.
+    Predictions are made with `runner.understanding` with `runner.draws` combined, as those from rgb are.
 
     Returns:
       metric -> {"round_trip": value, "mean_image": value, "rgb -> depth": value, ...}: first what the autoencoder loses

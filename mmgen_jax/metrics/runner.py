@@ -13,6 +13,7 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
+from mmgen_jax.sampling.draws import combined
 from mmgen_jax.sampling.options import Options
 from mmgen_jax.sampling.sampler import Arrays, Sampler
 from mmgen_jax.system.console import Progress
@@ -30,24 +31,28 @@ class Runner:
     Attributes:
       sampler: the sampler of the model.
       params: the model's weights.
-      understanding: options for predictions from rgb; the seed in them is not used.
+      understanding: options for predictions from rgb, with the number of draws that are combined for each scene; the
+        seed in them is not used.
       generation: options for samples of classes; the seed in them is not used.
-      draws: number of predictions that are averaged for each scene.
     """
 
     sampler: Sampler
     params: Params
     understanding: Options
     generation: Options
-    draws: int = 1
+
+    @property
+    def draws(self) -> int:
+        """Number of predictions that are combined for each scene."""
+        return self.understanding.draws
 
     @classmethod
     def from_settings(cls, chosen: settings.Settings, architecture: Architecture, params: Params) -> Runner:
         """Makes a runner that samples as the settings in `sample` and `evaluate` say."""
         sampler, e = Sampler(architecture), chosen.evaluate
         generation = dataclasses.replace(chosen.sample.options().plain(), batch=e.batch)
-        understanding = dataclasses.replace(generation, solver=e.solver, steps=e.steps)
-        return cls(sampler, sampler.place(params), understanding, generation, e.draws)
+        understanding = dataclasses.replace(generation, solver=e.solver, steps=e.steps, draws=e.draws)
+        return cls(sampler, sampler.place(params), understanding, generation)
 
     def rest_from_rgb(
         self,
@@ -60,8 +65,8 @@ class Runner:
     ) -> Arrays:
         """Predicts arrays [N, H, W, C] of all modalities except rgb from rgb uint8 [N, H, W, 3], without a class.
 
-        The predictions of several draws are averaged. `first` is the number of the first scene; `progress` is told of
-        every draw.
+        Several draws are combined, see `sampling.draws`. `first` is the number of the first scene; `progress` is told
+        of every draw.
         """
         return self.predict({"rgb": to_array(rgb)}, "", seed, stream, first=first, progress=progress)
 
@@ -79,15 +84,15 @@ class Runner:
 
         `wanted` is as the setting `sample.wanted`: what is made, while all else is ignored; "" = all the rest.
         """
-        count = len(next(iter(given.values())))
+        count, facts = len(next(iter(given.values()))), self.sampler.architecture.facts
         classes = np.full(count, self.sampler.architecture.null_class)
         options = dataclasses.replace(self.understanding, seed=seed, wanted=wanted)
-        total: Arrays = {}
-        for draw in range(self.draws):
-            numbers = np.arange(first, first + count) * self.draws + draw
-            out = self.sampler(self.params, classes, given, options, numbers=numbers, progress=progress, stream=stream)
-            total = {m: total.get(m, 0) + x / self.draws for m, x in out.items()}
-        return total
+        numbers = np.arange(first, first + count)
+        out = self.sampler(self.params, classes, given, options, numbers=numbers, progress=progress, stream=stream)
+        if options.draws == 1:
+            return out
+        together = combined(to_values(out, facts), options.draws, facts)
+        return {m: MODALITIES[m].array(x, facts) for m, x in together.values.items()}
 
     def from_class(
         self, class_id: np.ndarray, seed: int, *, first: int = 0, progress: Progress | None = None

@@ -16,7 +16,7 @@ import numpy as np
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import relative_to_depth
 from mmgen_jax.modalities.measure import Averages, averages, check, image_mean
-from mmgen_jax.modalities.modality import Areas, Scalar
+from mmgen_jax.modalities.modality import Areas, Combined, Scalar
 
 
 def affine_fit(
@@ -89,11 +89,37 @@ def relative_depth_error(relative: np.ndarray, truth: np.ndarray, valid: np.ndar
     return image_mean(np.abs(scale[:, None, None] * relative + shift[:, None, None] - truth), valid)
 
 
+def align(draws: np.ndarray) -> np.ndarray:
+    """Draws [n, K, H, W] of relative depth, each with the scale >= 0 and the shift that fit it best to the medoid.
+
+    The medoid is the draw with which the others are correlated best, so one that went astray is never the reference.
+    """
+    n, count = draws.shape[:2]
+    flat = draws.reshape(n, count, -1).astype(np.float64)
+    flat = flat - flat.mean(-1, keepdims=True)
+    products = flat @ flat.swapaxes(1, 2)
+    power = np.sqrt(np.einsum("nkk->nk", products))
+    sizes = np.maximum(power[:, :, None] * power[:, None], np.finfo(np.float64).tiny)
+    likeness = np.square(np.maximum(products / sizes, 0)).sum(2)  # share of the variance that is explained, added up
+    medoid = draws[np.arange(n), likeness.argmax(1)]
+    fits = [affine_fit(draws[:, k], medoid) for k in range(count)]
+    scale, shift = (np.stack(x, 1)[..., None, None] for x in zip(*fits, strict=True))
+    return scale * draws + shift
+
+
 class Depth(Scalar):
     """Relative inverse depth. Value: float in [0, 1] ``[..., H, W]``, 1 = nearest."""
 
     meaning = "floats in [0, 1], 1 = nearest"
     headlines: ClassVar[tuple[str, ...]] = ("absrel", "l1")  # there is one of them
+
+    def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
+        """The mean, and the standard deviation.
+
+        Where the data set's depths have no range in metres, scale and shift of an image mean nothing: draws are aligned
+        first, and what they differ in is the shape alone.
+        """
+        return super().combine(align(draws) if facts.depth_range is None else draws, facts)
 
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Fitted over all pixels of an image, scored on all and on objects.

@@ -12,7 +12,7 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.geometry import angle
 from mmgen_jax.modalities.measure import Averages
-from mmgen_jax.modalities.modality import Areas, Modality
+from mmgen_jax.modalities.modality import Areas, Combined, Modality
 
 _UNIT = 1.001  # largest component of a unit vector, with room for rounding
 _NO_NORMAL = np.uint8(128)  # in all channels of pixels
@@ -27,6 +27,7 @@ class Directions(Modality):
     """
 
     headlines: ClassVar[tuple[str, ...]] = ("mean", "objects/mean")
+    doubtful: ClassVar[float] = 20.0
 
     def mirror(self, stored: np.ndarray) -> np.ndarray:
         """Mirroring a surface turns the x component of its direction around."""
@@ -50,6 +51,17 @@ class Directions(Modality):
     def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
         """1 = 45 degrees."""
         return angle(value, truth) / 45
+
+    def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
+        """The mean on the sphere, and the root mean square angle between draws and mean, in degrees.
+
+        With the length R of the mean of K unit vectors this is sqrt(2 (1 - R) K / (K - 1)) radians, as squares of small
+        angles are 2 (1 - cos); the last factor is for the mean, which has been fitted to these K.
+        """
+        mean = np.asarray(draws, np.float64).mean(1)
+        spread = 2 * np.maximum(1 - np.linalg.norm(mean, axis=-1), 0) * draws.shape[1] / (draws.shape[1] - 1)
+        unit = pixels.normalise(mean).astype(np.float32)
+        return Combined(unit, np.degrees(np.sqrt(spread)).astype(np.float32))
 
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """See `measure.normal_errors`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmgen_jax.modalities.modality import Regions
+from mmgen_jax.modalities.regions import Regions
 
 # Tetrahedron corners of the colour cube: all pairs are equally far apart and no colour lies on the
 # line between two others, so that an average of two regions never decodes as a third one.

@@ -1,4 +1,4 @@
-"""What each modality must be able to do, and three of the four kinds that there are; `directions` has the other.
+"""What each modality must be able to do, and two of the four kinds; `directions` and `regions` have the others.
 
 Four forms of one image occur, and only modalities turn one into another:
 
@@ -17,7 +17,7 @@ import abc
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -26,13 +26,22 @@ from mmgen_jax.modalities import files, holes, measure, pixels
 from mmgen_jax.modalities.decoding import Decoded
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
-from mmgen_jax.modalities.measure import Average, Averages
+from mmgen_jax.modalities.measure import Averages
 from mmgen_jax.system.errors import UsageError
 
 Areas = Mapping[str, np.ndarray]  # prefix of a score's name -> bool [N, H, W], the pixels that it looks at
 
-_COLOR_DISTANCE = 60.0  # on the 0..255 scale; JPEG artefacts stay below
-_FOREIGN_SHARE = 0.05  # share of pixels that may have a colour outside the palette, as blurred borders have
+
+class Combined(NamedTuple):
+    """What several draws of the same images say together.
+
+    Attributes:
+      value: values [n, H, W(, 3)] in the format of the modality.
+      uncertainty: float32 [n, H, W], 0 where all draws agree; each kind says its unit.
+    """
+
+    value: np.ndarray
+    uncertainty: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Modality(abc.ABC):
       channels: channels of its pixels.
       dtype: integer type of its stored pixels.
       headlines: scores that stand for all of them in short tables, as `score` names them; those that there are count.
+      doubtful: the uncertainty that is white in pictures of it.
     """
 
     name: str
@@ -53,6 +63,7 @@ class Modality(abc.ABC):
     channels: ClassVar[int] = 3
     dtype: ClassVar[type] = np.uint8
     headlines: ClassVar[tuple[str, ...]]
+    doubtful: ClassVar[float]
 
     def mirror(self, stored: np.ndarray) -> np.ndarray:
         """Horizontal flip of pixels ``[..., H, W, C]``."""
@@ -77,6 +88,10 @@ class Modality(abc.ABC):
     @abc.abstractmethod
     def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
         """Error ``[..., H, W]`` in pictures of errors: 0 = none, 1 and more = white."""
+
+    @abc.abstractmethod
+    def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
+        """Values of K > 1 draws of each image [n, K, H, W(, 3)] -> one value, and how far draws are apart."""
 
     @abc.abstractmethod
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
@@ -139,6 +154,7 @@ class Colour(Modality):
     """Colours. Value: uint8 ``[..., H, W, 3]``. Users bring image files of any kind, or uint8 arrays."""
 
     headlines: ClassVar[tuple[str, ...]] = ("psnr",)
+    doubtful: ClassVar[float] = 0.1
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.to_pixels(array, np.uint8)
@@ -152,6 +168,11 @@ class Colour(Modality):
     def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
         """1 = a quarter of the range."""
         return np.abs(value.astype(np.float32) - truth.astype(np.float32)).mean(-1) / 255 / 0.25
+
+    def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
+        """The mean, and the standard deviation (of the three channels, root of the mean square) as a share of 255."""
+        mean, variance = _moments(draws)
+        return Combined(np.rint(mean).astype(np.uint8), np.sqrt(variance.mean(-1)).astype(np.float32) / 255)
 
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Peak signal to noise ratio, psnr, in dB."""
@@ -179,6 +200,7 @@ class Scalar(Modality):
     channels = 1
     dtype = np.uint16
     headlines: ClassVar[tuple[str, ...]] = ("l1",)
+    doubtful: ClassVar[float] = 0.05
     meaning: ClassVar[str] = "floats in [0, 1]"
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
@@ -196,6 +218,11 @@ class Scalar(Modality):
     def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
         """1 = a quarter of the range."""
         return np.abs(value - truth) / 0.25
+
+    def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
+        """The mean, and the standard deviation."""
+        mean, variance = _moments(draws)
+        return Combined(np.clip(mean, 0, 1).astype(np.float32), np.sqrt(variance).astype(np.float32))
 
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Mean absolute error, l1."""
@@ -244,95 +271,7 @@ class Scalar(Modality):
         return pixels.to_pixels(np.clip(numbers, 0, 1).astype(np.float64) * 2 - 1, np.uint16)
 
 
-class Regions(Modality):
-    """Region ids, stored as colours. Value: int ids ``[..., H, W]``.
-
-    Where the palette is empty, because regions have any colours, the value is the uint8 colours ``[..., H, W, 3]``.
-    Users bring image files in the palette's colours, greyscale or indexed ones with ids, uint8 arrays of colours or
-    integer arrays of ids. A model without a palette takes any colours, and no ids.
-    """
-
-    headlines: ClassVar[tuple[str, ...]] = ("miou",)
-
-    def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
-        if not len(facts.palette):
-            return pixels.to_pixels(array, np.uint8)
-        return pixels.nearest_color((np.asarray(array, np.float32) + 1) * 127.5, facts.palette)
-
-    def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
-        return pixels.to_array(self.picture(np.asarray(value), facts))
-
-    def picture(self, value: np.ndarray, facts: Facts) -> np.ndarray:
-        return facts.palette[value] if len(facts.palette) else value
-
-    def files(self, value: np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
-        """Colours and, if there is a palette, ids, of 8 or 16 bits; more regions than 65536 are numbers in a .npy."""
-        made = {f"{self.name}.png": self.picture(value, facts)}
-        if len(facts.palette):
-            dtype = np.min_scalar_type(len(facts.palette) - 1)
-            made[f"{self.name}_ids{'.png' if dtype.itemsize <= 2 else '.npy'}"] = value.astype(dtype)
-        return made
-
-    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
-        """1 where the region is wrong, 0 elsewhere."""
-        wrong = value != truth
-        return (wrong if len(facts.palette) else wrong.any(-1)).astype(np.float32)
-
-    def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
-        """Intersection over union of each region over the whole set, iou/NAME, and their mean, miou."""
-        if not facts.regions:  # colours of no fixed meaning
-            return {}
-        shares = measure.iou(measure.confusion(prediction, truth, len(facts.regions), areas[""]))
-        one = (slice(i, i + 1) for i in range(len(facts.regions)))
-        named = {
-            f"iou/{name}": Average(shares.total[i], shares.count[i]) for name, i in zip(facts.regions, one, strict=True)
-        }
-        return {"miou": shares} | named
-
-    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
-        files.check_type(given, "u i", "integers", source)
-        palette = facts.palette
-        colored = given.dtype == np.uint8 and given.ndim >= 3 and given.shape[-1] == 3
-        if not len(palette):  # any colours are regions
-            if not colored:
-                found = f"has type {given.dtype} {list(given.shape)}"
-                raise source.error(found, "uint8 colours, as the model has no ids")
-            return np.stack([pixels.center_crop(image, size, nearest=True) for image in files.stack(given, 3, source)])
-        if colored:
-            ids = _ids(files.stack(given, 3, source), palette, source)[..., None]
-        else:
-            ids = files.stack(given, 1, source)
-        if ids.min() < 0 or ids.max() >= len(palette):
-            raise source.error(f"has region ids from {ids.min()} to {ids.max()}", f"ids 0 to {len(palette) - 1}")
-        return np.stack([pixels.center_crop(image.astype(np.int32), size, nearest=True) for image in ids])[..., 0]
-
-    def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
-        """Colours, or ids where a grey or indexed image has other colours than the palette's."""
-        if not len(facts.palette):
-            return self.from_image(image, source)
-        if image.is_float:
-            return image.samples  # which are refused
-        colors, samples = image.colors(), image.samples
-        if image.lossy or (samples.ndim == 3 and (samples != samples[..., :1]).any()):
-            return colors
-        meant = facts.palette[pixels.nearest_color(colors, facts.palette)]
-        if image.fits_8_bits() and np.array_equal(meant, colors):
-            return colors
-        return samples[..., 0] if samples.ndim == 3 else samples
-
-    def from_image(self, image: Decoded, source: Source) -> np.ndarray:
-        """Flat colours or levels of grey that can be told apart -> uint8 [H, W, 3]."""
-        return files.flat_colors(image, source)
-
-    def square(self, stored: np.ndarray, size: int, valid: np.ndarray | None = None) -> np.ndarray:
-        return pixels.center_crop(stored, size, nearest=True)
-
-
-def _ids(colors: np.ndarray, palette: np.ndarray, source: Source) -> np.ndarray:
-    """Ids of colours [n, H, W, 3]; raises UsageError where too many are not near any colour of the palette."""
-    ids = pixels.nearest_color(colors, palette)
-    foreign = np.linalg.norm(colors.astype(np.float32) - palette[ids], axis=-1) > _COLOR_DISTANCE
-    if foreign.mean() > _FOREIGN_SHARE:
-        shown = ", ".join("#" + bytes(color.tolist()).hex() for color in palette[:12])
-        raise source.error(f"has {foreign.mean():.0%} of its pixels in colours that are not a region's", shown)
-    return ids
+def _moments(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and unbiased variance of draws [n, K, ...], float64 [n, ...]."""
+    draws = np.asarray(draws, np.float64)
+    return draws.mean(1), draws.var(1, ddof=1)

@@ -7,7 +7,7 @@ import json
 import operator
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, SupportsIndex
 
 import jax
@@ -29,11 +29,14 @@ from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
 from mmgen_jax.parallel.placement import Placement
 from mmgen_jax.system import files, reading, sealed
 from mmgen_jax.system.errors import UsageError, shown
-from mmgen_jax.system.rules import integer, one_of, require, some_of
+from mmgen_jax.system.rules import POSITIVE, integer, one_of, require, some_of
 
 FILE = "model.json"
 # These settings change how a network computes, not what it computes. Weights fit any of their values.
 COMPUTE = ("model.dtype", "model.remat", "model.attention", "model.unroll")
+
+# What the data say, and what was measured on the weights: neither changes what fits them.
+NOTES = ("depth_range", "calibration")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Architecture:
       class_names: names of the classes; the null class is not among them.
       palette: uint8 [R, 3], the colour of each region of a mask; it has no rows if masks may have any colours.
       regions: name of each row of the palette.
+      depth_range: metres at which relative inverse depth is 1 and 0; None where it has no fixed scale.
+      calibration: factors of the uncertainty of some modalities, as `studies.calibration` measures them.
     """
 
     model: MMDiTConfig
@@ -57,6 +62,8 @@ class Architecture:
     class_names: tuple[str, ...]
     palette: np.ndarray
     regions: tuple[str, ...]
+    depth_range: tuple[float, float] | None = None
+    calibration: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -65,7 +72,7 @@ class Architecture:
     @property
     def facts(self) -> Facts:
         """What the data set that the model was trained on says of itself."""
-        return Facts(self.palette, self.regions, self.class_names)
+        return Facts(self.palette, self.regions, self.class_names, depth_range=self.depth_range)
 
     @property
     def is_numbered(self) -> bool:
@@ -108,6 +115,8 @@ class Architecture:
             "class_names": list(self.class_names),
             "palette": np.asarray(self.palette).tolist(),
             "regions": list(self.regions),
+            "depth_range": None if self.depth_range is None else list(self.depth_range),
+            "calibration": dict(self.calibration),
         }
 
     def save(self, workdir: epath.PathLike) -> None:
@@ -186,6 +195,8 @@ def _from_json(stored: Any, arrays: dict[str, np.ndarray]) -> Architecture:
         class_names=tuple(stored["class_names"]),
         palette=np.asarray(stored["palette"], np.uint8).reshape(-1, 3),
         regions=tuple(stored["regions"]),
+        depth_range=_freeze(stored.get("depth_range")),
+        calibration=dict(stored.get("calibration", {})),
     )
 
 
@@ -199,6 +210,9 @@ def _check(found: Architecture) -> None:
         raise UsageError(f"image_size is {found.image_size}; the network needs a multiple of {side}")
     if dict(model.modalities) != autoencoder.channels:
         raise UsageError(f"model.modalities is {dict(model.modalities)}; the autoencoder makes {autoencoder.channels}")
+    for m, factor in found.calibration.items():
+        require("modality of calibration", m, one_of(*found.modalities))
+        require(f"calibration.{m}", factor, POSITIVE)
     if len(found.class_names) != model.num_classes:
         raise UsageError(f"model.num_classes is {model.num_classes}; there are {len(found.class_names)} class_names")
     if model.data_std is not None and PATHS[found.path] is not LINEAR:
@@ -216,7 +230,7 @@ def difference(wanted: Architecture, found: Architecture, where: str) -> str | N
 
     a, b = flat(wanted.to_json()), flat(found.to_json())
     for key in a:
-        if key in COMPUTE:
+        if key in COMPUTE or key.partition(".")[0] in NOTES:
             continue
         if key == "model.data_std":  # follows from the fitted autoencoder
             if (a[key] is None) != (b.get(key) is None):

@@ -52,6 +52,7 @@ class Options:
     given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
     seed: int = setting(0, integer(0), "of the noise")
     batch: int = setting(32, integer(1), "samples computed at once")
+    draws: int = setting(1, integer(1), "predictions of each sample, which are combined and tell how uncertain it is")
     wanted: str = setting("", TEXT, 'what is made, as "rgb+depth", all else is ignored; empty = all that is not given')
     compose: bool = setting(False, SWITCH, "multiply what each condition says alone, as MCDM, instead of all together")
     corrector: int = setting(-1, integer(-1), "Langevin steps after each step; -1 = none, or 1 with particles")
@@ -62,8 +63,8 @@ class Options:
     order: Order = dataclasses.field(default_factory=Order)  # type: ignore[valid-type]
 
     def plain(self) -> Options:
-        """The same without what belongs to one request: what is wanted, and the order in which it is made."""
-        return dataclasses.replace(self, wanted="", order=Order())
+        """The same without what belongs to one request: draws, what is wanted, and the order in which it is made."""
+        return dataclasses.replace(self, draws=1, wanted="", order=Order())
 
     def targets(self, given: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
         """The modalities that are made, in the model's order. Raises UsageError for others or given ones."""

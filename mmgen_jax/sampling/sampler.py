@@ -95,9 +95,10 @@ class Sampler:
         progress: Callable[[int], object] | None = None,
         stream: str = "sample",
     ) -> Arrays:
-        """Draws arrays [n, H, W, C] in [-1, 1] of the modalities that are wanted, in the model's order.
+        """Draws arrays [n K, H, W, C] in [-1, 1] of the modalities that are wanted, in the model's order.
 
-        A sample depends on the seed and its number, not on how many samples there are or on the size of the batches.
+        K is `options.draws`: row K i + k is draw k of sample i, whose draw 0 is the same whatever K is; see `draws`.
+        A draw depends on the seed and its numbers, not on how many samples there are or on the size of the batches.
 
         Args:
           params: parameters of the network.
@@ -106,7 +107,7 @@ class Sampler:
           options: how samples are drawn.
           numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
           finish: turns the arrays of each batch into those that are kept.
-          progress: is told after each batch how many samples it had; a meter on stderr if None.
+          progress: is told after each batch how many draws it had; a meter on stderr if None.
           stream: name of the stream of random numbers within the seed, see `diffusion.keys`.
 
         Raises NotFinite as `decode` does.
@@ -114,20 +115,21 @@ class Sampler:
         a, n = self.architecture, len(class_id)
         params, class_id = self.place(params), np.asarray(class_id, np.int32)
         numbers = np.arange(n) if numbers is None else np.asarray(numbers)
-        shares = sharding.parts(self._mesh)
-        size = -(-requests.batch_size(n, options.batch) // shares) * shares
+        shares, count = sharding.parts(self._mesh), n * options.draws
+        size = -(-requests.batch_size(count, options.batch) // shares) * shares
         conditional = bool((class_id != a.null_class).any())
         choices, dials = plan(options, tuple(given), a.modalities, conditional)
         key = keys.of_seed(options.seed, stream)
-        parts, progress = [], progress or Progress("sample", n, "samples")
-        for rows in requests.batches(n, size):
-            kept, classes, images = jax.device_put(
-                (numbers[rows], class_id[rows], {m: x[rows] for m, x in given.items()}), self._split
+        parts, progress = [], progress or Progress("sample", count, "samples")
+        for rows in requests.batches(count, size):
+            own, draws = np.divmod(rows, options.draws)
+            kept, draws, classes, images = jax.device_put(
+                (numbers[own], draws, class_id[own], {m: x[own] for m, x in given.items()}), self._split
             )
-            latents = self._draw(params, Rows(kept, classes, self.encode(images)), dials, key, choices=choices)
-            parts.append(finish(self.decode(latents, numbers[rows])))
-            progress(min(size, n - (len(parts) - 1) * size))
-        return _joined(parts, n)
+            latents = self._draw(params, Rows(kept, draws, classes, self.encode(images)), dials, key, choices=choices)
+            parts.append(finish(self.decode(latents, numbers[own])))
+            progress(min(size, count - (len(parts) - 1) * size))
+        return _joined(parts, count)
 
     def round_trip(self, images: Mapping[str, np.ndarray], batch: int) -> Arrays:
         """Encodes arrays [n, H, W, C] in [-1, 1] of some modalities and decodes them again, `batch` images at once."""
@@ -158,11 +160,13 @@ class Rows:
 
     Attributes:
       numbers: int [B], numbers of the samples.
+      draws: int [B], numbers of their draws.
       class_id: int [B], their classes.
       given: clean latents [B, h, w, C] of the modalities that are given.
     """
 
     numbers: jax.Array
+    draws: jax.Array
     class_id: jax.Array
     given: Latents
 
@@ -177,7 +181,7 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
     """Draws the latents [B, h, w, K] of the modalities that are wanted, for one batch."""
     architecture = layout.architecture
     shapes = OrderedDict((m, shape[1:]) for m, shape in architecture.latent_shapes(1).items())
-    arrays = requests.request(key, rows.numbers, shapes)
+    arrays = requests.request(requests.draw_keys(key, rows.draws), rows.numbers, shapes)
 
     def network(x: Latents, t: jax.Array, present: Presence) -> Latents:
         names, copies = tuple(x), len(t) // len(rows.class_id)

@@ -30,6 +30,10 @@ class Outputs(dict[str, np.ndarray]):
       facts: what the model's data set says of itself, such as the palette of its masks.
       caption: one line that says how the samples were made.
       rows: name of each sample.
+      uncertainty: modality -> float32 [n, H, W], 0 = certain, of those that were drawn several times: the deviation
+        of depth and of rgb (as a share of its range), degrees of normals, share of the draws with another region than
+        the mask's. Where the model has been calibrated, times its factor.
+      draws: modality -> values of all draws [n, K, ...] of the same ones.
     """
 
     def __init__(
@@ -39,21 +43,37 @@ class Outputs(dict[str, np.ndarray]):
         facts: Facts,
         caption: str = "",
         rows: Sequence[str] = (),
+        uncertainty: Mapping[str, np.ndarray] | None = None,
+        draws: Mapping[str, np.ndarray] | None = None,
     ):
         super().__init__(values)
         self.given, self.facts, self.caption = tuple(given), facts, caption
+        self.uncertainty, self.draws = dict(uncertainty or {}), dict(draws or {})
         self.rows = tuple(rows) or tuple(str(i) for i in range(len(next(iter(values.values())))))
 
     @classmethod
     def joined(cls, parts: Sequence[Outputs], count: int) -> Outputs:
         """The first `count` samples of several outputs of one request."""
         first, rows = parts[0], [row for part in parts for row in part.rows]
-        values = {m: np.concatenate([part[m] for part in parts])[:count] for m in first}
-        return cls(values, first.given, first.facts, first.caption, rows[:count])
+
+        def joined(dicts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+            return {m: np.concatenate([part[m] for part in dicts])[:count] for m in dicts[0]}
+
+        uncertainty, draws = (joined([getattr(part, name) for part in parts]) for name in ("uncertainty", "draws"))
+        return cls(joined(parts), first.given, first.facts, first.caption, rows[:count], uncertainty, draws)
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """Pictures uint8 [n, H, W, 3] of each modality, to look at."""
-        return {m: MODALITIES[m].picture(value, self.facts) for m, value in self.items()}
+        """Pictures uint8 [n, H, W, 3] of each modality, to look at, each followed by that of its uncertainty."""
+        shown: dict[str, np.ndarray] = {}
+        for m, value in self.items():
+            shown |= {m: MODALITIES[m].picture(value, self.facts)} | self._doubt(m)
+        return shown
+
+    def _doubt(self, m: str) -> dict[str, np.ndarray]:
+        """The picture of a modality's uncertainty, if there is one; white is `Modality.doubtful` and more."""
+        if m not in self.uncertainty:
+            return {}
+        return {f"{m} uncertainty": pictures.heat(self.uncertainty[m] / MODALITIES[m].doubtful)}
 
     def sheet(self) -> np.ndarray:
         """One picture uint8 [height, width, 3] with a row for each sample; given modalities are framed."""
@@ -82,6 +102,7 @@ class Outputs(dict[str, np.ndarray]):
                 columns[f"{m} truth"] = MODALITIES[m].picture(truth[m], self.facts)
                 if errors:
                     columns[f"{m} error"] = pictures.heat(MODALITIES[m].error(self[m], truth[m], self.facts))
+                columns |= self._doubt(m)
         return gallery.Section(title, columns, self.caption, self.given, self.rows)
 
     def save(
@@ -92,7 +113,8 @@ class Outputs(dict[str, np.ndarray]):
         These are rgb_000.png; depth_000.png with 16 bits; normal_000.png and, with full precision, normal_000.npy;
         mask_000.png in colours and, if there is a palette, mask_ids_000.png with region ids; sheet.png with all
         modalities side by side; grid.png of rgb; and gallery.html. Each file is whole or not there. The gallery is
-        written last, so if it is there, all files are. files.txt lists them.
+        written last, so if it is there, all files are. files.txt lists them. Of several draws there are also
+        depth_uncertainty_000.npy, its picture, and depth_draws_000.npy [K, H, W], and the like of all that was made.
 
         Args:
           folder: is made if it does not exist. Files that were saved to it before are replaced or removed.
@@ -117,11 +139,13 @@ class Outputs(dict[str, np.ndarray]):
 
     def files(self, row: int, number: int) -> dict[str, bytes]:
         """Names, which have the sample's number, and contents of the files of one row."""
-        return {
-            file_name(name, number): _ENCODERS[PurePath(name).suffix](array)
-            for m, value in self.items()
-            for name, array in MODALITIES[m].files(value[row], self.facts).items()
-        }
+        made: dict[str, np.ndarray] = {}
+        for m, value in self.items():
+            made |= MODALITIES[m].files(value[row], self.facts)
+        for m, value in self.uncertainty.items():
+            contents = value[row], self._doubt(m)[f"{m} uncertainty"][row], self.draws[m][row]
+            made |= dict(zip(_uncertain(m), contents, strict=True))
+        return {file_name(name, number): _ENCODERS[PurePath(name).suffix](array) for name, array in made.items()}
 
     def show(
         self, folder: epath.PathLike, title: str = "MMGen samples", sections: Sequence[gallery.Section] = ()
@@ -140,10 +164,19 @@ def file_name(name: str, number: int) -> str:
     return f"{path.stem}_{number:03d}{path.suffix}"
 
 
-def file_names(modalities: Sequence[str], facts: Facts) -> list[str]:
-    """Names of the files that a sample of these modalities has, without its number: rgb.png, depth.png, ..."""
+def file_names(modalities: Sequence[str], facts: Facts, uncertain: Sequence[str] = ()) -> list[str]:
+    """Names of the files that a sample of these modalities has, without its number: rgb.png, depth.png, ...
+
+    `uncertain` are those that are drawn several times.
+    """
     blank = {m: np.zeros((1, 1, MODALITIES[m].channels), np.float32) for m in modalities}
-    return [name for m, x in blank.items() for name in MODALITIES[m].files(MODALITIES[m].value(x, facts), facts)]
+    names = [name for m, x in blank.items() for name in MODALITIES[m].files(MODALITIES[m].value(x, facts), facts)]
+    return names + [name for m in uncertain for name in _uncertain(m)]
+
+
+def _uncertain(m: str) -> tuple[str, str, str]:
+    """Names of the files of a modality that was drawn several times: uncertainty, its picture, all draws."""
+    return f"{m}_uncertainty.npy", f"{m}_uncertainty.png", f"{m}_draws.npy"
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -18,8 +18,9 @@ def from_settings(
     class_names: tuple[str, ...],
     palette: np.ndarray,
     regions: tuple[str, ...],
+    depth_range: tuple[float, float] | None = None,
 ) -> Architecture:
-    """Makes the architecture that the settings ask for, with the names and colours of the data set.
+    """Makes the architecture that the settings ask for, with the names, colours and depths of the data set.
 
     Raises UsageError for sizes that do not fit together.
     """
@@ -31,9 +32,8 @@ def from_settings(
         data_std=std if chosen.model.precondition else None,
         **network,
     )
-    return Architecture(
-        model, autoencoder, chosen.objective.path, chosen.data.image_size, class_names, palette, regions
-    )
+    facts = class_names, palette, regions, depth_range
+    return Architecture(model, autoencoder, chosen.objective.path, chosen.data.image_size, *facts)
 
 
 def check_latent_settings(chosen: Settings, found: Architecture, where: object) -> None:

@@ -106,7 +106,7 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
         empty = np.zeros((0, 3), np.uint8)
         palette = data.palette if data.palette is not None else empty
         autoencoder = make_autoencoder(chosen, chosen.data.latents)
-        return from_settings(chosen, autoencoder, data.class_names, palette, data.regions)
+        return from_settings(chosen, autoencoder, data.class_names, palette, data.regions, data.depth_range)
     if absent:
         say(f"no sample of the data has {', '.join(absent)}: what {where} knows of it is not trained")
     check_latent_settings(chosen, stored, where)
@@ -123,6 +123,7 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
         data.class_names or stored.class_names,
         stored.palette if data.palette is None else data.palette,
         stored.regions if data.palette is None else data.regions,
+        data.depth_range or stored.depth_range,
     )
     conflict = architectures.difference(wanted, stored, "the workdir")
     if conflict:

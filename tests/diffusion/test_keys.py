@@ -81,7 +81,7 @@ def test_every_key_of_two_steps_a_preview_and_an_evaluation_differs(model_config
     assert len(drawn) > 2 * 8 * 4 + 2 * 8 * 3 * 3  # noise of every sample and modality, noise of every step
 
     options = Options("euler_maruyama", 3, batch=8)
-    runner = Runner(Sampler(architecture, mesh), params, options, options, draws=2)
+    runner = Runner(Sampler(architecture, mesh), params, dataclasses.replace(options, draws=2), options)
     counts = report.scored([batch], runner.sampler.architecture)
     report.evaluate(runner, [batch], counts, samples=8, facts=runner.sampler.architecture.facts, seed=config.seed)
     jax.effects_barrier()

@@ -102,5 +102,7 @@ def test_predictions_see_nothing_of_what_is_ignored(runner):
     given = {"rgb": any_to_any.to_array(scenes(2)["rgb"])}
     made = runner.predict(given, "depth", 0, "x")
     assert list(made) == ["depth"]
-    twice = dataclasses.replace(runner, draws=2).predict(given, "depth", 0, "x")
+    twice = dataclasses.replace(runner, understanding=dataclasses.replace(runner.understanding, draws=2)).predict(
+        given, "depth", 0, "x"
+    )
     assert not np.allclose(twice["depth"], made["depth"], atol=1e-4)
