@@ -132,7 +132,8 @@ class Axes:
         parts = [(image[..., "xyz".index(axis[-1])], axis[0] == "-") for axis in self.text.split(",")]
         return np.stack([top - values if turned else values for values, turned in parts], -1)
 
-    def turned(self, axes: str) -> Axes:
-        """These with some of this package's axes, "xz" for example, turned around."""
-        parts = zip("xyz", self.text.split(","), strict=True)
-        return Axes(",".join((p[1:] if p[0] == "-" else "-" + p) if own in axes else p for own, p in parts))
+    def then(self, found: Axes) -> Axes:
+        """The axes of files whose normals, read with these, turn out to have the axes `found`."""
+        own = {axis: part for axis, part in zip("xyz", self.text.split(","), strict=True)}
+        parts = ["-" * axis.startswith("-") + own[axis[-1]] for axis in found.text.split(",")]
+        return Axes(",".join(part.removeprefix("--") for part in parts))

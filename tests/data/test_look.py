@@ -1,5 +1,7 @@
 """Data sets of trees with holes, metric depth and turned normals: right tiles, and a line for what is hardly meant."""
 
+import itertools
+
 import image_files
 import image_trees
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.trees import builder, folders
 from mmgen_jax.data.trees.groups import Group, Reading
+from mmgen_jax.data.trees.look import Look, look
 from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.conventions import Axes, DepthFiles
 from mmgen_jax.modalities.facts import Facts
@@ -106,7 +109,10 @@ def test_metric_depth_keeps_its_metres(tmp_path, capsys):
     assert Facts.from_metadata(metadata).depth_range == (0.5, 10) and metadata["depth_metres"] == 0.001
 
 
-@pytest.mark.parametrize("turned", ["x,y,z", "-x,y,z", "x,-y,z", "x,y,-z", "x,-y,-z", "-x,y,-z", "-x,-y,-z", "-x,-y,z"])
+SIGNS = list(itertools.product(("", "-"), repeat=3))
+
+
+@pytest.mark.parametrize("turned", [f"{i}x,{j}y,{k}z" for i, j, k in SIGNS])
 @pytest.mark.parametrize("bits", [16, 8])
 def test_turned_normals_are_said_with_the_way_out(tmp_path, capsys, turned, bits):
     """The files have other axes than is said; the line names what turns them, and with that nothing is said."""
@@ -131,6 +137,31 @@ def test_turned_normals_are_said_with_the_way_out(tmp_path, capsys, turned, bits
     key = {tiles.read_tiles(path, "train")[i]["key"].decode(): i for i in range(6)}
     for i in range(6):
         np.testing.assert_allclose(batch["normal"][key[f"{i:03d}"]], scenes["normal"][i], atol=1)
+
+
+@pytest.mark.parametrize("order", [o for o in itertools.permutations("xyz") if o != tuple("xyz")])
+def test_exchanged_axes_of_normals_are_said_with_the_way_out(order):
+    """All 48 ways of axes, of the truth from rendered scenes: what mends them is said, and nothing of right ones."""
+    scenes = image_trees.pixels(12, 48)
+    for signs in SIGNS:
+        files = Axes(",".join(sign + axis for sign, axis in zip(signs, order, strict=True)))
+        back = [next(f"{s}{own}" for own, s, a in zip("xyz", signs, order, strict=True) if a == axis) for axis in "xyz"]
+        seen = Look()
+        for depth, normal in zip(scenes["depth"], scenes["normal"], strict=True):
+            seen.add(look({"depth": depth, "normal": files.stored(normal)}, {}, False))
+        wanted = Axes(",".join(back))
+        (line,) = seen.lines(DepthFiles(), Axes())
+        assert f"--normal_axes={wanted.text} mends them" in line
+        assert (wanted.stored(files.stored(scenes["normal"])) == scenes["normal"]).all()
+
+
+@pytest.mark.parametrize("first, found, wanted", [
+    ("x,y,z", "-x,y,-z", "-x,y,-z"), ("x,-y,-z", "x,-y,z", "x,y,-z"), ("y,-z,x", "-z,y,x", "-x,-z,y"),
+])  # fmt: skip
+def test_axes_that_are_found_after_others_were_used(first, found, wanted):
+    vectors = np.random.default_rng(0).integers(0, 256, (4, 4, 3)).astype(np.uint8)
+    assert Axes(first).then(Axes(found)) == Axes(wanted)
+    np.testing.assert_array_equal(Axes(found).stored(Axes(first).stored(vectors)), Axes(wanted).stored(vectors))
 
 
 def test_depth_that_is_upside_down_is_said(tmp_path, capsys):

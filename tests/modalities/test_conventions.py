@@ -112,7 +112,7 @@ def test_axes_are_turned(text, expected):
 def test_turning_twice_changes_nothing(rng):
     image = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
     np.testing.assert_array_equal(Axes("-x,-y,-z").stored(Axes("-x,-y,-z").stored(image)), image)
-    assert Axes("x,-y,-z").turned("yz") == Axes() and Axes("y,-z,x").turned("xz") == Axes("-y,-z,-x")
+    assert Axes("x,-y,-z").then(Axes("x,-y,-z")) == Axes() and Axes("y,-z,x").then(Axes("-x,y,-z")) == Axes("-y,-z,-x")
 
 
 @pytest.mark.parametrize(
