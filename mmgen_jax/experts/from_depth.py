@@ -20,11 +20,11 @@ _COARSEST = 1 / 127  # of the range; with larger levels even the largest window 
 def normals(relative: np.ndarray, camera: Camera, valid: np.ndarray | None = None) -> np.ndarray:
     """Unit normals float64 [H, W, 3] in camera space of relative inverse depth [H, W] in [0, 1]; edges stay sharp.
 
-    The depth may be rounded to levels, as of 8 bits; the smallest difference of two numbers tells how large they are.
+    The depth may be rounded to levels, as of 8 bits, and resized after that; see `slopes.level`.
     Pixels that are not `valid`, bool [H, W], count nowhere, and their normals mean nothing.
     """
     near, far = camera.depth_range
-    size = level(relative if valid is None else relative[valid]) * (1 / near - 1 / far)
+    size = level(relative, valid) * (1 / near - 1 / far)
     slopes = functools.partial(plane_slopes, size=size, valid=valid)
     return normals_from_depth(to_inverse_depth(relative, camera.depth_range), camera.fov, slopes)
 
@@ -46,9 +46,9 @@ class FromDepth:
             raise UsageError(f"depth {path} has {depth.shape[1]}x{depth.shape[0]} pixels; allowed: at least 2x2")
         relative = depth[..., 0] / 65535.0
         known = relative if valid is None else relative[valid]
-        if level(known) > _COARSEST:
+        if (size := level(relative, valid)) > _COARSEST:
             raise UsageError(
-                f"depth {path} has {len(np.unique(known))} levels, 1/{1 / level(known):.0f} of its range apart, "
+                f"depth {path} has {len(np.unique(known))} numbers, levels 1/{1 / size:.0f} of its range apart, "
                 "too coarse for normals; allowed: 7 bits and more"
             )
         found = normals(relative, self._camera, valid)

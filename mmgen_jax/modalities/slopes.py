@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from scipy import ndimage
 
 Planes = np.ndarray  # [3, H, W]: slope to the right, slope downwards, root mean square residual
 
@@ -17,13 +18,36 @@ _RADII = (1, 2, 3, 5, 8, 12, 18)  # of windows, in pixels; the largest is for th
 # Rounding a plane to levels leaves residuals of 1 / sqrt(12) = 0.29 of a level (root mean square); a jump of one object
 # to another, or a curve, leaves more.
 _FITS = 0.4
+_MANY, _FLAT = 8, 4  # numbers of flat parts that tell levels, and pixels of each
+_STORED = 2.5 / 65535  # by how much rounding to 16 bits moves multiples of the smallest gap
 _ROUNDING = 1e-9  # of float64, relative to the largest number
 
 
-def level(numbers: np.ndarray) -> float:
-    """The smallest difference of two different numbers in an array: the size of one level; 0 if all are equal."""
-    steps = np.diff(np.unique(numbers))
-    return float(steps.min()) if len(steps) else 0.0
+def level(numbers: np.ndarray, valid: np.ndarray | None = None) -> float:
+    """The size of one level of [H, W] numbers in [0, 1] that were rounded to levels; 0 if all are equal.
+
+    It is the smallest difference of two numbers. Where the image was resized after it was rounded, all numbers occur,
+    but flat parts still have those of the levels: many numbers, all of them whole levels apart.
+
+    Args:
+      numbers: [H, W].
+      valid: bool [H, W], the pixels that count; all if None.
+    """
+    known = numbers if valid is None else numbers[valid]
+    steps = np.diff(np.unique(known))
+    if not len(steps):
+        return 0.0
+    smallest = float(steps.min())
+    flat = ndimage.maximum_filter(numbers, 3) == ndimage.minimum_filter(numbers, 3)
+    kept, counts = np.unique(numbers[flat if valid is None else flat & valid], return_counts=True)
+    kept = kept[counts >= _FLAT]
+    if len(kept) <= _MANY:
+        return smallest
+    gaps = np.diff(kept)
+    larger = float(gaps.min())
+    exact = gaps - np.rint(gaps / larger) * larger
+    levels = larger > max(3 * smallest, 30 * _STORED) and np.abs(exact).max() <= _STORED
+    return larger if levels else smallest
 
 
 def plane_slopes(q: np.ndarray, size: float, valid: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
