@@ -48,7 +48,7 @@ class FromDepth:
         known = relative if valid is None else relative[valid]
         if (size := level(relative, valid)) > _COARSEST:
             raise UsageError(
-                f"depth {path} has {len(np.unique(known))} numbers, levels 1/{1 / size:.0f} of its range apart, "
+                f"depth {path} has {len(np.unique(known))} levels, 1/{1 / size:.0f} of its range apart, "
                 "too coarse for normals; allowed: 7 bits and more"
             )
         found = normals(relative, self._camera, valid)
