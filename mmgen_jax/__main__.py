@@ -17,6 +17,7 @@ COMMANDS = (
     "sample",
     "evaluate",
     "classify",
+    "audit",
     "encode",
     "label",
     "convert",

@@ -3,7 +3,8 @@
 python -m mmgen_jax.label --images=photos --out=labels --depth=depth-anything:PATH --normal=from-depth --mask=sam:PATH
 
 The same command again labels what has no labels yet. Failures are listed in `failures.jsonl`. With --size, images are
-cropped first and written to OUT/rgb, and the labels belong to these.
+cropped first and written to OUT/rgb, and the labels belong to these. With --only, a list of suspects that
+`python -m mmgen_jax.audit` has written, only those labels are made: by another expert, in another --out.
 """
 
 from __future__ import annotations
@@ -20,18 +21,19 @@ if __name__ == "__main__":
         flags.DEFINE_string(m, None, f"Expert for {m}: {', '.join(entries)}.")
     flags.DEFINE_integer("batch", 8, "Number of images computed at once.")
     flags.DEFINE_integer("size", 0, "Crop images to this size first and keep them in OUT/rgb; 0 = do not crop.")
+    flags.DEFINE_string("only", "", "List of the labels to make, as audit writes it; empty = all.")
     flags.DEFINE_integer("worker", 0, "Number of this worker, from 0.")
     flags.DEFINE_integer("workers", 1, "Number of workers that share the images.")
     command.parse()  # before the imports below, which take seconds
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from etils import epath
 
-from mmgen_jax.experts import contact_sheet, record
-from mmgen_jax.experts.labelling import Tree, find_jobs, run_expert
+from mmgen_jax.experts import contact_sheet, record, suspects
+from mmgen_jax.experts.labelling import Job, Tree, find_jobs, run_expert
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
@@ -49,6 +51,7 @@ def label(
     size: int = 0,
     worker: int = 0,
     workers: int = 1,
+    only: epath.PathLike = "",
 ) -> None:
     """Runs the described experts, depth first, over all images below a folder.
 
@@ -73,19 +76,20 @@ def label(
         written = (Path(out) / m).resolve()
         if (size or m != "rgb") and any(place.is_relative_to(written) for place in places):
             raise UsageError(f"images {folder!r} has images in {written}, where labels are written; give another --out")
+    listed = _listed(only, chosen, jobs, folder) if only else {m: jobs for m in chosen}
     experts = {m: described.make(str(Path(out) / "depth")) for m, described in chosen.items()}
     record.begin(Path(out), chosen, size, Path(folder), [job.key for job in jobs])
     say(f"{len(jobs)} images; {', '.join(f'{m} by {descriptions[m]}' for m in experts)}")
     failures = []
     for m, expert in experts.items():
-        failures += run_expert(m, expert, jobs, tree, batch, chosen[m].entry.whole)
+        failures += run_expert(m, expert, listed[m], tree, batch, chosen[m].entry.whole)
     name = FAILURES_FILE if workers == 1 else f"failures-{worker}-of-{workers}.jsonl"
     files.write(Path(out) / name, "".join(json.dumps(failure) + "\n" for failure in failures).encode())
     if worker == 0:
         shown = contact_sheet.write(Path(out), {job.key: job.path for job in jobs}, size)
         say(f"look at {shown}" if shown else "no image has a label to show")
-    labelled = {m: sum(tree.file(m, job.key).exists() for job in jobs) for m in experts}
-    say(", ".join(f"{m} {count}/{len(jobs)}" for m, count in labelled.items()))
+    labelled = {m: sum(tree.file(m, job.key).exists() for job in listed[m]) for m in experts}
+    say(", ".join(f"{m} {count}/{len(listed[m])}" for m, count in labelled.items()))
     if failures:
         first = failures[0]
         raise RunError(
@@ -94,11 +98,22 @@ def label(
         )
 
 
+def _listed(
+    only: epath.PathLike, modalities: Iterable[str], jobs: Sequence[Job], folder: epath.PathLike
+) -> dict[str, list[Job]]:
+    """The images of each modality that a list names. Raises UsageError if it names none of all in the folder."""
+    named = suspects.read(only)
+    found = {m: [job for job in jobs if job.key in named.get(m, ())] for m in modalities}
+    if not any(job.key in named.get(m, ()) for m in found for job in find_jobs(folder, 0, 1)):
+        raise UsageError(f"list {str(only)!r} names no {' or '.join(found)} of an image in {folder}")
+    return found
+
+
 def main(argv: list[str]) -> None:
     del argv
     v = flags.FLAGS
     descriptions = {m: described for m in registry.EXPERTS if (described := v[m].value)}
-    label(v.images, v.out, descriptions, batch=v.batch, size=v.size, worker=v.worker, workers=v.workers)
+    label(v.images, v.out, descriptions, batch=v.batch, size=v.size, worker=v.worker, workers=v.workers, only=v.only)
 
 
 if __name__ == "__main__":
