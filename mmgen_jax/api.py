@@ -23,7 +23,7 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
-from mmgen_jax.sampling import raw
+from mmgen_jax.sampling import canvas, raw
 from mmgen_jax.sampling.draws import combined
 from mmgen_jax.sampling.given import given_values
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
@@ -118,6 +118,8 @@ class MMGen(Understanding):
         corrector: int | None = None,
         particles: int = 1,
         draws: int = 1,
+        temperature: float = 1.0,
+        whole: float = 0.0,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
@@ -150,6 +152,11 @@ class MMGen(Understanding):
             grows; costs so many times as much.
           draws: number of predictions of each sample, each from noise of its own. They are combined as each modality
             says (`Modality.combine`), and how far they are apart is the uncertainty.
+          temperature: scale of the noise from which the solver starts. At 0 there is one answer to what is given, near
+            the middle of all that is possible: the best single prediction of depth, normals and regions.
+          whole: 0 takes the central square of what is given; 1 takes all of it, computes with its shorter side at the
+            model's size, and returns what is made at its own size and shape, with its edges; more computes at so many
+            times the model's size, in windows that overlap. All draws stay at the size that they are computed at.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
 
         Returns:
@@ -171,6 +178,8 @@ class MMGen(Understanding):
             "corrector": -1 if corrector is None else corrector,
             "particles": particles,
             "draws": draws,
+            "temperature": temperature,
+            "whole": float(whole) if isinstance(whole, bool) else whole,
         }
         sections = {
             "strength": (strength, Strengths),
@@ -202,14 +211,16 @@ class MMGen(Understanding):
         a, numbers = self.architecture, _numbers(n)
         count = len(numbers)
         classes = raw.classes(class_id, count, a)
-        conditions = self._conditions({} if given is None else given, count)
+        conditions = self._conditions({} if given is None else given, count, options.whole)
+        inner = canvas.fitted(conditions, options.whole, a) if options.whole else conditions
         conditional = bool((classes != a.null_class).any())
         check(options, tuple(conditions), a.modalities, a.path, conditional)
-        shown = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in self._arrays(conditions).items()}
+        shown = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in self._arrays(inner).items()}
         made = self._sampler(
             self._params, classes, shown, options, numbers=numbers, finish=self._values, progress=progress
         )
         seen = combined(made, options.draws, a.facts)
+        seen = canvas.restored(seen, conditions, a.facts) if options.whole else seen
         values = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in conditions.items()} | seen.values
         names = [self._class_name(i) for i in classes.tolist()]
         return Outputs(
@@ -244,7 +255,7 @@ class MMGen(Understanding):
     def _class_name(self, index: int) -> str:
         return "no class" if index == self.architecture.null_class else self.class_names[index]
 
-    def _conditions(self, given: Mapping[str, object], n: int) -> dict[str, np.ndarray]:
+    def _conditions(self, given: Mapping[str, object], n: int, whole: float) -> dict[str, np.ndarray]:
         """Values [1 or n, ...] of what is given, in the model's order."""
         a = self.architecture
         if not isinstance(given, Mapping):
@@ -253,7 +264,7 @@ class MMGen(Understanding):
             choice("given modality", m, a.modalities)
         if len(given) == len(a.modalities):
             raise UsageError(f"given has all of {', '.join(given)}; at least one must be left to generate")
-        return given_values(given, n, a)
+        return given_values(given, n, a, whole)
 
 
 def _numbers(n: Any) -> np.ndarray:
@@ -281,5 +292,7 @@ def _caption(
     guided = f"; guidance {options.guidance:g}" if options.guidance != 1 and classes != "no class" else ""
     more = f"; {options.corrector} corrector steps" if options.corrector > 0 else ""
     more += f"; {options.particles} particles" if options.particles > 1 else ""
+    more += f"; whole images at {options.whole:g} times the model's size" if options.whole else ""
+    more += f"; temperature {options.temperature:g}" if options.temperature != 1 else ""
     more += f"; {options.draws} draws combined" if options.draws > 1 else ""
     return f"{task}{wanted}; {classes}; seed {options.seed}; {options.solver}, {options.steps} steps{guided}{more}"

@@ -88,7 +88,7 @@ def conditions(chosen: Settings, task: str, names: Sequence[str], architecture: 
         if paths and m not in paths:
             raise UsageError(f"config key sample.images.{m} is empty; task {task!r} with files needs one for each")
     if paths or not names:
-        return from_files(paths, sample.n, architecture)
+        return from_files(paths, sample.n, architecture, sample.whole)
     data = chosen.data
     try:
         return from_scenes(data.dir, data.test_split, sample.index, sample.n, names, architecture)

@@ -240,7 +240,8 @@ class Evaluate:
     samples: int = setting(256, integer(0), "generated scenes, balanced over the classes; 0 = none")
     batch: int = setting(64, integer(1), "scenes computed at once")
     draws: int = setting(1, integer(1), "predictions of each scene, which are combined")
-    steps: int = setting(10, integer(1), "steps of the solver, for predictions from rgb")
+    steps: int = setting(4, integer(1), "steps of the solver, for predictions from rgb")
+    temperature: float = setting(0.0, number(0, 10), "of predictions from rgb; several draws need one above 0")
     solver: str = setting("euler", one_of(*SOLVERS), "for predictions from rgb")
     tasks: tuple[str, ...] = setting(
         (), each(TEXT), 'also scored, all else ignored: "rgb->depth", "one->each", "two->rgb"'
@@ -344,6 +345,9 @@ def check(chosen: Settings) -> Settings:
         )
     _check_features(chosen)
     _check_path(chosen)
+    e = chosen.evaluate
+    if e.draws > 1 and e.temperature == 0 and not SOLVERS[e.solver].stochastic:
+        raise UsageError(f"config key evaluate.draws is {e.draws}, which needs evaluate.temperature above 0, such as 1")
     if (batch := chosen.train.batch) % (parts := chosen.train.accumulate):
         raise UsageError(f"config key train.accumulate is {parts}; it must divide train.batch = {batch}")
     return chosen

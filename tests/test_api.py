@@ -380,3 +380,12 @@ def test_calibration_and_the_range_of_depth_stay_with_the_model(model_dir, tmp_p
     dataclasses.replace(noted, calibration={"depth": -1.0}).save(tmp_path / "wrong")
     with pytest.raises(UsageError, match=r"calibration.depth is -1.0; it must be a finite number above 0"):
         MMGen.load(tmp_path / "wrong")
+
+
+def test_without_noise_there_is_one_answer(model, scenes):
+    given = {"rgb": scenes["rgb"][:1]}
+    first, second = (model.generate(given=given, temperature=0, seed=seed, given_time=0, **FAST) for seed in (0, 1))
+    for m in first:
+        np.testing.assert_array_equal(first[m], second[m])
+    with pytest.raises(UsageError, match=r"draws is 4, which needs noise; temperature is 0: all would be the same"):
+        model.generate(given=given, temperature=0.0, draws=4, **FAST)

@@ -72,6 +72,11 @@ SMALLER = {
     "mmgen_jax.benchmark": [*NETWORK, "--config.train.batch=8", *SAMPLE, "--repeats=1", "--seconds=0"],
     "mmgen_jax.compile": ["--config.train.batch=32", "--config.sample.batch=16"],
     "mmgen_jax.studies.solvers": ["--config.evaluate.n=2", "--calls=2", "--reference=2"],
+    "mmgen_jax.studies.calibration": [
+        "--config.evaluate.n=4",
+        "--config.evaluate.draws=2",
+        "--config.evaluate.steps=1",
+    ],
     "mmgen_jax.studies.layouts": ["--config.train.batch=32", "--only=configured"],
     "mmgen_jax.export": [],
     "mmgen_jax.summary": [],

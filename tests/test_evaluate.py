@@ -32,7 +32,7 @@ def model():
 @pytest.fixture
 def config(model_config):
     model_config.sample.guidance = 1.5
-    model_config.evaluate.update({"n": 12, "samples": 10, "batch": 8, "steps": 2, "draws": 2})
+    model_config.evaluate.update({"n": 12, "samples": 10, "batch": 8, "steps": 2, "draws": 2, "temperature": 1.0})
     return model_config
 
 

@@ -51,7 +51,8 @@ class Runner:
         """Makes a runner that samples as the settings in `sample` and `evaluate` say."""
         sampler, e = Sampler(architecture), chosen.evaluate
         generation = dataclasses.replace(chosen.sample.options().plain(), batch=e.batch)
-        understanding = dataclasses.replace(generation, solver=e.solver, steps=e.steps, draws=e.draws)
+        own = {name: getattr(e, name) for name in ("solver", "steps", "temperature", "draws")}
+        understanding = dataclasses.replace(generation, **own)
         return cls(sampler, sampler.place(params), understanding, generation)
 
     def rest_from_rgb(
@@ -84,15 +85,29 @@ class Runner:
 
         `wanted` is as the setting `sample.wanted`: what is made, while all else is ignored; "" = all the rest.
         """
-        count, facts = len(next(iter(given.values()))), self.sampler.architecture.facts
+        facts = self.sampler.architecture.facts
+        out = self.drawn(given, wanted, seed, stream, first=first, progress=progress)
+        if self.draws == 1:
+            return out
+        together = combined(to_values(out, facts), self.draws, facts)
+        return {m: MODALITIES[m].array(x, facts) for m, x in together.values.items()}
+
+    def drawn(
+        self,
+        given: Mapping[str, np.ndarray],
+        wanted: str,
+        seed: int,
+        stream: str,
+        *,
+        first: int = 0,
+        progress: Progress | None = None,
+    ) -> Arrays:
+        """All draws [N K, H, W, C] of which `predict` makes its predictions, those of one scene next to each other."""
+        count = len(next(iter(given.values())))
         classes = np.full(count, self.sampler.architecture.null_class)
         options = dataclasses.replace(self.understanding, seed=seed, wanted=wanted)
         numbers = np.arange(first, first + count)
-        out = self.sampler(self.params, classes, given, options, numbers=numbers, progress=progress, stream=stream)
-        if options.draws == 1:
-            return out
-        together = combined(to_values(out, facts), options.draws, facts)
-        return {m: MODALITIES[m].array(x, facts) for m, x in together.values.items()}
+        return self.sampler(self.params, classes, given, options, numbers=numbers, progress=progress, stream=stream)
 
     def from_class(
         self, class_id: np.ndarray, seed: int, *, first: int = 0, progress: Progress | None = None

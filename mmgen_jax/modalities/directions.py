@@ -13,6 +13,7 @@ from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.geometry import angle
 from mmgen_jax.modalities.measure import Averages
 from mmgen_jax.modalities.modality import Areas, Combined, Modality
+from mmgen_jax.modalities.upsampling import Upsampler
 
 _UNIT = 1.001  # largest component of a unit vector, with room for rounding
 _NO_NORMAL = np.uint8(128)  # in all channels of pixels
@@ -27,7 +28,9 @@ class Directions(Modality):
     """
 
     headlines: ClassVar[tuple[str, ...]] = ("mean", "objects/mean")
+    wrong: ClassVar[float] = 45.0
     doubtful: ClassVar[float] = 20.0
+    interval: ClassVar[float | None] = 1.517  # sqrt(ln 10), of two normal angles: squares have an exponential density
 
     def mirror(self, stored: np.ndarray) -> np.ndarray:
         """Mirroring a surface turns the x component of its direction around."""
@@ -48,9 +51,12 @@ class Directions(Modality):
         """A picture, and the exact numbers."""
         return {f"{self.name}.png": pixels.to_pixels(value, np.uint8), f"{self.name}.npy": value}
 
-    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
-        """1 = 45 degrees."""
-        return angle(value, truth) / 45
+    def deviation(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+        """The angle in degrees."""
+        return angle(value, truth)
+
+    def enlarged(self, value: np.ndarray, to: Upsampler, facts: Facts) -> np.ndarray:
+        return pixels.normalise(to.mean(value)).astype(np.float32)
 
     def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
         """The mean on the sphere, and the root mean square angle between draws and mean, in degrees.
@@ -67,7 +73,7 @@ class Directions(Modality):
         """See `measure.normal_errors`."""
         return measure.averages(lambda where: measure.normal_errors(prediction, truth, where), areas)
 
-    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
+    def from_given(self, given: np.ndarray, size: pixels.Frame, facts: Facts, source: Source) -> np.ndarray:
         files.check_type(given, "u1 f", "uint8 or float", source)
         images = files.stack(given, 3, source)
         if given.dtype.kind == "f":
@@ -77,7 +83,7 @@ class Directions(Modality):
         if not valid.any(axis=(1, 2)).all():
             raise source.error("has only vectors of length zero", "unit vectors")
         images = pixels.normalise(holes.fill_given(images, valid, source))
-        return pixels.normalise(np.stack([pixels.center_crop(image, size) for image in images]))
+        return pixels.normalise(np.stack([pixels.fitted(image, size) for image in images]))
 
     def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
         image = files.three_channels(image, source)

@@ -27,6 +27,7 @@ from mmgen_jax.modalities.decoding import Decoded
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.measure import Averages
+from mmgen_jax.modalities.upsampling import Upsampler
 from mmgen_jax.system.errors import UsageError
 
 Areas = Mapping[str, np.ndarray]  # prefix of a score's name -> bool [N, H, W], the pixels that it looks at
@@ -54,7 +55,9 @@ class Modality(abc.ABC):
       channels: channels of its pixels.
       dtype: integer type of its stored pixels.
       headlines: scores that stand for all of them in short tables, as `score` names them; those that there are count.
+      wrong: the deviation that is white in pictures of errors.
       doubtful: the uncertainty that is white in pictures of it.
+      interval: deviation that 90% of all stay below, in units of the uncertainty; None where there are no intervals.
     """
 
     name: str
@@ -63,7 +66,9 @@ class Modality(abc.ABC):
     channels: ClassVar[int] = 3
     dtype: ClassVar[type] = np.uint8
     headlines: ClassVar[tuple[str, ...]]
+    wrong: ClassVar[float]
     doubtful: ClassVar[float]
+    interval: ClassVar[float | None] = 1.645  # of a normal distribution, whose standard deviation is the uncertainty
 
     def mirror(self, stored: np.ndarray) -> np.ndarray:
         """Horizontal flip of pixels ``[..., H, W, C]``."""
@@ -86,8 +91,16 @@ class Modality(abc.ABC):
         return {f"{self.name}.png": self.picture(value, facts)}
 
     @abc.abstractmethod
+    def deviation(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+        """How far values are from the truth, ``[..., H, W]``, in the unit of the uncertainty."""
+
     def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
         """Error ``[..., H, W]`` in pictures of errors: 0 = none, 1 and more = white."""
+        return self.deviation(value, truth, facts) / self.wrong
+
+    @abc.abstractmethod
+    def enlarged(self, value: np.ndarray, to: Upsampler, facts: Facts) -> np.ndarray:
+        """A value [h, w(, 3)] at the size of a photo, with its edges."""
 
     @abc.abstractmethod
     def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
@@ -97,13 +110,13 @@ class Modality(abc.ABC):
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Scores of values [N, H, W(, 3)], averaged over images; area "" is where the truth exists."""
 
-    def condition(self, given: object, size: int, facts: Facts) -> np.ndarray:
-        """What a user brings -> values [n, size, size(, 3)], made square as `pixels.center_crop` does.
+    def condition(self, given: object, size: pixels.Frame, facts: Facts) -> np.ndarray:
+        """What a user brings -> values [n, H, W(, 3)], made to fit as `pixels.fitted` does.
 
         Args:
           given: path of an image or NPY file, or an array, as each kind describes it, perhaps with a leading axis
             of samples; numbers of the right size are not changed.
-          size: height and width of the result.
+          size: the frame of the result, a square of this side if it is a number.
           facts: of the model.
 
         Raises:
@@ -122,8 +135,8 @@ class Modality(abc.ABC):
         return self.from_given(array, size, facts, Source(f"given {self.name} (array)"))
 
     @abc.abstractmethod
-    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
-        """The part of `condition` that kinds differ in: an array of any size -> values [n, size, size(, 3)]."""
+    def from_given(self, given: np.ndarray, size: pixels.Frame, facts: Facts, source: Source) -> np.ndarray:
+        """The part of `condition` that kinds differ in: an array of any size -> values [n, H, W(, 3)]."""
 
     def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
         """An image file that a user brings -> an array that `from_given` takes, at its own size and precision."""
@@ -154,6 +167,7 @@ class Colour(Modality):
     """Colours. Value: uint8 ``[..., H, W, 3]``. Users bring image files of any kind, or uint8 arrays."""
 
     headlines: ClassVar[tuple[str, ...]] = ("psnr",)
+    wrong: ClassVar[float] = 0.25
     doubtful: ClassVar[float] = 0.1
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
@@ -165,9 +179,12 @@ class Colour(Modality):
     def picture(self, value: np.ndarray, facts: Facts) -> np.ndarray:
         return value
 
-    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
-        """1 = a quarter of the range."""
-        return np.abs(value.astype(np.float32) - truth.astype(np.float32)).mean(-1) / 255 / 0.25
+    def deviation(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+        """Of all channels, as a share of 255."""
+        return np.abs(value.astype(np.float32) - truth.astype(np.float32)).mean(-1) / 255
+
+    def enlarged(self, value: np.ndarray, to: Upsampler, facts: Facts) -> np.ndarray:
+        return np.clip(np.rint(to.mean(value.astype(np.float32))), 0, 255).astype(np.uint8)
 
     def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
         """The mean, and the standard deviation (of the three channels, root of the mean square) as a share of 255."""
@@ -178,9 +195,9 @@ class Colour(Modality):
         """Peak signal to noise ratio, psnr, in dB."""
         return {"psnr": measure.over_images(measure.psnr(prediction, truth, areas[""]), areas[""])}
 
-    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
+    def from_given(self, given: np.ndarray, size: pixels.Frame, facts: Facts, source: Source) -> np.ndarray:
         files.check_type(given, "u1", "uint8", source)
-        return np.stack([pixels.center_crop(image, size) for image in files.stack(given, 3, source)])
+        return np.stack([pixels.fitted(image, size) for image in files.stack(given, 3, source)])
 
     def from_image(self, image: Decoded, source: Source) -> np.ndarray:
         """Colours or grey of any depth; the colours of transparent pixels are those that are stored."""
@@ -200,6 +217,7 @@ class Scalar(Modality):
     channels = 1
     dtype = np.uint16
     headlines: ClassVar[tuple[str, ...]] = ("l1",)
+    wrong: ClassVar[float] = 0.25
     doubtful: ClassVar[float] = 0.05
     meaning: ClassVar[str] = "floats in [0, 1]"
 
@@ -215,9 +233,11 @@ class Scalar(Modality):
     def files(self, value: np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
         return {f"{self.name}.png": pixels.to_pixels(2 * value.astype(np.float64) - 1, np.uint16)}
 
-    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
-        """1 = a quarter of the range."""
-        return np.abs(value - truth) / 0.25
+    def deviation(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+        return np.abs(value - truth)
+
+    def enlarged(self, value: np.ndarray, to: Upsampler, facts: Facts) -> np.ndarray:
+        return np.clip(to.mean(value[..., None])[..., 0], 0, 1)
 
     def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
         """The mean, and the standard deviation."""
@@ -229,7 +249,7 @@ class Scalar(Modality):
         error = np.abs(prediction.astype(np.float64) - truth)
         return measure.averages(lambda where: {"l1": measure.image_mean(error, where)}, areas)
 
-    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
+    def from_given(self, given: np.ndarray, size: pixels.Frame, facts: Facts, source: Source) -> np.ndarray:
         files.check_type(given, "u1 u2 f", "uint8, uint16 or float", source)
         images = files.stack(given, 1, source)
         if given.dtype.kind == "f":
@@ -237,7 +257,7 @@ class Scalar(Modality):
             images = files.check_finite(images, 0, 1, source, self.meaning)
         else:
             images = images.astype(np.float32) / np.iinfo(given.dtype).max
-        return np.clip(np.stack([pixels.center_crop(image, size) for image in images])[..., 0], 0, 1)
+        return np.clip(np.stack([pixels.fitted(image, size) for image in images])[..., 0], 0, 1)
 
     def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
         grey = files.grey(image, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import jax
 
 # JAX's by its name: `--help` of some commands lists the modalities, and has no second for importing JAX.
+# What an image is made to fit: the central square of a side, the whole at a height and width, or None: as it is.
+Frame = int | tuple[int, int] | None
 Either = TypeVar("Either", np.ndarray, "jax.Array")
 _NO_LENGTH = 0.02  # of a vector; (127, 128, 128) is 0.01 long
 _CHUNK = 2**22  # distances of colours that are computed at once
@@ -85,6 +88,15 @@ def turbo(value: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(255 * (powers @ fit.T)), 0, 255).astype(np.uint8)
 
 
+def fitted(planes: np.ndarray, frame: Frame, nearest: bool = False) -> np.ndarray:
+    """An image [H, W, C] made to fit a frame, as `center_crop` resamples."""
+    if frame is None or planes.shape[:2] == frame:
+        return planes
+    if isinstance(frame, int):
+        return center_crop(planes, frame, nearest)
+    return _each(planes, lambda image: _whole(image, frame, nearest))
+
+
 def center_crop(planes: np.ndarray, size: int, nearest: bool = False) -> np.ndarray:
     """ADM's centre crop (Dhariwal & Nichol 2021): [H, W, C] -> [size, size, C] of the same type, uint8 or float32.
 
@@ -94,10 +106,22 @@ def center_crop(planes: np.ndarray, size: int, nearest: bool = False) -> np.ndar
     """
     if planes.shape[:2] == (size, size):
         return planes
+    return _each(planes, lambda image: _square(image, size, nearest))
+
+
+def _each(planes: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """Planes [H, W, C] that are changed as images: three of uint8 together, others each alone."""
     if planes.dtype == np.uint8 and planes.shape[2] == 3:
-        return np.array(_square(Image.fromarray(planes), size, nearest))
-    squares = [np.array(_square(Image.fromarray(plane), size, nearest)) for plane in np.moveaxis(planes, -1, 0)]
-    return np.stack(squares, -1)
+        return np.array(change(Image.fromarray(planes)))
+    return np.stack([np.array(change(Image.fromarray(plane))) for plane in np.moveaxis(planes, -1, 0)], -1)
+
+
+def _whole(image: Image.Image, frame: tuple[int, int], nearest: bool) -> Image.Image:
+    """The whole image at height and width of the frame."""
+    height, width = frame
+    while not nearest and image.width >= 2 * width and image.height >= 2 * height:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    return image.resize((width, height), Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
 
 
 def _square(image: Image.Image, size: int, nearest: bool) -> Image.Image:

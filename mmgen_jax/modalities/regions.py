@@ -12,6 +12,7 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.measure import Average, Averages
 from mmgen_jax.modalities.modality import Areas, Combined, Modality
+from mmgen_jax.modalities.upsampling import Upsampler
 
 _COLOR_DISTANCE = 60.0  # on the 0..255 scale; JPEG artefacts stay below
 _FOREIGN_SHARE = 0.05  # share of pixels that may have a colour outside the palette, as blurred borders have
@@ -26,7 +27,9 @@ class Regions(Modality):
     """
 
     headlines: ClassVar[tuple[str, ...]] = ("miou",)
+    wrong: ClassVar[float] = 1.0
     doubtful: ClassVar[float] = 1.0
+    interval: ClassVar[float | None] = None
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         if not len(facts.palette):
@@ -47,10 +50,13 @@ class Regions(Modality):
             made[f"{self.name}_ids{'.png' if dtype.itemsize <= 2 else '.npy'}"] = value.astype(dtype)
         return made
 
-    def error(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
+    def deviation(self, value: np.ndarray, truth: np.ndarray, facts: Facts) -> np.ndarray:
         """1 where the region is wrong, 0 elsewhere."""
         wrong = value != truth
         return (wrong if len(facts.palette) else wrong.any(-1)).astype(np.float32)
+
+    def enlarged(self, value: np.ndarray, to: Upsampler, facts: Facts) -> np.ndarray:
+        return to.nearest(value)
 
     def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
         """The region that most draws have in a pixel, and the share of the draws that have another one.
@@ -79,7 +85,7 @@ class Regions(Modality):
         }
         return {"miou": shares} | named
 
-    def from_given(self, given: np.ndarray, size: int, facts: Facts, source: Source) -> np.ndarray:
+    def from_given(self, given: np.ndarray, size: pixels.Frame, facts: Facts, source: Source) -> np.ndarray:
         files.check_type(given, "u i", "integers", source)
         palette = facts.palette
         colored = given.dtype == np.uint8 and given.ndim >= 3 and given.shape[-1] == 3
@@ -87,14 +93,14 @@ class Regions(Modality):
             if not colored:
                 found = f"has type {given.dtype} {list(given.shape)}"
                 raise source.error(found, "uint8 colours, as the model has no ids")
-            return np.stack([pixels.center_crop(image, size, nearest=True) for image in files.stack(given, 3, source)])
+            return np.stack([pixels.fitted(image, size, nearest=True) for image in files.stack(given, 3, source)])
         if colored:
             ids = _ids(files.stack(given, 3, source), palette, source)[..., None]
         else:
             ids = files.stack(given, 1, source)
         if ids.min() < 0 or ids.max() >= len(palette):
             raise source.error(f"has region ids from {ids.min()} to {ids.max()}", f"ids 0 to {len(palette) - 1}")
-        return np.stack([pixels.center_crop(image.astype(np.int32), size, nearest=True) for image in ids])[..., 0]
+        return np.stack([pixels.fitted(image.astype(np.int32), size, nearest=True) for image in ids])[..., 0]
 
     def from_file(self, image: Decoded, facts: Facts, source: Source) -> np.ndarray:
         """Colours, or ids where a grey or indexed image has other colours than the palette's."""

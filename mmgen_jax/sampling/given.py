@@ -34,24 +34,26 @@ class Given:
     source: dict[str, object]
 
 
-def given_values(given: Mapping[str, object], n: int, architecture: Architecture) -> Values:
+def given_values(given: Mapping[str, object], n: int, architecture: Architecture, whole: float = 0) -> Values:
     """Values [1 or n, ...] of files or arrays, one image for all n samples or one for each, in the model's order.
+
+    They are central squares of the model's size, or with `whole` as large as they are given.
 
     Raises UsageError for what cannot be given, and for another number of images.
     """
     found, a = {}, architecture
     for m in a.modalities:
         if m in given:
-            found[m] = MODALITIES[m].condition(given[m], a.image_size, a.facts)
+            found[m] = MODALITIES[m].condition(given[m], None if whole else a.image_size, a.facts)
             if len(found[m]) not in (1, n):
                 file = f" ({given[m]})" if isinstance(given[m], str | os.PathLike) else ""
                 raise UsageError(f"given {m}{file} has {len(found[m])} images; allowed: 1, or n = {n}")
     return found
 
 
-def from_files(paths: Mapping[str, str], n: int, architecture: Architecture) -> Given:
+def from_files(paths: Mapping[str, str], n: int, architecture: Architecture, whole: float = 0) -> Given:
     """Files, see `given_values`, which raises UsageError for one that cannot be given."""
-    given = given_values(paths, n, architecture)
+    given = given_values(paths, n, architecture, whole)
     source: dict[str, object] = {f"the {m} that is given": digest(value) for m, value in given.items()}
     return Given(lambda i: {m: x if len(x) == 1 else x[i] for m, x in given.items()}, lambda _: {}, source)
 

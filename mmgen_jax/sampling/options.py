@@ -18,6 +18,8 @@ from mmgen_jax.system.rules import INTERVAL, SWITCH, TEXT, Rule, integer, number
 
 AS_GIVEN_TIME = -1.0
 
+WHOLE = Rule(lambda v: number(0, 64).allows(v) and not 0 < v < 1, "a number 1 to 64, or 0")
+
 
 def by_modality(name: str, default: object, allowed: Rule, meaning: str) -> type:
     """A section of settings with one for each modality; `meaning` has a place for the modality's name."""
@@ -51,8 +53,14 @@ class Options:
     guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance acts")
     given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
     seed: int = setting(0, integer(0), "of the noise")
+    temperature: float = setting(
+        1.0, number(0, 10), "scale of the noise at the start; 0 = none, one answer for each input"
+    )
     batch: int = setting(32, integer(1), "samples computed at once")
     draws: int = setting(1, integer(1), "predictions of each sample, which are combined and tell how uncertain it is")
+    whole: float = setting(
+        0.0, WHOLE, "short side of whole images, times the model's size; 0 = the central square alone"
+    )
     wanted: str = setting("", TEXT, 'what is made, as "rgb+depth", all else is ignored; empty = all that is not given')
     compose: bool = setting(False, SWITCH, "multiply what each condition says alone, as MCDM, instead of all together")
     corrector: int = setting(-1, integer(-1), "Langevin steps after each step; -1 = none, or 1 with particles")
@@ -101,6 +109,8 @@ def check(options: Options, given: Sequence[str], modalities: Sequence[str], pat
                 raise UsageError(f"{section} of {m} is {value}, but {m} is not {role}; {role}: {allowed}")
     if options.compose and not given and not conditional:
         raise UsageError("compose is True, but neither a modality nor a class is given")
+    if options.draws > 1 and certain(options):
+        raise UsageError(f"draws is {options.draws}, which needs noise; temperature is 0: all would be the same")
     if options.particles > 1 and options.corrector == 0:
         raise UsageError(f"corrector is 0; {options.particles} particles need at least 1, or -1")
     for name, value, used in (
@@ -110,6 +120,12 @@ def check(options: Options, given: Sequence[str], modalities: Sequence[str], pat
     ):
         if used and path != "linear":
             raise UsageError(f"{name} is {value!r}, which needs the linear path; the model's is {path}")
+
+
+def certain(options: Options) -> bool:
+    """Whether what is made starts from no noise and gets none on the way."""
+    noisy = SOLVERS[options.solver].stochastic or options.corrector > 0 or options.particles > 1
+    return options.temperature == 0 and not noisy
 
 
 def _values(options: Options, section: str) -> list[tuple[str, object, object]]:
@@ -160,10 +176,12 @@ class Dials:
     Attributes:
       weights: weight of each member.
       times: time at which each given modality is held.
+      temperature: scale of the noise from which targets start.
     """
 
     weights: dict[str, float]
     times: dict[str, float]
+    temperature: float
 
 
 def plan(options: Options, given: Sequence[str], modalities: Sequence[str], conditional: bool) -> tuple[Choices, Dials]:
@@ -179,4 +197,4 @@ def plan(options: Options, given: Sequence[str], modalities: Sequence[str], cond
     corrector = None if options.corrector < 0 else options.corrector
     order = tuple(float(vars(options.order)[m]) for m in targets)
     made = options.solver, options.steps, targets, members, options.compose, corrector, options.particles, order
-    return Choices(*made), Dials(weights, times)
+    return Choices(*made), Dials(weights, times, float(options.temperature))

@@ -24,7 +24,7 @@ from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options, sharding
-from mmgen_jax.sampling import requests
+from mmgen_jax.sampling import requests, windows
 from mmgen_jax.sampling.branches import CLASS, Branches, Member, Presence
 from mmgen_jax.sampling.composition import alone
 from mmgen_jax.sampling.guidance import leaned, velocity
@@ -103,7 +103,8 @@ class Sampler:
         Args:
           params: parameters of the network.
           class_id: int [n], class of each sample; the null class means no class.
-          given: arrays [n, H, W, C] in [-1, 1] of some modalities.
+          given: arrays [n, H, W, C] in [-1, 1] of some modalities, of the model's size or larger; what is made has the
+            same size, see `windows`.
           options: how samples are drawn.
           numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
           finish: turns the arrays of each batch into those that are kept.
@@ -116,7 +117,9 @@ class Sampler:
         params, class_id = self.place(params), np.asarray(class_id, np.int32)
         numbers = np.arange(n) if numbers is None else np.asarray(numbers)
         shares, count = sharding.parts(self._mesh), n * options.draws
-        size = -(-requests.batch_size(count, options.batch) // shares) * shares
+        height, width = (side // a.autoencoder.factor for side in _size(given, a.image_size))
+        limit = max(1, options.batch // len(windows.places(height, width, a.latent_size)))
+        size = -(-requests.batch_size(count, limit) // shares) * shares
         conditional = bool((class_id != a.null_class).any())
         choices, dials = plan(options, tuple(given), a.modalities, conditional)
         key = keys.of_seed(options.seed, stream)
@@ -136,6 +139,13 @@ class Sampler:
         n = len(next(iter(images.values())))
         rows = requests.batches(n, requests.batch_size(n, batch))
         return _joined([self.decode(self.encode({m: x[r] for m, x in images.items()}), r) for r in rows], n)
+
+
+def _size(given: Mapping[str, AnyArray], default: int) -> tuple[int, int]:
+    """Height and width of what is given [n, H, W, C], or those of a square if nothing is."""
+    for x in given.values():
+        return x.shape[1], x.shape[2]
+    return default, default
 
 
 def _decode(autoencoder: Autoencoder, latents: Mapping[str, jax.Array]) -> tuple[Latents, Latents, Latents]:
@@ -180,7 +190,8 @@ def jit_draw(layout: Layout) -> jax.stages.Wrapped:
 def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Array, *, choices: Choices) -> Latents:
     """Draws the latents [B, h, w, K] of the modalities that are wanted, for one batch."""
     architecture = layout.architecture
-    shapes = OrderedDict((m, shape[1:]) for m, shape in architecture.latent_shapes(1).items())
+    height, width = _size(rows.given, architecture.latent_size)
+    shapes = OrderedDict((m, (height, width, channels)) for m, channels in architecture.model.modalities)
     arrays = requests.request(requests.draw_keys(key, rows.draws), rows.numbers, shapes)
 
     def network(x: Latents, t: jax.Array, present: Presence) -> Latents:
@@ -199,8 +210,15 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
     held = Latents((m, hold(z, noise[m], dials.times[m])) for m, z in rows.given.items())
     absent = {m: np.zeros(len(terms) + 1, bool) for m in noise if m not in rows.given}
     return sample(
-        Branches(network, present | absent, terms, noise, held, dials.times),
-        Latents((m, arrays.noise[m]) for m in choices.targets),
+        Branches(
+            windows.over(network, height, width, architecture.latent_size),
+            present | absent,
+            terms,
+            noise,
+            held,
+            dials.times,
+        ),
+        Latents((m, dials.temperature * arrays.noise[m]) for m in choices.targets),
         arrays.key,
         choices.solver,
         times=choices.times(),

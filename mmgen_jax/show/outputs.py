@@ -67,13 +67,14 @@ class Outputs(dict[str, np.ndarray]):
         shown: dict[str, np.ndarray] = {}
         for m, value in self.items():
             shown |= {m: MODALITIES[m].picture(value, self.facts)} | self._doubt(m)
-        return shown
+        return {label: pictures.reduced(images) for label, images in shown.items()}
 
     def _doubt(self, m: str) -> dict[str, np.ndarray]:
         """The picture of a modality's uncertainty, if there is one; white is `Modality.doubtful` and more."""
         if m not in self.uncertainty:
             return {}
-        return {f"{m} uncertainty": pictures.heat(self.uncertainty[m] / MODALITIES[m].doubtful)}
+        heat = pictures.heat(self.uncertainty[m] / MODALITIES[m].doubtful)
+        return {f"{m} uncertainty": heat}
 
     def sheet(self) -> np.ndarray:
         """One picture uint8 [height, width, 3] with a row for each sample; given modalities are framed."""
@@ -154,7 +155,7 @@ class Outputs(dict[str, np.ndarray]):
         folder = epath.Path(folder)
         pictures.save_png(folder / SHEET, self.sheet())
         if "rgb" in self:
-            pictures.save_png(folder / "grid.png", pictures.grid(self["rgb"]))
+            pictures.save_png(folder / "grid.png", pictures.grid(pictures.reduced(self["rgb"])))
         gallery.write_gallery(folder / GALLERY, [self.section(), *sections], title)
 
 

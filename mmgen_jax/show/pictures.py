@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mmgen_jax.system import files
 
 SHOWN_SIZE = 128  # height in pixels to which small images are enlarged, about
+LARGEST = 1024  # pixels of images on sheets and in galleries, each way
 SMALL = 64  # images of at most this many pixels, each way, count as small
 
 PAPER = (255, 255, 255)
@@ -31,6 +32,12 @@ FONT_SIZE = 15
 def shown_scale(size: int) -> int:
     """Integer factor by which images of `size` pixels are shown: about 128 pixels for small ones, else 1."""
     return max(1, SHOWN_SIZE // size) if size <= SMALL else 1
+
+
+def reduced(images: np.ndarray) -> np.ndarray:
+    """Images [..., H, W, 3] without most rows and columns where they have more than are shown: at most 1024."""
+    step = -(-max(images.shape[-3:-1]) // LARGEST)
+    return images[..., ::step, ::step, :]
 
 
 def enlarge(image: np.ndarray, scale: int) -> np.ndarray:

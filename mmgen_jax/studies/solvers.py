@@ -3,7 +3,7 @@
 python -m mmgen_jax.studies.solvers --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=64
 
 Predicts everything from the rgb of held-out scenes. The distance is that of latents from those of many Heun steps from
-the same noise (root of the mean square); the SDE ends elsewhere, so it has none.
+the same noise (root of the mean square); the SDE, and what starts without noise, end elsewhere, so they have none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mmgen_jax.system import command
 
 if __name__ == "__main__":
     command.define_flags()
-    flags.DEFINE_list("calls", ["4", "8", "16", "32"], "Largest numbers of calls of the network.")
+    flags.DEFINE_list("calls", ["1", "2", "4", "8", "16", "32"], "Largest numbers of calls of the network.")
     flags.DEFINE_integer("reference", 200, "Heun steps of the reference.", lower_bound=1)
     flags.DEFINE_string("out", "docs/images/solvers.png", "File of the plot.")
     command.parse()  # before the imports below, which take seconds
@@ -46,6 +46,8 @@ from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
+# Name -> solver and temperature of the noise that it starts from.
+RUNS = {name: (name, 1.0) for name in SOLVERS} | {f"{name}, temperature 0": (name, 0.0) for name in ("euler", "heun")}
 METRICS = {"depth/absrel": "depth AbsRel", "normal/mean": "normals, degrees", "mask/miou": "regions, mIoU"}
 Row = dict[str, float]  # calls, distance and metrics
 COLORS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#6b7280", "#0891b2")
@@ -58,7 +60,7 @@ def steps_within(solver: str, calls: int) -> int:
 
 
 def study(chosen: Settings, workdir: str, calls: Sequence[int], reference: int) -> dict[str, list[Row]]:
-    """Solver -> a row for each number of calls that it can use."""
+    """Name of `RUNS` -> a row for each number of calls that its solver can use."""
     architecture, params = model_folders.load(workdir, chosen.sample.step)
     sampler, names = Sampler(architecture), architecture.modalities
     data = chosen.data
@@ -72,18 +74,20 @@ def study(chosen: Settings, workdir: str, calls: Sequence[int], reference: int) 
     prompt = Prompt(jnp.full(n, architecture.null_class), jnp.full(n, 1 + names.index("rgb")))
 
     @functools.partial(jax.jit, static_argnums=(1, 2))
-    def drawn(params, solver: str, steps: int) -> Latents:
+    def drawn(params, solver: str, steps: int, temperature: float | jax.Array) -> Latents:
         field = bind(functools.partial(architecture.apply, params), prompt)
-        out = sample(field, request.noise, request.key, solver, steps, given=given)
+        noise = Latents((m, z if m == "rgb" else temperature * z) for m, z in request.noise.items())
+        out = sample(field, noise, request.key, solver, steps, given=given)
         return Latents((m, z) for m, z in out.items() if m != "rgb")
 
-    best = drawn(params, "heun", reference)
-    rows: dict[str, list[Row]] = {name: [] for name in SOLVERS}
-    for name, solver in SOLVERS.items():
-        for steps in sorted({steps_within(name, most) for most in calls} - {0}):
-            latents = drawn(params, name, steps)
+    best = drawn(params, "heun", reference, 1.0)
+    rows: dict[str, list[Row]] = {name: [] for name in RUNS}
+    for name, (key, temperature) in RUNS.items():
+        solver = SOLVERS[key]
+        for steps in sorted({steps_within(key, most) for most in calls} - {0}):
+            latents = drawn(params, key, steps, temperature)
             off = np.concatenate([np.ravel(z - best[m]) for m, z in latents.items()])
-            distance = math.nan if solver.stochastic else float(np.sqrt(np.square(off).mean()))
+            distance = math.nan if solver.stochastic or temperature != 1 else float(np.sqrt(np.square(off).mean()))
             scores = dense.summary(to_values(sampler.decode(latents), facts), truth, facts, there)
             rows[name].append({"calls": solver.evaluations(steps), "distance": distance} | scores)
             say(line(name, rows[name][-1]))

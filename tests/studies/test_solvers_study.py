@@ -26,9 +26,12 @@ def test_a_row_for_each_solver_and_number_of_calls_and_a_plot(model_config, mode
         "midpoint": [2, 4],
         "dpm_solver_2m": [2, 5],
         "euler_maruyama": [2, 5],
+        "euler, temperature 0": [2, 5],
+        "heun, temperature 0": [1, 5],
     }
     assert rows["heun"][1]["distance"] == 0  # three Heun steps are the reference itself
-    assert all(np.isnan(r["distance"]) == SOLVERS[s].stochastic for s, found in rows.items() for r in found)
+    elsewhere = {s for s, (name, temperature) in solvers.RUNS.items() if SOLVERS[name].stochastic or temperature == 0}
+    assert all(np.isnan(r["distance"]) == (s in elsewhere) for s, found in rows.items() for r in found)
     assert solvers.line("euler", rows["euler"][0]).count("|") == 7
     pictures.save_png(tmp_path / "plot.png", solvers.plot(rows))
     assert Image.open(tmp_path / "plot.png").size == (solvers.WIDTH, solvers.HEIGHT)
