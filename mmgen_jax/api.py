@@ -25,7 +25,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import canvas, raw
 from mmgen_jax.sampling.draws import combined
-from mmgen_jax.sampling.given import given_values
+from mmgen_jax.sampling.given import given_values, known_pixels
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.sampling.understanding import Understanding
@@ -120,6 +120,7 @@ class MMGen(Understanding):
         draws: int = 1,
         temperature: float = 1.0,
         whole: float = 0.0,
+        keep: Mapping[str, object] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
@@ -157,6 +158,8 @@ class MMGen(Understanding):
           whole: 0 takes the central square of what is given; 1 takes all of it, computes with its shorter side at the
             model's size, and returns what is made at its own size and shape, with its edges; more computes at so many
             times the model's size, in windows that overlap. All draws stay at the size that they are computed at.
+          keep: given modality -> the pixels of it that are known, white in a file or True in an array [H, W], one for
+            all samples or one for each; the rest of it is made. Costs about three times as much.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
 
         Returns:
@@ -197,7 +200,7 @@ class MMGen(Understanding):
             require(name, value, _ALLOWED[name])
         if corrector is not None:
             require("corrector", values["corrector"], integer(0))
-        return self.draw(options, class_id, n, given, progress)
+        return self.draw(options, class_id, n, given, keep, progress)
 
     def draw(
         self,
@@ -205,6 +208,7 @@ class MMGen(Understanding):
         class_id: int | str | Sequence[int | str] | AnyArray | None = None,
         n: int | np.integer | Sequence[int] | AnyArray = 1,
         given: Mapping[str, object] | None = None,
+        keep: Mapping[str, object] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples as `generate` does, whose other arguments are `options`."""
@@ -213,21 +217,28 @@ class MMGen(Understanding):
         classes = raw.classes(class_id, count, a)
         conditions = self._conditions({} if given is None else given, count, options.whole)
         inner = canvas.fitted(conditions, options.whole, a) if options.whole else conditions
+        known = self._kept({} if keep is None else keep, tuple(conditions), count)
+        fully = tuple(m for m in conditions if m not in known)
+        if len(fully) == len(a.modalities):
+            raise UsageError(f"given has all of {', '.join(fully)}; at least one must be left to generate")
         conditional = bool((classes != a.null_class).any())
-        check(options, tuple(conditions), a.modalities, a.path, conditional)
+        check(options, fully, a.modalities, a.path, conditional, tuple(known))
         shown = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in self._arrays(inner).items()}
         made = self._sampler(
-            self._params, classes, shown, options, numbers=numbers, finish=self._values, progress=progress
+            self._params, classes, shown, options, known=known, numbers=numbers, finish=self._values, progress=progress
         )
+        values = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in conditions.items()}
+        for m, pixels in known.items():
+            made[m] = _pasted(made[m], *(np.repeat(x, options.draws, 0) for x in (values[m], pixels)))
         seen = combined(made, options.draws, a.facts)
         seen = canvas.restored(seen, conditions, a.facts) if options.whole else seen
-        values = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in conditions.items()} | seen.values
+        values |= seen.values
         names = [self._class_name(i) for i in classes.tolist()]
         return Outputs(
             a.ordered(values),
-            tuple(conditions),
+            fully,
             a.facts,
-            caption=_caption(names, tuple(conditions), tuple(made), options, a.modalities),
+            caption=_caption(names, fully, tuple(made), options, a.modalities, tuple(known)),
             rows=[f"{i} {name}" if len(set(names)) > 1 else f"{i}" for i, name in zip(numbers, names, strict=True)],
             uncertainty={m: x * np.float32(a.calibration.get(m, 1)) for m, x in seen.uncertainty.items()},
             draws=seen.draws,
@@ -262,9 +273,18 @@ class MMGen(Understanding):
             raise UsageError(f"given is of type {type(given).__name__}; allowed: a dict of modality -> file or array")
         for m in given:
             choice("given modality", m, a.modalities)
-        if len(given) == len(a.modalities):
-            raise UsageError(f"given has all of {', '.join(given)}; at least one must be left to generate")
         return given_values(given, n, a, whole)
+
+    def _kept(self, keep: Mapping[str, object], given: Sequence[str], n: int) -> dict[str, np.ndarray]:
+        """Pixels bool [n, H, W] that are known of what is given in part."""
+        if not isinstance(keep, Mapping):
+            raise UsageError(f"keep is of type {type(keep).__name__}; allowed: a dict of modality -> file or array")
+        return known_pixels(keep, given, n, self.architecture)
+
+
+def _pasted(made: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """What is made [n, H, W, ...] with what is known, bool [n, H, W], as it was given."""
+    return np.where(known[..., None] if made.ndim > known.ndim else known, given, made)
 
 
 def _numbers(n: Any) -> np.ndarray:
@@ -278,7 +298,12 @@ def _numbers(n: Any) -> np.ndarray:
 
 
 def _caption(
-    names: Sequence[str], given: Sequence[str], made: Sequence[str], options: Options, modalities: Sequence[str]
+    names: Sequence[str],
+    given: Sequence[str],
+    made: Sequence[str],
+    options: Options,
+    modalities: Sequence[str],
+    partial: Sequence[str],
 ) -> str:
     """Text that says how samples were made, as in "given depth; class torus; seed 0; heun, 25 steps"."""
     strengths = {m: vars(options.strength)[m] for m in given}
@@ -286,6 +311,7 @@ def _caption(
     joined = " and, composed, ".join(conditions) if options.compose else " + ".join(conditions)
     everything = len(given) + len(made) == len(modalities)
     task = "all modalities together" if everything and not given else f"given {joined}" if given else "nothing given"
+    task += f", and a part of {' + '.join(partial)}" if partial else ""
     wanted = "" if everything else f"; {' + '.join(made)} alone"
     classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
     classes = classes.replace("class no class", "no class")

@@ -35,7 +35,7 @@ from mmgen_jax.data.latents.plan import digest
 from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
-from mmgen_jax.sampling.given import Given, Values, from_files, from_scenes
+from mmgen_jax.sampling.given import Given, Values, from_files, from_scenes, known_pixels
 from mmgen_jax.sampling.options import Options, check
 from mmgen_jax.sampling.requests import batch_size, batches
 from mmgen_jax.settings import Sample, Settings
@@ -50,7 +50,7 @@ JOINT = "category"
 
 
 def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
-    """The modalities that a task such as "category" or "rgb+mask" gives. Raises UsageError for unknown ones or all."""
+    """The modalities that a task such as "category" or "rgb+mask" gives. Raises UsageError for unknown ones."""
     if task == JOINT:
         return ()
     try:
@@ -58,8 +58,6 @@ def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
     except UsageError as error:
         allowed = f"{JOINT}, or some of {', '.join(modalities)} joined by +"
         raise UsageError(f"config key sample.task is {task!r}; allowed: {allowed}") from error
-    if chosen.all():
-        raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
     return tuple(m for m, wanted in zip(modalities, chosen, strict=True) if wanted)
 
 
@@ -127,13 +125,22 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     task = task_of(chosen, architecture.modalities)
     names, options = given_names(task, architecture.modalities), section.options()
     given = conditions(chosen, task, names, architecture)
+    given = given.keeping(known_pixels(_set(section.keep), names, section.n, architecture))
+    whole = tuple(m for m in names if m not in given.known)
+    if len(whole) == len(architecture.modalities):
+        raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
     conditional = architecture.class_index(section.class_id) != architecture.null_class
-    check(options, names, architecture.modalities, architecture.path, conditional)  # before weights are read
-    made = options.targets(names, architecture.modalities)
+    check(
+        options, whole, architecture.modalities, architecture.path, conditional, tuple(given.known)
+    )  # before weights are read
+    made = options.targets(whole, architecture.modalities)
     if npz and "rgb" not in (*names, *made):
         raise UsageError(f"--npz is of rgb; samples have {', '.join((*names, *made))}")
     here = epath.Path() if workdir in model_folders.bundled() else folder
-    target = epath.Path(out) if out else here / "samples" / (f"{task} to {section.wanted}" if section.wanted else task)
+    name = " ".join([task, *(f"part of {m}" for m in given.known)]) + (
+        f" to {section.wanted}" if section.wanted else ""
+    )
+    target = epath.Path(out) if out else here / "samples" / name
     files.check_place(target, "--out", folder=True)
     architecture, params = model_folders.load(workdir, section.step)
     made_by = _made_by(chosen, task, given.source, (architecture.autoencoder, params))
@@ -158,7 +165,8 @@ def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: G
             for rows in batches(len(todo), batch_size(section.n, section.batch)):
                 with requests.interruptible():  # not while files are written
                     numbers = todo[rows]
-                    outputs = model.draw(options, section.class_id, numbers, given.values(numbers), lambda _: None)
+                    values, known = given.values(numbers), {m: x[numbers] for m, x in given.known.items()}
+                    outputs = model.draw(options, section.class_id, numbers, values, known, lambda _: None)
                     truth = given.truth(numbers) if unseen else {}
                 fresh = np.unique(numbers).tolist()  # the last batch repeats its last sample
                 made.write(outputs, fresh)

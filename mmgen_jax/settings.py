@@ -207,6 +207,10 @@ class Train:
 Images = by_modality("Images", "", TEXT, "the same as given.{0}, its earlier name")
 Images.__doc__ = "Earlier names of the files that are given."
 GivenFiles = by_modality("GivenFiles", "", TEXT, "image or NPY file of {0}")
+KeepFiles = by_modality(
+    "KeepFiles", "", TEXT, "grey image or NPY file, white where the given {0} is kept; the rest is made"
+)
+KeepFiles.__doc__ = "Which part of what is given is kept, for inpainting; empty = all of it."
 GivenFiles.__doc__ = "Files that are given. Without files, what the task gives comes from the data set."
 
 
@@ -220,6 +224,7 @@ class Sample(Options):
     checkpoint: int = setting(-1, integer(-1), "step of the checkpoint; -1 = the newest")
     index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
     given: GivenFiles = dataclasses.field(default_factory=GivenFiles)  # type: ignore[valid-type]
+    keep: KeepFiles = dataclasses.field(default_factory=KeepFiles)  # type: ignore[valid-type]
     images: Images = dataclasses.field(default_factory=Images)  # type: ignore[valid-type]
 
     def options(self) -> Options:

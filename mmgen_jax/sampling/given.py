@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from etils import epath
 from mmgen_jax.data import fingerprint, held_out
 from mmgen_jax.data.latents.plan import digest
 from mmgen_jax.data.pipeline import open_split
+from mmgen_jax.modalities import kept
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, choice, shown
 
 Values = dict[str, np.ndarray]
 
@@ -27,11 +29,18 @@ class Given:
       values: numbers of samples -> modality -> values [1 or n, ...] of what is given.
       truth: numbers of samples -> all values of the scenes that are given; none where files are.
       source: name -> value, as JSON has it, that tells what it was read from.
+      known: modality -> pixels bool [n, H, W] that are known of it, of those that are given in part.
     """
 
     values: Callable[[np.ndarray], Values]
     truth: Callable[[np.ndarray], Values]
     source: dict[str, object]
+    known: Values = dataclasses.field(default_factory=dict)
+
+    def keeping(self, known: Values) -> Given:
+        """The same with only some pixels known."""
+        source = self.source | {f"the pixels of {m} that are kept": digest(x) for m, x in known.items()}
+        return dataclasses.replace(self, source=source, known=known)
 
 
 def given_values(given: Mapping[str, object], n: int, architecture: Architecture, whole: float = 0) -> Values:
@@ -48,6 +57,26 @@ def given_values(given: Mapping[str, object], n: int, architecture: Architecture
             if len(found[m]) not in (1, n):
                 file = f" ({given[m]})" if isinstance(given[m], str | os.PathLike) else ""
                 raise UsageError(f"given {m}{file} has {len(found[m])} images; allowed: 1, or n = {n}")
+    return found
+
+
+def known_pixels(keep: Mapping[str, object], given: Sequence[str], n: int, architecture: Architecture) -> Values:
+    """Pixels bool [n, size, size] that are known of modalities that are given in part, in the model's order.
+
+    Raises UsageError for masks that cannot be read, of modalities that are not given, or of another number of images.
+    """
+    found, a = {}, architecture
+    for m, value in keep.items():
+        choice("modality of keep", m, a.modalities)
+        if m not in given:
+            raise UsageError(
+                f"keep of {m} is {shown(value)}, but {m} is not given; given: {' + '.join(given) or 'nothing'}"
+            )
+    for m in (m for m in a.modalities if m in keep):
+        pixels = kept.read(f"keep of {m}", keep[m], a.image_size)
+        if len(pixels) not in (1, n):
+            raise UsageError(f"keep of {m} has {len(pixels)} images; allowed: 1, or n = {n}")
+        found[m] = np.broadcast_to(pixels, (n, *pixels.shape[1:]))
     return found
 
 

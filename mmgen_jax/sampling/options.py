@@ -86,15 +86,23 @@ class Options:
         return names
 
 
-def check(options: Options, given: Sequence[str], modalities: Sequence[str], path: str, conditional: bool) -> None:
+def check(
+    options: Options,
+    given: Sequence[str],
+    modalities: Sequence[str],
+    path: str,
+    conditional: bool,
+    partial: Sequence[str] = (),
+) -> None:
     """Raises UsageError for options that mean nothing in a request.
 
     Args:
       options: each of them alone has a value that is allowed.
-      given: names of the given modalities.
+      given: names of the modalities that are given as a whole.
       modalities: names of the model's modalities.
       path: name of the model's path from data to noise.
       conditional: whether a class is given.
+      partial: names of the modalities of which a part is given.
     """
     targets = options.targets(given, modalities)
     for section, names, role in (
@@ -107,6 +115,13 @@ def check(options: Options, given: Sequence[str], modalities: Sequence[str], pat
             if value != default and m not in names:
                 allowed = " + ".join(names) or "nothing"
                 raise UsageError(f"{section} of {m} is {value}, but {m} is not {role}; {role}: {allowed}")
+    for m in partial:
+        if m not in targets:
+            raise UsageError(f"wanted is {options.wanted!r}; it must have {m}, of which only a part is kept")
+    if partial and options.whole:
+        raise UsageError(f"whole is {options.whole:g}; allowed: 0, as a part of {' + '.join(partial)} is kept")
+    if partial and options.particles > 1:
+        raise UsageError(f"particles is {options.particles}; allowed: 1, as a part of {' + '.join(partial)} is kept")
     if options.compose and not given and not conditional:
         raise UsageError("compose is True, but neither a modality nor a class is given")
     if options.draws > 1 and certain(options):
@@ -117,6 +132,7 @@ def check(options: Options, given: Sequence[str], modalities: Sequence[str], pat
         ("solver", options.solver, SOLVERS[options.solver].needs_score),
         ("corrector", options.corrector, options.corrector > 0),
         ("particles", options.particles, options.particles > 1),
+        ("keep", " + ".join(partial), bool(partial)),
     ):
         if used and path != "linear":
             raise UsageError(f"{name} is {value!r}, which needs the linear path; the model's is {path}")

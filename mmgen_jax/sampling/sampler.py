@@ -5,6 +5,7 @@ Everything that samples a model goes through here: the API and its commands, eva
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from mmgen_jax.sampling import requests, windows
 from mmgen_jax.sampling.branches import CLASS, Branches, Member, Presence
 from mmgen_jax.sampling.composition import alone
 from mmgen_jax.sampling.guidance import leaned, velocity
+from mmgen_jax.sampling.inpainting import Inpainted, whole_cells
 from mmgen_jax.sampling.options import Choices, Dials, Options, plan
 from mmgen_jax.sampling.roles import hold
 from mmgen_jax.sampling.solvers import SOLVERS, sample
@@ -90,6 +92,7 @@ class Sampler:
         given: Mapping[str, np.ndarray],
         options: Options,
         *,
+        known: Mapping[str, np.ndarray] | None = None,
         numbers: Sequence[int] | np.ndarray | None = None,
         finish: Callable[[Arrays], Arrays] = dict,
         progress: Callable[[int], object] | None = None,
@@ -106,6 +109,7 @@ class Sampler:
           given: arrays [n, H, W, C] in [-1, 1] of some modalities, of the model's size or larger; what is made has the
             same size, see `windows`.
           options: how samples are drawn.
+          known: bool [n, H, W], the pixels of some given modalities that are known; the rest of them is made.
           numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
           finish: turns the arrays of each batch into those that are kept.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
@@ -121,15 +125,19 @@ class Sampler:
         limit = max(1, options.batch // len(windows.places(height, width, a.latent_size)))
         size = -(-requests.batch_size(count, limit) // shares) * shares
         conditional = bool((class_id != a.null_class).any())
-        choices, dials = plan(options, tuple(given), a.modalities, conditional)
+        known = known or {}
+        choices, dials = plan(options, tuple(m for m in given if m not in known), a.modalities, conditional)
         key = keys.of_seed(options.seed, stream)
         parts, progress = [], progress or Progress("sample", count, "samples")
         for rows in requests.batches(count, size):
             own, draws = np.divmod(rows, options.draws)
-            kept, draws, classes, images = jax.device_put(
-                (numbers[own], draws, class_id[own], {m: x[own] for m, x in given.items()}), self._split
+            cells = {m: whole_cells(x[own], height, width) for m, x in known.items()}
+            images = {m: x[own] for m, x in given.items()}
+            kept, draws, classes, images, where = jax.device_put(
+                (numbers[own], draws, class_id[own], images, a.ordered(cells)), self._split
             )
-            latents = self._draw(params, Rows(kept, draws, classes, self.encode(images)), dials, key, choices=choices)
+            batch = Rows(kept, draws, classes, self.encode(images), where)
+            latents = self._draw(params, batch, dials, key, choices=choices)
             parts.append(finish(self.decode(latents, numbers[own])))
             progress(min(size, count - (len(parts) - 1) * size))
         return _joined(parts, count)
@@ -173,12 +181,14 @@ class Rows:
       draws: int [B], numbers of their draws.
       class_id: int [B], their classes.
       given: clean latents [B, h, w, C] of the modalities that are given.
+      known: bool [B, h, w, 1], where those of them are known that are given only in part.
     """
 
     numbers: jax.Array
     draws: jax.Array
     class_id: jax.Array
     given: Latents
+    known: Latents = dataclasses.field(default_factory=Latents)
 
 
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:
@@ -205,19 +215,17 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
 
     arrangement = alone if choices.compose else leaned
     members = {name: Member(dials.weights[name], interval) for name, interval in choices.members}
-    present, terms = arrangement([*rows.given, CLASS], members)
+    whole = Latents((m, z) for m, z in rows.given.items() if m not in rows.known)
+    present, terms = arrangement([*whole, CLASS], members)
     noise = Latents((m, z) for m, z in arrays.noise.items() if m not in choices.targets)
-    held = Latents((m, hold(z, noise[m], dials.times[m])) for m, z in rows.given.items())
-    absent = {m: np.zeros(len(terms) + 1, bool) for m in noise if m not in rows.given}
-    return sample(
-        Branches(
-            windows.over(network, height, width, architecture.latent_size),
-            present | absent,
-            terms,
-            noise,
-            held,
-            dials.times,
-        ),
+    held = Latents((m, hold(z, noise[m], dials.times[m])) for m, z in whole.items())
+    absent = {m: np.zeros(len(terms) + 1, bool) for m in noise if m not in whole}
+    tiled = windows.over(network, height, width, architecture.latent_size)
+    branches = Branches(tiled, present | absent, terms, noise, held, dials.times)
+    partial = Latents((m, rows.given[m]) for m in rows.known)
+    field = Inpainted(branches, partial, rows.known) if partial else branches
+    made = sample(
+        field,
         Latents((m, dials.temperature * arrays.noise[m]) for m in choices.targets),
         arrays.key,
         choices.solver,
@@ -225,6 +233,7 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
         corrector=choices.corrector,
         particles=choices.particles,
     )
+    return field.finish(made) if isinstance(field, Inpainted) else made
 
 
 def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, branches: int) -> float:

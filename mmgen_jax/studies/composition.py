@@ -1,0 +1,194 @@
+"""Composes depth and regions of held-out scenes to images, as MCDM does: agreement, cost, and sheets to look at.
+
+python -m mmgen_jax.studies.composition --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=64
+
+Each way of using the conditions makes the rgb of the same scenes. What the model then predicts from that rgb is
+compared with what was given. `calls` counts rows of the network for each sample, and `time` is a multiple of what
+giving both conditions together takes. Writes composition.png; negation.png, in which a condition counts less or leads
+away; and classes.png, in which two classes are multiplied.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_flags()
+    flags.DEFINE_string("out", "docs/images/composition", "Folder of the sheets.")
+    command.parse()  # before the imports below, which take seconds
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from etils import epath
+
+from mmgen_jax import settings
+from mmgen_jax.api import MMGen
+from mmgen_jax.checkpoints import model_folders
+from mmgen_jax.data import held_out, tiles
+from mmgen_jax.data.pipeline import open_split
+from mmgen_jax.diffusion import keys
+from mmgen_jax.metrics import dense
+from mmgen_jax.metrics.runner import Runner, to_values
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.sampling import SOLVERS, composed, sample
+from mmgen_jax.sampling.fields import VelocityFn
+from mmgen_jax.sampling.options import Options, Strengths, plan
+from mmgen_jax.show import pictures
+from mmgen_jax.system import files
+from mmgen_jax.system.console import say
+from mmgen_jax.system.errors import UsageError
+
+GIVEN = ("depth", "mask")
+METRICS = {"depth/absrel": "depth AbsRel", "mask/miou": "regions, mIoU"}
+SCENES = 6  # number of rows of the sheets
+Values = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of using the conditions: names of those that are given, and what else the request says."""
+
+    given: tuple[str, ...]
+    options: dict[str, object] = dataclasses.field(default_factory=dict)
+
+
+WAYS = {
+    "neither": Way(()),
+    "depth alone": Way(("depth",)),
+    "regions alone": Way(("mask",)),
+    "composed": Way(GIVEN, {"compose": True}),
+    "composed, 1 corrector step": Way(GIVEN, {"compose": True, "corrector": 1}),
+    "composed, 3 corrector steps": Way(GIVEN, {"compose": True, "corrector": 3}),
+    "composed, 8 particles": Way(GIVEN, {"compose": True, "particles": 8}),
+    "given together": Way(GIVEN),
+}
+AWAY = {
+    "away from regions": Way(GIVEN, {"compose": True, "strength": Strengths(mask=-0.5)}),
+    "depth x 0.5": Way(GIVEN, {"compose": True, "strength": Strengths(depth=0.5)}),
+    "away from depth": Way(GIVEN, {"compose": True, "strength": Strengths(depth=-0.5)}),
+}
+
+
+def calls(options: Options, given: Sequence[str], modalities: Sequence[str]) -> int:
+    """Rows of the network that one sample without a class takes, over all steps, branches and particles."""
+    choices, _ = plan(options, given, modalities, conditional=False)
+    corrector = choices.corrector if choices.corrector is not None else int(choices.particles > 1)
+    evaluations = SOLVERS[choices.solver].evaluations(choices.steps) + corrector * (choices.steps - 1)
+    return evaluations * (1 + len(choices.members)) * choices.particles
+
+
+class Study:
+    """A model, and how it makes rgb of the conditions of scenes.
+
+    Attributes:
+      model: the model.
+      options: how samples are drawn.
+      scenes: values of the scenes.
+    """
+
+    def __init__(self, model: MMGen, options: Options, scenes: Values):
+        self.model, self.scenes = model, scenes
+        self.options = dataclasses.replace(options.plain(), wanted="rgb")
+
+    def rgb(self, way: Way, count: int) -> tuple[np.ndarray, Options]:
+        """The rgb uint8 [count, H, W, 3] that a way makes of the first scenes, and the options of its request."""
+        options = dataclasses.replace(self.options, **way.options)  # type: ignore[arg-type]
+        given = {m: self.scenes[m][:count] for m in way.given}
+        return self.model.draw(options, n=count, given=given)["rgb"], options
+
+    def rows(self, runner: Runner, facts: Facts, seed: int) -> dict[str, dict[str, float]]:
+        """Scores, calls and relative time of each way; compiles before it measures."""
+        rows: dict[str, dict[str, float]] = {}
+        count = len(self.scenes["rgb"])
+        for name, way in WAYS.items():
+            self.rgb(way, count)
+            start = time.perf_counter()
+            rgb, options = self.rgb(way, count)
+            seconds = time.perf_counter() - start
+            read = to_values(runner.rest_from_rgb(rgb, seed), facts)
+            scores = dense.summary({m: read[m] for m in GIVEN}, self.scenes, facts)
+            rows[name] = {"calls": calls(options, way.given, self.model.modalities), "seconds": seconds} | scores
+        joint = rows["given together"]["seconds"]
+        return {name: row | {"time": row["seconds"] / joint} for name, row in rows.items()}
+
+    def sheet(self, ways: Mapping[str, Way]) -> np.ndarray:
+        """Picture uint8 [H, W, 3] of what is given, the rgb of the scenes, and what each way makes."""
+        facts, first = self.model.architecture.facts, {m: x[:SCENES] for m, x in self.scenes.items()}
+        columns = {m: MODALITIES[m].picture(first[m], facts) for m in (*GIVEN, "rgb")}
+        columns["rgb of the scene"] = columns.pop("rgb")
+        made = {name: self.rgb(way, len(first["rgb"]))[0] for name, way in ways.items()}
+        return pictures.sheet(columns | made, given=GIVEN)
+
+
+def classes(model: MMGen, options: Options) -> np.ndarray:
+    """Picture uint8 [H, W, 3] of two classes alone, multiplied, and the first without the second; a row for each pair.
+
+    Raises UsageError for a model with less than two classes.
+    """
+    a, names = model.architecture, model.class_names
+    if len(names) < 2:
+        raise UsageError(f"the model has {len(names)} classes; a product of two needs two")
+    first, second = np.arange(SCENES) % len(names), (np.arange(SCENES) + 1) % len(names)
+    noise = {m: jax.random.normal(keys.of_seed(options.seed, m), s) for m, s in a.latent_shapes(SCENES).items()}
+    nothing = np.full(SCENES, a.null_class)
+
+    def of(class_id: np.ndarray) -> VelocityFn:
+        return lambda x, t: model.velocity(x, t, class_id, np.zeros(SCENES, np.int32))
+
+    def made(weights: Sequence[float]) -> np.ndarray:
+        field = composed(of(nothing), {"first": of(first), "second": of(second)}, weights)
+        return model.decode({"rgb": sample(field, a.ordered(noise), steps=options.steps, solver="heun")["rgb"]})["rgb"]
+
+    columns = {"first": (1, 0), "second": (0, 1), "first and second": (1, 1), "first, not second": (1, -0.5)}
+    rows = [f"{names[i]}, {names[j]}" for i, j in zip(first, second, strict=True)]
+    return pictures.sheet({name: made(weights) for name, weights in columns.items()}, names=rows)
+
+
+def line(name: str, row: Mapping[str, float]) -> str:
+    """One row of the Markdown table."""
+    numbers = " | ".join(f"{row[key]:.4f}" for key in METRICS)
+    return f"| {name} | {row['calls']:.0f} | {row['time']:.1f} | {numbers} |"
+
+
+def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[str, float]]:
+    """Prints the table, writes the sheets, returns the rows. Raises UsageError for a model that lacks a modality."""
+    architecture, params = model_folders.load(workdir, chosen.sample.step)
+    if missing := [m for m in (*GIVEN, "rgb") if m not in architecture.modalities]:
+        raise UsageError(
+            f"the model {workdir!r} has no {' and no '.join(missing)}; this study needs {', '.join(GIVEN)}"
+        )
+    data = chosen.data
+    reader = open_split(data.dir, data.test_split, architecture.modalities, architecture.image_size)
+    facts = architecture.facts.with_camera_of(Facts.from_metadata(tiles.read_metadata(data.dir)))
+    scenes = held_out.values(reader, np.arange(min(chosen.evaluate.n, len(reader))), facts)
+    study = Study(MMGen(architecture, params), chosen.sample.options(), scenes)
+    rows = study.rows(Runner.from_settings(chosen, architecture, params), facts, chosen.seed)
+    say(f"| rgb from | calls | time | {' | '.join(METRICS.values())} |\n|---|---|---|---|---|")
+    for name, row in rows.items():
+        say(line(name, row))
+    target = epath.Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    pictures.save_png(target / "composition.png", study.sheet(WAYS))
+    pictures.save_png(target / "negation.png", study.sheet(AWAY))
+    pictures.save_png(target / "classes.png", classes(study.model, study.options))
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    values = flags.FLAGS
+    files.check_place(values.out, "--out", folder=True)
+    run(settings.parse(values.config), values.workdir, values.out)
+    say(f"\nwritten: {epath.Path(values.out) / 'composition.png'}, negation.png, classes.png")
+
+
+if __name__ == "__main__":
+    command.run(main)
