@@ -24,6 +24,6 @@ def get_config() -> ConfigDict:
     config = shapes_tiny.get_config()
     config.objective.mix = ANY_TO_ANY
     config.train.init_from = "runs/shapes_tiny"  # which has learned the same without anything ignored
-    config.train.steps = 16_000
-    config.optim.decay_steps = 8_000
+    config.train.steps = 6_000
+    config.optim.decay_steps = 3_000
     return config
