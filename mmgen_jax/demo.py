@@ -66,6 +66,8 @@ class Demo:
                 found[f"from_{m}"] = self.rest(outputs, m)
                 if m != "rgb" and "rgb" in outputs:
                     copies[m] = outputs["rgb"][SCENES - 1 :]
+        if "rgb" in self.scenes and self.model.architecture.path == "linear":  # which inpainting needs
+            found["inpainting"] = self.inpainting()
         if copies:
             found["variety"] = self.variety(copies)
         return found
@@ -93,6 +95,21 @@ class Demo:
         """Shows the rest from one modality next to the truth. Errors are shown for rgb, which nearly fixes the rest."""
         part = Outputs({m: x[:SCENES] for m, x in outputs.items()}, outputs.given, outputs.facts, outputs.caption)
         return part.comparison(self.scenes, f"The rest from {given}", errors=given == "rgb")
+
+    def inpainting(self) -> Section:
+        """Shows scenes whose middle is made anew, and scenes of which only the middle is known."""
+        say("inpainting")
+        rgb, size = self.scenes["rgb"][:SCENES], self.scenes["rgb"].shape[1]
+        ring = np.ones((size, size), bool)
+        ring[size // 4 : size - size // 4, size // 4 : size - size // 4] = False
+        columns = {"rgb of the scene": rgb}
+        for name, made, known in (("all but a hole", "inpainted", ring), ("the middle", "outpainted", ~ring)):
+            columns[name] = np.where(known[..., None], rgb, np.uint8(pictures.MUTED[0]))
+            for k in range(2):
+                numbers = k * SCENES + np.arange(len(rgb))
+                outputs = self.model.draw(self._options, n=numbers, given={"rgb": rgb}, keep={"rgb": known})
+                columns[f"{made} {k + 1}"] = outputs["rgb"]
+        return Section("A part of an image", columns, outputs.caption, ("all but a hole", "the middle"))
 
     def variety(self, copies: Values) -> Section:
         """Shows several samples from one condition, in a row for each given modality."""

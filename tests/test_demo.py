@@ -34,7 +34,9 @@ def test_two_models_share_one_gallery(config, model_dir, tmp_path):
     path = demo.run(config, str(model_dir), str(tmp_path / "out"), "first", "The <first> one")
     assert path == tmp_path / "out" / "gallery.html" and config.sample.n == before
     names = {p.name for p in (tmp_path / "out" / "first").glob("*.png")}
-    assert names == {f"{n}.png" for n in ("classes", "from_rgb", "from_depth", "from_normal", "from_mask", "variety")}
+    assert names == {
+        f"{n}.png" for n in ("classes", "from_rgb", "from_depth", "from_normal", "from_mask", "inpainting", "variety")
+    }
     rows, height = 8, Image.open(tmp_path / "out" / "first" / "classes.png").height
     assert height > rows * 128  # 16 pixels, eight times enlarged
 

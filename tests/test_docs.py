@@ -20,7 +20,7 @@ GOLDEN = ROOT / "tests" / "golden"
 # Other guides start from the model that the first one converts.
 GUIDES = sorted((ROOT / "docs").rglob("*.md"), key=lambda page: (page.stem != "official-checkpoints", page))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDES]
-LOG = Path("docs/inside/data/shapes-tiny.jsonl")
+LOGS = Path("docs/inside/data")
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.M | re.S)
 
 # Added to each command, so that the page's own options are parsed but the work is small.
@@ -77,6 +77,7 @@ SMALLER = {
         "--config.evaluate.draws=2",
         "--config.evaluate.steps=1",
     ],
+    "mmgen_jax.studies.composition": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.layouts": ["--config.train.batch=32", "--only=configured"],
     "mmgen_jax.export": [],
     "mmgen_jax.summary": [],
@@ -126,8 +127,8 @@ def folder(tmp_path_factory) -> Path:
     """An empty folder with configs/, where data/ and runs/ of all pages go."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "configs").symlink_to(ROOT / "configs")
-    (folder / LOG).parent.mkdir(parents=True)  # a page reads this log, and writes pictures into docs/images
-    (folder / LOG).symlink_to(ROOT / LOG)
+    (folder / LOGS).parent.mkdir(parents=True)  # a page reads these logs, and others write pictures into docs/images
+    (folder / LOGS).symlink_to(ROOT / LOGS)
     official_standins.write(folder)
     image_trees.folders(folder / "own", count=12, size=64, key="{i}")
     (folder / "own" / "rgb").rename(folder / "photos")
