@@ -215,12 +215,13 @@ class MMGen(Understanding):
         a, numbers = self.architecture, _numbers(n)
         count = len(numbers)
         classes = raw.classes(class_id, count, a)
-        conditions = self._conditions({} if given is None else given, count, options.whole)
+        given, keep = _mapping("given", given), _mapping("keep", keep)
+        if given.keys() - keep.keys() >= set(a.modalities):
+            raise UsageError(f"given has all of {', '.join(given)}; at least one must be left to generate")
+        conditions = self._conditions(given, count, options.whole)
         inner = canvas.fitted(conditions, options.whole, a) if options.whole else conditions
-        known = self._kept({} if keep is None else keep, tuple(conditions), count)
+        known = known_pixels(keep, tuple(conditions), count, a)
         fully = tuple(m for m in conditions if m not in known)
-        if len(fully) == len(a.modalities):
-            raise UsageError(f"given has all of {', '.join(fully)}; at least one must be left to generate")
         conditional = bool((classes != a.null_class).any())
         check(options, fully, a.modalities, a.path, conditional, tuple(known))
         shown = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in self._arrays(inner).items()}
@@ -269,17 +270,16 @@ class MMGen(Understanding):
     def _conditions(self, given: Mapping[str, object], n: int, whole: float) -> dict[str, np.ndarray]:
         """Values [1 or n, ...] of what is given, in the model's order."""
         a = self.architecture
-        if not isinstance(given, Mapping):
-            raise UsageError(f"given is of type {type(given).__name__}; allowed: a dict of modality -> file or array")
         for m in given:
             choice("given modality", m, a.modalities)
         return given_values(given, n, a, whole)
 
-    def _kept(self, keep: Mapping[str, object], given: Sequence[str], n: int) -> dict[str, np.ndarray]:
-        """Pixels bool [n, H, W] that are known of what is given in part."""
-        if not isinstance(keep, Mapping):
-            raise UsageError(f"keep is of type {type(keep).__name__}; allowed: a dict of modality -> file or array")
-        return known_pixels(keep, given, n, self.architecture)
+
+def _mapping(name: str, value: Mapping[str, object] | None) -> Mapping[str, object]:
+    """The argument `name`, empty for None. Raises UsageError for what is no mapping."""
+    if value is not None and not isinstance(value, Mapping):
+        raise UsageError(f"{name} is of type {type(value).__name__}; allowed: a dict of modality -> file or array")
+    return value or {}
 
 
 def _pasted(made: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarray:
