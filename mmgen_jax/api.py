@@ -56,7 +56,7 @@ class MMGen(Understanding):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return self.architecture.class_names
+        return self.architecture.facts.class_names
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     stored = architectures.load(model_folders.locate(workdir))
     check_config(chosen, stored, workdir)
     names = tiles.class_names(chosen.data.dir)
-    if names and names != stored.named(names).class_names:  # scenes without classes can be scored too
+    if names and names != stored.facts.named(names).class_names:  # scenes without classes can be scored too
         raise UsageError(f"data.dir {chosen.data.dir!r} has the classes {names[:8]}; the model {workdir!r} has others")
     tasks = any_to_any.parse(chosen.evaluate.tasks, stored.modalities)
     path = _output(out, workdir)

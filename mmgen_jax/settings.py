@@ -364,8 +364,8 @@ def _check_path(chosen: Settings) -> None:
         return
     for name, value, used in (
         ("model.precondition", chosen.model.precondition, chosen.model.precondition),
-        ("sample.solver", chosen.sample.solver, SOLVERS[chosen.sample.solver].needs_score),
-        ("evaluate.solver", chosen.evaluate.solver, SOLVERS[chosen.evaluate.solver].needs_score),
+        ("sample.solver", chosen.sample.solver, SOLVERS[chosen.sample.solver].needs_linear_path),
+        ("evaluate.solver", chosen.evaluate.solver, SOLVERS[chosen.evaluate.solver].needs_linear_path),
     ):
         if used:
             raise UsageError(f"config key {name} is {value!r}, which needs objective.path = linear")

@@ -7,7 +7,7 @@ import pytest
 
 from mmgen_jax.diffusion import losses
 from mmgen_jax.diffusion.conditioning import Conditions
-from mmgen_jax.frozen.autoencoders.protocol import space_to_depth
+from mmgen_jax.frozen.autoencoders.patches import space_to_depth
 
 
 def test_a_wrong_shape_is_an_error():

@@ -16,6 +16,7 @@ from mmgen_jax import export
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.diffusion import keys
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling import requests
@@ -183,7 +184,7 @@ def test_numbers_of_numpy_and_jax_are_numbers(model):
 
 def test_a_number_is_an_index_even_where_names_are_numbers(model):
     """Folders 1, 10, 11, 2 are classes 0 to 3 in this order."""
-    architecture = dataclasses.replace(model.architecture, class_names=("1", "10", "11", "2"))
+    architecture = dataclasses.replace(model.architecture, facts=Facts(class_names=("1", "10", "11", "2")))
     assert [architecture.class_index(i) for i in (1, np.int64(3), "10", "2")] == [1, 3, 1, 3]
     with pytest.raises(UsageError, match="class is 10; allowed: 0 to 3"):
         architecture.class_index(10)
@@ -368,7 +369,8 @@ def test_calibration_and_the_range_of_depth_stay_with_the_model(model_dir, tmp_p
     """Uncertainty is times the factor of the modality, in an exported model too, and depth of a scale keeps it."""
     architecture, params = model_folders.load(model_dir)
     assert architecture.calibration == {} and architecture.facts.depth_range is None  # of a folder without them
-    noted = dataclasses.replace(architecture, calibration={"depth": 2.5}, depth_range=(1.0, 10.0))
+    remembered = dataclasses.replace(architecture.facts, depth_range=(1.0, 10.0))
+    noted = dataclasses.replace(architecture, calibration={"depth": 2.5}, facts=remembered)
     noted.save(tmp_path / "noted")
     weights.save_params(tmp_path / "noted" / model_folders.WEIGHTS_FILE, params)
     export.export(tmp_path / "noted", tmp_path / "exported")

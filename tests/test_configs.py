@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from configs import base
 from mmgen_jax import settings
 from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
 from mmgen_jax.parallel import sharding
 from mmgen_jax.system.errors import UsageError
@@ -26,7 +27,7 @@ def test_recipe_builds(name):
     chosen = settings.parse(config)
     classes = tuple(map(str, range(10)))
     autoencoder = registry.stand_in(chosen.autoencoder, chosen.data.modalities)
-    a = from_settings(chosen, autoencoder, classes, PALETTE, REGIONS)
+    a = from_settings(chosen, autoencoder, Facts(PALETTE, REGIONS, classes))
     training = setup.assemble(chosen, a, sharding.make_mesh(jax.devices()[:1]))
     batch = standins.batch_shapes(chosen, a)
     new, metrics = jax.eval_shape(training.step, training.state, setup.make_inputs(chosen, a.autoencoder), batch)

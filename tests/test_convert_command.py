@@ -173,7 +173,8 @@ def test_settings_of_the_checkpoint_are_kept(tmp_path):
     (tmp_path / "names").write_text("cat\ndog\nfish\n")
     path = write_own(tmp_path, args=dict(args))
     model = from_torch.convert(path, tmp_path / "out", pixels, num_heads=2, classes=tmp_path / "names")
-    assert model.path == "cosine" and model.class_names == ("cat", "dog", "fish") and model.model.encoder_depth == 1
+    assert model.path == "cosine" and model.model.encoder_depth == 1
+    assert model.facts.class_names == ("cat", "dog", "fish")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["optim"]["b2"] == 0.95 and config["optim"]["learning_rate"] == 1e-3 and config["train"]["batch"] == 8
     assert config["model"]["width"] == 16 and config["data"]["modalities"] == ["rgb", "depth"]

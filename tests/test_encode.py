@@ -20,7 +20,7 @@ from mmgen_jax.data import pipeline, tiles, train_data
 from mmgen_jax.data.latents import dataset, encoding, plan
 from mmgen_jax.data.trees import builder, folders
 from mmgen_jax.data.trees.groups import Reading
-from mmgen_jax.frozen.autoencoders import protocol
+from mmgen_jax.frozen.autoencoders.patches import space_to_depth
 from mmgen_jax.modalities.conventions import DepthFiles
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
@@ -49,7 +49,7 @@ class Gaussian:
         return {"name": "kl", "factor": self.factor, "config": {"scaling_factor": 0.5}}
 
     def moments(self, images):
-        both = {m: protocol.space_to_depth(x, self.factor) @ self.weights[m] for m, x in images.items()}
+        both = {m: space_to_depth(x, self.factor) @ self.weights[m] for m, x in images.items()}
         return {m: jnp.concatenate([x[..., :3], jnp.exp(x[..., 3:])], -1) for m, x in both.items()}
 
 
@@ -61,7 +61,7 @@ class Patches:
     weights: jax.Array  # [192, 5]
 
     def __call__(self, rgb):
-        x = protocol.space_to_depth(rgb, 8) @ self.weights
+        x = space_to_depth(rgb, 8) @ self.weights
         return x.reshape(len(x), -1, x.shape[-1])
 
 

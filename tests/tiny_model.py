@@ -49,7 +49,7 @@ def build():
     arrays = {m: to_array(p) for m, p in pixels(8, "train").items()}
     components = dict(zip(arrays, c.autoencoder.components, strict=True))
     autoencoder = patch_pca.fit_patch_pca(arrays, c.autoencoder.factor, components, c.autoencoder.whitening)
-    architecture = from_settings(settings.parse(c), autoencoder, tuple(KINDS), PALETTE, tuple(REGIONS))
+    architecture = from_settings(settings.parse(c), autoencoder, Facts(PALETTE, tuple(REGIONS), tuple(KINDS)))
     rng = np.random.default_rng(0)
     shapes_ = jax.eval_shape(architecture.init, jax.random.key(0))
     return architecture, jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape).astype(np.float32), shapes_)

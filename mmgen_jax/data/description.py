@@ -56,7 +56,7 @@ def builder(folder: epath.PathLike) -> tfds.core.DatasetBuilder:
         require("fileFormat", found.info.file_format.value, one_of("array_record"))
         _check_features(found.info.features)
         for split in found.info.splits.values():
-            if len(split.filepaths) != split.num_shards:  # making the names fails for a template that is none
+            if len(split.filepaths) != split.num_shards:  # TFDS cannot make the names from a template that is damaged
                 raise UsageError(f"split {split.name} has {len(split.filepaths)} names for {split.num_shards} shards")
             for count in split.shard_lengths:
                 require(f"shardLengths of {split.name}", count, integer(0))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grain.python as grain
-import numpy as np
 from etils import epath
 
 from mmgen_jax.data import fingerprint, pipeline, tiles
@@ -19,7 +18,7 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.system.console import say
 
 _SPREAD = 0.618  # multiples of the golden ratio are spread evenly
-_SAID = 1000  # samples that are read without a word
+_SAID = 1000  # number of samples that are read before a line says what is looked for
 
 
 @dataclass(frozen=True)
@@ -29,19 +28,13 @@ class TrainData:
     Attributes:
       source: records at random access, picklable.
       transforms: decode a record and select what training wants; random ones are keyed by the sample's position.
-      class_names: names of the classes; empty if nothing has a class.
-      palette: uint8 [R, 3], the colour of each region of a mask; None if the data set has no palette.
-      regions: name of each row of the palette.
-      depth_range: metres at which relative inverse depth is 1 and 0; None if the data set does not say it.
+      facts: what the data set says of itself; its class names are empty if nothing has a class.
       fingerprint: tells this data set from others, see `fingerprint.same`; all parts of a split have the same.
     """
 
     source: grain.RandomAccessDataSource
     transforms: tuple[grain.MapTransform | grain.RandomMapTransform, ...]
-    class_names: tuple[str, ...]
-    palette: np.ndarray | None
-    regions: tuple[str, ...]
-    depth_range: tuple[float, float] | None
+    facts: Facts
     fingerprint: str
 
 
@@ -55,8 +48,7 @@ def open_tiles(
     return TrainData(
         source,
         (select, mirror) if flip else (select,),
-        tiles.class_names(folder),
-        *_facts(metadata),
+        Facts.from_metadata(metadata, tiles.class_names(folder)),
         _fingerprint(source, split, lambda whole: tiles.read_tiles(folder, whole)),
     )
 
@@ -67,7 +59,7 @@ def open_latents(folder: epath.PathLike, split: str, modalities: tuple[str, ...]
     info = dataset.read_info(folder)
     transforms = (dataset.Select.checked(info, modalities, **fits),)
     whole = _fingerprint(source, split, lambda whole: dataset.read(folder, whole))
-    return TrainData(source, transforms, info.class_names, *_facts(info.metadata), whole)
+    return TrainData(source, transforms, Facts.from_metadata(info.metadata, info.class_names), whole)
 
 
 def absent(data: TrainData, modalities: tuple[str, ...]) -> list[str]:
@@ -98,10 +90,3 @@ def _fingerprint(
     """Fingerprint of the whole split that `split` is a part of: of "train", read anew, where it is "train[:10%]"."""
     whole = split.partition("[")[0]
     return fingerprint.of(source if whole == split else read(whole))
-
-
-def _facts(metadata: Mapping) -> tuple[np.ndarray | None, tuple[str, ...], tuple[float, float] | None]:
-    """Palette, regions and depth range."""
-    found = Facts.from_metadata(metadata)
-    known = "palette" in metadata
-    return found.palette if known else None, found.regions if known else (), found.depth_range

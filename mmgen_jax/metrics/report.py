@@ -144,7 +144,7 @@ def evaluate(
       NotFinite: a prediction or a sample has NaN or infinity.
     """
     a = runner.sampler.architecture
-    seen = {name: _Judged(a.class_names) for name in ("generated", "real")}
+    seen = {name: _Judged(a.facts.class_names) for name in ("generated", "real")}
     agreements = {name: Agreement(facts) for name in seen}
     columns = _on_scenes(runner, scenes, counts, average, seed, agreements["real"], seen["real"])
     _on_samples(runner, samples, seed, agreements["generated"], seen["generated"])
@@ -191,7 +191,7 @@ def _on_samples(runner: Runner, samples: int, seed: int, agreement: Agreement, s
     progress = Progress("generated", samples * (1 + runner.draws), "samples")
     for first in range(0, samples, size):
         # A model without classes has one class, the null class, whose number is 0.
-        classes = np.arange(first, min(first + size, samples)) % max(len(a.class_names), 1)
+        classes = np.arange(first, min(first + size, samples)) % max(len(a.facts.class_names), 1)
         values = to_values(runner.from_class(classes, seed, first=first, progress=progress), facts)
         stream = "understanding of generated scenes"
         read = runner.rest_from_rgb(values["rgb"], seed, stream, first=first, progress=progress)

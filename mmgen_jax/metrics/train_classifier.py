@@ -35,6 +35,7 @@ from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress, say
 
 _KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
+_LEARNING_RATE = 3e-3  # the largest of the schedule
 
 
 def augment(key: jax.Array, x: AnyArray) -> jax.Array:
@@ -60,13 +61,12 @@ def train(
     *,
     steps: int = 1500,
     batch: int = 128,
-    learning_rate: float = 3e-3,
     seed: int = 0,
 ) -> Classifier:
     """Trains a classifier on square rgb images uint8 [N, H, W, 3] and class_id [N]; deterministic on one machine."""
     classes = len(class_names)
     params = nnx.to_pure_dict(nnx.split(ConvNet(classes, nnx.Rngs(seed)))[1])
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, min(200, steps // 10), steps)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, _LEARNING_RATE, min(200, steps // 10), steps)
     tx = optax.adamw(schedule, weight_decay=1e-3)
 
     def loss_fn(params: dict, x: jax.Array, labels: jax.Array) -> jax.Array:

@@ -20,15 +20,16 @@ from mmgen_jax.modalities.modality import Areas, Combined, Scalar
 
 
 def affine_fit(
-    prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None, least: float = 0.0
+    prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scale s >= `least` and shift b of each image for the least sum of (s prediction + b - truth)^2, of valid pixels.
+    """Scale s >= 0 and shift b of each image for the least sum of (s prediction + b - truth)^2, of valid pixels.
+
+    A prediction that is upside down fits no better than a constant.
 
     Args:
       prediction: float [N, H, W], in the space of the fit (for depth: inverse depth).
       truth: float [N, H, W].
       valid: bool [N, H, W]; all if None.
-      least: smallest scale. At 0 a prediction that is upside down fits no better than a constant; -inf lets it fit.
 
     Returns:
       (scale [N], shift [N]); a constant prediction gets scale 0 and the mean of the truth, an image without valid
@@ -44,7 +45,7 @@ def affine_fit(
     variance, covariance = image_mean(dp * dp, valid), image_mean(dp * dq, valid)
     flat = variance <= 1e-14 * np.maximum(middle_p**2, 1e-14)
     scale = np.divide(covariance, variance, out=np.zeros_like(variance), where=~flat)
-    scale = np.maximum(scale, least)  # the sum is a parabola in s: beyond its lowest point the nearest s is the best
+    scale = np.maximum(scale, 0)  # the sum is a parabola in s: beyond its lowest point the nearest s is the best
     return scale, middle_q - scale * middle_p
 
 
@@ -79,7 +80,7 @@ def depth_errors(prediction: np.ndarray, depth: np.ndarray, valid: np.ndarray | 
     }
 
 
-def relative_depth_error(relative: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+def relative_depth_error(relative: np.ndarray, truth: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     """Mean |s relative + b - truth| of each image [N] after `affine_fit`: for data whose metric scale is unknown.
 
     Both are relative inverse depth [N, H, W]. AbsRel of z would need the unknown shift of the truth.

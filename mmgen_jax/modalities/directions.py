@@ -17,14 +17,14 @@ from mmgen_jax.modalities.upsampling import Upsampler
 
 _UNIT = 1.001  # largest component of a unit vector, with room for rounding
 _NO_NORMAL = np.uint8(128)  # in all channels of pixels
-_NOT_UNIT = 0.5  # a vector whose length differs from 1 by this much is no normal
+_NOT_UNIT = 0.5  # a vector whose length differs from 1 by this much is not a normal
 
 
 class Directions(Modality):
     """Unit vectors in camera space: x right, y up, z towards the camera. Value: float ``[..., H, W, 3]``.
 
     Users bring RGB image files with (n + 1) / 2 on the scale of their depth, uint8 arrays of the same, or float vectors
-    of one length. A vector of another length is no normal, and neither is one that is NaN.
+    of one length. A vector of another length is not a normal, and neither is one that is NaN.
     """
 
     headlines: ClassVar[tuple[str, ...]] = ("mean", "objects/mean")

@@ -1,4 +1,4 @@
-"""What a data set says of itself, and a model trained on it remembers: one value instead of five loose ones."""
+"""What a data set says of itself, and a model trained on it remembers except for the field of view, as one value."""
 
 from __future__ import annotations
 
@@ -84,6 +84,43 @@ class Facts:
             tuple(class_names),
             None if fov is None else float(fov),
             None if depth_range is None else (float(depth_range[0]), float(depth_range[1])),
+        )
+
+    @classmethod
+    def from_json(cls, stored: Mapping) -> Facts:
+        """From the content of a model's model.json. Raises KeyError where it lacks what all versions have written."""
+        kept = {"palette": stored["palette"], "regions": stored["regions"], "depth_range": stored.get("depth_range")}
+        return cls.from_metadata(kept, tuple(stored["class_names"]))
+
+    def to_json(self) -> dict[str, list | None]:
+        """The entries of `model.json`: all except for the field of view, which a model does not remember."""
+        return {
+            "class_names": list(self.class_names),
+            "palette": np.asarray(self.palette).tolist(),
+            "regions": list(self.regions),
+            "depth_range": None if self.depth_range is None else list(self.depth_range),
+        }
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the classes have no names but their numbers, as those of most checkpoints of others."""
+        return self.class_names == tuple(map(str, range(len(self.class_names))))
+
+    def named(self, class_names: tuple[str, ...]) -> Facts:
+        """These facts with names of classes that were only numbered, if there are as many; else unchanged."""
+        fits = self.is_numbered and len(class_names) == len(self.class_names)
+        return dataclasses.replace(self, class_names=class_names) if fits else self
+
+    def completed(self, other: Facts) -> Facts:
+        """These facts, and those of `other` where they are unknown here; palette and regions belong together."""
+        regions = self if len(self.palette) else other
+        return dataclasses.replace(
+            self,
+            palette=regions.palette,
+            regions=regions.regions,
+            class_names=self.class_names or other.class_names,
+            fov_degrees=self.fov_degrees or other.fov_degrees,
+            depth_range=self.depth_range or other.depth_range,
         )
 
     def with_camera_of(self, other: Facts) -> Facts:

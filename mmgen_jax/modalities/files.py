@@ -112,7 +112,7 @@ def flat_colors(image: Decoded, source: Source) -> np.ndarray:
     painted, counts = np.unique(colors.reshape(-1, 3) @ np.array([65536, 256, 1], np.int32), return_counts=True)
     rare = counts < _FEW_PIXELS
     most = len(painted) > _SOME_COLORS and rare.mean() > 0.5
-    if most and counts[rare].sum() < 0.75 * counts.sum():  # more is noise, which is no blend of other colours
+    if most and counts[rare].sum() < 0.75 * counts.sum():  # a larger share is noise, not blends of other colours
         found = (
             f"has {len(painted)} colours, {rare.sum()} of them in less than {_FEW_PIXELS} pixels, as blurred masks do"
         )

@@ -50,7 +50,7 @@ def level(numbers: np.ndarray, valid: np.ndarray | None = None) -> float:
     return larger if levels else smallest
 
 
-def plane_slopes(q: np.ndarray, size: float, valid: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def plane_slopes(q: np.ndarray, size: float, valid: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Slopes of q [H, W] per pixel, to the right and downwards, each float64 [H, W].
 
     Args:

@@ -48,10 +48,8 @@ class Architecture:
       autoencoder: encodes images to latents, and decodes them.
       path: name of the path between data and noise whose velocities the model predicts.
       image_size: height and width of images, in pixels.
-      class_names: names of the classes; the null class is not among them.
-      palette: uint8 [R, 3], the colour of each region of a mask; it has no rows if masks may have any colours.
-      regions: name of each row of the palette.
-      depth_range: metres at which relative inverse depth is 1 and 0; None where it has no fixed scale.
+      facts: what the data set that the model was trained on says of itself, except for its field of view. The class
+        names do not include the null class.
       calibration: factors of the uncertainty of some modalities, as `studies.calibration` measures them.
     """
 
@@ -59,35 +57,17 @@ class Architecture:
     autoencoder: Autoencoder
     path: str
     image_size: int
-    class_names: tuple[str, ...]
-    palette: np.ndarray
-    regions: tuple[str, ...]
-    depth_range: tuple[float, float] | None = None
+    facts: Facts
     calibration: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.model.modalities)
 
-    @property
-    def facts(self) -> Facts:
-        """What the data set that the model was trained on says of itself."""
-        return Facts(self.palette, self.regions, self.class_names, depth_range=self.depth_range)
-
-    @property
-    def is_numbered(self) -> bool:
-        """Whether the classes have no names but their numbers, as those of most checkpoints of others."""
-        return self.class_names == tuple(map(str, range(len(self.class_names))))
-
-    def named(self, class_names: tuple[str, ...]) -> Architecture:
-        """With these names of the classes, if there are as many and they are only numbered so far; else itself."""
-        fits = self.is_numbered and len(class_names) == len(self.class_names)
-        return dataclasses.replace(self, class_names=class_names) if fits else self
-
     def with_classes(self, class_names: tuple[str, ...]) -> Architecture:
         """With other classes, of any number; `class_table.fit` makes the weights fit them."""
         model = dataclasses.replace(self.model, num_classes=len(class_names))
-        return dataclasses.replace(self, model=model, class_names=class_names)
+        return dataclasses.replace(self, model=model, facts=dataclasses.replace(self.facts, class_names=class_names))
 
     @property
     def null_class(self) -> int:
@@ -112,10 +92,7 @@ class Architecture:
             "autoencoder": self.autoencoder.spec,
             "path": self.path,
             "image_size": self.image_size,
-            "class_names": list(self.class_names),
-            "palette": np.asarray(self.palette).tolist(),
-            "regions": list(self.regions),
-            "depth_range": None if self.depth_range is None else list(self.depth_range),
+            **self.facts.to_json(),
             "calibration": dict(self.calibration),
         }
 
@@ -142,18 +119,18 @@ class Architecture:
         """
         if name is None or name == "":
             return self.null_class
-        if isinstance(name, str) and name in self.class_names:
-            return self.class_names.index(name)
+        known = self.facts.class_names
+        if isinstance(name, str) and name in known:
+            return known.index(name)
         try:
             index = int(name) if isinstance(name, str) else operator.index(name)
         except (ValueError, TypeError):
             index = -1
         index = -1 if isinstance(name, bool) else index
-        if not 0 <= index < len(self.class_names):
-            names = ", ".join(self.class_names[:12]) + (", ..." if len(self.class_names) > 12 else "")
+        if not 0 <= index < len(known):
+            names = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
             raise UsageError(
-                f"class is {shown(name)}; allowed: 0 to {len(self.class_names) - 1}, or a name ({names}), "
-                "or nothing for no class"
+                f"class is {shown(name)}; allowed: 0 to {len(known) - 1}, or a name ({names}), or nothing for no class"
             )
         return index
 
@@ -192,10 +169,7 @@ def _from_json(stored: Any, arrays: dict[str, np.ndarray]) -> Architecture:
         autoencoder=registry.rebuild(stored["autoencoder"], model.names, arrays),
         path=stored.get("path", "linear"),
         image_size=stored["image_size"],
-        class_names=tuple(stored["class_names"]),
-        palette=np.asarray(stored["palette"], np.uint8).reshape(-1, 3),
-        regions=tuple(stored["regions"]),
-        depth_range=_freeze(stored.get("depth_range")),
+        facts=Facts.from_json(stored),
         calibration=dict(stored.get("calibration", {})),
     )
 
@@ -213,8 +187,8 @@ def _check(found: Architecture) -> None:
     for m, factor in found.calibration.items():
         require("modality of calibration", m, one_of(*found.modalities))
         require(f"calibration.{m}", factor, POSITIVE)
-    if len(found.class_names) != model.num_classes:
-        raise UsageError(f"model.num_classes is {model.num_classes}; there are {len(found.class_names)} class_names")
+    if (count := len(found.facts.class_names)) != model.num_classes:
+        raise UsageError(f"model.num_classes is {model.num_classes}; there are {count} class_names")
     if model.data_std is not None and PATHS[found.path] is not LINEAR:
         raise UsageError(f"path is {found.path!r}; with model.data_std it must be linear")
 

@@ -126,7 +126,7 @@ def _number(value: object) -> int | None:
     return value if type(value) is int and 0 <= value < 2**31 else None
 
 
-def argument(checkpoint: Checkpoint, name: str, kind: type | types.UnionType, default: Any = None) -> Any:
+def argument(checkpoint: Checkpoint, name: str, kind: type | types.UnionType, default: Any) -> Any:
     """An entry of the run's arguments, or `default`. Raises UsageError if it is not of the type `kind`."""
     value = checkpoint.args.get(name, default)
     if value is default or (isinstance(value, kind) and not isinstance(value, bool)):

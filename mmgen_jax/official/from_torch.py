@@ -14,6 +14,7 @@ from etils import epath
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import saver
 from mmgen_jax.frozen.autoencoders import protocol
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.models.mmdit import MMDiTConfig
@@ -39,7 +40,7 @@ OPTIM = {  # name of a setting in `optim` -> name of the official argument
 }
 
 
-def mmgen_state(found: Checkpoint, convention: str = "auto") -> State:
+def mmgen_state(found: Checkpoint, convention: str) -> State:
     """Weights by MMGen's names. Those of a model with one modality become an MMGen model that computes the same.
 
     For these, `convention` says which time means data: "sit" (t = 1 is data), "repa" (t = 1 is noise), or "auto", which
@@ -240,9 +241,7 @@ def convert(
         autoencoder=autoencoder,
         path=checkpoint.flow_path(found),
         image_size=size,
-        class_names=class_names(classes, network.num_classes),
-        palette=np.zeros((0, 3), np.uint8),
-        regions=(),
+        facts=Facts(class_names=class_names(classes, network.num_classes)),
     )
     _write(out, found, model, None if optimizer else state)
     return model

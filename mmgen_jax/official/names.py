@@ -135,7 +135,7 @@ def to_params(state: Mapping[str, np.ndarray], config: MMDiTConfig) -> Params:
     return traverse_util.unflatten_dict(flat)
 
 
-def to_official(params: Params, config: MMDiTConfig, latent_size: int = 32) -> dict[str, np.ndarray]:
+def to_official(params: Params, config: MMDiTConfig, latent_size: int) -> dict[str, np.ndarray]:
     """Turns parameters into official weights in the official order, as views of the parameters.
 
     The position embedding is recomputed for latents of `latent_size` squared.

@@ -139,7 +139,7 @@ def state_shardings(mesh: Mesh, abstract):
     return tree_map_with_path(lambda path, leaf: NamedSharding(mesh, spec_of(path, leaf.shape, mesh)), abstract)
 
 
-def check_batch(batch: int, mesh: Mesh, name: str = "train.batch") -> None:
+def check_batch(batch: int, mesh: Mesh, name: str) -> None:
     """Raises UsageError unless the global batch can be split over the devices."""
     if batch < 1 or batch % parts(mesh):
         raise UsageError(f"{name} is {batch}; it must be a positive multiple of the number of devices, {parts(mesh)}")

@@ -165,7 +165,7 @@ def _interleaved(parts: list[jax.Array]) -> jax.Array:
 
 
 def _sum(parts: list[jax.Array], coefficients: list[jax.Array]) -> jax.Array:
-    """sum_j c_j v_j of v_j [B, ...] and c_j [B]. This is no matrix product, whose numbers a TPU would round."""
+    """sum_j c_j v_j of v_j [B, ...] and c_j [B]. Not a matrix product, whose numbers a TPU would round."""
     return sum(
         (c.reshape(-1, *(1,) * (v.ndim - 1)) * v for c, v in zip(coefficients[1:], parts[1:], strict=True)),
         coefficients[0].reshape(-1, *(1,) * (parts[0].ndim - 1)) * parts[0],

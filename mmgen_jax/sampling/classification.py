@@ -212,7 +212,7 @@ class ZeroShot:
             program = functools.partial(self._errors, params, key)
             return over_rows(lambda part: program(*part), rows, effort.batch, self._sampler.layout, progress)
 
-        return classify(errors, n, [a.class_names[i] for i in classes], effort)
+        return classify(errors, n, [a.facts.class_names[i] for i in classes], effort)
 
 
 def draw_errors(

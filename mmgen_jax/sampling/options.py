@@ -129,7 +129,7 @@ def check(
     if options.particles > 1 and options.corrector == 0:
         raise UsageError(f"corrector is 0; {options.particles} particles need at least 1, or -1")
     for name, value, used in (
-        ("solver", options.solver, SOLVERS[options.solver].needs_score),
+        ("solver", options.solver, SOLVERS[options.solver].needs_linear_path),
         ("corrector", options.corrector, options.corrector > 0),
         ("particles", options.particles, options.particles > 1),
         ("keep", " + ".join(partial), bool(partial)),

@@ -45,7 +45,7 @@ def times(name: str, given: object, shape: tuple[int, int]) -> Any:
     array = _array(name, given)
     if array.shape != shape:
         raise UsageError(f"{name} has shape {list(array.shape)}; allowed: {list(shape)}, a time for each key of x")
-    if (found := _outside(array, 0, 1)) is not None:
+    if (found := _outside(array, 1)) is not None:
         raise UsageError(f"{name} has {found}; allowed: 0 to 1")
     return array
 
@@ -72,7 +72,7 @@ def numbers(name: str, given: object, count: int, highest: int) -> Any:
     array = _array(name, given)
     if array.shape != (count,) or not jnp.issubdtype(array.dtype, jnp.integer):
         raise UsageError(f"{name} is {array.dtype} of shape {list(array.shape)}; allowed: integers [{count}]")
-    if (found := _outside(array, 0, highest)) is not None:
+    if (found := _outside(array, highest)) is not None:
         raise UsageError(f"{name} has {found}; allowed: 0 to {highest}")
     return array
 
@@ -82,17 +82,17 @@ def _array(name: str, given: Any) -> Any:
     try:
         array = given if isinstance(given, jax.Array) else np.asarray(given)
     except Exception as error:  # an object of the user's may raise anything
-        raise UsageError(f"{name} is of type {type(given).__name__}, and no array: {error}") from error
+        raise UsageError(f"{name} is of type {type(given).__name__}, which is not an array: {error}") from error
     real = jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)
     if not real:
         raise UsageError(f"{name} is {shown(given)}; allowed: an array of real numbers")
     return array
 
 
-def _outside(array: Any, low: float, high: float) -> float | None:
-    """A number of the array that is not in [low, high], or None; also None while the numbers are not known."""
+def _outside(array: Any, highest: float) -> float | None:
+    """A number of the array that is not in [0, highest], or None; also None while the numbers are not known."""
     if isinstance(array, jax.core.Tracer):
         return None
     values = np.asarray(array, np.float64)
-    wrong = values[~((low <= values) & (values <= high))]
+    wrong = values[~((0 <= values) & (values <= highest))]
     return wrong.flat[0].item() if wrong.size else None

@@ -40,8 +40,7 @@ class Solver:
         other solvers it is None.
       times: number of steps -> the solver's own grid of times [steps + 1], from 1 to 0.
       stochastic: whether steps draw noise.
-      needs_score: whether steps rest on the linear path, on which alone the formulas here for the score and for the
-        clean sample hold.
+      needs_linear_path: whether the formulas of a step hold on the linear path only.
       evaluations: number of steps -> total number of evaluations of the velocity.
     """
 
@@ -49,7 +48,7 @@ class Solver:
     init: Callable[[Latents], Any]
     times: Callable[[int], jax.Array]
     stochastic: bool
-    needs_score: bool
+    needs_linear_path: bool
     evaluations: Callable[[int], int]
 
 
@@ -128,7 +127,7 @@ def dpm_solver_2m(field: Field, x: Latents, memory: Latents, interval: Interval)
     for m, name in enumerate(x):
         t = interval.now[m]
         kept = jnp.where(t > 0, interval.then[m] / jnp.where(t > 0, t, 1), 1)
-        clean[name] = x[name] - t * velocity[name]
+        clean[name] = flow.x0_from_velocity(flow.LINEAR, velocity[name], x[name], t)
         expected = clean[name] + weight[m] * (clean[name] - memory[name])
         following[name] = kept * x[name] + (1 - kept) * expected
     return following, clean
@@ -161,18 +160,28 @@ def _one_each(steps: int) -> int:
 
 
 SOLVERS: dict[str, Solver] = {
-    "euler": Solver(euler, _nothing, uniform_times, stochastic=False, needs_score=False, evaluations=_one_each),
+    "euler": Solver(euler, _nothing, uniform_times, stochastic=False, needs_linear_path=False, evaluations=_one_each),
     "heun": Solver(
-        heun, _nothing, uniform_times, stochastic=False, needs_score=False, evaluations=lambda steps: 2 * steps - 1
+        heun,
+        _nothing,
+        uniform_times,
+        stochastic=False,
+        needs_linear_path=False,
+        evaluations=lambda steps: 2 * steps - 1,
     ),
     "midpoint": Solver(
-        midpoint, _nothing, uniform_times, stochastic=False, needs_score=False, evaluations=lambda steps: 2 * steps
+        midpoint,
+        _nothing,
+        uniform_times,
+        stochastic=False,
+        needs_linear_path=False,
+        evaluations=lambda steps: 2 * steps,
     ),
     "dpm_solver_2m": Solver(
-        dpm_solver_2m, _zeros, uniform_times, stochastic=False, needs_score=True, evaluations=_one_each
+        dpm_solver_2m, _zeros, uniform_times, stochastic=False, needs_linear_path=True, evaluations=_one_each
     ),
     "euler_maruyama": Solver(
-        euler_maruyama, _nothing, last_step_times, stochastic=True, needs_score=True, evaluations=_one_each
+        euler_maruyama, _nothing, last_step_times, stochastic=True, needs_linear_path=True, evaluations=_one_each
     ),
 }
 

@@ -62,7 +62,7 @@ class Understanding:
         """
         values = {"rounds": rounds, "beyond": beyond, "times": times, "temperature": temperature}
         effort = checked(Effort, _plain(values | {"seed": seed, "batch": batch}))
-        classes = self.architecture.class_names if classes is None else classes
+        classes = self.architecture.facts.class_names if classes is None else classes
         chosen = raw.classes(classes, len(classes), self.architecture)
         return self._zero_shot(self._params, self._together("given", given), chosen, effort, progress)
 

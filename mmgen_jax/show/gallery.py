@@ -175,9 +175,7 @@ def _chapter(name: str, numbers: Sequence[int], sections: Sequence[Section]) -> 
     return f'<div class="chapter">{head}{_links(numbers, sections)}{body}</div>'
 
 
-def write_gallery(
-    path: epath.PathLike, sections: Sequence[Section], title: str = "MMGen samples", caption: str = ""
-) -> None:
+def write_gallery(path: epath.PathLike, sections: Sequence[Section], title: str, caption: str = "") -> None:
     """Writes one HTML file that contains all its pictures and is light or dark as the reader's system is set."""
     groups = itertools.groupby(range(len(sections)), lambda i: sections[i].chapter)
     body = "".join(_chapter(name, list(numbers), sections) for name, numbers in groups)

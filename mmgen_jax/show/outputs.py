@@ -80,9 +80,9 @@ class Outputs(dict[str, np.ndarray]):
         """One picture uint8 [height, width, 3] with a row for each sample; given modalities are framed."""
         return pictures.sheet(self.pictures(), given=self.given)
 
-    def section(self, title: str = "Samples") -> gallery.Section:
+    def section(self) -> gallery.Section:
         """All samples as a section of a gallery."""
-        return gallery.Section(title, self.pictures(), self.caption, self.given, self.rows)
+        return gallery.Section("Samples", self.pictures(), self.caption, self.given, self.rows)
 
     def comparison(
         self, truth: Mapping[str, np.ndarray], title: str = "Against the truth", errors: bool = True
@@ -148,9 +148,7 @@ class Outputs(dict[str, np.ndarray]):
             made |= dict(zip(_uncertain(m), contents, strict=True))
         return {file_name(name, number): _ENCODERS[PurePath(name).suffix](array) for name, array in made.items()}
 
-    def show(
-        self, folder: epath.PathLike, title: str = "MMGen samples", sections: Sequence[gallery.Section] = ()
-    ) -> None:
+    def show(self, folder: epath.PathLike, title: str, sections: Sequence[gallery.Section]) -> None:
         """Writes the pictures of all samples: sheet.png, grid.png of rgb, and gallery.html last; see `save`."""
         folder = epath.Path(folder)
         pictures.save_png(folder / SHEET, self.sheet())

@@ -45,7 +45,7 @@ def enlarge(image: np.ndarray, scale: int) -> np.ndarray:
     return image.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
-def _font(size: int = FONT_SIZE) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
@@ -120,11 +120,11 @@ def _paste(canvas: Image.Image, draw: ImageDraw.ImageDraw, image: np.ndarray, x:
     canvas.paste(Image.fromarray(image), (x, y))
 
 
-def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None) -> np.ndarray:
-    """Puts images uint8 [n, H, W, 3] in rows of `columns` (default: nearly square); returns one uint8 [H', W', 3]."""
+def grid(images: np.ndarray, scale: int | None = None) -> np.ndarray:
+    """Puts images uint8 [n, H, W, 3] in rows, about as many as there are columns; returns one uint8 [H', W', 3]."""
     count, height, width = images.shape[:3]
     scale = shown_scale(max(height, width)) if scale is None else scale
-    columns = min(count, columns or math.ceil(math.sqrt(count)))
+    columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     big = enlarge(np.asarray(images, np.uint8), scale)
     gap = GAP // 2

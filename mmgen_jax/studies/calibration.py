@@ -115,10 +115,10 @@ def study(chosen: Settings, workdir: str) -> dict[str, tuple[Pixels, Pixels]]:
 def store(chosen: Settings, workdir: str, factors: Mapping[str, float]) -> epath.Path:
     """Writes factors and the data set's depth range to the model's folder, and returns it."""
     folder = model_folders.locate(workdir)
-    facts = Facts.from_metadata(tiles.read_metadata(chosen.data.dir))
+    found = Facts.from_metadata(tiles.read_metadata(chosen.data.dir))
     architecture = architectures.load(folder)
-    depth_range = facts.depth_range or architecture.depth_range
-    dataclasses.replace(architecture, calibration=dict(factors), depth_range=depth_range).save(folder)
+    facts = dataclasses.replace(architecture.facts, depth_range=found.depth_range or architecture.facts.depth_range)
+    dataclasses.replace(architecture, calibration=dict(factors), facts=facts).save(folder)
     return folder
 
 

@@ -32,6 +32,7 @@ from configs import imagenet256_b2
 from mmgen_jax import settings
 from mmgen_jax.frozen import dino, dino_files
 from mmgen_jax.frozen.autoencoders import kl, kl_names
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.parallel import sharding
 from mmgen_jax.training import setup
@@ -124,7 +125,7 @@ def macs(function: Callable, *arguments: object) -> float:
 def training(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
     """Prints the cost of a step of B/2 that computes features, or features and latents, relative to stored ones."""
     chosen = settings.parse(imagenet256_b2.get_config()).changed(model={"dtype": "float32", "remat": "none"})
-    architecture = from_settings(chosen, vae, tuple("ab"), np.zeros((0, 3), np.uint8), ())
+    architecture = from_settings(chosen, vae, Facts(class_names=("a", "b")))
     mesh = sharding.make_mesh(jax.devices()[:1])
     training = setup.assemble(chosen, architecture, mesh)
     rng = np.random.default_rng(0)

@@ -60,13 +60,13 @@ def define_flags() -> None:
     )
 
 
-def repeated(name: str = "config") -> list[str]:
-    """The flag --config, or another of its kind, and the values changed behind it, as they were given."""
-    given = flags.FLAGS[name]
+def repeated() -> list[str]:
+    """The flag --config and the values changed behind it, as they were given."""
+    given = flags.FLAGS["config"]
     changes = config_flags.get_override_values(given).items()
     return [
-        f"--{name}={config_flags.get_config_filename(given)}",
-        *(f"--{name}.{key}={value}" for key, value in changes),
+        f"--config={config_flags.get_config_filename(given)}",
+        *(f"--config.{key}={value}" for key, value in changes),
     ]
 
 

@@ -22,7 +22,7 @@ def expanded(value: Any) -> Any:
         folder = os.path.expanduser(found[0])
         if folder == found[0]:
             raise UsageError(
-                f"{value!r} has {found[0]!r}, which is no home folder; a folder of this name is ./{found[0]}"
+                f"{value!r} has {found[0]!r}, which is not a home folder; a folder of this name is ./{found[0]}"
             )
         return folder
 

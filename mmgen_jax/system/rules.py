@@ -107,7 +107,7 @@ def rows(words: str, *columns: Rule, optional: Sequence[Rule] = ()) -> Rule:
     return Rule(lambda v: isinstance(v, tuple) and len(v) > 0 and all(map(fits, v)), f"a tuple of rows {words}")
 
 
-TEXT = Rule(  # str.isprintable would also refuse paths with other spaces than " ", and with bytes that are no UTF-8
+TEXT = Rule(  # str.isprintable would also refuse paths with other spaces than " ", and with bytes that are not UTF-8
     lambda v: isinstance(v, str) and not any(category(c) in ("Cc", "Zl", "Zp") for c in v),
     "a text without control characters",
 )

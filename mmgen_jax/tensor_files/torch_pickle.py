@@ -144,7 +144,7 @@ def _sequence(kind: type) -> _Function:
 def _type(name, *_) -> np.dtype:
     dtype = np.dtype(name) if isinstance(name, str) else None
     if dtype is None or dtype.kind not in "biufc":
-        raise ValueError("a number of NumPy has a type that is none of numbers")
+        raise ValueError("a number of NumPy has a type that is not one of numbers")
     return dtype
 
 

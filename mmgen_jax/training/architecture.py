@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
 
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.models.mmdit import MMDiTConfig
@@ -12,15 +13,8 @@ from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
 
 
-def from_settings(
-    chosen: Settings,
-    autoencoder: Autoencoder,
-    class_names: tuple[str, ...],
-    palette: np.ndarray,
-    regions: tuple[str, ...],
-    depth_range: tuple[float, float] | None = None,
-) -> Architecture:
-    """Makes the architecture that the settings ask for, with the names, colours and depths of the data set.
+def from_settings(chosen: Settings, autoencoder: Autoencoder, facts: Facts) -> Architecture:
+    """Makes the architecture that the settings ask for, with the facts of the data set that a model remembers.
 
     Raises UsageError for sizes that do not fit together.
     """
@@ -28,12 +22,12 @@ def from_settings(
     network = {name: value for name, value in vars(chosen.model).items() if name != "precondition"}
     model = MMDiTConfig(
         modalities=tuple((m, autoencoder.channels[m]) for m in chosen.data.modalities),
-        num_classes=len(class_names),
+        num_classes=len(facts.class_names),
         data_std=std if chosen.model.precondition else None,
         **network,
     )
-    facts = class_names, palette, regions, depth_range
-    return Architecture(model, autoencoder, chosen.objective.path, chosen.data.image_size, *facts)
+    remembered = dataclasses.replace(facts, fov_degrees=None)  # a model makes images of any camera
+    return Architecture(model, autoencoder, chosen.objective.path, chosen.data.image_size, remembered)
 
 
 def check_latent_settings(chosen: Settings, found: Architecture, where: object) -> None:
@@ -41,10 +35,10 @@ def check_latent_settings(chosen: Settings, found: Architecture, where: object) 
 
     A stored model keeps its autoencoder, so without this check such a setting would have no effect.
     """
-    facts: dict[str, tuple[object, object]] = {"data.modalities": (chosen.data.modalities, found.modalities)}
+    pairs: dict[str, tuple[object, object]] = {"data.modalities": (chosen.data.modalities, found.modalities)}
     for name, stored in found.autoencoder.options.items():
-        facts[f"autoencoder.{name}"] = (getattr(chosen.autoencoder, name), stored)
-    for key, (wanted, stored) in facts.items():
+        pairs[f"autoencoder.{name}"] = (getattr(chosen.autoencoder, name), stored)
+    for key, (wanted, stored) in pairs.items():
         if wanted != stored:
             raise UsageError(f"config key {key} is {wanted!r}; the model in {where} has {stored!r}")
 
@@ -52,7 +46,7 @@ def check_latent_settings(chosen: Settings, found: Architecture, where: object) 
 def check_config(chosen: Settings, found: Architecture, where: object) -> None:
     """Raises UsageError naming the first setting that differs from a stored architecture, including the network's."""
     check_latent_settings(chosen, found, where)
-    facts = (found.autoencoder, found.class_names, found.palette, found.regions)
-    other = architectures.difference(from_settings(chosen, *facts), found, f"the model in {where}")
+    wanted = from_settings(chosen, found.autoencoder, found.facts)
+    other = architectures.difference(wanted, found, f"the model in {where}")
     if other:
         raise UsageError(f"config key {other}")

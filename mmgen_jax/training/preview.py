@@ -27,7 +27,7 @@ class Preview:
     `workdir/samples/<step>.png` and returns that picture, uint8 [H, W, 3]. The upper rows show one joint sample of each
     of the first classes, the lower rows predictions from held-out images of the first modality. The settings in
     `sample` say how samples are drawn. Without tiles (`data.dir` is empty) there are only joint samples. Samples that
-    are not finite are no picture: a line says so, None is returned, and training goes on.
+    are not finite cannot be shown: a line says so, None is returned, and training goes on.
     """
 
     def __init__(self, architecture: Architecture, chosen: Settings, workdir: epath.PathLike, mesh: Mesh | None = None):
@@ -39,7 +39,7 @@ class Preview:
     def __call__(self, params: Params, step: int) -> np.ndarray | None:
         a = self._sampler.architecture
         try:
-            rows = [self._sheet(params, np.arange(COUNT) % max(len(a.class_names), 1), {}, "preview: joint")]
+            rows = [self._sheet(params, np.arange(COUNT) % max(len(a.facts.class_names), 1), {}, "preview: joint")]
             if self._given:
                 count = len(next(iter(self._given.values())))
                 rows.append(self._sheet(params, np.full(count, a.null_class), self._given, "preview: given"))

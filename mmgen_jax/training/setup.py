@@ -99,44 +99,28 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
         stored, where = architectures.load(workdir), workdir
     elif chosen.train.init_from:
         stored, where = architectures.load(model_folders.locate(chosen.train.init_from)), chosen.train.init_from
-        stored = stored.with_classes(data.class_names or stored.class_names)
+        stored = stored.with_classes(data.facts.class_names or stored.facts.class_names)
     else:
         if absent:
             raise UsageError(f"config key data.modalities has {', '.join(absent)}, which no sample of the data has")
-        empty = np.zeros((0, 3), np.uint8)
-        palette = data.palette if data.palette is not None else empty
-        autoencoder = make_autoencoder(chosen, chosen.data.latents)
-        return from_settings(chosen, autoencoder, data.class_names, palette, data.regions, data.depth_range)
+        return from_settings(chosen, make_autoencoder(chosen, chosen.data.latents), data.facts)
     if absent:
         say(f"no sample of the data has {', '.join(absent)}: what {where} knows of it is not trained")
     check_latent_settings(chosen, stored, where)
-    known, new = stored.named(data.class_names).class_names, data.class_names
+    named = stored.facts.named(data.facts.class_names)  # where the model's classes had only numbers so far
+    known, new = named.class_names, data.facts.class_names
     if new and new != known:
         raise UsageError(
             f"{where} has the {len(known)} classes {known[:3]}...; the data have {len(new)}, {new[:3]}...; allowed: "
             "the same, or a new workdir with train.init_from, which gives that model the classes of the data"
         )
-    stored = _with_facts(stored, data)
-    wanted = from_settings(
-        chosen,
-        stored.autoencoder.configured(chosen.autoencoder),
-        data.class_names or stored.class_names,
-        stored.palette if data.palette is None else data.palette,
-        stored.regions if data.palette is None else data.regions,
-        data.depth_range or stored.depth_range,
-    )
+    stored = dataclasses.replace(stored, facts=named.completed(data.facts))
+    autoencoder = stored.autoencoder.configured(chosen.autoencoder)
+    wanted = from_settings(chosen, autoencoder, data.facts.completed(stored.facts))
     conflict = architectures.difference(wanted, stored, "the workdir")
     if conflict:
         raise UsageError(f"{where} holds another architecture: the config's {conflict}")
     return wanted
-
-
-def _with_facts(stored: Architecture, data: TrainData) -> Architecture:
-    """A stored architecture, completed by the data: names of classes that were only numbered, and a palette."""
-    stored = stored.named(data.class_names)
-    if data.palette is not None and not len(stored.palette):
-        stored = dataclasses.replace(stored, palette=data.palette, regions=data.regions)
-    return stored
 
 
 def make_objective(chosen: Settings) -> Objective:

@@ -12,6 +12,7 @@ from mmgen_jax.data.latents.record import FEATURES, PIXELS
 from mmgen_jax.frozen import dino
 from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.settings import Settings
@@ -34,9 +35,8 @@ def architecture(chosen: Settings) -> Architecture:
 
     Raises UsageError for shapes that this kind of autoencoder cannot have.
     """
-    classes = tuple(map(str, range(CLASSES)))
     autoencoder = registry.stand_in(chosen.autoencoder, tuple(chosen.data.modalities))
-    return from_settings(chosen, autoencoder, classes, np.zeros((0, 3), np.uint8), ())
+    return from_settings(chosen, autoencoder, Facts(class_names=tuple(map(str, range(CLASSES)))))
 
 
 def inputs(chosen: Settings, autoencoder: Autoencoder) -> Inputs:

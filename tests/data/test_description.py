@@ -35,7 +35,7 @@ def unsealed(folder):
 def opened(folder):
     """All that is read before training."""
     data = train_data.open_tiles(folder, "test", NAMES, 16, False)
-    return len(data.source), data.class_names, tiles.image_size(folder), tiles.read_metadata(folder)
+    return len(data.source), data.facts.class_names, tiles.image_size(folder), tiles.read_metadata(folder)
 
 
 def refused(folder, *words):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mmgen_jax.data.shapes.builder import scene_pixels
-from mmgen_jax.frozen.autoencoders import identity, patch_pca, protocol, registry
+from mmgen_jax.frozen.autoencoders import identity, patch_pca, registry
+from mmgen_jax.frozen.autoencoders.patches import depth_to_space, space_to_depth
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system.errors import UsageError
@@ -18,10 +19,10 @@ def images():
 
 def test_space_to_depth_keeps_patches_together():
     x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
-    y = protocol.space_to_depth(x, 2)
+    y = space_to_depth(x, 2)
     assert y.shape == (2, 2, 3, 12)
     np.testing.assert_array_equal(y[1, 1, 2], x[1, 2:4, 4:6].reshape(-1))
-    np.testing.assert_array_equal(protocol.depth_to_space(y, 2), x)
+    np.testing.assert_array_equal(depth_to_space(y, 2), x)
 
 
 def test_identity_is_exact(images):
@@ -35,7 +36,7 @@ def test_patch_pca_with_all_components_is_exact_and_with_few_the_best_projection
     for m, x in whole.decode(whole.encode(images)).items():
         np.testing.assert_allclose(x, images[m], atol=2e-4)
     few = patch_pca.fit_patch_pca({"rgb": images["rgb"]}, 2, {"rgb": 3}, 1.0)
-    patches = np.asarray(protocol.space_to_depth(images["rgb"], 2)).reshape(-1, 12)
+    patches = np.asarray(space_to_depth(images["rgb"], 2)).reshape(-1, 12)
     singular = np.linalg.svd(patches - patches.mean(0), compute_uv=False)
     latents = few.encode({"rgb": images["rgb"]})["rgb"]
     back = (np.asarray(latents) * few.scale["rgb"]) @ few.basis["rgb"].T + few.mean["rgb"]

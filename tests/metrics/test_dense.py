@@ -38,18 +38,19 @@ def rotated(vectors, degrees, rng):
 
 def test_affine_fit_recovers_scale_and_shift_of_each_image(rng):
     truth = rng.normal(size=(3, 5, 4))
-    scale, shift = np.array([2.0, -0.5, 7.0]), np.array([1.0, 0.0, -3.0])
+    scale, shift = np.array([2.0, 0.5, 7.0]), np.array([1.0, 0.0, -3.0])
     prediction = (truth - shift[:, None, None]) / scale[:, None, None]
-    found = affine_fit(prediction, truth, least=-np.inf)
+    found = affine_fit(prediction, truth)
     np.testing.assert_allclose(found, (scale, shift), atol=1e-12)
 
 
 def test_affine_fit_is_least_squares_over_valid_pixels(rng):
     prediction, truth = rng.normal(size=(2, 1, 7, 5))
+    truth += prediction
     valid = rng.random((1, 7, 5)) < 0.6
     truth[~valid] = np.nan
     expected = np.polyfit(prediction[valid], truth[valid], 1)
-    np.testing.assert_allclose(np.concatenate(affine_fit(prediction, truth, valid, -np.inf)), expected, rtol=1e-10)
+    np.testing.assert_allclose(np.concatenate(affine_fit(prediction, truth, valid)), expected, rtol=1e-10)
 
 
 def test_affine_fit_of_constant_and_of_nothing():
@@ -156,8 +157,6 @@ def test_depth_that_is_upside_down_fits_no_better_than_a_constant(rng, slope):
     np.testing.assert_allclose(found, 1 / 0.3)
     errors = depth_errors(found, 1 / truth)  # 5 m and 2.5 m are taken for 3.333 m
     np.testing.assert_allclose([errors["absrel"][0], errors["delta1"][0]], [(1 / 3 + 1 / 3) / 2, 0])
-    if slope:
-        np.testing.assert_allclose(affine_fit(slope * truth + 5, truth, least=-np.inf), [[1 / slope], [-5 / slope]])
 
 
 def test_the_fit_is_the_best_that_is_not_upside_down(rng):

@@ -5,7 +5,6 @@ import types
 from collections import OrderedDict
 
 import jax
-import numpy as np
 import pytest
 import tiny_model
 from annotations import unchecked
@@ -16,6 +15,7 @@ from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen.autoencoders import identity, kl_names
 from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.models import architectures, flops
 from mmgen_jax.models.mmdit import MMDiTConfig
 from mmgen_jax.parallel import chips
@@ -27,7 +27,7 @@ SMALL_KL = KLConfig(block_out_channels=(32, 64), norm_num_groups=8)
 
 
 def architecture(model: MMDiTConfig, autoencoder, image_size: int) -> architectures.Architecture:
-    return architectures.Architecture(model, autoencoder, "linear", image_size, ("a",), np.zeros((0, 3), np.uint8), ())
+    return architectures.Architecture(model, autoencoder, "linear", image_size, Facts(class_names=("a",)))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_published_model():
     chosen = settings.parse(imagenet256_xl2.get_config())
     autoencoder = AutoencoderKL(chosen.data.modalities, KLConfig(), None)
     names = tuple(map(str, range(1000)))
-    a = from_settings(chosen, autoencoder, names, np.zeros((0, 3), np.uint8), ())
+    a = from_settings(chosen, autoencoder, Facts(class_names=names))
     assert flops.train_step_flops(a, 256) == pytest.approx(185.5e12, rel=0.002)
 
 

@@ -23,7 +23,7 @@ def test_factors_are_fitted_on_other_scenes_and_stored(model_config, tmp_path):
     assert calibration.plot(found).dtype == np.uint8
     calibration.store(chosen, str(folder), {m: row["factor"] for m, row in rows.items()})
     kept = MMGen.load(folder).architecture
-    assert kept.calibration == {m: row["factor"] for m, row in rows.items()} and kept.depth_range is not None
+    assert kept.calibration == {m: row["factor"] for m, row in rows.items()} and kept.facts.depth_range is not None
 
 
 def test_one_draw_and_draws_without_noise_are_refused(model_config, model_dir):

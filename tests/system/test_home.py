@@ -38,7 +38,7 @@ def test_the_home_folder_stands_where_a_path_starts(text, meant, monkeypatch):
 
 @pytest.mark.parametrize("text", ["~nobody-of-this-name/x", "--out=~nobody-of-this-name", "a:~nobody-of-this-name/x"])
 def test_the_home_of_nobody_is_refused(text):
-    with pytest.raises(UsageError, match="'~nobody-of-this-name', which is no home folder; .* is ./~nobody"):
+    with pytest.raises(UsageError, match="'~nobody-of-this-name', which is not a home folder; .* is ./~nobody"):
         expanded(text)
 
 

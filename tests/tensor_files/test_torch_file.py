@@ -177,7 +177,7 @@ def test_numbers_of_numpy_of_another_machine_are_refused(tmp_path):
     refused(pack(tmp_path / "x.pt", data), "not little-endian")
     for kind in (b"O8", b"S3", b"V4"):
         data = b"\x80\x02cnumpy\ndtype\n(\x8c\x02" + kind + b"\x89\x88tR."
-        refused(pack(tmp_path / "x.pt", data), "none of numbers")
+        refused(pack(tmp_path / "x.pt", data), "not one of numbers")
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

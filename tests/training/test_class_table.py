@@ -17,7 +17,7 @@ from mmgen_jax.parallel import sharding
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import class_table, setup
 
-KINDS = tiny_model.build()[0].class_names
+KINDS = tiny_model.build()[0].facts.class_names
 NUMBERS = tuple(map(str, range(8)))
 
 
@@ -69,7 +69,7 @@ def test_own_classes_on_a_trained_model(own, model_dir, tmp_path, capsys):
     names = tuple(sorted((KINDS[3], "castle", "dragon")))
     chosen = settings.parse(own)
     architecture = setup.make_architecture(chosen, tmp_path / "run", setup.open_data(chosen))
-    assert architecture.class_names == names == tiles.class_names(own.data.dir) and architecture.null_class == 3
+    assert architecture.facts.class_names == names == tiles.class_names(own.data.dir) and architecture.null_class == 3
     training = setup.assemble(chosen, architecture, sharding.make_mesh())
     state, _ = setup.restore_or_init(chosen, architecture, training, tmp_path / "run")
     theirs = np.asarray(model_folders.load(model_dir)[1]["class_embed"]["embedding"])
@@ -80,7 +80,7 @@ def test_own_classes_on_a_trained_model(own, model_dir, tmp_path, capsys):
     train.train(own, tmp_path / "run")
     assert "a new class table of 3 classes, 1 of them with the row of the same name" in capsys.readouterr().out
     found, params = model_folders.load(tmp_path / "run")
-    assert found.class_names == names and params["class_embed"]["embedding"].shape[0] == 4
+    assert found.facts.class_names == names and params["class_embed"]["embedding"].shape[0] == 4
     own.train.steps = 2
     train.train(own, tmp_path / "run")  # and it goes on
     assert "a new class table" not in capsys.readouterr().out

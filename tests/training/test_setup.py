@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 
 from mmgen_jax.data.train_data import TrainData
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
@@ -45,7 +46,7 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_made():
     "batch, said", [(8, ""), (16, "train.batch is 16, more than the 8 samples of data.train_split")]
 )
 def test_a_batch_larger_than_the_data_set_is_told(capsys, batch, said):
-    data = TrainData([{"x": np.int32(i)} for i in range(8)], (), (), None, (), None, "")
+    data = TrainData([{"x": np.int32(i)} for i in range(8)], (), Facts(), "")
     chosen = Settings().changed(train={"batch": batch})
     setup.open_batches(chosen, data, sharding.make_mesh(), {"samples": 0})[0].close()
     told = capsys.readouterr()

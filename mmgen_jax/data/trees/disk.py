@@ -84,7 +84,8 @@ def files(root: Path, suffixes: Sequence[str]) -> list[Path]:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in others).most_common(8)
         named = ", ".join(f"{kind} {count}" for kind, count in kinds)
         say(
-            f"left out: {len(others)} files in {str(root)!r} that are no images ({named}), the first {others[0].name!r}"
+            f"left out: {len(others)} files in {str(root)!r} that are not images ({named}), "
+            f"the first {others[0].name!r}"
         )
     return sorted(found, key=str)
 

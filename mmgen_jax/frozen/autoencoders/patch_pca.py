@@ -13,14 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from mmgen_jax.frozen.autoencoders.protocol import (
-    Arrays,
-    Deterministic,
-    Options,
-    ReadImages,
-    depth_to_space,
-    space_to_depth,
-)
+from mmgen_jax.frozen.autoencoders.patches import depth_to_space, space_to_depth
+from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, Options, ReadImages
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError

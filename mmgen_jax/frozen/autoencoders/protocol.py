@@ -15,9 +15,9 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from mmgen_jax.system.arrays import A, AnyArray
+from mmgen_jax.system.arrays import AnyArray
 
 Arrays = Mapping[str, AnyArray]  # one entry per modality
 # Reads images [N, H, W, C] in [-1, 1] of each modality, spread over the data set, for an autoencoder to be fitted on.
@@ -129,20 +129,6 @@ class Autoencoder(Protocol):
 
     def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
         """Latents -> images, clipped to [-1, 1]."""
-
-
-def space_to_depth(x: Float[A, "B H W C"], factor: int) -> Float[A, "B h w K"]:
-    """[B, H, W, C] -> [B, H/f, W/f, f*f*C]."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // factor, factor, w // factor, factor, c)
-    return x.swapaxes(2, 3).reshape(b, h // factor, w // factor, factor * factor * c)
-
-
-def depth_to_space(x: Float[A, "B h w K"], factor: int) -> Float[A, "B H W C"]:
-    """Inverse of `space_to_depth`."""
-    b, h, w, k = x.shape
-    x = x.reshape(b, h, w, factor, factor, k // factor**2).swapaxes(2, 3)
-    return x.reshape(b, h * factor, w * factor, k // factor**2)
 
 
 class Deterministic(abc.ABC):
