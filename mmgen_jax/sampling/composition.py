@@ -20,6 +20,7 @@ import numpy as np
 
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.sampling import arguments
 from mmgen_jax.sampling.branches import Branches, Member, Term, Weight
 from mmgen_jax.sampling.fields import VelocityFn
 from mmgen_jax.sampling.roles import Times, hold, per_name
@@ -63,13 +64,17 @@ def composed(
       arguments `corrector` and `particles` make samples of it right.
 
     Raises:
-      ValueError: there is no condition, or the weights are not those of the conditions.
+      ValueError: there is no condition, the weights are not those of the conditions, or a number is out of its range.
     """
     if not conditions:
         raise ValueError("conditions is empty: must have at least one")
+    if not isinstance(weights, Mapping) and len(weights) != len(conditions):
+        raise ValueError(f"weights has {len(weights)} entries: must have one for each of {sorted(conditions)}")
     named = dict(weights) if isinstance(weights, Mapping) else dict(zip(conditions, weights, strict=True))
     if set(named) != set(conditions):
         raise ValueError(f"weights has {sorted(named)}: must have {sorted(conditions)}")
+    for m, weight in named.items():
+        arguments.finite(f"the weight of {m!r}", weight)
     latents = Latents((m, jnp.asarray(v, jnp.float32)) for m, v in conditions.items() if not callable(v))
     functions = {m: v for m, v in conditions.items() if callable(v)}
     key = keys.of_seed(0, "composition")
@@ -79,6 +84,8 @@ def composed(
     )
     present, terms = alone(tuple(latents), {m: Member(named[m]) for m in latents})
     times = per_name(given_time, tuple(latents))
+    for m, time in times.items():
+        arguments.within(f"given_time of {m!r}", time, 0, 1)
     return Branches(
         lambda x, t, _: velocity_fn(x, t),
         present,

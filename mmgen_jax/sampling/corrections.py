@@ -166,10 +166,10 @@ def choose(
       particles: number of particles of each sample.
 
     Raises:
-      ValueError: a number is out of range, or there are particles of a velocity that is not composed.
+      ValueError: there are particles without Langevin steps, or of a velocity that is not composed.
     """
-    if particles < 1 or (steps is not None and steps < int(particles > 1)):
-        raise ValueError(f"particles={particles}, corrector={steps}: must be at least 1, and 0 (1 with particles)")
+    if particles > 1 and steps == 0:
+        raise ValueError(f"corrector=0: must be at least 1 with {particles} particles, or None")
 
     def field(x: Latents, t: jax.Array) -> Latents:
         velocity = velocity_fn(*placed(x, t))

@@ -16,10 +16,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmgen_jax.diffusion import flow
 from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.sampling import corrections, randomness, roles
+from mmgen_jax.sampling import arguments, corrections, randomness, roles
 from mmgen_jax.sampling.fields import Field, Interval, Placed, VelocityFn
 from mmgen_jax.sampling.roles import Time, Times
 from mmgen_jax.system.errors import UsageError
@@ -61,10 +62,10 @@ def shifted_times(steps: int, shift: float) -> jax.Array:
     """Times [steps + 1] from 1 to 0, s t / (1 + (s - 1) t) of equal steps t (Esser et al. 2024, equation 23).
 
     A shift s above 1 spends more of the steps on noise, as large images want; 1 gives `uniform_times`. Raises
-    ValueError if it is not above 0.
+    ValueError if it is not above 0 or not finite, and for less than one step.
     """
-    if not shift > 0:
-        raise ValueError(f"shift={shift}: must be above 0")
+    arguments.count("steps", steps, 1)
+    arguments.positive("shift", shift)
     t = uniform_times(steps)
     return shift * t / (shift * t + (1 - t))  # exactly 1 at t = 1, whatever the rounding
 
@@ -221,6 +222,34 @@ def _grid(times, default: jax.Array, names: tuple[str, ...], free: tuple[str, ..
     return times[:, jnp.array([names.index(name) for name in free])]
 
 
+def _check(
+    noise: Mapping[str, jax.Array],
+    key: jax.Array | None,
+    steps: int,
+    times: jax.Array | None,
+    given_time: Times,
+    corrector: int | None,
+    particles: int,
+) -> None:
+    """Raises ValueError for arguments of `sample` that mean nothing, whatever else is asked."""
+    if not noise:
+        raise ValueError("noise is empty: must have at least one modality")
+    for name, value in noise.items():
+        if not np.ndim(value) or len(value) != len(next(iter(noise.values()))):
+            raise ValueError(f"noise[{name!r}] has shape {np.shape(value)}: must have a row for each sample")
+    if key is not None:
+        arguments.random_key(key)
+    if times is None:
+        arguments.count("steps", steps, 1)
+    else:
+        arguments.grid("times", times)
+    for name, time in given_time.items() if isinstance(given_time, Mapping) else [("", given_time)]:
+        arguments.within(f"given_time[{name!r}]" if name else "given_time", time, 0, 1)
+    if corrector is not None:
+        arguments.count("corrector", corrector, 0)
+    arguments.count("particles", particles, 1)
+
+
 def sample(
     velocity_fn: VelocityFn,
     noise: Mapping[str, jax.Array],
@@ -268,18 +297,18 @@ def sample(
     Raises:
       UsageError: the solver is unknown.
       ValueError: a modality with a role is unknown, has two, or has a wrong shape; none is left to sample; the key is
-        missing; the times have a wrong shape; or there are particles of a velocity that `composed` has not made.
+        missing; a number or a time is out of its range, or times rise or have a wrong shape; or there are particles of
+        a velocity that `composed` has not made.
     """
     if solver not in SOLVERS:
         raise UsageError(f"solver={solver!r}: must be one of {', '.join(SOLVERS)}")
     chosen = SOLVERS[solver]
     given, names = dict(given or {}), tuple(noise)
+    _check(noise, key, steps, times, given_time, corrector, particles)
     roles.check(given, ignored, noise)
     corrected = bool(corrector) or particles > 1
     if key is None and ((chosen.stochastic and step_noise is None) or corrected):
         raise ValueError(f"solver={solver!r} with its corrections draws noise: key must be a PRNG key")
-    if times is None and steps < 1:
-        raise ValueError(f"steps={steps}: must be at least 1")
     start = Latents((m, jnp.asarray(noise[m], jnp.float32)) for m in names)
     held_at = roles.per_name(given_time, tuple(given)) | dict.fromkeys(ignored, 1.0)
     held = {m: roles.hold(given[m], start[m], held_at[m]) if m in given else start[m] for m in held_at}
