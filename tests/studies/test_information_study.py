@@ -1,0 +1,23 @@
+"""The study of information on a tiny model."""
+
+import numpy as np
+
+from mmgen_jax import settings
+from mmgen_jax.api import MMGen
+from mmgen_jax.sampling.information import Information
+from mmgen_jax.studies import information
+
+
+def test_table_and_picture(model_config, model_dir):
+    model_config.evaluate.update({"n": 2, "batch": 4})
+    model = MMGen.load(str(model_dir))
+    values, found = information.study(settings.parse(model_config), model, draws=2)
+    assert len(found) == 12 and list(found["rgb", "depth"].maps) == ["depth"]
+    shown = information.picture(values, found, model)
+    assert shown.dtype == np.uint8 and shown.shape[0] > 2 * 16
+
+
+def test_table_is_in_bits():
+    told = Information({"depth": np.full((4, 2, 2), np.log(2) / 4)}, np.zeros(4))
+    text = information.table({("rgb", "depth"): told, ("depth", "rgb"): told})
+    assert text.splitlines()[2:] == ["| rgb | - | 1 ± 0 |", "| depth | 1 ± 0 | - |"]
