@@ -77,6 +77,7 @@ SMALLER = {
         "--config.evaluate.draws=2",
         "--config.evaluate.steps=1",
     ],
+    "mmgen_jax.studies.information": ["--config.evaluate.n=1", "--draws=2"],
     "mmgen_jax.studies.composition": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.layouts": ["--config.train.batch=32", "--only=configured"],
     "mmgen_jax.export": [],
