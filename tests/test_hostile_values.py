@@ -141,6 +141,8 @@ MEANT = {  # hostile for most arguments, and meant by these
     "interval": {"none"},
     "order": {"none"},
     "compose": {"true"},
+    "temperature": {"fraction", "below float32", "array of one"},
+    "keep": {"none"},
 }
 
 
