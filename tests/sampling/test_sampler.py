@@ -63,7 +63,7 @@ def test_previews_follow_the_sample_section(model_config, tmp_path, monkeypatch)
     monkeypatch.setattr(Sampler, "__call__", draw)
     model_config.sample.update({"solver": "heun", "steps": 7, "guidance": 1.5, "given_time": 0.1, "seed": 4})
     picture = preview.Preview(architecture, settings.parse(model_config), tmp_path)(params, 12)
-    options = Options("heun", 7, 1.5, (0.0, 1.0), 0.1, 4, 4)
+    options = Options("heun", 7, 1.5, (0.0, 1.0), 0.1, 4, batch=4)
     assert drawn == [((), options, "preview: joint"), (("rgb",), options, "preview: given")]
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "samples" / "00000012.png")), picture)
     assert [p.name for p in (tmp_path / "samples").iterdir()] == ["00000012.png"]
