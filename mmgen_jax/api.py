@@ -220,15 +220,15 @@ class MMGen(Understanding):
             raise UsageError(f"given has all of {', '.join(given)}; at least one must be left to generate")
         conditions = self._conditions(given, count, options.whole)
         inner = canvas.fitted(conditions, options.whole, a) if options.whole else conditions
-        known = known_pixels(keep, tuple(conditions), count, a)
+        known = _for_each(known_pixels(keep, tuple(conditions), count, a), count)
         fully = tuple(m for m in conditions if m not in known)
         conditional = bool((classes != a.null_class).any())
         check(options, fully, a.modalities, a.path, conditional, tuple(known))
-        shown = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in self._arrays(inner).items()}
+        shown = _for_each(self._arrays(inner), count)
         made = self._sampler(
             self._params, classes, shown, options, known=known, numbers=numbers, finish=self._values, progress=progress
         )
-        values = {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in conditions.items()}
+        values = _for_each(conditions, count)
         for m, pixels in known.items():
             made[m] = _pasted(made[m], *(np.repeat(x, options.draws, 0) for x in (values[m], pixels)))
         seen = combined(made, options.draws, a.facts)
@@ -280,6 +280,11 @@ def _mapping(name: str, value: Mapping[str, object] | None) -> Mapping[str, obje
     if value is not None and not isinstance(value, Mapping):
         raise UsageError(f"{name} is of type {type(value).__name__}; allowed: a dict of modality -> file or array")
     return value or {}
+
+
+def _for_each(values: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """Values [count, ...] of those [1 or count, ...], of which one is the same for all samples."""
+    return {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in values.items()}
 
 
 def _pasted(made: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarray:

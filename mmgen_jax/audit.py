@@ -60,7 +60,7 @@ def run(
     scenes = held_out.Scenes.first(data.dir, data.test_split, stored.modalities, stored.image_size, e.n, e.batch)
     chosen = chosen.changed(evaluate={"draws": draws})
     runner = Runner.from_settings(chosen, *model_folders.load(workdir, chosen.sample.step))
-    facts = stored.facts.with_camera_of(Facts.from_metadata(tiles.read_metadata(data.dir)))
+    facts = stored.facts.with_camera_of(tiles.read_facts(data.dir))
     found: list[Suspect] = []
     worst: list[tuple[Suspect, int]] = []
     for m in auditing.labels(stored.modalities):

@@ -31,6 +31,7 @@ from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.sampling.classification import Classified, calibration_error, fit_temperature
+from mmgen_jax.sampling.given import set_paths
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
@@ -43,7 +44,8 @@ SHOWN = 8  # samples in the table that is printed
 def observed(chosen: Settings, architecture: Architecture) -> tuple[dict[str, object], np.ndarray | None]:
     """What is observed: files, or values of held-out scenes and their classes int [n]. Raises UsageError."""
     names, section, data = architecture.modalities, chosen.classify, chosen.data
-    paths: dict[str, object] = {choice("modality of sample.given", m, names): p for m, p in _files(chosen).items()}
+    given = set_paths(chosen.sample.given)
+    paths: dict[str, object] = {choice("modality of sample.given", m, names): path for m, path in given.items()}
     if paths:
         return paths, None
     wanted = [m for m, yes in zip(names, subset(section.given, names), strict=True) if yes]
@@ -54,10 +56,6 @@ def observed(chosen: Settings, architecture: Architecture) -> tuple[dict[str, ob
         if m not in values:
             raise UsageError(f"config key classify.given is {section.given!r}; some scenes have no {m}")
     return {m: values[m] for m in wanted}, reader.load(rows)["class_id"]
-
-
-def _files(chosen: Settings) -> dict[str, str]:
-    return {m: path for m, path in vars(chosen.sample.given).items() if path}
 
 
 def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "") -> Classified:

@@ -26,7 +26,6 @@ from mmgen_jax.data import held_out, tiles
 from mmgen_jax.metrics import any_to_any
 from mmgen_jax.metrics.report import evaluate, mean_image, scored, table
 from mmgen_jax.metrics.runner import Runner
-from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.models import architectures
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import files
@@ -81,7 +80,7 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
         say(f"no mean image: {error}")
         average = None
     runner = Runner.from_settings(chosen, *model_folders.load(workdir, chosen.sample.step))
-    facts = stored.facts.with_camera_of(Facts.from_metadata(tiles.read_metadata(data.dir)))
+    facts = stored.facts.with_camera_of(tiles.read_facts(data.dir))
     samples = chosen.evaluate.samples
     say(f"{scenes.count} held-out scenes, {samples} samples")
     counts = scored(scenes, stored)

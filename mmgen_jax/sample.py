@@ -35,7 +35,7 @@ from mmgen_jax.data.latents.plan import digest
 from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
-from mmgen_jax.sampling.given import Given, Values, from_files, from_scenes, known_pixels
+from mmgen_jax.sampling.given import Given, Values, from_files, from_scenes, known_pixels, rows_of, set_paths
 from mmgen_jax.sampling.options import Options, check
 from mmgen_jax.sampling.requests import batch_size, batches
 from mmgen_jax.settings import Sample, Settings
@@ -63,7 +63,7 @@ def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
 
 def task_of(chosen: Settings, modalities: Sequence[str]) -> str:
     """The task of the request: that of the settings, or where they say none, the modalities whose files are given."""
-    given, task = _set(chosen.sample.given), chosen.sample.task
+    given, task = set_paths(chosen.sample.given), chosen.sample.task
     for m, path in given.items():
         choice(f"modality of sample.given.{m} = {path!r}", m, modalities)
         if other := vars(chosen.sample.images)[m]:
@@ -76,8 +76,8 @@ def conditions(chosen: Settings, task: str, names: Sequence[str], architecture: 
 
     Raises UsageError for files that the task does not use, for files of only a part of the task, or without scenes.
     """
-    sample, given = chosen.sample, _set(chosen.sample.given)
-    paths = _set(sample.images) | given
+    sample, given = chosen.sample, set_paths(chosen.sample.given)
+    paths = set_paths(sample.images) | given
     for m, path in paths.items():
         if m not in names:
             key = f"sample.{'given' if m in given else 'images'}.{m}"
@@ -92,11 +92,6 @@ def conditions(chosen: Settings, task: str, names: Sequence[str], architecture: 
         return from_scenes(data.dir, data.test_split, sample.index, sample.n, names, architecture)
     except UsageError as error:
         raise UsageError(f"task {task!r} needs sample.images.{names[0]} or a data set: {error}") from error
-
-
-def _set(files: object) -> dict[str, str]:
-    """The files of a section that are set."""
-    return {m: path for m, path in vars(files).items() if path}
 
 
 # Records of earlier versions have these with any value, and nothing else that is at its default.
@@ -125,7 +120,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     task = task_of(chosen, architecture.modalities)
     names, options = given_names(task, architecture.modalities), section.options()
     given = conditions(chosen, task, names, architecture)
-    given = given.keeping(known_pixels(_set(section.keep), names, section.n, architecture))
+    given = given.keeping(known_pixels(set_paths(section.keep), names, section.n, architecture))
     whole = tuple(m for m in names if m not in given.known)
     if len(whole) == len(architecture.modalities):
         raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
@@ -165,7 +160,7 @@ def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: G
             for rows in batches(len(todo), batch_size(section.n, section.batch)):
                 with requests.interruptible():  # not while files are written
                     numbers = todo[rows]
-                    values, known = given.values(numbers), {m: x[numbers] for m, x in given.known.items()}
+                    values, known = given.values(numbers), rows_of(given.known, numbers)
                     outputs = model.draw(options, section.class_id, numbers, values, known, lambda _: None)
                     truth = given.truth(numbers) if unseen else {}
                 fresh = np.unique(numbers).tolist()  # the last batch repeats its last sample

@@ -88,7 +88,10 @@ def test_command(model, model_dir, model_config, before, tmp_path):
     made = np.stack([np.asarray(Image.open(tmp_path / "out" / f"rgb_{i:03d}.png")) for i in range(2)])
     np.testing.assert_array_equal(made[:, where], np.stack([before["rgb"][0]] * 2)[:, where])
     assert (made[0] != made[1]).any()
+    section.n = 3  # one mask for all samples: there may be more of them
+    sample.run(model_config, str(model_dir), str(tmp_path / "out"))
+    again = np.stack([np.asarray(Image.open(tmp_path / "out" / f"rgb_{i:03d}.png")) for i in range(3)])
+    np.testing.assert_array_equal(again[:2], made)
     Image.fromarray(np.uint8(255) * ~where).save(tmp_path / "keep.png")
-    section.n = 3
     with pytest.raises(UsageError, match="the pixels of rgb that are kept"):
         sample.run(model_config, str(model_dir), str(tmp_path / "out"))

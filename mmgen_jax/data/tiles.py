@@ -19,6 +19,7 @@ from PIL import Image
 
 from mmgen_jax.data import description, splits
 from mmgen_jax.data.damage import DamagedRecord
+from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
@@ -211,3 +212,8 @@ def image_size(directory: epath.PathLike) -> tuple[int, int]:
 def read_metadata(directory: epath.PathLike) -> dict:
     """Reads what a data set says of itself: palette, regions, depth range and more. May be empty."""
     return description.metadata(find_dataset(directory))
+
+
+def read_facts(directory: epath.PathLike) -> Facts:
+    """Reads the same as `Facts`, without the names of the classes."""
+    return Facts.from_metadata(read_metadata(directory))

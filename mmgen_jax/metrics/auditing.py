@@ -8,7 +8,6 @@ compared with its median and median deviation over the set, so that every modali
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -69,17 +68,7 @@ def predict(
         given = {m: arrays[m][rows] for m, there in zip(names, pattern, strict=True) if there and m != modality}
         if not pattern[names.index(modality)] or not given:
             continue
-        classes = np.full(len(rows), runner.sampler.architecture.null_class)
-        options = dataclasses.replace(runner.understanding, wanted=modality, seed=0)
-        made = runner.sampler(
-            runner.params,
-            classes,
-            given,
-            options,
-            numbers=numbers[rows],
-            progress=progress,
-            stream=f"audit of {modality}",
-        )
+        made = runner.drawn(given, modality, 0, f"audit of {modality}", numbers[rows], progress)
         values = to_values(made, facts)[modality]
         drawn[rows] = values.reshape(len(rows), draws, *values.shape[1:])
         maps[rows] = disagreement(modality, drawn[rows], label[rows], facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +86,8 @@ class Runner:
         `wanted` is as the setting `sample.wanted`: what is made, while all else is ignored; "" = all the rest.
         """
         facts = self.sampler.architecture.facts
-        out = self.drawn(given, wanted, seed, stream, first=first, progress=progress)
+        numbers = np.arange(first, first + len(next(iter(given.values()))))
+        out = self.drawn(given, wanted, seed, stream, numbers, progress)
         if self.draws == 1:
             return out
         together = combined(to_values(out, facts), self.draws, facts)
@@ -98,15 +99,15 @@ class Runner:
         wanted: str,
         seed: int,
         stream: str,
-        *,
-        first: int = 0,
-        progress: Progress | None = None,
+        numbers: np.ndarray,
+        progress: Callable[[int], object] | None = None,
     ) -> Arrays:
-        """All draws [N K, H, W, C] of which `predict` makes its predictions, those of one scene next to each other."""
-        count = len(next(iter(given.values())))
-        classes = np.full(count, self.sampler.architecture.null_class)
+        """All draws [N K, H, W, C] of which `predict` makes its predictions, those of one scene next to each other.
+
+        `numbers` int [N] are those of the scenes.
+        """
+        classes = np.full(len(numbers), self.sampler.architecture.null_class)
         options = dataclasses.replace(self.understanding, seed=seed, wanted=wanted)
-        numbers = np.arange(first, first + count)
         return self.sampler(self.params, classes, given, options, numbers=numbers, progress=progress, stream=stream)
 
     def from_class(

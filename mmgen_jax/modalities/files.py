@@ -59,6 +59,14 @@ def read_array(path: epath.PathLike, source: Source) -> np.ndarray:
         raise source.error(f"cannot be read ({_reason(error)})", "an NPY file of numbers that is whole") from error
 
 
+def given_array(given: object, source: Source) -> np.ndarray:
+    """What a user passes as an array; raises UsageError for what cannot be made one."""
+    try:
+        return np.asarray(given)
+    except Exception as error:  # an object of the user's may raise anything
+        raise UsageError(f"{source.text} is of type {type(given).__name__}, which is not an array: {error}") from error
+
+
 def _read(path: epath.PathLike, source: Source) -> bytes:
     """The bytes of a file; raises UsageError for what is not one, without waiting for what never ends."""
     if is_remote(path) and not str(path).startswith("gs://"):

@@ -9,7 +9,6 @@ import numpy as np
 from mmgen_jax.modalities import files
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.pixels import center_crop
-from mmgen_jax.system.errors import UsageError
 
 _ALLOWED = "True where pixels are kept and False elsewhere, or 1 and 0, or 255 and 0"
 
@@ -34,15 +33,8 @@ def read(name: str, given: object, size: int) -> np.ndarray:
             planes = (image.samples > image.top / 2)[None, ..., None]
     else:
         source = Source(f"{name} (array)")
-        planes = _two_values(_array(given, source), source)
+        planes = _two_values(files.given_array(given, source), source)
     return np.stack([center_crop(p.astype(np.uint8), size, nearest=True)[..., 0] > 0 for p in planes])
-
-
-def _array(given: object, source: Source) -> np.ndarray:
-    try:
-        return np.asarray(given)
-    except Exception as error:  # an object of the user's may raise anything
-        raise UsageError(f"{source.text} is of type {type(given).__name__}, and no array: {error}") from error
 
 
 def _two_values(array: np.ndarray, source: Source) -> np.ndarray:

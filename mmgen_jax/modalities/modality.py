@@ -28,7 +28,6 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.measure import Averages
 from mmgen_jax.modalities.upsampling import Upsampler
-from mmgen_jax.system.errors import UsageError
 
 Areas = Mapping[str, np.ndarray]  # prefix of a score's name -> bool [N, H, W], the pixels that it looks at
 
@@ -128,10 +127,7 @@ class Modality(abc.ABC):
                 return self.from_given(files.read_array(given, source), size, facts, source)
             array = self.from_file(files.read_image(given, source), facts, source)
             return self.from_given(array, size, facts, source)
-        try:
-            array = np.asarray(given)
-        except Exception as error:  # an object of the user's may raise anything
-            raise UsageError(f"given {self.name} is of type {type(given).__name__}, and no array: {error}") from error
+        array = files.given_array(given, Source(f"given {self.name}"))
         return self.from_given(array, size, facts, Source(f"given {self.name} (array)"))
 
     @abc.abstractmethod

@@ -29,7 +29,7 @@ class Given:
       values: numbers of samples -> modality -> values [1 or n, ...] of what is given.
       truth: numbers of samples -> all values of the scenes that are given; none where files are.
       source: name -> value, as JSON has it, that tells what it was read from.
-      known: modality -> pixels bool [n, H, W] that are known of it, of those that are given in part.
+      known: modality -> pixels bool [1 or n, H, W] that are known of it, of those that are given in part.
     """
 
     values: Callable[[np.ndarray], Values]
@@ -41,6 +41,11 @@ class Given:
         """The same with only some pixels known."""
         source = self.source | {f"the pixels of {m} that are kept": digest(x) for m, x in known.items()}
         return dataclasses.replace(self, source=source, known=known)
+
+
+def set_paths(section: object) -> dict[str, str]:
+    """Modality -> path, of the files that a section of the settings names."""
+    return {m: path for m, path in vars(section).items() if path}
 
 
 def given_values(given: Mapping[str, object], n: int, architecture: Architecture, whole: float = 0) -> Values:
@@ -60,8 +65,13 @@ def given_values(given: Mapping[str, object], n: int, architecture: Architecture
     return found
 
 
+def rows_of(values: Values, numbers: np.ndarray) -> Values:
+    """Values [1 or n, ...] of the samples `numbers`; one for all samples stays one."""
+    return {m: x if len(x) == 1 else x[numbers] for m, x in values.items()}
+
+
 def known_pixels(keep: Mapping[str, object], given: Sequence[str], n: int, architecture: Architecture) -> Values:
-    """Pixels bool [n, size, size] that are known of modalities that are given in part, in the model's order.
+    """Pixels bool [1 or n, size, size] that are known of modalities that are given in part, in the model's order.
 
     Raises UsageError for masks that cannot be read, of modalities that are not given, or of another number of images.
     """
@@ -76,7 +86,7 @@ def known_pixels(keep: Mapping[str, object], given: Sequence[str], n: int, archi
         pixels = kept.read(f"keep of {m}", keep[m], a.image_size)
         if len(pixels) not in (1, n):
             raise UsageError(f"keep of {m} has {len(pixels)} images; allowed: 1, or n = {n}")
-        found[m] = np.broadcast_to(pixels, (n, *pixels.shape[1:]))
+        found[m] = pixels
     return found
 
 
@@ -84,7 +94,7 @@ def from_files(paths: Mapping[str, str], n: int, architecture: Architecture, who
     """Files, see `given_values`, which raises UsageError for one that cannot be given."""
     given = given_values(paths, n, architecture, whole)
     source: dict[str, object] = {f"the {m} that is given": digest(value) for m, value in given.items()}
-    return Given(lambda i: {m: x if len(x) == 1 else x[i] for m, x in given.items()}, lambda _: {}, source)
+    return Given(lambda i: rows_of(given, i), lambda _: {}, source)
 
 
 def from_scenes(

@@ -88,8 +88,8 @@ def over_rows(
       layout: tells the devices.
       progress: is told after each batch how many rows it had.
     """
-    n, shares = len(jax.tree.leaves(rows)[0]), sharding.parts(layout.mesh)
-    size = -(-requests.batch_size(n, batch) // shares) * shares
+    n = len(jax.tree.leaves(rows)[0])
+    size = requests.batch_size(n, batch, sharding.parts(layout.mesh))
     parts = []
     for chosen in requests.batches(n, size):
         part = jax.device_put(jax.tree.map(lambda x, chosen=chosen: x[chosen], rows), sharding.batched(layout.mesh))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmgen_jax.modalities.files import Source, given_array
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.system.errors import UsageError, choice, shown
 
@@ -79,10 +80,7 @@ def numbers(name: str, given: object, count: int, highest: int) -> Any:
 
 def _array(name: str, given: Any) -> Any:
     """An array of real numbers, as it is if it is one of JAX's."""
-    try:
-        array = given if isinstance(given, jax.Array) else np.asarray(given)
-    except Exception as error:  # an object of the user's may raise anything
-        raise UsageError(f"{name} is of type {type(given).__name__}, which is not an array: {error}") from error
+    array = given if isinstance(given, jax.Array) else given_array(given, Source(name))
     real = jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)
     if not real:
         raise UsageError(f"{name} is {shown(given)}; allowed: an array of real numbers")

@@ -78,12 +78,14 @@ def request(key: jax.Array, indices: jax.Array, shapes: Mapping[str, tuple[int, 
     return Arrays(noise(key, indices, shapes), step_keys(key, indices))
 
 
-def batch_size(count: int, limit: int) -> int:
+def batch_size(count: int, limit: int, shares: int = 1) -> int:
     """Size of the batches for `count` samples: `limit`, or the next power of two if there are fewer samples.
+
+    It is rounded up to a multiple of the `shares` into which devices split a batch.
 
     So only a few sizes are ever compiled, and a single picture does not cost as much as `limit` pictures.
     """
-    return min(limit, 1 << (count - 1).bit_length())
+    return -(-min(limit, 1 << (count - 1).bit_length()) // shares) * shares
 
 
 def batches(count: int, size: int) -> Iterator[np.ndarray]:

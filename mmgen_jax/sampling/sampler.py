@@ -123,7 +123,7 @@ class Sampler:
         shares, count = sharding.parts(self._mesh), n * options.draws
         height, width = (side // a.autoencoder.factor for side in _size(given, a.image_size))
         limit = max(1, options.batch // len(windows.places(height, width, a.latent_size)))
-        size = -(-requests.batch_size(count, limit) // shares) * shares
+        size = requests.batch_size(count, limit, shares)
         conditional = bool((class_id != a.null_class).any())
         known = known or {}
         choices, dials = plan(options, tuple(m for m in given if m not in known), a.modalities, conditional)

@@ -57,13 +57,14 @@ def pixels(runner: Runner, batches: held_out.Scenes, facts: Facts, seed: int) ->
     progress, first = Progress("from rgb", batches.count * runner.draws, "samples"), 0
     for batch in batches:
         given = {"rgb": to_array(batch["rgb"])}
-        drawn = to_values(runner.drawn(given, "", seed, "understanding", first=first, progress=progress), facts)
+        numbers = np.arange(first, first + len(batch["rgb"]))
+        drawn = to_values(runner.drawn(given, "", seed, "understanding", numbers, progress), facts)
         made = combined(drawn, runner.draws, facts)
         truth, there = (
             report.truth(batch, tuple(made.values), facts),
             report.present(batch, runner.sampler.architecture),
         )
-        second = np.arange(first, first + len(batch["rgb"])) >= batches.count // 2
+        second = numbers >= batches.count // 2
         for m, value in made.values.items():
             error = MODALITIES[m].deviation(value, truth[m], facts)
             for half, rows in enumerate((~second, second)):
@@ -106,7 +107,7 @@ def study(chosen: Settings, workdir: str) -> dict[str, tuple[Pixels, Pixels]]:
     if e.draws < 2 or e.n < 2:
         name, value = ("draws", e.draws) if e.draws < 2 else ("n", e.n)
         raise UsageError(f"config key evaluate.{name} is {value}; a calibration needs at least 2")
-    facts = architecture.facts.with_camera_of(Facts.from_metadata(tiles.read_metadata(data.dir)))
+    facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
     names, size = architecture.modalities, architecture.image_size
     scenes = held_out.Scenes.first(data.dir, data.test_split, names, size, e.n, e.batch)
     return pixels(Runner.from_settings(chosen, architecture, params), scenes, facts, chosen.seed)
@@ -115,7 +116,7 @@ def study(chosen: Settings, workdir: str) -> dict[str, tuple[Pixels, Pixels]]:
 def store(chosen: Settings, workdir: str, factors: Mapping[str, float]) -> epath.Path:
     """Writes factors and the data set's depth range to the model's folder, and returns it."""
     folder = model_folders.locate(workdir)
-    found = Facts.from_metadata(tiles.read_metadata(chosen.data.dir))
+    found = tiles.read_facts(chosen.data.dir)
     architecture = architectures.load(folder)
     facts = dataclasses.replace(architecture.facts, depth_range=found.depth_range or architecture.facts.depth_range)
     dataclasses.replace(architecture, calibration=dict(factors), facts=facts).save(folder)

@@ -167,7 +167,7 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[st
         )
     data = chosen.data
     reader = open_split(data.dir, data.test_split, architecture.modalities, architecture.image_size)
-    facts = architecture.facts.with_camera_of(Facts.from_metadata(tiles.read_metadata(data.dir)))
+    facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
     scenes = held_out.values(reader, np.arange(min(chosen.evaluate.n, len(reader))), facts)
     study = Study(MMGen(architecture, params), chosen.sample.options(), scenes)
     rows = study.rows(Runner.from_settings(chosen, architecture, params), facts, chosen.seed)

@@ -36,7 +36,6 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.metrics import dense, report
 from mmgen_jax.metrics.runner import to_values
-from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling import SOLVERS, bind, requests, sample
 from mmgen_jax.sampling.sampler import Sampler
@@ -66,7 +65,7 @@ def study(chosen: Settings, workdir: str, calls: Sequence[int], reference: int) 
     data = chosen.data
     batch = held_out.first(data.dir, data.test_split, names, architecture.image_size, chosen.evaluate.n)
     n = len(batch["rgb"])
-    facts = architecture.facts.with_camera_of(Facts.from_metadata(tiles.read_metadata(data.dir)))
+    facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
     truth, there = report.truth(batch, names, facts), report.present(batch, architecture)
     shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
     given = sampler.encode({"rgb": to_array(batch["rgb"])})
