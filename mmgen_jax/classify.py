@@ -27,11 +27,10 @@ from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data import held_out
 from mmgen_jax.data.pipeline import open_split
-from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.sampling.classification import Classified, calibration_error, fit_temperature
-from mmgen_jax.sampling.given import set_paths
+from mmgen_jax.sampling.given import named, set_paths
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
@@ -48,7 +47,7 @@ def observed(chosen: Settings, architecture: Architecture) -> tuple[dict[str, ob
     paths: dict[str, object] = {choice("modality of sample.given", m, names): path for m, path in given.items()}
     if paths:
         return paths, None
-    wanted = [m for m, yes in zip(names, subset(section.given, names), strict=True) if yes]
+    wanted = named("classify.given", section.given, names)
     reader = open_split(data.dir, data.test_split, names, architecture.image_size)
     rows = range(min(section.n, len(reader)))
     values = held_out.values(reader, rows, architecture.facts)

@@ -32,10 +32,9 @@ from mmgen_jax import settings
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data.latents.plan import digest
-from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
-from mmgen_jax.sampling.given import Given, Values, from_files, from_scenes, known_pixels, rows_of, set_paths
+from mmgen_jax.sampling.given import Given, Values, from_files, from_scenes, known_pixels, named, rows_of, set_paths
 from mmgen_jax.sampling.options import Options, check
 from mmgen_jax.sampling.requests import batch_size, batches
 from mmgen_jax.settings import Sample, Settings
@@ -53,12 +52,7 @@ def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
     """The modalities that a task such as "category" or "rgb+mask" gives. Raises UsageError for unknown ones."""
     if task == JOINT:
         return ()
-    try:
-        chosen = subset(task, modalities)
-    except UsageError as error:
-        allowed = f"{JOINT}, or some of {', '.join(modalities)} joined by +"
-        raise UsageError(f"config key sample.task is {task!r}; allowed: {allowed}") from error
-    return tuple(m for m, wanted in zip(modalities, chosen, strict=True) if wanted)
+    return named("sample.task", task, modalities, f"{JOINT}, or ")
 
 
 def task_of(chosen: Settings, modalities: Sequence[str]) -> str:

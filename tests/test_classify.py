@@ -36,7 +36,10 @@ def test_files(config, model_dir, tmp_path, capsys):
 
 def test_bad_input(config, model_dir):
     config.classify.given = "rgb+smell"
-    with pytest.raises(UsageError, match="smell"):
+    with pytest.raises(
+        UsageError,
+        match=r"config key classify.given is 'rgb.smell'; allowed: some of rgb, depth, normal, mask joined by",
+    ):
         classify.run(config, str(model_dir))
     config.classify.update({"given": "rgb", "calibrate": 6})
     with pytest.raises(UsageError, match="classify.calibrate is 6; it must be below the 6 scenes"):

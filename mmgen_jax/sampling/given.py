@@ -13,6 +13,7 @@ from etils import epath
 from mmgen_jax.data import fingerprint, held_out
 from mmgen_jax.data.latents.plan import digest
 from mmgen_jax.data.pipeline import open_split
+from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.modalities import kept
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture
@@ -46,6 +47,19 @@ class Given:
 def set_paths(section: object) -> dict[str, str]:
     """Modality -> path, of the files that a section of the settings names."""
     return {m: path for m, path in vars(section).items() if path}
+
+
+def named(key: str, text: str, modalities: Sequence[str], also: str = "") -> tuple[str, ...]:
+    """The modalities that a setting such as "rgb+mask" names, in the model's order.
+
+    Raises UsageError for unknown ones, which says that some are allowed, and `also` something else.
+    """
+    try:
+        chosen = subset(text, modalities)
+    except UsageError as error:
+        allowed = f"{also}some of {', '.join(modalities)} joined by +"
+        raise UsageError(f"config key {key} is {text!r}; allowed: {allowed}") from error
+    return tuple(m for m, yes in zip(modalities, chosen, strict=True) if yes)
 
 
 def given_values(given: Mapping[str, object], n: int, architecture: Architecture, whole: float = 0) -> Values:

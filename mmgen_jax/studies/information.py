@@ -29,6 +29,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling.information import Information
 from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
+from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 
 SHOWN = 6  # scenes in the picture
@@ -77,6 +78,7 @@ def picture(values: Values, found: dict[tuple[str, str], Information], model: MM
 def main(argv: list[str]) -> None:
     del argv
     v = flags.FLAGS
+    files.check_place(v.out, "--out", folder=False)
     chosen = settings.parse(v.config)
     model = MMGen.load(v.workdir, chosen.sample.step)
     values, found = study(chosen, model, v.draws)

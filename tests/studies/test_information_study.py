@@ -1,5 +1,8 @@
 """The study of information on a tiny model."""
 
+import subprocess
+import sys
+
 import numpy as np
 
 from mmgen_jax import settings
@@ -21,3 +24,10 @@ def test_table_is_in_bits():
     told = Information({"depth": np.full((4, 2, 2), np.log(2) / 4)}, np.zeros(4))
     text = information.table({("rgb", "depth"): told, ("depth", "rgb"): told})
     assert text.splitlines()[2:] == ["| rgb | - | 1 ± 0 |", "| depth | 1 ± 0 | - |"]
+
+
+def test_a_place_for_the_picture_is_looked_at_first():
+    words = [sys.executable, "-m", "mmgen_jax.studies.information", "--config=configs/shapes_tiny.py"]
+    done = subprocess.run([*words, "--workdir=nowhere", "--out=configs"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: --out configs is a folder; allowed: a file"
