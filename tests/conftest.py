@@ -28,6 +28,11 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    nameless = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if nameless:  # the two processes that share the tests would call it by two names
+        raise pytest.UsageError(
+            f"{nameless[0]}: a test is named by an address, which differs in each process; name it by ids="
+        )
     if not config.getoption("--slow"):
         for item in items:
             if item.get_closest_marker("slow"):
