@@ -52,7 +52,7 @@ def test_samples_are_of_the_conditional_that_the_roles_name(pattern):
     out = sample(
         oracle,
         noise,
-        solver="heun",
+        solver="dpm_solver_2m",
         steps=40,
         given={NAMES[i]: jnp.full((BATCH, 1, 1, 1), VALUE) for i in given},
         given_time=0.0,
