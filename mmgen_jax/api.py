@@ -25,7 +25,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import canvas, raw
 from mmgen_jax.sampling.draws import combined
-from mmgen_jax.sampling.given import given_values, known_pixels
+from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, start_values
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.sampling.understanding import Understanding
@@ -121,6 +121,9 @@ class MMGen(Understanding):
         temperature: float = 1.0,
         whole: float = 0.0,
         keep: Mapping[str, object] | None = None,
+        start: Mapping[str, object] | None = None,
+        start_time: float = Options.start_time,
+        noise: Mapping[str, object] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
@@ -160,6 +163,11 @@ class MMGen(Understanding):
             times the model's size, in windows that overlap. All draws stay at the size that they are computed at.
           keep: given modality -> the pixels of it that are known, white in a file or True in an array [H, W], one for
             all samples or one for each; the rest of it is made. Costs about three times as much.
+          start: wanted modality -> a file or array at which it begins, not at noise; all others begin at noise, which
+            needs a model that was trained with times of their own. See `sampling.starts`.
+          start_time: time in [0, 1] at which it begins: near 0 it stays as it is, and at 1 nothing is left of it.
+          noise: modality -> latents [1 or n, h, w, C] in place of the noise that is drawn, as `noise` and `invert`
+            return them.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
 
         Returns:
@@ -182,6 +190,7 @@ class MMGen(Understanding):
             "particles": particles,
             "draws": draws,
             "temperature": temperature,
+            "start_time": start_time,
             "whole": float(whole) if isinstance(whole, bool) else whole,
         }
         sections = {
@@ -200,7 +209,7 @@ class MMGen(Understanding):
             require(name, value, _ALLOWED[name])
         if corrector is not None:
             require("corrector", values["corrector"], integer(0))
-        return self.draw(options, class_id, n, given, keep, progress)
+        return self.draw(options, class_id, n, given, keep, start, noise, progress)
 
     def draw(
         self,
@@ -209,6 +218,8 @@ class MMGen(Understanding):
         n: int | np.integer | Sequence[int] | AnyArray = 1,
         given: Mapping[str, object] | None = None,
         keep: Mapping[str, object] | None = None,
+        start: Mapping[str, object] | None = None,
+        noise: Mapping[str, object] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples as `generate` does, whose other arguments are `options`."""
@@ -221,12 +232,23 @@ class MMGen(Understanding):
         conditions = self._conditions(given, count, options.whole)
         inner = canvas.fitted(conditions, options.whole, a) if options.whole else conditions
         known = _for_each(known_pixels(keep, tuple(conditions), count, a), count)
+        begin = _for_each(start_values(_mapping("start", start), count, a), count)
+        passed = _for_each(noise_values(noise, count, a, options), count)
         fully = tuple(m for m in conditions if m not in known)
         conditional = bool((classes != a.null_class).any())
-        check(options, fully, a.modalities, a.path, conditional, tuple(known))
+        check(options, fully, a.modalities, a.path, conditional, tuple(known), tuple(begin))
         shown = _for_each(self._arrays(inner), count)
         made = self._sampler(
-            self._params, classes, shown, options, known=known, numbers=numbers, finish=self._values, progress=progress
+            self._params,
+            classes,
+            shown,
+            options,
+            known=known,
+            start=self._arrays(begin),
+            noise=passed,
+            numbers=numbers,
+            finish=self._values,
+            progress=progress,
         )
         values = _for_each(conditions, count)
         for m, pixels in known.items():
@@ -239,7 +261,7 @@ class MMGen(Understanding):
             a.ordered(values),
             fully,
             a.facts,
-            caption=_caption(names, fully, tuple(made), options, a.modalities, tuple(known)),
+            caption=_caption(names, fully, tuple(made), options, a.modalities, tuple(known), tuple(begin)),
             rows=[f"{i} {name}" if len(set(names)) > 1 else f"{i}" for i, name in zip(numbers, names, strict=True)],
             uncertainty={m: x * np.float32(a.calibration.get(m, 1)) for m, x in seen.uncertainty.items()},
             draws=seen.draws,
@@ -309,6 +331,7 @@ def _caption(
     options: Options,
     modalities: Sequence[str],
     partial: Sequence[str],
+    start: Sequence[str],
 ) -> str:
     """Text that says how samples were made, as in "given depth; class torus; seed 0; heun, 25 steps"."""
     strengths = {m: vars(options.strength)[m] for m in given}
@@ -317,6 +340,7 @@ def _caption(
     everything = len(given) + len(made) == len(modalities)
     task = "all modalities together" if everything and not given else f"given {joined}" if given else "nothing given"
     task += f", and a part of {' + '.join(partial)}" if partial else ""
+    task += f", from {' + '.join(start)} at t = {options.start_time:g}" if start else ""
     wanted = "" if everything else f"; {' + '.join(made)} alone"
     classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
     classes = classes.replace("class no class", "no class")

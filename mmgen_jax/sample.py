@@ -34,7 +34,17 @@ from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data.latents.plan import digest
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
-from mmgen_jax.sampling.given import Given, Values, from_files, from_scenes, known_pixels, named, rows_of, set_paths
+from mmgen_jax.sampling.given import (
+    Given,
+    Values,
+    from_files,
+    from_scenes,
+    known_pixels,
+    named,
+    rows_of,
+    set_paths,
+    start_values,
+)
 from mmgen_jax.sampling.options import Options, check
 from mmgen_jax.sampling.requests import batch_size, batches
 from mmgen_jax.settings import Sample, Settings
@@ -115,20 +125,19 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     names, options = given_names(task, architecture.modalities), section.options()
     given = conditions(chosen, task, names, architecture)
     given = given.keeping(known_pixels(set_paths(section.keep), names, section.n, architecture))
+    given = given.beginning(start_values(set_paths(section.start), section.n, architecture))
     whole = tuple(m for m in names if m not in given.known)
     if len(whole) == len(architecture.modalities):
         raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
     conditional = architecture.class_index(section.class_id) != architecture.null_class
-    check(
-        options, whole, architecture.modalities, architecture.path, conditional, tuple(given.known)
-    )  # before weights are read
+    partial, begin = tuple(given.known), tuple(given.start)
+    check(options, whole, architecture.modalities, architecture.path, conditional, partial, begin)  # before weights
     made = options.targets(whole, architecture.modalities)
     if npz and "rgb" not in (*names, *made):
         raise UsageError(f"--npz is of rgb; samples have {', '.join((*names, *made))}")
     here = epath.Path() if workdir in model_folders.bundled() else folder
-    name = " ".join([task, *(f"part of {m}" for m in given.known)]) + (
-        f" to {section.wanted}" if section.wanted else ""
-    )
+    parts = [*(f"part of {m}" for m in partial), *(f"from {m}" for m in begin)]
+    name = " ".join([task, *parts, *(["to", section.wanted] if section.wanted else [])])
     target = epath.Path(out) if out else here / "samples" / name
     files.check_place(target, "--out", folder=True)
     architecture, params = model_folders.load(workdir, section.step)
@@ -155,7 +164,10 @@ def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: G
                 with requests.interruptible():  # not while files are written
                     numbers = todo[rows]
                     values, known = given.values(numbers), rows_of(given.known, numbers)
-                    outputs = model.draw(options, section.class_id, numbers, values, known, lambda _: None)
+                    start = rows_of(given.start, numbers)
+                    outputs = model.draw(
+                        options, section.class_id, numbers, values, known, start, progress=lambda _: None
+                    )
                     truth = given.truth(numbers) if unseen else {}
                 fresh = np.unique(numbers).tolist()  # the last batch repeats its last sample
                 made.write(outputs, fresh)

@@ -30,7 +30,7 @@ from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models.mmdit import DTYPES, FIELDS
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.classification import Effort
-from mmgen_jax.sampling.options import Options, by_modality
+from mmgen_jax.sampling.options import GivenFiles, Images, KeepFiles, Options, StartFiles
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.home import expanded
 from mmgen_jax.system.rules import (
@@ -204,16 +204,6 @@ class Train:
     init_from: str = setting("", TEXT, "workdir or bundled model whose averaged parameters a new run starts from")
 
 
-Images = by_modality("Images", "", TEXT, "the same as given.{0}, its earlier name")
-Images.__doc__ = "Earlier names of the files that are given."
-GivenFiles = by_modality("GivenFiles", "", TEXT, "image or NPY file of {0}")
-KeepFiles = by_modality(
-    "KeepFiles", "", TEXT, "grey image or NPY file, white where the given {0} is kept; the rest is made"
-)
-KeepFiles.__doc__ = "Which part of what is given is kept, for inpainting; empty = all of it."
-GivenFiles.__doc__ = "Files that are given. Without files, what the task gives comes from the data set."
-
-
 @dataclass(frozen=True)
 class Sample(Options):
     """How samples are made."""
@@ -225,6 +215,7 @@ class Sample(Options):
     index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
     given: GivenFiles = dataclasses.field(default_factory=GivenFiles)  # type: ignore[valid-type]
     keep: KeepFiles = dataclasses.field(default_factory=KeepFiles)  # type: ignore[valid-type]
+    start: StartFiles = dataclasses.field(default_factory=StartFiles)  # type: ignore[valid-type]
     images: Images = dataclasses.field(default_factory=Images)  # type: ignore[valid-type]
 
     def options(self) -> Options:

@@ -143,6 +143,8 @@ MEANT = {  # hostile for most arguments, and meant by these
     "compose": {"true"},
     "temperature": {"fraction", "below float32", "array of one"},
     "keep": {"none"},
+    "start": {"none"},
+    "noise": {"none"},
 }
 
 

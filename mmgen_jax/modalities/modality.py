@@ -109,7 +109,7 @@ class Modality(abc.ABC):
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Scores of values [N, H, W(, 3)], averaged over images; area "" is where the truth exists."""
 
-    def condition(self, given: object, size: pixels.Frame, facts: Facts) -> np.ndarray:
+    def condition(self, given: object, size: pixels.Frame, facts: Facts, role: str = "given") -> np.ndarray:
         """What a user brings -> values [n, H, W(, 3)], made to fit as `pixels.fitted` does.
 
         Args:
@@ -117,18 +117,19 @@ class Modality(abc.ABC):
             of samples; numbers of the right size are not changed.
           size: the frame of the result, a square of this side if it is a number.
           facts: of the model.
+          role: what it is for, as messages call it.
 
         Raises:
           UsageError: unreadable file, wrong type, shape or range; names the file, what was found and what is allowed.
         """
         if isinstance(given, str | os.PathLike):
-            source = Source(f"given {self.name} ({given})")
+            source = Source(f"{role} {self.name} ({given})")
             if os.fspath(given).lower().endswith(".npy"):
                 return self.from_given(files.read_array(given, source), size, facts, source)
             array = self.from_file(files.read_image(given, source), facts, source)
             return self.from_given(array, size, facts, source)
-        array = files.given_array(given, Source(f"given {self.name}"))
-        return self.from_given(array, size, facts, Source(f"given {self.name} (array)"))
+        array = files.given_array(given, Source(f"{role} {self.name}"))
+        return self.from_given(array, size, facts, Source(f"{role} {self.name} (array)"))
 
     @abc.abstractmethod
     def from_given(self, given: np.ndarray, size: pixels.Frame, facts: Facts, source: Source) -> np.ndarray:

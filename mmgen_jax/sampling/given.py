@@ -17,6 +17,8 @@ from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.modalities import kept
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture
+from mmgen_jax.sampling import raw
+from mmgen_jax.sampling.options import Options
 from mmgen_jax.system.errors import UsageError, choice, shown
 
 Values = dict[str, np.ndarray]
@@ -31,17 +33,24 @@ class Given:
       truth: numbers of samples -> all values of the scenes that are given; none where files are.
       source: name -> value, as JSON has it, that tells what it was read from.
       known: modality -> pixels bool [1 or n, H, W] that are known of it, of those that are given in part.
+      start: values [1 or n, ...] from which modalities that are wanted begin.
     """
 
     values: Callable[[np.ndarray], Values]
     truth: Callable[[np.ndarray], Values]
     source: dict[str, object]
     known: Values = dataclasses.field(default_factory=dict)
+    start: Values = dataclasses.field(default_factory=dict)
 
     def keeping(self, known: Values) -> Given:
         """The same with only some pixels known."""
         source = self.source | {f"the pixels of {m} that are kept": digest(x) for m, x in known.items()}
         return dataclasses.replace(self, source=source, known=known)
+
+    def beginning(self, start: Values) -> Given:
+        """The same with a start of some modalities."""
+        source = self.source | {f"the start of {m}": digest(x) for m, x in start.items()}
+        return dataclasses.replace(self, source=source, start=start)
 
 
 def set_paths(section: object) -> dict[str, str]:
@@ -62,20 +71,23 @@ def named(key: str, text: str, modalities: Sequence[str], also: str = "") -> tup
     return tuple(m for m, yes in zip(modalities, chosen, strict=True) if yes)
 
 
-def given_values(given: Mapping[str, object], n: int, architecture: Architecture, whole: float = 0) -> Values:
+def given_values(
+    given: Mapping[str, object], n: int, architecture: Architecture, whole: float = 0, role: str = "given"
+) -> Values:
     """Values [1 or n, ...] of files or arrays, one image for all n samples or one for each, in the model's order.
 
-    They are central squares of the model's size, or with `whole` as large as they are given.
+    They are central squares of the model's size, or with `whole` as large as they are given. `role` is what messages
+    call them.
 
     Raises UsageError for what cannot be given, and for another number of images.
     """
     found, a = {}, architecture
     for m in a.modalities:
         if m in given:
-            found[m] = MODALITIES[m].condition(given[m], None if whole else a.image_size, a.facts)
+            found[m] = MODALITIES[m].condition(given[m], None if whole else a.image_size, a.facts, role)
             if len(found[m]) not in (1, n):
                 file = f" ({given[m]})" if isinstance(given[m], str | os.PathLike) else ""
-                raise UsageError(f"given {m}{file} has {len(found[m])} images; allowed: 1, or n = {n}")
+                raise UsageError(f"{role} {m}{file} has {len(found[m])} images; allowed: 1, or n = {n}")
     return found
 
 
@@ -102,6 +114,31 @@ def known_pixels(keep: Mapping[str, object], given: Sequence[str], n: int, archi
             raise UsageError(f"keep of {m} has {len(pixels)} images; allowed: 1, or n = {n}")
         found[m] = pixels
     return found
+
+
+def start_values(start: Mapping[str, object], n: int, architecture: Architecture) -> Values:
+    """Values [1 or n, ...] at which modalities begin; raises UsageError for unknown ones, and as `given_values`."""
+    for m in start:
+        choice("modality of start", m, architecture.modalities)
+    return given_values(start, n, architecture, role="start")
+
+
+def noise_values(
+    noise: Mapping[str, object] | None, n: int, architecture: Architecture, options: Options
+) -> dict[str, np.ndarray]:
+    """Latents [1 or n, h, w, C] in place of noise, in the model's order. Raises UsageError for what cannot be that."""
+    if noise is None:
+        return {}
+    found = architecture.ordered(raw.latents("noise", noise, architecture))
+    for m, z in found.items():
+        if len(z) not in (1, n):
+            raise UsageError(f"noise of {m} has {len(z)} samples; allowed: 1, or n = {n}")
+        if not np.isfinite(z).all():
+            raise UsageError(f"noise of {m} has NaN or infinity; allowed: finite numbers")
+    for name, value, alone in (("draws", options.draws, 1), ("whole", options.whole, 0)):
+        if value != alone:
+            raise UsageError(f"{name} is {value:g}; allowed: {alone}, as noise is passed")
+    return {m: np.asarray(z, np.float32) for m, z in found.items()}
 
 
 def from_files(paths: Mapping[str, str], n: int, architecture: Architecture, whole: float = 0) -> Given:

@@ -41,6 +41,16 @@ GivenTimes = by_modality(
 GivenTimes.__doc__ = "How loosely each given modality is held: near 0 exactly, towards 1 not at all."
 Order = by_modality("Order", 0.0, number(0, 1), "how far {0} runs ahead; 1 = it is done before the others begin")
 Order.__doc__ = "Which modalities are made first; those with the same number run together."
+GivenFiles = by_modality("GivenFiles", "", TEXT, "image or NPY file of {0}")
+GivenFiles.__doc__ = "Files that are given. Without files, what the task gives comes from the data set."
+Images = by_modality("Images", "", TEXT, "the same as given.{0}, its earlier name")
+Images.__doc__ = "Earlier names of the files that are given."
+KeepFiles = by_modality(
+    "KeepFiles", "", TEXT, "grey image or NPY file, white where the given {0} is kept; the rest is made"
+)
+KeepFiles.__doc__ = "Which part of what is given is kept, for inpainting; empty = all of it."
+StartFiles = by_modality("StartFiles", "", TEXT, "image or NPY file at which {0} begins, under the noise of start_time")
+StartFiles.__doc__ = "Files that are changed: what is made begins at them, not at noise."
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Options:
     temperature: float = setting(
         1.0, number(0, 10), "scale of the noise at the start; 0 = none, one answer for each input"
     )
+    start_time: float = setting(0.6, number(0, 1), "t at which what has a start begins; 1 = nothing is left of it")
     batch: int = setting(32, integer(1), "samples computed at once")
     draws: int = setting(1, integer(1), "predictions of each sample, which are combined and tell how uncertain it is")
     whole: float = setting(
@@ -72,7 +83,7 @@ class Options:
 
     def plain(self) -> Options:
         """The same without what belongs to one request: draws, what is wanted, and the order in which it is made."""
-        return dataclasses.replace(self, draws=1, wanted="", order=Order())
+        return dataclasses.replace(self, draws=1, wanted="", order=Order(), start_time=Options.start_time)
 
     def targets(self, given: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
         """The modalities that are made, in the model's order. Raises UsageError for others or given ones."""
@@ -93,6 +104,7 @@ def check(
     path: str,
     conditional: bool,
     partial: Sequence[str] = (),
+    start: Sequence[str] = (),
 ) -> None:
     """Raises UsageError for options that mean nothing in a request.
 
@@ -103,6 +115,7 @@ def check(
       path: name of the model's path from data to noise.
       conditional: whether a class is given.
       partial: names of the modalities of which a part is given.
+      start: names of the modalities that do not begin at noise.
     """
     targets = options.targets(given, modalities)
     for section, names, role in (
@@ -118,10 +131,19 @@ def check(
     for m in partial:
         if m not in targets:
             raise UsageError(f"wanted is {options.wanted!r}; it must have {m}, of which only a part is kept")
-    if partial and options.whole:
-        raise UsageError(f"whole is {options.whole:g}; allowed: 0, as a part of {' + '.join(partial)} is kept")
-    if partial and options.particles > 1:
-        raise UsageError(f"particles is {options.particles}; allowed: 1, as a part of {' + '.join(partial)} is kept")
+    for m in start:
+        if m in given:
+            raise UsageError(f"{m} is in start and is given; allowed: one of both")
+        if m not in targets:
+            raise UsageError(f"wanted is {options.wanted!r}; it must have {m}, which has a start")
+    if options.start_time != Options.start_time and not start:
+        raise UsageError(f"start_time is {options.start_time:g}, but nothing has a start")
+    for names, why in ((partial, "a part of {} is kept"), (start, "{} has a start")):
+        why = why.format(" + ".join(names))
+        if names and options.whole:
+            raise UsageError(f"whole is {options.whole:g}; allowed: 0, as {why}")
+        if names and options.particles > 1:
+            raise UsageError(f"particles is {options.particles}; allowed: 1, as {why}")
     if options.compose and not given and not conditional:
         raise UsageError("compose is True, but neither a modality nor a class is given")
     if options.draws > 1 and certain(options):
@@ -193,11 +215,13 @@ class Dials:
       weights: weight of each member.
       times: time at which each given modality is held.
       temperature: scale of the noise from which targets start.
+      start_time: time at which targets begin that have a start.
     """
 
     weights: dict[str, float]
     times: dict[str, float]
     temperature: float
+    start_time: float
 
 
 def plan(options: Options, given: Sequence[str], modalities: Sequence[str], conditional: bool) -> tuple[Choices, Dials]:
@@ -213,4 +237,4 @@ def plan(options: Options, given: Sequence[str], modalities: Sequence[str], cond
     corrector = None if options.corrector < 0 else options.corrector
     order = tuple(float(vars(options.order)[m]) for m in targets)
     made = options.solver, options.steps, targets, members, options.compose, corrector, options.particles, order
-    return Choices(*made), Dials(weights, times, float(options.temperature))
+    return Choices(*made), Dials(weights, times, float(options.temperature), float(options.start_time))

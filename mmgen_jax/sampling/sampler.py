@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.conditioning import task_row
+from mmgen_jax.diffusion.flow import PATHS
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
@@ -33,6 +34,7 @@ from mmgen_jax.sampling.inpainting import Inpainted, whole_cells
 from mmgen_jax.sampling.options import Choices, Dials, Options, plan
 from mmgen_jax.sampling.roles import hold
 from mmgen_jax.sampling.solvers import SOLVERS, sample
+from mmgen_jax.sampling.starts import begun, cut
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import NotFinite, choice
@@ -93,6 +95,8 @@ class Sampler:
         options: Options,
         *,
         known: Mapping[str, np.ndarray] | None = None,
+        start: Mapping[str, np.ndarray] | None = None,
+        noise: Mapping[str, AnyArray] | None = None,
         numbers: Sequence[int] | np.ndarray | None = None,
         finish: Callable[[Arrays], Arrays] = dict,
         progress: Callable[[int], object] | None = None,
@@ -110,6 +114,8 @@ class Sampler:
             same size, see `windows`.
           options: how samples are drawn.
           known: bool [n, H, W], the pixels of some given modalities that are known; the rest of them is made.
+          start: arrays [n, H, W, C] in [-1, 1] from which wanted modalities begin, see `starts`.
+          noise: latents [n, h, w, K] in place of the noise that is drawn, of some modalities.
           numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
           finish: turns the arrays of each batch into those that are kept.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
@@ -125,18 +131,18 @@ class Sampler:
         limit = max(1, options.batch // len(windows.places(height, width, a.latent_size)))
         size = requests.batch_size(count, limit, shares)
         conditional = bool((class_id != a.null_class).any())
-        known = known or {}
+        known, start, noise = known or {}, start or {}, noise or {}
         choices, dials = plan(options, tuple(m for m in given if m not in known), a.modalities, conditional)
         key = keys.of_seed(options.seed, stream)
         parts, progress = [], progress or Progress("sample", count, "samples")
         for rows in requests.batches(count, size):
             own, draws = np.divmod(rows, options.draws)
             cells = {m: whole_cells(x[own], height, width) for m, x in known.items()}
-            images = {m: x[own] for m, x in given.items()}
-            kept, draws, classes, images, where = jax.device_put(
-                (numbers[own], draws, class_id[own], images, a.ordered(cells)), self._split
+            images, first, passed = ({m: x[own] for m, x in part.items()} for part in (given, start, noise))
+            kept, draws, classes, images, where, first, passed = jax.device_put(
+                (numbers[own], draws, class_id[own], images, a.ordered(cells), first, a.ordered(passed)), self._split
             )
-            batch = Rows(kept, draws, classes, self.encode(images), where)
+            batch = Rows(kept, draws, classes, self.encode(images), where, self.encode(first), passed)
             latents = self._draw(params, batch, dials, key, choices=choices)
             parts.append(finish(self.decode(latents, numbers[own])))
             progress(min(size, count - (len(parts) - 1) * size))
@@ -182,6 +188,8 @@ class Rows:
       class_id: int [B], their classes.
       given: clean latents [B, h, w, C] of the modalities that are given.
       known: bool [B, h, w, 1], where those of them are known that are given only in part.
+      start: clean latents [B, h, w, C] from which wanted modalities begin.
+      noise: latents [B, h, w, C] in place of the noise that is drawn, of some modalities.
     """
 
     numbers: jax.Array
@@ -189,6 +197,8 @@ class Rows:
     class_id: jax.Array
     given: Latents
     known: Latents = dataclasses.field(default_factory=Latents)
+    start: Latents = dataclasses.field(default_factory=Latents)
+    noise: Latents = dataclasses.field(default_factory=Latents)
 
 
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:
@@ -203,6 +213,7 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
     height, width = _size(rows.given, architecture.latent_size)
     shapes = OrderedDict((m, (height, width, channels)) for m, channels in architecture.model.modalities)
     arrays = requests.request(requests.draw_keys(key, rows.draws), rows.numbers, shapes)
+    drawn = Latents(arrays.noise | rows.noise)
 
     def network(x: Latents, t: jax.Array, present: Presence) -> Latents:
         names, copies = tuple(x), len(t) // len(rows.class_id)
@@ -217,19 +228,20 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
     members = {name: Member(dials.weights[name], interval) for name, interval in choices.members}
     whole = Latents((m, z) for m, z in rows.given.items() if m not in rows.known)
     present, terms = arrangement([*whole, CLASS], members)
-    noise = Latents((m, z) for m, z in arrays.noise.items() if m not in choices.targets)
+    noise = Latents((m, z) for m, z in drawn.items() if m not in choices.targets)
     held = Latents((m, hold(z, noise[m], dials.times[m])) for m, z in whole.items())
     absent = {m: np.zeros(len(terms) + 1, bool) for m in noise if m not in whole}
     tiled = windows.over(network, height, width, architecture.latent_size)
     branches = Branches(tiled, present | absent, terms, noise, held, dials.times)
     partial = Latents((m, rows.given[m]) for m in rows.known)
     field = Inpainted(branches, partial, rows.known) if partial else branches
+    scaled = Latents((m, dials.temperature * drawn[m]) for m in choices.targets)
     made = sample(
         field,
-        Latents((m, dials.temperature * arrays.noise[m]) for m in choices.targets),
+        begun(PATHS[architecture.path], scaled, rows.start, dials.start_time),
         arrays.key,
         choices.solver,
-        times=choices.times(),
+        times=cut(choices.times(), choices.targets, rows.start, dials.start_time),
         corrector=choices.corrector,
         particles=choices.particles,
     )

@@ -277,7 +277,7 @@ def sample(
       solver: a key of `SOLVERS`.
       steps: number of steps; ignored with `times`.
       times: grid of times from 1 to 0 to use instead of the solver's own: [steps + 1], or [steps + 1, M] with one
-        column per key of `noise`.
+        column per key of `noise`. A column may begin later, where `noise` has what the path has there (`starts`).
       given: clean latents of the modalities to condition on. In every step the network sees (1 - t) given + t noise at
         t = `given_time` (MMGen section 3.4). They are returned unchanged.
       given_time: time in [0, 1] at which given modalities are held, one for all or by name, a number or [B]; at 0 the
