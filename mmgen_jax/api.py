@@ -24,6 +24,7 @@ from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import canvas, raw
+from mmgen_jax.sampling import classes as several
 from mmgen_jax.sampling.draws import combined
 from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, start_values
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
@@ -124,6 +125,7 @@ class MMGen(Understanding):
         start: Mapping[str, object] | None = None,
         start_time: float = Options.start_time,
         noise: Mapping[str, object] | None = None,
+        classes: Mapping[int | str, float] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
@@ -137,7 +139,7 @@ class MMGen(Understanding):
           steps: number of steps of the solver.
           solver: a name of `mmgen_jax.sampling.SOLVERS`.
           guidance: strength of classifier-free guidance on the class; 1 means none.
-          guidance_interval: guidance acts at times t in [low, high].
+          guidance_interval: guidance, or several classes, act at times t in [low, high].
           given_time: time in [0, 1] at which given modalities are held, one for all or by name; at 0 the network sees
             them clean, and the later it is, the more loosely they are followed.
           seed: seed of the noise.
@@ -168,6 +170,8 @@ class MMGen(Understanding):
           start_time: time in [0, 1] at which it begins: near 0 it stays as it is, and at 1 nothing is left of it.
           noise: modality -> latents [1 or n, h, w, C] in place of the noise that is drawn, as `noise` and `invert`
             return them.
+          classes: class -> weight of it, for several classes in place of one: 1 for each that it must be, below 0 for
+            what it must not be, 1 - a and a for what lies between two. See `sampling.classes`.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
 
         Returns:
@@ -204,6 +208,7 @@ class MMGen(Understanding):
             **values,
             **{name: self._section(name, chosen, kind) for name, (chosen, kind) in sections.items()},
             wanted=self._wanted(wanted),
+            classes="" if classes is None else several.text(several.of_mapping(classes, self.architecture)),
         )
         for name, value in values.items():
             require(name, value, _ALLOWED[name])
@@ -225,7 +230,7 @@ class MMGen(Understanding):
         """Draws n samples as `generate` does, whose other arguments are `options`."""
         a, numbers = self.architecture, _numbers(n)
         count = len(numbers)
-        classes = raw.classes(class_id, count, a)
+        class_ids, weights = raw.classes(class_id, count, a), several.of_text(options.classes, a)
         given, keep = _mapping("given", given), _mapping("keep", keep)
         if given.keys() - keep.keys() >= set(a.modalities):
             raise UsageError(f"given has all of {', '.join(given)}; at least one must be left to generate")
@@ -235,12 +240,12 @@ class MMGen(Understanding):
         begin = _for_each(start_values(_mapping("start", start), count, a), count)
         passed = _for_each(noise_values(noise, count, a, options), count)
         fully = tuple(m for m in conditions if m not in known)
-        conditional = bool((classes != a.null_class).any())
+        conditional = bool((class_ids != a.null_class).any())
         check(options, fully, a.modalities, a.path, conditional, tuple(known), tuple(begin))
         shown = _for_each(self._arrays(inner), count)
         made = self._sampler(
             self._params,
-            classes,
+            class_ids,
             shown,
             options,
             known=known,
@@ -256,12 +261,13 @@ class MMGen(Understanding):
         seen = combined(made, options.draws, a.facts)
         seen = canvas.restored(seen, conditions, a.facts) if options.whole else seen
         values |= seen.values
-        names = [self._class_name(i) for i in classes.tolist()]
+        names = [self._class_name(i) for i in class_ids.tolist()]
+        together = ", ".join(f"{self._class_name(i)} x {weight:g}" for i, weight in weights.items())
         return Outputs(
             a.ordered(values),
             fully,
             a.facts,
-            caption=_caption(names, fully, tuple(made), options, a.modalities, tuple(known), tuple(begin)),
+            caption=_caption(names, together, fully, tuple(made), options, a.modalities, tuple(known), tuple(begin)),
             rows=[f"{i} {name}" if len(set(names)) > 1 else f"{i}" for i, name in zip(numbers, names, strict=True)],
             uncertainty={m: x * np.float32(a.calibration.get(m, 1)) for m, x in seen.uncertainty.items()},
             draws=seen.draws,
@@ -326,6 +332,7 @@ def _numbers(n: Any) -> np.ndarray:
 
 def _caption(
     names: Sequence[str],
+    together: str,
     given: Sequence[str],
     made: Sequence[str],
     options: Options,
@@ -343,7 +350,7 @@ def _caption(
     task += f", from {' + '.join(start)} at t = {options.start_time:g}" if start else ""
     wanted = "" if everything else f"; {' + '.join(made)} alone"
     classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
-    classes = classes.replace("class no class", "no class")
+    classes = f"classes {together}" if together else classes.replace("class no class", "no class")
     guided = f"; guidance {options.guidance:g}" if options.guidance != 1 and classes != "no class" else ""
     more = f"; {options.corrector} corrector steps" if options.corrector > 0 else ""
     more += f"; {options.particles} particles" if options.particles > 1 else ""

@@ -34,6 +34,7 @@ from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data.latents.plan import digest
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
+from mmgen_jax.sampling import classes
 from mmgen_jax.sampling.given import (
     Given,
     Values,
@@ -130,6 +131,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     if len(whole) == len(architecture.modalities):
         raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
     conditional = architecture.class_index(section.class_id) != architecture.null_class
+    classes.of_text(section.classes, architecture)
     partial, begin = tuple(given.known), tuple(given.start)
     check(options, whole, architecture.modalities, architecture.path, conditional, partial, begin)  # before weights
     made = options.targets(whole, architecture.modalities)

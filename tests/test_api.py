@@ -168,6 +168,12 @@ def test_velocity(model):
         ({"corrector": -1}, "corrector is -1; it must be an integer of at least 0"),
         ({"particles": 0}, "particles is 0; it must be an integer of at least 1"),
         ({"particles": 2, "corrector": 0}, "corrector is 0; 2 particles need at least 1"),
+        ({"classes": {}}, "classes is {}; allowed: a dict of class -> weight"),
+        ({"classes": {"torus": 1}, "class_id": 0}, "but class_id is given too; allowed: one of them"),
+        (
+            {"classes": {"torus": 1}, "guidance": 2},
+            "guidance is 2; allowed: 1, as each of the classes has",
+        ),
     ],
 )
 def test_bad_requests_are_named(model, request_, message):

@@ -145,6 +145,7 @@ MEANT = {  # hostile for most arguments, and meant by these
     "keep": {"none"},
     "start": {"none"},
     "noise": {"none"},
+    "classes": {"none"},
 }
 
 

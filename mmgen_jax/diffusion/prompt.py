@@ -28,3 +28,7 @@ class Prompt:
     def only(self, rows: Bool[Array, " B"], null_class: int) -> Prompt:
         """The prompt with the null class in all other rows, as in the unconditional branch of guidance."""
         return dataclasses.replace(self, class_id=jnp.where(rows, self.class_id, null_class))
+
+    def of_class(self, rows: Bool[Array, " B"], class_id: int | jax.Array) -> Prompt:
+        """The prompt with one class in these rows."""
+        return dataclasses.replace(self, class_id=jnp.where(rows, class_id, self.class_id))

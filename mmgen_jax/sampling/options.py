@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ class Options:
     solver: str = setting("euler_maruyama", one_of(*SOLVERS), "of the differential equation")
     steps: int = setting(250, integer(1), "of the solver")
     guidance: float = setting(1.0, number(0, 10_000), "classifier-free guidance; 1 = none")
-    guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance acts")
+    guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance, or classes, act")
     given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
     seed: int = setting(0, integer(0), "of the noise")
     temperature: float = setting(
@@ -73,6 +74,7 @@ class Options:
         0.0, WHOLE, "short side of whole images, times the model's size; 0 = the central square alone"
     )
     wanted: str = setting("", TEXT, 'what is made, as "rgb+depth", all else is ignored; empty = all that is not given')
+    classes: str = setting("", TEXT, 'several classes with weights, "torus:1+box:-0.5", in place of one; empty = none')
     compose: bool = setting(False, SWITCH, "multiply what each condition says alone, as MCDM, instead of all together")
     corrector: int = setting(-1, integer(-1), "Langevin steps after each step; -1 = none, or 1 with particles")
     particles: int = setting(1, integer(1), "weighted candidates of which each sample is drawn; 1 = no candidates")
@@ -82,8 +84,8 @@ class Options:
     order: Order = dataclasses.field(default_factory=Order)  # type: ignore[valid-type]
 
     def plain(self) -> Options:
-        """The same without what belongs to one request: draws, what is wanted, and the order in which it is made."""
-        return dataclasses.replace(self, draws=1, wanted="", order=Order(), start_time=Options.start_time)
+        """The same without what belongs to one request: classes, draws, what is wanted, in which order, and its start."""
+        return dataclasses.replace(self, classes="", draws=1, wanted="", order=Order(), start_time=Options.start_time)
 
     def targets(self, given: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
         """The modalities that are made, in the model's order. Raises UsageError for others or given ones."""
@@ -113,7 +115,7 @@ def check(
       given: names of the modalities that are given as a whole.
       modalities: names of the model's modalities.
       path: name of the model's path from data to noise.
-      conditional: whether a class is given.
+      conditional: whether a class is given to each sample.
       partial: names of the modalities of which a part is given.
       start: names of the modalities that do not begin at noise.
     """
@@ -144,7 +146,11 @@ def check(
             raise UsageError(f"whole is {options.whole:g}; allowed: 0, as {why}")
         if names and options.particles > 1:
             raise UsageError(f"particles is {options.particles}; allowed: 1, as {why}")
-    if options.compose and not given and not conditional:
+    if options.classes and conditional:
+        raise UsageError(f"classes is {options.classes!r}, but class_id is given too; allowed: one of them")
+    if options.classes and options.guidance != 1:
+        raise UsageError(f"guidance is {options.guidance:g}; allowed: 1, as each of the classes has its own weight")
+    if options.compose and not given and not conditional and not options.classes:
         raise UsageError("compose is True, but neither a modality nor a class is given")
     if options.draws > 1 and certain(options):
         raise UsageError(f"draws is {options.draws}, which needs noise; temperature is 0: all would be the same")
@@ -180,7 +186,7 @@ class Choices:
       solver: a key of `sampling.SOLVERS`.
       steps: number of steps of the solver.
       targets: the modalities that are made; what is neither made nor given is ignored.
-      members: conditions whose weight is chosen, with the intervals in which they have it.
+      members: conditions whose weight is chosen, with the intervals in which they have it; several classes come last.
       compose: whether what the members say alone is multiplied.
       corrector: number of Langevin steps after each step; None means 0, or what particles need.
       particles: number of particles of each sample.
@@ -213,28 +219,42 @@ class Dials:
 
     Attributes:
       weights: weight of each member.
+      classes: index of each member that is one of several classes.
       times: time at which each given modality is held.
       temperature: scale of the noise from which targets start.
       start_time: time at which targets begin that have a start.
     """
 
     weights: dict[str, float]
+    classes: dict[str, int]
     times: dict[str, float]
     temperature: float
     start_time: float
 
 
-def plan(options: Options, given: Sequence[str], modalities: Sequence[str], conditional: bool) -> tuple[Choices, Dials]:
-    """What a sampling program is compiled for, and the numbers that it takes; see `check` for the arguments."""
+def plan(
+    options: Options,
+    given: Sequence[str],
+    modalities: Sequence[str],
+    conditional: bool,
+    classes: Mapping[int, float] = MappingProxyType({}),
+) -> tuple[Choices, Dials]:
+    """What a sampling program is compiled for, and the numbers that it takes; see `check` for the arguments.
+
+    `classes` are the weights of several classes by index, which `options` has as a text.
+    """
     strength, targets = vars(options.strength), options.targets(given, modalities)
     weights = {m: float(strength[m]) for m in modalities if m in given and (options.compose or strength[m] != 1)}
     intervals: Mapping[str, tuple[float, float]] = vars(options.interval) | {CLASS: options.guidance_interval}
     if conditional and (options.compose or options.guidance != 1):
         weights[CLASS] = float(options.guidance)
+    several = {f"{CLASS} {k}": index for k, index in enumerate(classes)}
+    weights |= {name: float(classes[index]) for name, index in several.items()}
+    intervals = {**intervals, **dict.fromkeys(several, options.guidance_interval)}
     members = tuple((name, (float(intervals[name][0]), float(intervals[name][1]))) for name in weights)
     own = vars(options.given_times)
     times = {m: float(options.given_time if own[m] == AS_GIVEN_TIME else own[m]) for m in given}
     corrector = None if options.corrector < 0 else options.corrector
     order = tuple(float(vars(options.order)[m]) for m in targets)
     made = options.solver, options.steps, targets, members, options.compose, corrector, options.particles, order
-    return Choices(*made), Dials(weights, times, float(options.temperature), float(options.start_time))
+    return Choices(*made), Dials(weights, several, times, float(options.temperature), float(options.start_time))

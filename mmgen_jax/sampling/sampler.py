@@ -26,7 +26,7 @@ from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options, sharding
-from mmgen_jax.sampling import requests, windows
+from mmgen_jax.sampling import classes, requests, windows
 from mmgen_jax.sampling.branches import CLASS, Branches, Member, Presence
 from mmgen_jax.sampling.composition import alone
 from mmgen_jax.sampling.guidance import leaned, velocity
@@ -132,17 +132,18 @@ class Sampler:
         size = requests.batch_size(count, limit, shares)
         conditional = bool((class_id != a.null_class).any())
         known, start, noise = known or {}, start or {}, noise or {}
-        choices, dials = plan(options, tuple(m for m in given if m not in known), a.modalities, conditional)
+        whole, weights = tuple(m for m in given if m not in known), classes.of_text(options.classes, a)
+        choices, dials = plan(options, whole, a.modalities, conditional, weights)
         key = keys.of_seed(options.seed, stream)
         parts, progress = [], progress or Progress("sample", count, "samples")
         for rows in requests.batches(count, size):
             own, draws = np.divmod(rows, options.draws)
             cells = {m: whole_cells(x[own], height, width) for m, x in known.items()}
             images, first, passed = ({m: x[own] for m, x in part.items()} for part in (given, start, noise))
-            kept, draws, classes, images, where, first, passed = jax.device_put(
+            kept, draws, own_class, images, where, first, passed = jax.device_put(
                 (numbers[own], draws, class_id[own], images, a.ordered(cells), first, a.ordered(passed)), self._split
             )
-            batch = Rows(kept, draws, classes, self.encode(images), where, self.encode(first), passed)
+            batch = Rows(kept, draws, own_class, self.encode(images), where, self.encode(first), passed)
             latents = self._draw(params, batch, dials, key, choices=choices)
             parts.append(finish(self.decode(latents, numbers[own])))
             progress(min(size, count - (len(parts) - 1) * size))
@@ -222,12 +223,15 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
         given = jnp.stack([present.get(m, nothing) for m in architecture.modalities], 1)
         prompt = Prompt(jnp.repeat(rows.class_id, copies), task_row(given))
         prompt = prompt.only(present[CLASS], architecture.null_class)
+        for name, index in dials.classes.items():
+            prompt = prompt.of_class(present[name], index)
         return velocity(functools.partial(layout.apply, params), architecture.ordered(x), t[:, columns], prompt)
 
     arrangement = alone if choices.compose else leaned
     members = {name: Member(dials.weights[name], interval) for name, interval in choices.members}
+    several = {name: members.pop(name) for name in dials.classes}
     whole = Latents((m, z) for m, z in rows.given.items() if m not in rows.known)
-    present, terms = arrangement([*whole, CLASS], members)
+    present, terms = classes.beside(*arrangement([*whole, CLASS], members), several)
     noise = Latents((m, z) for m, z in drawn.items() if m not in choices.targets)
     held = Latents((m, hold(z, noise[m], dials.times[m])) for m, z in whole.items())
     absent = {m: np.zeros(len(terms) + 1, bool) for m in noise if m not in whole}

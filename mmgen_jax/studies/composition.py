@@ -5,7 +5,7 @@ python -m mmgen_jax.studies.composition --config=configs/shapes_tiny.py --workdi
 Each way of using the conditions makes the rgb of the same scenes. What the model then predicts from that rgb is
 compared with what was given. `calls` counts rows of the network for each sample, and `time` is a multiple of what
 giving both conditions together takes. Writes composition.png; negation.png, in which a condition counts less or leads
-away; and classes.png, in which two classes are multiplied.
+away; classes.png, in which two classes are multiplied; and between.png, from one class to another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from etils import epath
 
@@ -33,13 +32,12 @@ from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data import held_out, tiles
 from mmgen_jax.data.pipeline import open_split
-from mmgen_jax.diffusion import keys
 from mmgen_jax.metrics import dense
 from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.sampling import SOLVERS, composed, sample
-from mmgen_jax.sampling.fields import VelocityFn
+from mmgen_jax.sampling import SOLVERS
+from mmgen_jax.sampling.classes import text as classes_text
 from mmgen_jax.sampling.options import Options, Strengths, plan
 from mmgen_jax.show import pictures
 from mmgen_jax.system import files
@@ -49,6 +47,8 @@ from mmgen_jax.system.errors import UsageError
 GIVEN = ("depth", "mask")
 METRICS = {"depth/absrel": "depth AbsRel", "mask/miou": "regions, mIoU"}
 SCENES = 6  # number of rows of the sheets
+PRODUCTS = {"first": (1, 0), "second": (0, 1), "first and second": (1, 1), "first, not second": (1, -0.5)}
+BETWEEN = {f"{1 - a:g} : {a:g}": (1 - a, a) for a in (0, 0.25, 0.5, 0.75, 1)}
 Values = Mapping[str, np.ndarray]
 
 
@@ -128,27 +128,22 @@ class Study:
         return pictures.sheet(columns | made, given=GIVEN)
 
 
-def classes(model: MMGen, options: Options) -> np.ndarray:
-    """Picture uint8 [H, W, 3] of two classes alone, multiplied, and the first without the second; a row for each pair.
+def classes(model: MMGen, options: Options, columns: Mapping[str, tuple[float, float]]) -> np.ndarray:
+    """Picture uint8 [H, W, 3] of two classes with the weights of each column; a row for each pair of classes.
 
     Raises UsageError for a model with less than two classes.
     """
-    a, names = model.architecture, model.class_names
+    names = model.class_names
     if len(names) < 2:
         raise UsageError(f"the model has {len(names)} classes; a product of two needs two")
-    first, second = np.arange(SCENES) % len(names), (np.arange(SCENES) + 1) % len(names)
-    noise = {m: jax.random.normal(keys.of_seed(options.seed, m), s) for m, s in a.latent_shapes(SCENES).items()}
-    nothing = np.full(SCENES, a.null_class)
+    pairs = [(i % len(names), (i + 1) % len(names)) for i in range(SCENES)]
 
-    def of(class_id: np.ndarray) -> VelocityFn:
-        return lambda x, t: model.velocity(x, t, class_id, np.zeros(SCENES, np.int32))
+    def made(weights: tuple[float, float]) -> np.ndarray:
+        requests = [classes_text(dict(zip(pair, weights, strict=True))) for pair in pairs]
+        drawn = [model.draw(dataclasses.replace(options, classes=text), n=[i]) for i, text in enumerate(requests)]
+        return np.concatenate([outputs["rgb"] for outputs in drawn])
 
-    def made(weights: Sequence[float]) -> np.ndarray:
-        field = composed(of(nothing), {"first": of(first), "second": of(second)}, weights)
-        return model.decode({"rgb": sample(field, a.ordered(noise), steps=options.steps, solver="heun")["rgb"]})["rgb"]
-
-    columns = {"first": (1, 0), "second": (0, 1), "first and second": (1, 1), "first, not second": (1, -0.5)}
-    rows = [f"{names[i]}, {names[j]}" for i, j in zip(first, second, strict=True)]
+    rows = [f"{names[i]}, {names[j]}" for i, j in pairs]
     return pictures.sheet({name: made(weights) for name, weights in columns.items()}, names=rows)
 
 
@@ -178,7 +173,9 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[st
     target.mkdir(parents=True, exist_ok=True)
     pictures.save_png(target / "composition.png", study.sheet(WAYS))
     pictures.save_png(target / "negation.png", study.sheet(AWAY))
-    pictures.save_png(target / "classes.png", classes(study.model, study.options))
+    together = dataclasses.replace(study.options, wanted="")  # all modalities, as classes were mostly learned
+    for name, columns in (("classes", PRODUCTS), ("between", BETWEEN)):
+        pictures.save_png(target / f"{name}.png", classes(study.model, together, columns))
     return rows
 
 
@@ -187,7 +184,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     files.check_place(values.out, "--out", folder=True)
     run(settings.parse(values.config), values.workdir, values.out)
-    say(f"\nwritten: {epath.Path(values.out) / 'composition.png'}, negation.png, classes.png")
+    say(f"\nwritten: {epath.Path(values.out) / 'composition.png'}, negation.png, classes.png, between.png")
 
 
 if __name__ == "__main__":

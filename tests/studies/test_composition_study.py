@@ -58,14 +58,14 @@ def test_calls_are_those_that_are_made(corrector, particles):
     assert len(made) == composition.calls(options, (), MODEL)
 
 
-def test_a_table_and_three_sheets(model_config, model_dir, tmp_path):
+def test_a_table_and_four_sheets(model_config, model_dir, tmp_path):
     model_config.evaluate.n, model_config.sample.steps = 3, 2
     chosen = settings.parse(model_config)
     rows = composition.run(chosen, str(model_dir), str(tmp_path))
     assert list(rows) == list(composition.WAYS) and rows["given together"]["time"] == 1
     assert all(np.isfinite(list(row.values())).all() for row in rows.values())
     assert composition.line("composed", rows["composed"]).count("|") == 6
-    for name in ("composition", "negation", "classes"):
+    for name in ("composition", "negation", "classes", "between"):
         assert Image.open(tmp_path / f"{name}.png").width > 300
 
 
