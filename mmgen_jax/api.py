@@ -126,6 +126,7 @@ class MMGen(Understanding):
         start_time: float = Options.start_time,
         noise: Mapping[str, object] | None = None,
         classes: Mapping[int | str, float] | None = None,
+        rescale: float = 0.0,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
@@ -172,6 +173,8 @@ class MMGen(Understanding):
             return them.
           classes: class -> weight of it, for several classes in place of one: 1 for each that it must be, below 0 for
             what it must not be, 1 - a and a for what lies between two. See `sampling.classes`.
+          rescale: how far the contrast of what is guided is moved to that of what is not, from 0 to 1, which keeps
+            colours from saturating at large guidance; 0.7 is usual. See `sampling.rescale`.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
 
         Returns:
@@ -190,6 +193,7 @@ class MMGen(Understanding):
             "seed": seed,
             "batch": batch,
             "compose": compose,
+            "rescale": rescale,
             "corrector": -1 if corrector is None else corrector,
             "particles": particles,
             "draws": draws,
@@ -352,7 +356,8 @@ def _caption(
     classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
     classes = f"classes {together}" if together else classes.replace("class no class", "no class")
     guided = f"; guidance {options.guidance:g}" if options.guidance != 1 and classes != "no class" else ""
-    more = f"; {options.corrector} corrector steps" if options.corrector > 0 else ""
+    more = f"; rescale {options.rescale:g}" if options.rescale else ""
+    more += f"; {options.corrector} corrector steps" if options.corrector > 0 else ""
     more += f"; {options.particles} particles" if options.particles > 1 else ""
     more += f"; whole images at {options.whole:g} times the model's size" if options.whole else ""
     more += f"; temperature {options.temperature:g}" if options.temperature != 1 else ""

@@ -146,6 +146,7 @@ MEANT = {  # hostile for most arguments, and meant by these
     "start": {"none"},
     "noise": {"none"},
     "classes": {"none"},
+    "rescale": {"below float32", "array of one"},
 }
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.sampling.fields import VelocityFn
+from mmgen_jax.sampling.rescale import rescaled
 from mmgen_jax.sampling.roles import Time
 
 Weight = float | jax.Array
@@ -85,6 +86,7 @@ class Branches:
       times: time at which each of these is held.
       others: velocity functions of the targets, each a branch of its own.
       fixed: names of targets that are held at a fixed time, which intervals do not look at.
+      rescale: phi of `rescale.py`, a number or [B], on the linear path; None means none.
     """
 
     network: Network
@@ -95,6 +97,7 @@ class Branches:
     times: Mapping[str, Time]
     others: tuple[VelocityFn, ...] = ()
     fixed: tuple[str, ...] = ()
+    rescale: Weight | None = None
 
     def __call__(self, x: Latents, t: jax.Array) -> Latents:
         """Velocity of the targets x, dict of [B, H, W, C], at times t [B, M]; skips branches that do not count."""
@@ -120,8 +123,14 @@ class Branches:
         return Latents((m, parts[0]) for m, parts in self._network(x, t, np.array([0])).items())
 
     def _summed(self, x: Latents, t: jax.Array) -> Latents:
-        coefficients = self._coefficients(x, t)
-        return Latents((m, _sum(parts, coefficients[m])) for m, parts in self._evaluate(x, t).items())
+        coefficients, branches = self._coefficients(x, t), self._evaluate(x, t)
+        summed = Latents((m, _sum(parts, coefficients[m])) for m, parts in branches.items())
+        if self.rescale is None:
+            return summed
+        times = {m: t[:, i] for i, m in enumerate(x)}
+        return Latents(
+            (m, rescaled(x[m], times[m], v, branches[m], coefficients[m], self.rescale)) for m, v in summed.items()
+        )
 
     def _coefficients(self, x: Latents, t: jax.Array) -> dict[str, list[jax.Array]]:
         """c_j [B] of each branch, of each target."""

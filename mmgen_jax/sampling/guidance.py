@@ -58,6 +58,7 @@ def classifier_free(
     scale: float | jax.Array,
     interval: tuple[float, float] = (0.0, 1.0),
     given: Sequence[str] = (),
+    rescale: float | jax.Array | None = None,
 ) -> Branches:
     """Classifier-free guidance on the class (Ho & Salimans 2022): v = v_null + scale (v_class - v_null).
 
@@ -69,6 +70,8 @@ def classifier_free(
       interval: (low, high); a modality is guided while low <= its t <= high (Kynkaanniemi et al. 2024) and follows
         the conditional velocity elsewhere. If no generated modality is inside, the second branch is not computed.
       given: names of the given modalities. They are held at a fixed time, which `interval` does not look at.
+      rescale: how far the contrast of what is guided is moved to that of the conditional branch, from 0 to 1, on the
+        linear path (see `rescale.py`); None means not at all.
     """
 
     def branched(x: Latents, t: jax.Array, present: Presence) -> Latents:
@@ -77,4 +80,4 @@ def classifier_free(
         return velocity(network, x, t, repeated.only(present[CLASS], null_class))
 
     present, terms = leaned([CLASS], {CLASS: Member(scale, interval)})
-    return Branches(branched, present, terms, Latents(), Latents(), {}, fixed=tuple(given))
+    return Branches(branched, present, terms, Latents(), Latents(), {}, fixed=tuple(given), rescale=rescale)

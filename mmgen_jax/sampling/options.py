@@ -75,6 +75,7 @@ class Options:
     )
     wanted: str = setting("", TEXT, 'what is made, as "rgb+depth", all else is ignored; empty = all that is not given')
     classes: str = setting("", TEXT, 'several classes with weights, "torus:1+box:-0.5", in place of one; empty = none')
+    rescale: float = setting(0.0, number(0, 1), "of guided samples to the contrast of those that are not; 0 = none")
     compose: bool = setting(False, SWITCH, "multiply what each condition says alone, as MCDM, instead of all together")
     corrector: int = setting(-1, integer(-1), "Langevin steps after each step; -1 = none, or 1 with particles")
     particles: int = setting(1, integer(1), "weighted candidates of which each sample is drawn; 1 = no candidates")
@@ -84,7 +85,7 @@ class Options:
     order: Order = dataclasses.field(default_factory=Order)  # type: ignore[valid-type]
 
     def plain(self) -> Options:
-        """The same without what belongs to one request: classes, draws, what is wanted, in which order, and its start."""
+        """The same without what belongs to one request: classes, draws, what is wanted, its order and its start."""
         return dataclasses.replace(self, classes="", draws=1, wanted="", order=Order(), start_time=Options.start_time)
 
     def targets(self, given: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
@@ -156,10 +157,13 @@ def check(
         raise UsageError(f"draws is {options.draws}, which needs noise; temperature is 0: all would be the same")
     if options.particles > 1 and options.corrector == 0:
         raise UsageError(f"corrector is 0; {options.particles} particles need at least 1, or -1")
+    if options.particles > 1 and options.rescale:
+        raise UsageError(f"rescale is {options.rescale:g}; allowed: 0, as {options.particles} particles are weighed")
     for name, value, used in (
         ("solver", options.solver, SOLVERS[options.solver].needs_linear_path),
         ("corrector", options.corrector, options.corrector > 0),
         ("particles", options.particles, options.particles > 1),
+        ("rescale", options.rescale, options.rescale > 0),
         ("keep", " + ".join(partial), bool(partial)),
     ):
         if used and path != "linear":
@@ -188,6 +192,7 @@ class Choices:
       targets: the modalities that are made; what is neither made nor given is ignored.
       members: conditions whose weight is chosen, with the intervals in which they have it; several classes come last.
       compose: whether what the members say alone is multiplied.
+      rescaled: whether what is guided is rescaled.
       corrector: number of Langevin steps after each step; None means 0, or what particles need.
       particles: number of particles of each sample.
       order: how far each target runs ahead.
@@ -198,6 +203,7 @@ class Choices:
     targets: tuple[str, ...]
     members: tuple[tuple[str, tuple[float, float]], ...]
     compose: bool
+    rescaled: bool
     corrector: int | None
     particles: int
     order: tuple[float, ...]
@@ -223,6 +229,7 @@ class Dials:
       times: time at which each given modality is held.
       temperature: scale of the noise from which targets start.
       start_time: time at which targets begin that have a start.
+      rescale: how far the contrast of what is guided is moved to that of what is not.
     """
 
     weights: dict[str, float]
@@ -230,6 +237,7 @@ class Dials:
     times: dict[str, float]
     temperature: float
     start_time: float
+    rescale: float
 
 
 def plan(
@@ -256,5 +264,16 @@ def plan(
     times = {m: float(options.given_time if own[m] == AS_GIVEN_TIME else own[m]) for m in given}
     corrector = None if options.corrector < 0 else options.corrector
     order = tuple(float(vars(options.order)[m]) for m in targets)
-    made = options.solver, options.steps, targets, members, options.compose, corrector, options.particles, order
-    return Choices(*made), Dials(weights, several, times, float(options.temperature), float(options.start_time))
+    choices = Choices(
+        options.solver,
+        options.steps,
+        targets,
+        members,
+        options.compose,
+        options.rescale > 0,
+        corrector,
+        options.particles,
+        order,
+    )
+    numbers = options.temperature, options.start_time, options.rescale
+    return choices, Dials(weights, several, times, *map(float, numbers))

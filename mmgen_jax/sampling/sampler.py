@@ -236,7 +236,15 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
     held = Latents((m, hold(z, noise[m], dials.times[m])) for m, z in whole.items())
     absent = {m: np.zeros(len(terms) + 1, bool) for m in noise if m not in whole}
     tiled = windows.over(network, height, width, architecture.latent_size)
-    branches = Branches(tiled, present | absent, terms, noise, held, dials.times)
+    branches = Branches(
+        tiled,
+        present | absent,
+        terms,
+        noise,
+        held,
+        dials.times,
+        rescale=dials.rescale if choices.rescaled else None,
+    )
     partial = Latents((m, rows.given[m]) for m in rows.known)
     field = Inpainted(branches, partial, rows.known) if partial else branches
     scaled = Latents((m, dials.temperature * drawn[m]) for m in choices.targets)

@@ -126,7 +126,7 @@ def test_the_rows_of_a_sample_are_neighbours_and_know_what_is_present():
 @pytest.mark.parametrize("order", [(0.0, 0.0, 0.0), (0.0, 0.3, 0.0), (0.0, 1.0, 0.25)])
 def test_any_order_draws_from_the_same_joint_density(solver, order):
     """Whatever runs ahead, the modalities have the covariance of the data in the end."""
-    choices = Choices(solver, 150, NAMES, (), False, None, 1, order)
+    choices = Choices(solver, 150, NAMES, (), False, False, None, 1, order)
     times, batch = np.asarray(choices.times()), 20_000
     assert times.shape == (151, 3) and (np.diff(times, axis=0) <= 0).all()
     np.testing.assert_array_equal(times[[0, -1]], [[1, 1, 1], [0, 0, 0]])

@@ -41,6 +41,7 @@ def options(**chosen):
         ({"wanted": "rgb+depth"}, ("rgb",), "wanted is 'rgb+depth', but rgb is given; allowed: what is not given"),
         ({"wanted": "sound"}, ("rgb",), "modality is 'sound'; allowed: rgb, depth, normal, mask"),
         ({"compose": True}, (), "compose is True, but neither a modality nor a class is given"),
+        ({"particles": 4, "rescale": 0.7}, ("rgb",), "rescale is 0.7; allowed: 0, as 4 particles are weighed"),
         ({"particles": 4, "corrector": 0}, ("rgb",), "corrector is 0; 4 particles need at least 1, or -1"),
     ],
 )
@@ -49,7 +50,7 @@ def test_requests_that_mean_nothing_are_named(chosen, given, message):
         check(options(**chosen), given, MODEL, "linear", conditional=False)
 
 
-@pytest.mark.parametrize("chosen", [{"corrector": 2}, {"particles": 4}, {"solver": "euler_maruyama"}])
+@pytest.mark.parametrize("chosen", [{"corrector": 2}, {"particles": 4}, {"solver": "euler_maruyama"}, {"rescale": 0.7}])
 def test_what_needs_the_score_needs_the_linear_path(chosen):
     check(options(**chosen), ("rgb",), MODEL, "linear", conditional=False)
     with pytest.raises(UsageError, match="needs the linear path; the model's is cosine"):
