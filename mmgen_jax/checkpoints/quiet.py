@@ -1,4 +1,4 @@
-"""Silences the hundreds of lines that Orbax's threads print about failures that the caller reports in one line."""
+"""Silences what Orbax prints of its own accord: hundreds of lines about failures that the caller reports in one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ _LOGGERS = ("absl", "asyncio")
 
 
 def _of_orbax(record: logging.LogRecord) -> bool:
-    """True for error records of Orbax and of its abandoned asyncio tasks."""
-    return record.levelno >= logging.ERROR and ("orbax" in record.pathname or "never retrieved" in str(record.msg))
+    """True for error records of Orbax and of its abandoned asyncio tasks, and for its warning that a save waited."""
+    if record.levelno >= logging.ERROR:
+        return "orbax" in record.pathname or "never retrieved" in str(record.msg)
+    # The report of a run tells a slow disk, by the time spent on checkpoints.
+    return str(record.msg).startswith("Waiting for previous save")
 
 
 @contextlib.contextmanager

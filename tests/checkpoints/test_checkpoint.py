@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from orbax.checkpoint import checkpoint_manager
 
 from mmgen_jax import verify
 from mmgen_jax.checkpoints import restore, seal
@@ -52,6 +53,12 @@ def test_what_was_saved_comes_back(workdir, capsys):
         np.testing.assert_array_equal(ema["large"], state.ema["large"])
         assert found == step
     assert capsys.readouterr().out == ""
+
+
+def test_a_save_that_waits_for_the_one_before_says_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(checkpoint_manager, "_WAIT_FOR_PREV_SAVE_WARNING_THRESHOLD_SECS", 0.0)
+    save(tmp_path, (1, 2))
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def test_other_meshes_can_read_it(workdir):

@@ -216,8 +216,9 @@ def test_what_is_not_sound_is_told_and_skipped_and_set_aside(folder, name, capsy
     assert meta == {"samples": 1}
     assert restore.restore_ema(folder.parent)[1] == 1 and "opt_state" in restore.entries(folder.parent)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and len(set(lines)) == 1
-    assert lines[0].startswith("checkpoint of step 2 skipped, it is damaged: ") and reason in lines[0]
+    assert len(lines) == 3
+    for line in lines:  # they may name different files, as arrays are read side by side and the first failure is told
+        assert line.startswith("checkpoint of step 2 skipped, it is damaged: ") and reason in line
     save(folder.parent, (2, 3), start=1)
     assert [int(load(folder.parent)[0].step), *restore.steps_in(restore.folder_of(folder.parent))] == [3, 1, 2, 3]
     assert os.path.lexists(folder / "damaged" / "2")

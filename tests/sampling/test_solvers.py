@@ -265,7 +265,7 @@ def test_shifted_times():
         times = shifted_times(9, shift)
         assert times[0] == 1 and times[-1] == 0 and (jnp.diff(times) < 0).all()
     for shift in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match=f"shift={shift}: must be above 0"):
+        with pytest.raises(ValueError, match=f"shift={shift}: must be a finite number above 0"):
             shifted_times(4, shift)
 
 
