@@ -27,6 +27,7 @@ from mmgen_jax.sampling import canvas, raw
 from mmgen_jax.sampling import classes as several
 from mmgen_jax.sampling.draws import combined
 from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, start_values
+from mmgen_jax.sampling.grids import GRID
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.sampling.understanding import Understanding
@@ -104,7 +105,7 @@ class MMGen(Understanding):
         class_id: int | str | Sequence[int | str] | AnyArray | None = None,
         n: int | np.integer | Sequence[int] | AnyArray = 1,
         given: Mapping[str, object] | None = None,
-        steps: int = 25,
+        steps: int | None = None,
         solver: str = "heun",
         guidance: float = 1.0,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
@@ -127,6 +128,8 @@ class MMGen(Understanding):
         noise: Mapping[str, object] | None = None,
         classes: Mapping[int | str, float] | None = None,
         rescale: float = 0.0,
+        times: Sequence[float] | AnyArray | None = None,
+        shift: float = 1.0,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
@@ -137,7 +140,7 @@ class MMGen(Understanding):
           class_id: index or name of a class, one for all samples or one for each; None means no class.
           n: how many samples, those with the numbers 0 to n - 1; or their numbers.
           given: modality -> a file or array (see `modalities.modality`), one for all samples or one for each.
-          steps: number of steps of the solver.
+          steps: number of steps of the solver; None means 25, or those of `times`.
           solver: a name of `mmgen_jax.sampling.SOLVERS`.
           guidance: strength of classifier-free guidance on the class; 1 means none.
           guidance_interval: guidance, or several classes, act at times t in [low, high].
@@ -175,6 +178,8 @@ class MMGen(Understanding):
             what it must not be, 1 - a and a for what lies between two. See `sampling.classes`.
           rescale: how far the contrast of what is guided is moved to that of what is not, from 0 to 1, which keeps
             colours from saturating at large guidance; 0.7 is usual. See `sampling.rescale`.
+          times: grid of times that fall from 1 to 0, in place of `steps` and the solver's own grid.
+          shift: moves the solver's own grid, as SD3 does: above 1 more of the steps are made at noise.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
 
         Returns:
@@ -186,7 +191,8 @@ class MMGen(Understanding):
         by_name = isinstance(given_time, Mapping)
         plain: dict[str, Any] = {
             "solver": solver,
-            "steps": steps,
+            "steps": 25 if steps is None else steps,
+            "shift": shift,
             "guidance": guidance,
             "guidance_interval": guidance_interval,
             "given_time": Options.given_time if by_name else given_time,
@@ -194,6 +200,7 @@ class MMGen(Understanding):
             "batch": batch,
             "compose": compose,
             "rescale": rescale,
+            "times": () if times is None else times,
             "corrector": -1 if corrector is None else corrector,
             "particles": particles,
             "draws": draws,
@@ -216,6 +223,10 @@ class MMGen(Understanding):
         )
         for name, value in values.items():
             require(name, value, _ALLOWED[name])
+        if times is not None:
+            require("times", values["times"], GRID)
+            if steps is not None:
+                raise UsageError(f"steps is {steps}, but times are given too; allowed: one of them")
         if corrector is not None:
             require("corrector", values["corrector"], integer(0))
         return self.draw(options, class_id, n, given, keep, start, noise, progress)
@@ -357,9 +368,11 @@ def _caption(
     classes = f"classes {together}" if together else classes.replace("class no class", "no class")
     guided = f"; guidance {options.guidance:g}" if options.guidance != 1 and classes != "no class" else ""
     more = f"; rescale {options.rescale:g}" if options.rescale else ""
+    more += f"; times {', '.join(f'{t:g}' for t in options.times)}" if options.times else ""
+    more += f"; shift {options.shift:g}" if options.shift != 1 else ""
     more += f"; {options.corrector} corrector steps" if options.corrector > 0 else ""
     more += f"; {options.particles} particles" if options.particles > 1 else ""
     more += f"; whole images at {options.whole:g} times the model's size" if options.whole else ""
     more += f"; temperature {options.temperature:g}" if options.temperature != 1 else ""
     more += f"; {options.draws} draws combined" if options.draws > 1 else ""
-    return f"{task}{wanted}; {classes}; seed {options.seed}; {options.solver}, {options.steps} steps{guided}{more}"
+    return f"{task}{wanted}; {classes}; seed {options.seed}; {options.solver}, {options.count} steps{guided}{more}"

@@ -168,6 +168,11 @@ def test_velocity(model):
         ({"corrector": -1}, "corrector is -1; it must be an integer of at least 0"),
         ({"particles": 0}, "particles is 0; it must be an integer of at least 1"),
         ({"particles": 2, "corrector": 0}, "corrector is 0; 2 particles need at least 1"),
+        ({"times": [1.0, 0.5]}, "times is (1.0, 0.5); it must be a tuple of times that fall from 1 to 0"),
+        ({"times": [1.0, 0.5, 0.5, 0.0]}, "it must be a tuple of times that fall from 1 to 0"),
+        ({"times": [1.0, 0.5, 0.0], "steps": 3}, "steps is 3, but times are given too; allowed: one of them"),
+        ({"times": [1.0, 0.5, 0.0], "shift": 3}, "shift is 3; allowed: 1, as times are given"),
+        ({"shift": 0}, "shift is 0; it must be a number 0.01 to 100"),
         ({"classes": {}}, "classes is {}; allowed: a dict of class -> weight"),
         ({"classes": {"torus": 1}, "class_id": 0}, "but class_id is given too; allowed: one of them"),
         (
@@ -309,6 +314,20 @@ def test_another_weight_compiles_nothing(model):
         for weight in (0.0, -1.0, 2.5):
             model.generate(given=GIVEN, strength={"depth": weight}, compose=compose, corrector=1, seed=3, **FAST)
         assert draw._cache_size() == compiled
+
+
+def test_grids_of_a_request(model):
+    """Those of the user are the solver's own where they say the same, and other ones compile nothing."""
+    request = {"n": 2, "solver": "heun"}
+    own, shifted = (model.generate(**request, steps=4, shift=s) for s in (1.0, 3.0))
+    compiled = model._sampler._draw._cache_size()
+    same = model.generate(**request, times=[1, 0.75, 0.5, 0.25, 0])
+    moved = model.generate(**request, times=np.array([1, 0.9, 0.75, 0.5, 0]))
+    assert model._sampler._draw._cache_size() == compiled
+    np.testing.assert_allclose(same["depth"], own["depth"], atol=1e-5)
+    np.testing.assert_allclose(moved["depth"], shifted["depth"], atol=1e-4)
+    assert np.abs(own["depth"] - shifted["depth"]).max() > 1e-3
+    assert "heun, 4 steps; times 1, 0.9, 0.75, 0.5, 0" in moved.caption and "steps; shift 3" in shifted.caption
 
 
 def test_a_composition_of_a_request_is_the_one_of_the_formula(model):

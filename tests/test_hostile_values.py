@@ -146,6 +146,9 @@ MEANT = {  # hostile for most arguments, and meant by these
     "start": {"none"},
     "noise": {"none"},
     "classes": {"none"},
+    "steps": {"none"},
+    "times": {"none"},
+    "shift": {"fraction", "array of one"},
     "rescale": {"below float32", "array of one"},
 }
 

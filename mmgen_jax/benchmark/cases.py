@@ -104,7 +104,7 @@ def sampling(chosen: Settings) -> Case:
     return Case(
         run=functools.partial(_timed, call),
         samples=rows,
-        flops=sampler.sampler_flops(a, rows, section.steps, section.solver, len(choices.members) + 1),
+        flops=sampler.sampler_flops(a, rows, section.count, section.solver, len(choices.members) + 1),
         dispatch=functools.partial(_first_return, call),
         program_bytes=lambda: _peak_bytes(program.lower(*arguments, choices=choices)),
     )

@@ -34,7 +34,7 @@ def model_flops(chosen: Settings, what: str) -> float:
     if what == "encode":
         return flops.encoder_flops(a, chosen.encode.batch)
     section = chosen.sample
-    return sampler.sampler_flops(a, section.batch, section.steps, section.solver, 1 + (section.guidance != 1))
+    return sampler.sampler_flops(a, section.batch, section.count, section.solver, 1 + (section.guidance != 1))
 
 
 def with_depth(chosen: Settings, depth: int) -> Settings:

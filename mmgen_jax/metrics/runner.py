@@ -52,7 +52,7 @@ class Runner:
         sampler, e = Sampler(architecture), chosen.evaluate
         generation = dataclasses.replace(chosen.sample.options().plain(), batch=e.batch)
         own = {name: getattr(e, name) for name in ("solver", "steps", "temperature", "draws")}
-        understanding = dataclasses.replace(generation, **own)
+        understanding = dataclasses.replace(generation, **own, shift=1.0)
         return cls(sampler, sampler.place(params), understanding, generation)
 
     def rest_from_rgb(

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from mmgen_jax.diffusion.conditioning import subset
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.sampling.branches import CLASS
+from mmgen_jax.sampling.grids import GRID, shifted
 from mmgen_jax.sampling.solvers import SOLVERS
+from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.rules import INTERVAL, SWITCH, TEXT, Rule, integer, number, one_of, setting
 
 AS_GIVEN_TIME = -1.0
 
+TIMES = Rule(lambda v: (isinstance(v, tuple) and not v) or GRID.allows(v), f"a tuple of {GRID.words}, or ()")
 WHOLE = Rule(lambda v: number(0, 64).allows(v) and not 0 < v < 1, "a number 1 to 64, or 0")
 
 
@@ -59,7 +62,7 @@ class Options:
     """How samples are drawn: what the settings in `sample` and the arguments of `MMGen.generate` have in common."""
 
     solver: str = setting("euler_maruyama", one_of(*SOLVERS), "of the differential equation")
-    steps: int = setting(250, integer(1), "of the solver")
+    steps: int = setting(250, integer(1), "of the solver; as many as `times` has, if that is set")
     guidance: float = setting(1.0, number(0, 10_000), "classifier-free guidance; 1 = none")
     guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance, or classes, act")
     given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
@@ -76,6 +79,8 @@ class Options:
     wanted: str = setting("", TEXT, 'what is made, as "rgb+depth", all else is ignored; empty = all that is not given')
     classes: str = setting("", TEXT, 'several classes with weights, "torus:1+box:-0.5", in place of one; empty = none')
     rescale: float = setting(0.0, number(0, 1), "of guided samples to the contrast of those that are not; 0 = none")
+    times: tuple[float, ...] = setting((), TIMES, "grid of the steps, in place of the solver's own; () = its own")
+    shift: float = setting(1.0, number(0.01, 100), "of the solver's own grid, as SD3; above 1 = more steps on noise")
     compose: bool = setting(False, SWITCH, "multiply what each condition says alone, as MCDM, instead of all together")
     corrector: int = setting(-1, integer(-1), "Langevin steps after each step; -1 = none, or 1 with particles")
     particles: int = setting(1, integer(1), "weighted candidates of which each sample is drawn; 1 = no candidates")
@@ -85,8 +90,21 @@ class Options:
     order: Order = dataclasses.field(default_factory=Order)  # type: ignore[valid-type]
 
     def plain(self) -> Options:
-        """The same without what belongs to one request: classes, draws, what is wanted, its order and its start."""
-        return dataclasses.replace(self, classes="", draws=1, wanted="", order=Order(), start_time=Options.start_time)
+        """The same without what belongs to one request: classes, draws, what is wanted, its grid, order and start."""
+        own = {"classes": "", "draws": 1, "wanted": "", "times": (), "order": Order()}
+        return dataclasses.replace(self, **own, start_time=Options.start_time)
+
+    @property
+    def count(self) -> int:
+        """Number of steps of the solver."""
+        return len(self.times) - 1 if self.times else self.steps
+
+    def grid(self) -> np.ndarray:
+        """Times float32 [count + 1] of the solver, from 1 to 0."""
+        if self.times:
+            return np.array(self.times, np.float32)
+        own = SOLVERS[self.solver].times(self.steps)
+        return np.asarray(own if self.shift == 1 else shifted(own, self.shift))
 
     def targets(self, given: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
         """The modalities that are made, in the model's order. Raises UsageError for others or given ones."""
@@ -147,6 +165,8 @@ def check(
             raise UsageError(f"whole is {options.whole:g}; allowed: 0, as {why}")
         if names and options.particles > 1:
             raise UsageError(f"particles is {options.particles}; allowed: 1, as {why}")
+    if options.times and options.shift != 1:
+        raise UsageError(f"shift is {options.shift:g}; allowed: 1, as times are given")
     if options.classes and conditional:
         raise UsageError(f"classes is {options.classes!r}, but class_id is given too; allowed: one of them")
     if options.classes and options.guidance != 1:
@@ -208,15 +228,6 @@ class Choices:
     particles: int
     order: tuple[float, ...]
 
-    def times(self) -> jax.Array:
-        """Grid of times [steps + 1, M'] of the targets, float32.
-
-        On a clock u from 1 + D to 0 a target that runs ahead by d has t = u - d, clipped to [0, 1]; D is the largest d.
-        """
-        clock = SOLVERS[self.solver].times(self.steps)[:, None] * (1 + max(self.order))
-        # Both ends are exact, as some solvers divide by what is left there.
-        return jnp.clip(clock - jnp.asarray(self.order), 0, 1).at[0].set(1).at[-1].set(0)
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -230,6 +241,7 @@ class Dials:
       temperature: scale of the noise from which targets start.
       start_time: time at which targets begin that have a start.
       rescale: how far the contrast of what is guided is moved to that of what is not.
+      grid: times [steps + 1] of the solver.
     """
 
     weights: dict[str, float]
@@ -238,6 +250,7 @@ class Dials:
     temperature: float
     start_time: float
     rescale: float
+    grid: AnyArray
 
 
 def plan(
@@ -266,7 +279,7 @@ def plan(
     order = tuple(float(vars(options.order)[m]) for m in targets)
     choices = Choices(
         options.solver,
-        options.steps,
+        options.count,
         targets,
         members,
         options.compose,
@@ -275,5 +288,5 @@ def plan(
         options.particles,
         order,
     )
-    numbers = options.temperature, options.start_time, options.rescale
-    return choices, Dials(weights, several, times, *map(float, numbers))
+    temperature, start_time, rescale = map(float, (options.temperature, options.start_time, options.rescale))
+    return choices, Dials(weights, several, times, temperature, start_time, rescale, options.grid())

@@ -29,6 +29,7 @@ from mmgen_jax.parallel import compiler_options, sharding
 from mmgen_jax.sampling import classes, requests, windows
 from mmgen_jax.sampling.branches import CLASS, Branches, Member, Presence
 from mmgen_jax.sampling.composition import alone
+from mmgen_jax.sampling.grids import in_order
 from mmgen_jax.sampling.guidance import leaned, velocity
 from mmgen_jax.sampling.inpainting import Inpainted, whole_cells
 from mmgen_jax.sampling.options import Choices, Dials, Options, plan
@@ -253,7 +254,7 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
         begun(PATHS[architecture.path], scaled, rows.start, dials.start_time),
         arrays.key,
         choices.solver,
-        times=cut(choices.times(), choices.targets, rows.start, dials.start_time),
+        times=cut(in_order(dials.grid, choices.order), choices.targets, rows.start, dials.start_time),
         corrector=choices.corrector,
         particles=choices.particles,
     )

@@ -22,12 +22,12 @@ from mmgen_jax.diffusion import flow
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.sampling import arguments, corrections, randomness, roles
 from mmgen_jax.sampling.fields import Field, Interval, Placed, VelocityFn
+from mmgen_jax.sampling.grids import last_step_times, uniform_times
 from mmgen_jax.sampling.roles import Time, Times
 from mmgen_jax.system.errors import UsageError
 
 NoiseAt = Callable[[jax.Array], Latents]
 
-EM_LAST_TIME = 0.04
 Step = Callable[[Field, Latents, Any, Interval], tuple[Latents, Any]]
 
 
@@ -51,28 +51,6 @@ class Solver:
     stochastic: bool
     needs_linear_path: bool
     evaluations: Callable[[int], int]
-
-
-def uniform_times(steps: int) -> jax.Array:
-    """Times [steps + 1] from 1 to 0 in equal steps, the grid of the ODE solvers."""
-    return jnp.linspace(1.0, 0.0, steps + 1)
-
-
-def shifted_times(steps: int, shift: float) -> jax.Array:
-    """Times [steps + 1] from 1 to 0, s t / (1 + (s - 1) t) of equal steps t (Esser et al. 2024, equation 23).
-
-    A shift s above 1 spends more of the steps on noise, as large images want; 1 gives `uniform_times`. Raises
-    ValueError if it is not above 0 or not finite, and for less than one step.
-    """
-    arguments.count("steps", steps, 1)
-    arguments.positive("shift", shift)
-    t = uniform_times(steps)
-    return shift * t / (shift * t + (1 - t))  # exactly 1 at t = 1, whatever the rounding
-
-
-def last_step_times(steps: int) -> jax.Array:
-    """Times [steps + 1] in equal steps from 1 to 0.04, then 0, as the score is unbounded at t = 0 (SiT, REPA)."""
-    return jnp.append(jnp.linspace(1.0, EM_LAST_TIME, steps), 0.0)
 
 
 def _advance(x: Latents, velocity: Latents, interval: Interval) -> Latents:

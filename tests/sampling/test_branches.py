@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.sampling import sample
+from mmgen_jax.sampling import SOLVERS, sample
 from mmgen_jax.sampling.branches import Branches, Member
 from mmgen_jax.sampling.composition import alone
+from mmgen_jax.sampling.grids import in_order
 from mmgen_jax.sampling.guidance import leaned
-from mmgen_jax.sampling.options import Choices
 
 NAMES = ("a", "b", "c")
 COVARIANCE = np.array([[1.0, 0.6, 0.3], [0.6, 0.8, 0.2], [0.3, 0.2, 0.5]])
@@ -126,8 +126,7 @@ def test_the_rows_of_a_sample_are_neighbours_and_know_what_is_present():
 @pytest.mark.parametrize("order", [(0.0, 0.0, 0.0), (0.0, 0.3, 0.0), (0.0, 1.0, 0.25)])
 def test_any_order_draws_from_the_same_joint_density(solver, order):
     """Whatever runs ahead, the modalities have the covariance of the data in the end."""
-    choices = Choices(solver, 150, NAMES, (), False, False, None, 1, order)
-    times, batch = np.asarray(choices.times()), 20_000
+    times, batch = np.asarray(in_order(SOLVERS[solver].times(150), order)), 20_000
     assert times.shape == (151, 3) and (np.diff(times, axis=0) <= 0).all()
     np.testing.assert_array_equal(times[[0, -1]], [[1, 1, 1], [0, 0, 0]])
     noise = Latents((m, jax.random.normal(jax.random.key(i), (batch, 1, 1, 1))) for i, m in enumerate(NAMES))

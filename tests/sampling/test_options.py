@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from mmgen_jax.sampling.grids import in_order, last_step_times, shifted, shifted_times
 from mmgen_jax.sampling.options import (
     CLASS,
     GivenTimes,
@@ -42,6 +43,7 @@ def options(**chosen):
         ({"wanted": "sound"}, ("rgb",), "modality is 'sound'; allowed: rgb, depth, normal, mask"),
         ({"compose": True}, (), "compose is True, but neither a modality nor a class is given"),
         ({"particles": 4, "rescale": 0.7}, ("rgb",), "rescale is 0.7; allowed: 0, as 4 particles are weighed"),
+        ({"times": (1.0, 0.5, 0.0), "shift": 3.0}, (), "shift is 3; allowed: 1, as times are given"),
         ({"particles": 4, "corrector": 0}, ("rgb",), "corrector is 0; 4 particles need at least 1, or -1"),
     ],
 )
@@ -83,5 +85,16 @@ def test_given_modalities_have_times_of_their_own():
 
 
 def test_a_modality_that_runs_ahead_by_one_is_done_before_the_others_begin():
-    choices, _ = plan(options(wanted="rgb+depth", order=Order(depth=1.0)), (), MODEL, False)
-    np.testing.assert_allclose(choices.times(), [[1, 1], [1, 0.5], [1, 0], [0.5, 0], [0, 0]])
+    choices, dials = plan(options(wanted="rgb+depth", order=Order(depth=1.0)), (), MODEL, False)
+    expected = [[1, 1], [1, 0.5], [1, 0], [0.5, 0], [0, 0]]
+    np.testing.assert_allclose(in_order(dials.grid, choices.order), expected)
+
+
+def test_grids_are_uniform_shifted_or_of_the_user_on_the_clock_of_orders():
+    _, dials = plan(options(shift=3.0), (), MODEL, False)
+    np.testing.assert_allclose(dials.grid, shifted_times(4, 3.0))
+    _, own = plan(options(solver="euler_maruyama", shift=3.0), (), MODEL, False)
+    np.testing.assert_allclose(own.grid, shifted(last_step_times(4), 3.0))
+    choices, dials = plan(options(times=(1, 0.6, 0.0), wanted="rgb+depth", order=Order(depth=0.5)), (), MODEL, False)
+    assert choices.steps == 2 and dials.grid.dtype == np.float32
+    np.testing.assert_allclose(in_order(dials.grid, choices.order), [[1, 1], [0.9, 0.4], [0, 0]], atol=1e-6)
