@@ -20,6 +20,7 @@ GOLDEN = ROOT / "tests" / "golden"
 # Other guides start from the model that the first one converts.
 GUIDES = sorted((ROOT / "docs").rglob("*.md"), key=lambda page: (page.stem != "official-checkpoints", page))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDES]
+BY_SLOW_TESTS = [pytest.param(page, marks=pytest.mark.slow) for page in GUIDES]
 LOGS = Path("docs/inside/data")
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.M | re.S)
 
@@ -142,7 +143,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES[:2], *BY_SLOW_TESTS], ids=lambda page: page.name)
 def test_every_block_of_a_page_runs(page, folder):
     for kind, text in BLOCK.findall(page.read_text()):
         if kind == "python" and not text.startswith("config."):

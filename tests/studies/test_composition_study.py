@@ -58,6 +58,7 @@ def test_calls_are_those_that_are_made(corrector, particles):
     assert len(made) == composition.calls(options, (), MODEL)
 
 
+@pytest.mark.slow
 def test_a_table_and_four_sheets(model_config, model_dir, tmp_path):
     model_config.evaluate.n, model_config.sample.steps = 3, 2
     chosen = settings.parse(model_config)

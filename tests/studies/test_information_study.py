@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from mmgen_jax import settings
 from mmgen_jax.api import MMGen
@@ -11,6 +12,7 @@ from mmgen_jax.sampling.information import Information
 from mmgen_jax.studies import information
 
 
+@pytest.mark.slow
 def test_table_and_picture(model_config, model_dir):
     model_config.evaluate.update({"n": 2, "batch": 4})
     model = MMGen.load(str(model_dir))

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mmgen_jax import settings
@@ -17,6 +18,7 @@ def test_steps_use_at_most_the_calls():
     assert solvers.steps_within("midpoint", 1) == 0
 
 
+@pytest.mark.slow
 def test_a_row_for_each_solver_and_number_of_calls_and_a_plot(model_config, model_dir, tmp_path):
     model_config.evaluate.n = 3
     rows = solvers.study(settings.parse(model_config), str(model_dir), [2, 5], reference=3)
