@@ -10,6 +10,7 @@ out.save("folder")  # PNGs and a gallery
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,22 +27,21 @@ from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import canvas, raw
 from mmgen_jax.sampling import classes as several
 from mmgen_jax.sampling.draws import combined
-from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, start_values
+from mmgen_jax.sampling.editing import Editing
+from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, values_of
 from mmgen_jax.sampling.grids import GRID
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
 from mmgen_jax.sampling.sampler import Sampler
-from mmgen_jax.sampling.understanding import Understanding
-from mmgen_jax.settings import Sample, rules
+from mmgen_jax.settings import Evaluate, Sample, rules
 from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError, choice, shown
-from mmgen_jax.system.rules import Rule, each, integer, require
+from mmgen_jax.system.rules import integer, require
 
 _ALLOWED = rules(Sample())
-_LISTED = Rule(lambda v: v != () and each(integer(0)).allows(v), "a number of samples, or a list of their numbers")
 
 
-class MMGen(Understanding):
+class MMGen(Editing):
     """A trained model; `load` makes one."""
 
     def __init__(self, architecture: Architecture, params: Params):
@@ -113,6 +113,7 @@ class MMGen(Understanding):
         seed: int = 0,
         batch: int = 32,
         wanted: Sequence[str] | None = None,
+        via: Sequence[str] | None = None,
         strength: Mapping[str, float] | None = None,
         interval: Mapping[str, tuple[float, float]] | None = None,
         order: Mapping[str, float] | None = None,
@@ -150,6 +151,8 @@ class MMGen(Understanding):
           batch: number of samples computed at once.
           wanted: names of the modalities that are made; None means all that are not given. What is neither given nor
             wanted is ignored, which a model must have been trained for.
+          via: names of the modalities that are read from all that is given, as `evaluate` reads them, and from which
+            alone the rest is made: rgb of another class or seed from the geometry of an image.
           strength: given modality -> weight of it, between 0 (left out) and 1 (as it is), above 1 (guidance on it) or
             below 0 (away from it). Needs a model that was trained to ignore modalities.
           interval: given modality -> times [low, high] of what is made when its strength counts; elsewhere it is 1.
@@ -218,7 +221,8 @@ class MMGen(Understanding):
         options = Options(
             **values,
             **{name: self._section(name, chosen, kind) for name, (chosen, kind) in sections.items()},
-            wanted=self._wanted(wanted),
+            wanted=self._joined("wanted", wanted),
+            via=self._joined("via", via),
             classes="" if classes is None else several.text(several.of_mapping(classes, self.architecture)),
         )
         for name, value in values.items():
@@ -243,20 +247,24 @@ class MMGen(Understanding):
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples as `generate` does, whose other arguments are `options`."""
-        a, numbers = self.architecture, _numbers(n)
+        a, numbers = self.architecture, raw.sample_numbers(n)
         count = len(numbers)
         class_ids, weights = raw.classes(class_id, count, a), several.of_text(options.classes, a)
         given, keep = _mapping("given", given), _mapping("keep", keep)
         if given.keys() - keep.keys() >= set(a.modalities):
             raise UsageError(f"given has all of {', '.join(given)}; at least one must be left to generate")
         conditions = self._conditions(given, count, options.whole)
-        inner = canvas.fitted(conditions, options.whole, a) if options.whole else conditions
         known = _for_each(known_pixels(keep, tuple(conditions), count, a), count)
-        begin = _for_each(start_values(_mapping("start", start), count, a), count)
-        passed = _for_each(noise_values(noise, count, a, options), count)
-        fully = tuple(m for m in conditions if m not in known)
+        begin = _for_each(values_of("start", _mapping("start", start), count, a), count)
+        passed = _for_each(noise_values(noise, count, a), count)
+        fully = options.seen(tuple(m for m in conditions if m not in known), a.modalities)
         conditional = bool((class_ids != a.null_class).any())
-        check(options, fully, a.modalities, a.path, conditional, tuple(known), tuple(begin))
+        check(options, fully, a.modalities, a.path, conditional, tuple(known), tuple(begin), bool(passed))
+        source: Mapping[str, np.ndarray] = begin
+        if options.via:
+            source = _for_each(conditions, count) | begin
+            conditions = self._read(conditions, numbers, options)
+        inner = canvas.fitted(conditions, options.whole, a) if options.whole else conditions
         shown = _for_each(self._arrays(inner), count)
         made = self._sampler(
             self._params,
@@ -286,15 +294,23 @@ class MMGen(Understanding):
             rows=[f"{i} {name}" if len(set(names)) > 1 else f"{i}" for i, name in zip(numbers, names, strict=True)],
             uncertainty={m: x * np.float32(a.calibration.get(m, 1)) for m, x in seen.uncertainty.items()},
             draws=seen.draws,
+            source=a.ordered(source),
         )
 
-    def _wanted(self, wanted: Sequence[str] | None) -> str:
-        """The names as the setting `sample.wanted` has them."""
-        if wanted is None:
+    def _joined(self, name: str, chosen: Sequence[str] | None) -> str:
+        """Names of modalities as a setting has them."""
+        if chosen is None:
             return ""
-        if isinstance(wanted, str) or not isinstance(wanted, Sequence) or not wanted:
-            raise UsageError(f"wanted is {shown(wanted)}; allowed: a list of some of {', '.join(self.modalities)}")
-        return "+".join(choice("wanted modality", m, self.modalities) for m in wanted)
+        if isinstance(chosen, str) or not isinstance(chosen, Sequence) or not chosen:
+            raise UsageError(f"{name} is {shown(chosen)}; allowed: a list of some of {', '.join(self.modalities)}")
+        return "+".join(choice(f"{name} modality", m, self.modalities) for m in chosen)
+
+    def _read(self, given: Mapping[str, np.ndarray], numbers: np.ndarray, options: Options) -> dict[str, np.ndarray]:
+        """Values [1 or n, ...] of what `options.via` names, read from what is given [1 or n, ...]."""
+        how = Options(solver=Evaluate.solver, steps=Evaluate.steps, temperature=Evaluate.temperature)
+        how = dataclasses.replace(how, **{name: getattr(options, name) for name in ("seed", "batch", "whole")})
+        read = self.draw(how, n=numbers[: max(map(len, given.values()))], given=given, progress=lambda _: None)
+        return {m: read[m] for m in options.seen(tuple(given), self.modalities)}
 
     def _section(self, name: str, chosen: object, kind: type) -> Any:
         """Values by modality as a section of the settings. Raises UsageError."""
@@ -335,16 +351,6 @@ def _pasted(made: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarra
     return np.where(known[..., None] if made.ndim > known.ndim else known, given, made)
 
 
-def _numbers(n: Any) -> np.ndarray:
-    """Numbers int [n] of the samples: 0, 1, ... of a count, or those that are listed. Raises UsageError."""
-    listed = tuple(n) if isinstance(n, range) else raw.plain(n)
-    if not isinstance(listed, tuple):
-        require("n", listed, _ALLOWED["n"])
-        return np.arange(int(n))
-    require("n", listed, _LISTED)
-    return np.array(listed)
-
-
 def _caption(
     names: Sequence[str],
     together: str,
@@ -361,6 +367,7 @@ def _caption(
     joined = " and, composed, ".join(conditions) if options.compose else " + ".join(conditions)
     everything = len(given) + len(made) == len(modalities)
     task = "all modalities together" if everything and not given else f"given {joined}" if given else "nothing given"
+    task += ", as read from other modalities" if options.via else ""
     task += f", and a part of {' + '.join(partial)}" if partial else ""
     task += f", from {' + '.join(start)} at t = {options.start_time:g}" if start else ""
     wanted = "" if everything else f"; {' + '.join(made)} alone"

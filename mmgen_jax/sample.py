@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epath
@@ -44,10 +44,12 @@ from mmgen_jax.sampling.given import (
     named,
     rows_of,
     set_paths,
-    start_values,
+    values_of,
 )
 from mmgen_jax.sampling.options import Options, check
 from mmgen_jax.sampling.requests import batch_size, batches
+from mmgen_jax.sampling.solvers import SOLVERS
+from mmgen_jax.sampling.starts import slerp
 from mmgen_jax.settings import Sample, Settings
 from mmgen_jax.show.outputs import GALLERY, Outputs, file_names
 from mmgen_jax.show.sample_folder import SampleFolder
@@ -105,7 +107,10 @@ _ALWAYS = ("class_id", "solver", "steps", "guidance", "guidance_interval", "give
 
 def _made_by(chosen: Settings, task: str, source: dict[str, object], weights: object) -> dict[str, object]:
     """All that a sample depends on besides its number; not the batch that it is computed in."""
-    names = {field.name for field in dataclasses.fields(Options)} - {"batch"}
+    section = chosen.sample
+    names = {field.name for field in dataclasses.fields(Options)} - {"batch"} | {"to_seed", "invert_class"}
+    if section.to_seed >= 0:
+        source = source | {"sample.n": section.n}  # on the way from one seed to the other, the share of each
     how = {
         f"sample.{name}": value
         for name, field, value in settings.declared(chosen.sample)
@@ -126,26 +131,34 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     names, options = given_names(task, architecture.modalities), section.options()
     given = conditions(chosen, task, names, architecture)
     given = given.keeping(known_pixels(set_paths(section.keep), names, section.n, architecture))
-    given = given.beginning(start_values(set_paths(section.start), section.n, architecture))
+    start, inverted = (
+        values_of(role, set_paths(getattr(section, role)), section.n, architecture) for role in ("start", "invert")
+    )
+    given = given.beginning(start, inverted)
     whole = tuple(m for m in names if m not in given.known)
+    seen = options.seen(whole, architecture.modalities)
     if len(whole) == len(architecture.modalities):
         raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
     conditional = architecture.class_index(section.class_id) != architecture.null_class
     classes.of_text(section.classes, architecture)
     partial, begin = tuple(given.known), tuple(given.start)
-    check(options, whole, architecture.modalities, architecture.path, conditional, partial, begin)  # before weights
-    made = options.targets(whole, architecture.modalities)
-    if npz and "rgb" not in (*names, *made):
-        raise UsageError(f"--npz is of rgb; samples have {', '.join((*names, *made))}")
+    noise = bool(inverted) or section.to_seed >= 0
+    check(options, seen, architecture.modalities, architecture.path, conditional, partial, begin, noise)
+    made = options.targets(seen, architecture.modalities)
+    _check_noise(section, given, made, architecture)
+    if npz and "rgb" not in (*seen, *made):
+        raise UsageError(f"--npz is of rgb; samples have {', '.join((*seen, *made))}")
     here = epath.Path() if workdir in model_folders.bundled() else folder
     parts = [*(f"part of {m}" for m in partial), *(f"from {m}" for m in begin)]
-    name = " ".join([task, *parts, *(["to", section.wanted] if section.wanted else [])])
+    parts += [*(f"inverted {m}" for m in inverted), *([f"to seed {section.to_seed}"] if section.to_seed >= 0 else [])]
+    parts += [*(["via", section.via] if section.via else []), *(["to", section.wanted] if section.wanted else [])]
+    name = " ".join([task, *parts])
     target = epath.Path(out) if out else here / "samples" / name
     files.check_place(target, "--out", folder=True)
     architecture, params = model_folders.load(workdir, section.step)
     made_by = _made_by(chosen, task, given.source, (architecture.autoencoder, params))
     with files.alone(target):
-        shown = [m for m in architecture.modalities if m in names or m in made]
+        shown = [m for m in architecture.modalities if m in seen or m in made]
         files_of = file_names(shown, architecture.facts, made if section.draws > 1 else ())
         samples = SampleFolder(target, files_of, section.n, made_by)
         _fill(samples, section, task, MMGen(architecture, params), given)
@@ -154,9 +167,47 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     return target
 
 
+def _check_noise(section: Sample, given: Given, made: Sequence[str], architecture: Architecture) -> None:
+    """Raises UsageError for noise of files or seeds that means nothing in a request."""
+    for m in given.inverted:
+        if m not in made or m in given.start:
+            other = "has a start" if m in given.start else "is not made"
+            raise UsageError(
+                f"config key sample.invert.{m} is {vars(section.invert)[m]!r}; allowed: empty, as {m} {other}"
+            )
+    if section.invert_class and not given.inverted:
+        raise UsageError(f"config key sample.invert_class is {section.invert_class!r}, but nothing is in sample.invert")
+    architecture.class_index(section.invert_class)
+    moving, key = section.to_seed >= 0, "sample.to_seed" if section.to_seed >= 0 else "sample.invert"
+    if moving and given.inverted:
+        raise UsageError(f"config key sample.to_seed is {section.to_seed}; allowed: -1, as files are inverted")
+    if moving and section.n < 2:
+        raise UsageError(f"config key sample.to_seed is {section.to_seed}, which needs sample.n of at least 2")
+    if (moving or given.inverted) and SOLVERS[section.solver].stochastic:
+        raise UsageError(
+            f"config key sample.solver is {section.solver!r}, which draws noise; {key} needs one that does not"
+        )
+
+
+def _noise(section: Sample, model: MMGen, given: Given) -> Callable[[np.ndarray], Values | None]:
+    """Function of the numbers of samples to the noise from which they are made, or to None where it is drawn."""
+    if section.to_seed >= 0:
+        first, second = (model.noise(seed) for seed in (section.seed, section.to_seed))
+        way = np.linspace(0, 1, section.n, dtype=np.float32)
+        return lambda numbers: {m: np.asarray(z) for m, z in slerp(first, second, way[numbers]).items()}
+    if given.inverted:
+        values, how = given.values(np.arange(section.n)), section.options()
+        found = model.invert(
+            given.inverted, values, section.invert_class, given_time=how.given_time, seed=how.seed, batch=how.batch
+        )
+        return lambda numbers: rows_of(found, numbers)
+    return lambda _: None
+
+
 def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: Given) -> None:
     """Makes the samples that a folder lacks, and its gallery when there are those that it shows."""
     todo, unseen, options = np.array(made.todo(), int), made.unseen(), section.options()
+    passed = _noise(section, model, given) if todo.size else lambda _: None
     progress, shown = Progress("sample", len(todo), "samples"), list[tuple[Outputs, Values]]()
     if len(todo) < section.n:
         say(f"{section.n - len(todo)} of {section.n} samples are there already")
@@ -166,11 +217,11 @@ def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: G
                 with requests.interruptible():  # not while files are written
                     numbers = todo[rows]
                     values, known = given.values(numbers), rows_of(given.known, numbers)
-                    start = rows_of(given.start, numbers)
+                    start, noise = rows_of(given.start, numbers), passed(numbers)
                     outputs = model.draw(
-                        options, section.class_id, numbers, values, known, start, progress=lambda _: None
+                        options, section.class_id, numbers, values, known, start, noise, progress=lambda _: None
                     )
-                    truth = given.truth(numbers) if unseen else {}
+                    truth = given.truth(numbers) if unseen and not section.via else {}
                 fresh = np.unique(numbers).tolist()  # the last batch repeats its last sample
                 made.write(outputs, fresh)
                 progress(len(fresh))

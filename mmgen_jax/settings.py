@@ -30,7 +30,7 @@ from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models.mmdit import DTYPES, FIELDS
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.classification import Effort
-from mmgen_jax.sampling.options import GivenFiles, Images, KeepFiles, Options, StartFiles
+from mmgen_jax.sampling.options import GivenFiles, Images, InvertFiles, KeepFiles, Options, StartFiles
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.home import expanded
 from mmgen_jax.system.rules import (
@@ -213,9 +213,12 @@ class Sample(Options):
     n: int = setting(8, integer(1), "samples")
     checkpoint: int = setting(-1, integer(-1), "step of the checkpoint; -1 = the newest")
     index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
+    to_seed: int = setting(-1, integer(-1), "samples go from the noise of seed to that of this one; -1 = none")
+    invert_class: str = setting("", TEXT, "index or name of the class that the files in invert are of; empty = none")
     given: GivenFiles = dataclasses.field(default_factory=GivenFiles)  # type: ignore[valid-type]
     keep: KeepFiles = dataclasses.field(default_factory=KeepFiles)  # type: ignore[valid-type]
     start: StartFiles = dataclasses.field(default_factory=StartFiles)  # type: ignore[valid-type]
+    invert: InvertFiles = dataclasses.field(default_factory=InvertFiles)  # type: ignore[valid-type]
     images: Images = dataclasses.field(default_factory=Images)  # type: ignore[valid-type]
 
     def options(self) -> Options:

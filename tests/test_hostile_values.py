@@ -143,6 +143,7 @@ MEANT = {  # hostile for most arguments, and meant by these
     "compose": {"true"},
     "temperature": {"fraction", "below float32", "array of one"},
     "keep": {"none"},
+    "via": {"none"},
     "start": {"none"},
     "noise": {"none"},
     "classes": {"none"},

@@ -18,7 +18,6 @@ from mmgen_jax.modalities import kept
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.sampling import raw
-from mmgen_jax.sampling.options import Options
 from mmgen_jax.system.errors import UsageError, choice, shown
 
 Values = dict[str, np.ndarray]
@@ -34,6 +33,7 @@ class Given:
       source: name -> value, as JSON has it, that tells what it was read from.
       known: modality -> pixels bool [1 or n, H, W] that are known of it, of those that are given in part.
       start: values [1 or n, ...] from which modalities that are wanted begin.
+      inverted: values [1 or n, ...] from whose own noise they begin.
     """
 
     values: Callable[[np.ndarray], Values]
@@ -41,16 +41,18 @@ class Given:
     source: dict[str, object]
     known: Values = dataclasses.field(default_factory=dict)
     start: Values = dataclasses.field(default_factory=dict)
+    inverted: Values = dataclasses.field(default_factory=dict)
 
     def keeping(self, known: Values) -> Given:
         """The same with only some pixels known."""
         source = self.source | {f"the pixels of {m} that are kept": digest(x) for m, x in known.items()}
         return dataclasses.replace(self, source=source, known=known)
 
-    def beginning(self, start: Values) -> Given:
-        """The same with a start of some modalities."""
+    def beginning(self, start: Values, inverted: Values) -> Given:
+        """The same with a start of some modalities, and with others that begin from noise of their own."""
         source = self.source | {f"the start of {m}": digest(x) for m, x in start.items()}
-        return dataclasses.replace(self, source=source, start=start)
+        source |= {f"the {m} that is inverted": digest(x) for m, x in inverted.items()}
+        return dataclasses.replace(self, source=source, start=start, inverted=inverted)
 
 
 def set_paths(section: object) -> dict[str, str]:
@@ -116,16 +118,14 @@ def known_pixels(keep: Mapping[str, object], given: Sequence[str], n: int, archi
     return found
 
 
-def start_values(start: Mapping[str, object], n: int, architecture: Architecture) -> Values:
-    """Values [1 or n, ...] at which modalities begin; raises UsageError for unknown ones, and as `given_values`."""
-    for m in start:
-        choice("modality of start", m, architecture.modalities)
-    return given_values(start, n, architecture, role="start")
+def values_of(role: str, files: Mapping[str, object], n: int, architecture: Architecture) -> Values:
+    """What `given_values` returns, of what has another role; raises UsageError for unknown modalities too."""
+    for m in files:
+        choice(f"modality of {role}", m, architecture.modalities)
+    return given_values(files, n, architecture, role=role)
 
 
-def noise_values(
-    noise: Mapping[str, object] | None, n: int, architecture: Architecture, options: Options
-) -> dict[str, np.ndarray]:
+def noise_values(noise: Mapping[str, object] | None, n: int, architecture: Architecture) -> Values:
     """Latents [1 or n, h, w, C] in place of noise, in the model's order. Raises UsageError for what cannot be that."""
     if noise is None:
         return {}
@@ -135,9 +135,6 @@ def noise_values(
             raise UsageError(f"noise of {m} has {len(z)} samples; allowed: 1, or n = {n}")
         if not np.isfinite(z).all():
             raise UsageError(f"noise of {m} has NaN or infinity; allowed: finite numbers")
-    for name, value, alone in (("draws", options.draws, 1), ("whole", options.whole, 0)):
-        if value != alone:
-            raise UsageError(f"{name} is {value:g}; allowed: {alone}, as noise is passed")
     return {m: np.asarray(z, np.float32) for m, z in found.items()}
 
 

@@ -25,10 +25,10 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.models.architectures import Params
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.sampling import requests
-from mmgen_jax.sampling.fields import Interval, VelocityFn
+from mmgen_jax.sampling.fields import VelocityFn
+from mmgen_jax.sampling.inversion import followed, times_from_data
 from mmgen_jax.sampling.probing import Known, over_rows, velocity_of
 from mmgen_jax.sampling.sampler import Sampler
-from mmgen_jax.sampling.solvers import midpoint
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import NotFinite
@@ -68,11 +68,6 @@ class LogLikelihood:
         return -self.nats / (math.log(2) * self.dimensions)
 
 
-def times_from_data(steps: int) -> jax.Array:
-    """Times [steps + 1] from 0 to 1, squares of equal steps: densities of data change fastest near t = 0."""
-    return jnp.linspace(0.0, 1.0, steps + 1) ** 2
-
-
 def log_density(velocity_fn: VelocityFn, x0: Mapping[str, AnyArray], probe: Latents, times: jax.Array) -> jax.Array:
     """Estimates log p(x0) in nats, float32 [B]; works under jit.
 
@@ -91,14 +86,9 @@ def log_density(velocity_fn: VelocityFn, x0: Mapping[str, AnyArray], probe: Late
         divergence = _dot(pull(probe)[0], probe)
         return Latents([*velocity.items(), (_DENSITY, divergence.reshape(batch, 1, 1, 1))])
 
-    def body(x: Latents, at: jax.Array) -> tuple[Latents, None]:
-        now, then = (jnp.broadcast_to(t, (count + 1,)) for t in at)
-        interval = Interval(jnp.array(0), now, now, then, jnp.array(False), Latents())
-        return midpoint(field, x, None, interval)[0], None
-
     start = Latents((m, jnp.asarray(z, jnp.float32)) for m, z in x0.items())
     start[_DENSITY] = jnp.zeros((batch, 1, 1, 1))
-    x, _ = jax.lax.scan(body, start, jnp.stack([times[:-1], times[1:]], 1))
+    x = followed(field, start, times)
     end, size = Latents((m, x[m]) for m in x0), sum(z[0].size for z in x0.values())
     return x[_DENSITY].reshape(batch) - _dot(end, end) / 2 - size * math.log(2 * math.pi) / 2
 

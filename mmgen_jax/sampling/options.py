@@ -54,6 +54,10 @@ KeepFiles = by_modality(
 )
 KeepFiles.__doc__ = "Which part of what is given is kept, for inpainting; empty = all of it."
 StartFiles = by_modality("StartFiles", "", TEXT, "image or NPY file at which {0} begins, under the noise of start_time")
+InvertFiles = by_modality("InvertFiles", "", TEXT, "image or NPY file of {0} whose own noise the sample begins at")
+InvertFiles.__doc__ = (
+    "Files that the flow leads back to their noise, from which samples are made under other conditions."
+)
 StartFiles.__doc__ = "Files that are changed: what is made begins at them, not at noise."
 
 
@@ -81,6 +85,7 @@ class Options:
     rescale: float = setting(0.0, number(0, 1), "of guided samples to the contrast of those that are not; 0 = none")
     times: tuple[float, ...] = setting((), TIMES, "grid of the steps, in place of the solver's own; () = its own")
     shift: float = setting(1.0, number(0.01, 100), "of the solver's own grid, as SD3; above 1 = more steps on noise")
+    via: str = setting("", TEXT, 'what is read from what is given, and made from alone, as "depth+normal"')
     compose: bool = setting(False, SWITCH, "multiply what each condition says alone, as MCDM, instead of all together")
     corrector: int = setting(-1, integer(-1), "Langevin steps after each step; -1 = none, or 1 with particles")
     particles: int = setting(1, integer(1), "weighted candidates of which each sample is drawn; 1 = no candidates")
@@ -91,7 +96,7 @@ class Options:
 
     def plain(self) -> Options:
         """The same without what belongs to one request: classes, draws, what is wanted, its grid, order and start."""
-        own = {"classes": "", "draws": 1, "wanted": "", "times": (), "order": Order()}
+        own = {"classes": "", "draws": 1, "wanted": "", "via": "", "times": (), "order": Order()}
         return dataclasses.replace(self, **own, start_time=Options.start_time)
 
     @property
@@ -105,6 +110,22 @@ class Options:
             return np.array(self.times, np.float32)
         own = SOLVERS[self.solver].times(self.steps)
         return np.asarray(own if self.shift == 1 else shifted(own, self.shift))
+
+    def seen(self, given: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
+        """The modalities that others are made from: those that are given, or what is read from them by `via`.
+
+        Raises UsageError if that cannot be read from them.
+        """
+        if not self.via:
+            return tuple(given)
+        chosen = subset(self.via, modalities)
+        names = tuple(m for m, yes in zip(modalities, chosen, strict=True) if yes)
+        if not given:
+            raise UsageError(f"via is {self.via!r}, but nothing is given that it could be read from")
+        for m in names:
+            if m in given:
+                raise UsageError(f"via is {self.via!r}, but {m} is given; allowed: what is not given")
+        return names
 
     def targets(self, given: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
         """The modalities that are made, in the model's order. Raises UsageError for others or given ones."""
@@ -126,17 +147,19 @@ def check(
     conditional: bool,
     partial: Sequence[str] = (),
     start: Sequence[str] = (),
+    noise: bool = False,
 ) -> None:
     """Raises UsageError for options that mean nothing in a request.
 
     Args:
       options: each of them alone has a value that is allowed.
-      given: names of the modalities that are given as a whole.
+      given: names of the modalities that are given as a whole, or read from those, see `Options.seen`.
       modalities: names of the model's modalities.
       path: name of the model's path from data to noise.
       conditional: whether a class is given to each sample.
       partial: names of the modalities of which a part is given.
       start: names of the modalities that do not begin at noise.
+      noise: whether noise is passed.
     """
     targets = options.targets(given, modalities)
     for section, names, role in (
@@ -167,6 +190,11 @@ def check(
             raise UsageError(f"particles is {options.particles}; allowed: 1, as {why}")
     if options.times and options.shift != 1:
         raise UsageError(f"shift is {options.shift:g}; allowed: 1, as times are given")
+    if options.via and partial:
+        raise UsageError(f"via is {options.via!r}; allowed: empty, as a part of {' + '.join(partial)} is kept")
+    for name, value, alone in (("draws", options.draws, 1), ("whole", options.whole, 0)):
+        if noise and value != alone:
+            raise UsageError(f"{name} is {value:g}; allowed: {alone}, as noise is passed")
     if options.classes and conditional:
         raise UsageError(f"classes is {options.classes!r}, but class_id is given too; allowed: one of them")
     if options.classes and options.guidance != 1:

@@ -6,7 +6,7 @@ Under `jax.jit` and the like only shapes and types are known, and only they are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ import numpy as np
 from mmgen_jax.modalities.files import Source, given_array
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.system.errors import UsageError, choice, shown
+from mmgen_jax.system.rules import Rule, each, integer, require
+
+_LISTED = Rule(lambda v: v != () and each(integer(0)).allows(v), "a number of samples, or a list of their numbers")
 
 
 def mapping(name: str, given: object, modalities: Sequence[str]) -> Mapping[str, Any]:
@@ -66,6 +69,16 @@ def classes(class_id: Any, n: int, architecture: Architecture) -> np.ndarray:
         raise UsageError(f"class_id has {len(class_id)} entries; allowed: one, or n = {n}")
     classes = class_id if several else [class_id] * n
     return np.array([architecture.class_index(c) for c in classes], np.int32)
+
+
+def sample_numbers(n: Any) -> np.ndarray:
+    """Numbers int [n] of samples: 0, 1, ... of a count, or those that are listed. Raises UsageError."""
+    listed = tuple(n) if isinstance(n, range) else plain(n)
+    if not isinstance(listed, tuple):
+        require("n", listed, integer(1))
+        return np.arange(int(cast(int, listed)))
+    require("n", listed, _LISTED)
+    return np.array(listed)
 
 
 def numbers(name: str, given: object, count: int, highest: int) -> Any:

@@ -34,6 +34,7 @@ class Outputs(dict[str, np.ndarray]):
         of depth and of rgb (as a share of its range), degrees of normals, share of the draws with another region than
         the mask's. Where the model has been calibrated, times its factor.
       draws: modality -> values of all draws [n, K, ...] of the same ones.
+      source: modality -> values of what was there before: where samples begin, or what their conditions were read from.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class Outputs(dict[str, np.ndarray]):
         rows: Sequence[str] = (),
         uncertainty: Mapping[str, np.ndarray] | None = None,
         draws: Mapping[str, np.ndarray] | None = None,
+        source: Mapping[str, np.ndarray] | None = None,
     ):
         super().__init__(values)
         self.given, self.facts, self.caption = tuple(given), facts, caption
-        self.uncertainty, self.draws = dict(uncertainty or {}), dict(draws or {})
+        self.uncertainty, self.draws, self.source = dict(uncertainty or {}), dict(draws or {}), dict(source or {})
         self.rows = tuple(rows) or tuple(str(i) for i in range(len(next(iter(values.values())))))
 
     @classmethod
@@ -59,12 +61,13 @@ class Outputs(dict[str, np.ndarray]):
         def joined(dicts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
             return {m: np.concatenate([part[m] for part in dicts])[:count] for m in dicts[0]}
 
-        uncertainty, draws = (joined([getattr(part, name) for part in parts]) for name in ("uncertainty", "draws"))
-        return cls(joined(parts), first.given, first.facts, first.caption, rows[:count], uncertainty, draws)
+        names = "uncertainty", "draws", "source"
+        more = (joined([getattr(part, name) for part in parts]) for name in names)
+        return cls(joined(parts), first.given, first.facts, first.caption, rows[:count], *more)
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """Pictures uint8 [n, H, W, 3] of each modality, to look at, each followed by that of its uncertainty."""
-        shown: dict[str, np.ndarray] = {}
+        """Pictures uint8 [n, H, W, 3] of the source and of each modality, each followed by that of its uncertainty."""
+        shown = {f"{m} before": MODALITIES[m].picture(value, self.facts) for m, value in self.source.items()}
         for m, value in self.items():
             shown |= {m: MODALITIES[m].picture(value, self.facts)} | self._doubt(m)
         return {label: pictures.reduced(images) for label, images in shown.items()}

@@ -10,7 +10,8 @@ import tiny_model
 
 from mmgen_jax.api import MMGen
 from mmgen_jax.sampling.information import gain
-from mmgen_jax.sampling.likelihood import log_density, times_from_data
+from mmgen_jax.sampling.inversion import times_from_data
+from mmgen_jax.sampling.likelihood import log_density
 from mmgen_jax.sampling.probing import over_rows
 from mmgen_jax.system.errors import UsageError
 
