@@ -63,6 +63,8 @@ def run(chosen: Settings, workdir: epath.PathLike, profile: tuple[int, int] | No
         raise UsageError(f"workdir is {str(workdir)!r}, the name of a bundled model; give another one")
     files.check_path(workdir, "workdir")
     folder = epath.Path(workdir)
+    if hosts.is_first():
+        files.check_place(folder, "workdir", folder=True)
     # Before anything in it is looked at: a run that is just ending may still write the checkpoint to continue from.
     with files.alone(folder) if hosts.is_first() else contextlib.nullcontext():
         hosts.meet("the workdir is this run's")

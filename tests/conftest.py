@@ -1,7 +1,10 @@
 """Eight virtual CPU devices, and small data sets and models that several test files share."""
 
+import contextlib
 import os
 import pathlib
+import shutil
+import subprocess
 
 # The same small programs occur in many tests and runs; compiling them is most of the suite's time.
 CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"
@@ -89,6 +92,24 @@ def model_config(tiles_dir):
     config.data.dir = tiles_dir
     config.sample.solver = "euler"
     return config
+
+
+@pytest.fixture
+def mounted():
+    """A context manager: mounts a small file system in memory at a path with options, and removes it in the end."""
+
+    @contextlib.contextmanager
+    def mount(path, options):
+        path.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("this machine does not allow mounting a tmpfs")
+        try:
+            yield path
+        finally:
+            subprocess.run(["umount", "-l", str(path)], check=True)
+
+    return mount
 
 
 @pytest.fixture

@@ -4,17 +4,24 @@ Settings and arguments are taken from the code, so that a new one is swept too.
 """
 
 import dataclasses
+import functools
 import inspect
 import math
+import os
 
 import jax
 import numpy as np
 import pytest
+import tiny_model
 from annotations import unchecked
 from ml_collections import ConfigDict
 
 from mmgen_jax import MMGen, settings
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.mask import PALETTE
+from mmgen_jax.show import gallery
+from mmgen_jax.show.outputs import Outputs
+from mmgen_jax.system.errors import RunError, UsageError
 
 HOSTILE = {
     "infinity": math.inf,
@@ -259,3 +266,86 @@ def test_conditions_that_are_no_images(model_dir, modality, kind):
     with unchecked(), pytest.raises(UsageError, match=modality) as caught:
         model.generate(given={modality: CONDITIONS[kind]}, steps=1, solver="euler")
     assert "\n" not in str(caught.value)
+
+
+# ---- the files of samples ----
+
+TEXTS = {"hexadecimal text", "number as text", "control characters"}  # which may be names of folders, and titles
+
+
+def samples(count=2) -> Outputs:
+    return Outputs(tiny_model.values(count), ("rgb",), Facts(PALETTE))
+
+
+def refused(folder, call, *words) -> None:
+    """That a call ends in one line with one of the words, and leaves nothing in a folder."""
+    before = sorted(folder.rglob("*"))
+    with unchecked(), pytest.raises((UsageError, RunError)) as caught:
+        call()
+    message = str(caught.value)
+    assert any(word in message for word in words) and "\n" not in message and len(message) < 600, message
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("method", ["save", "show"])
+def test_arguments_of_saving_that_mean_nothing(tmp_path, monkeypatch, method):
+    monkeypatch.chdir(tmp_path)
+    outputs, values = samples(), HOSTILE | {"raising": Raising(), "nothing": ""}
+    for kind, value in values.items():
+        if kind not in TEXTS:
+            refused(tmp_path, lambda value=value: getattr(outputs, method)(value, "A", ()), "folder is ")
+        if not isinstance(value, str):
+            refused(tmp_path, lambda value=value: getattr(outputs, method)("a", value, ()), "title is ")
+        if kind != "empty tuple":
+            refused(tmp_path, lambda value=value: getattr(outputs, method)("a", "A", value), "sections is ")
+    for columns in ({}, {"a": 3}, {"a": np.zeros((2, 4, 4, 3))}, {"a": np.zeros((2, 4, 4), np.uint8)}, 3):
+        with unchecked():
+            section = gallery.Section("A", columns)
+        refused(tmp_path, lambda section=section: getattr(outputs, method)("a", "A", [section]), "section")
+
+
+@pytest.mark.parametrize("method", ["save", "show"])
+def test_places_where_samples_cannot_be_saved(tmp_path, mounted, method):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "null").symlink_to("/dev/null")
+    call = functools.partial(getattr(samples(), method), title="A", sections=())
+    for place in ("file", "file/x", "fifo", "fifo/x", "null", "n" * 300):
+        refused(tmp_path, lambda place=place: call(tmp_path / place), f"folder {tmp_path / place}")
+    refused(tmp_path, lambda: call("/proc/samples"), "folder /proc/samples cannot be written: /proc: ")
+    with mounted(tmp_path / "locked", "ro") as locked:
+        refused(locked, lambda: call(locked), f"folder {locked} cannot be written: {locked}: Read-only file system")
+
+
+@pytest.mark.parametrize("modality", ["rgb", "depth", "normal", "mask"])
+def test_values_that_were_changed_to_what_they_cannot_be(tmp_path, modality):
+    shape = samples()[modality].shape
+    wrong = {
+        **HOSTILE,
+        "nan": np.full(shape, np.nan, np.float32),
+        "one image more": np.zeros((3, *shape[1:]), samples()[modality].dtype),
+        "no image": np.zeros((0, *shape[1:]), samples()[modality].dtype),
+        "another type": np.zeros(shape, np.uint16 if modality == "depth" else np.float16),
+        "beyond": np.full(shape, 300, int if modality in ("rgb", "mask") else float),
+        "a file": "photo.png",
+    }
+    for value in wrong.values():
+        outputs = samples()
+        with unchecked():
+            outputs[modality] = value
+        refused(tmp_path, lambda outputs=outputs: outputs.save(tmp_path / "a"), f"{modality} of the samples")
+    outputs = samples()
+    outputs["sound"] = outputs["depth"]
+    refused(tmp_path, lambda: outputs.save(tmp_path / "a"), "modality of the samples is 'sound'")
+
+
+def test_a_disk_that_is_full_leaves_no_gallery_without_its_files(tmp_path, mounted):
+    with mounted(tmp_path / "disk", "size=256k") as disk:
+        outputs = samples()
+        outputs.save(disk / "a")
+        (disk / "x").write_bytes(b"x" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - 4096))
+        with pytest.raises(RunError, match="^samples cannot be written: .*/a: No space left on device$"):
+            samples(8).save(disk / "a")
+        assert not (disk / "a" / "gallery.html").exists() and not list(disk.rglob(".*"))
+        (disk / "x").unlink()
+        assert set(outputs.save(disk / "a")) < {path.name for path in (disk / "a").iterdir()}

@@ -15,7 +15,7 @@ from absl import logging
 
 from mmgen_jax.data import description
 from mmgen_jax.system import files
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import OF_MACHINE, UsageError
 
 MOST_WORKERS = 256
 
@@ -54,15 +54,21 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
 
 
 @contextlib.contextmanager
-def command(folder: str) -> Iterator[None]:
-    """Surrounds a command that writes a data set under `folder`: silences TFDS and turns errors into one line."""
+def command(folder: str, name: str) -> Iterator[None]:
+    """Surrounds a command that writes a data set under `folder`: silences TFDS and turns errors into one line.
+
+    Raises UsageError or RunError at once, which call the folder by `name`, where it cannot be written.
+    """
     logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()
     # A termination signal is handled like Ctrl-C, so that a half-written data set is removed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    files.check_place(folder, name, folder=True)
     try:
         yield
     except OSError as error:
+        if error.errno in OF_MACHINE:
+            raise
         raise UsageError(f"{folder!r} cannot be written: {error}") from error
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was written", file=sys.stderr)

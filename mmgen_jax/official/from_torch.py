@@ -219,6 +219,7 @@ def convert(
     """
     _check_new(out)
     files.check_path(out, "OUT")
+    files.check_place(out, "OUT", folder=True)
     found = checkpoint.read(source, weights)
     state = mmgen_state(found, convention)
     network = model_config(state, found, num_heads)

@@ -15,6 +15,7 @@ from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.official import names
 from mmgen_jax.official.checkpoint import size_name
+from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import tensors, torch_write
 from mmgen_jax.training.optimizer import make_optimizer
@@ -98,6 +99,7 @@ def write(source: epath.PathLike, out: epath.PathLike) -> None:
         raise UsageError(f"{out} exists; allowed: a new file")
     if epath.Path(out).suffix not in tensors.TORCH:
         raise UsageError(f"{out} has the suffix {epath.Path(out).suffix!r}; allowed: {', '.join(tensors.TORCH)}")
+    files.check_place(out, "OUT", folder=False)
     folder = model_folders.locate(source)
     model = architectures.load(folder)
     for problem, there in (

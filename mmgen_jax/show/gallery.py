@@ -15,6 +15,7 @@ from etils import epath
 
 from mmgen_jax.show import pictures
 from mmgen_jax.system import files, reading
+from mmgen_jax.system.errors import UsageError, shown
 
 
 @dataclass(frozen=True)
@@ -175,16 +176,44 @@ def _chapter(name: str, numbers: Sequence[int], sections: Sequence[Section]) -> 
     return f'<div class="chapter">{head}{_links(numbers, sections)}{body}</div>'
 
 
-def write_gallery(path: epath.PathLike, sections: Sequence[Section], title: str, caption: str = "") -> None:
-    """Writes one HTML file that contains all its pictures and is light or dark as the reader's system is set."""
+def checked(sections: object) -> list[Section]:
+    """Sections that a user passes. Raises UsageError for what is none, and for columns that are no pictures."""
+    if not isinstance(sections, list | tuple) or not all(isinstance(s, Section) for s in sections):
+        raise UsageError(f"sections is {shown(sections)}; allowed: a list of gallery.Section")
+    for section in sections:
+        columns = section.columns.values() if isinstance(section.columns, Mapping) else ()
+        if len({len(_pictures(images)) for images in columns}) != 1:
+            raise UsageError(f"section {shown(section.title)} has no columns of equally many pictures, which it needs")
+    return list(sections)
+
+
+def _pictures(images: object) -> np.ndarray:
+    """Pictures uint8 [n, H, W, 3]. Raises UsageError."""
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise UsageError(f"a column of sections is {shown(images)}; allowed: uint8 [n, H, W, 3]")
+    return images
+
+
+def page(sections: Sequence[Section], title: str, caption: str = "") -> bytes:
+    """One HTML file that contains all its pictures and is light or dark as the reader's system is set.
+
+    Raises UsageError for a title that is not text.
+    """
+    if not isinstance(title, str):
+        raise UsageError(f"title is {shown(title)}; allowed: text")
     groups = itertools.groupby(range(len(sections)), lambda i: sections[i].chapter)
     body = "".join(_chapter(name, list(numbers), sections) for name, numbers in groups)
     below = f"<p>{html.escape(caption)}</p>" if caption else ""
-    text = (
+    document = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
         f"<body><main><header><h1>{html.escape(title)}</h1>{below}</header>{body}</main>"
         f'<dialog><img alt=""><p></p></dialog><script>{SCRIPT}</script></body></html>\n'
     )
-    files.write(path, text.encode())
+    return document.encode(errors="replace")
+
+
+def write_gallery(path: epath.PathLike, sections: Sequence[Section], title: str, caption: str = "") -> None:
+    """Writes `page` to a file."""
+    files.write(path, page(sections, title, caption))

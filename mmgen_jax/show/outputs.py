@@ -10,10 +10,11 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.files import Source, given_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.system import files
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, choice, shown
 
 SHEET, GALLERY = "sheet.png", "gallery.html"
 RECORD = "samples.json"  # of a folder that `sample_folder` writes
@@ -67,10 +68,10 @@ class Outputs(dict[str, np.ndarray]):
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Pictures uint8 [n, H, W, 3] of the source and of each modality, each followed by that of its uncertainty."""
-        shown = {f"{m} before": MODALITIES[m].picture(value, self.facts) for m, value in self.source.items()}
+        columns = {f"{m} before": MODALITIES[m].picture(value, self.facts) for m, value in self.source.items()}
         for m, value in self.items():
-            shown |= {m: MODALITIES[m].picture(value, self.facts)} | self._doubt(m)
-        return {label: pictures.reduced(images) for label, images in shown.items()}
+            columns |= {m: MODALITIES[m].picture(value, self.facts)} | self._doubt(m)
+        return {label: pictures.reduced(images) for label, images in columns.items()}
 
     def _doubt(self, m: str) -> dict[str, np.ndarray]:
         """The picture of a modality's uncertainty, if there is one; white is `Modality.doubtful` and more."""
@@ -98,11 +99,11 @@ class Outputs(dict[str, np.ndarray]):
           errors: whether errors are shown; they mean little if many answers are right. White is a depth error of 0.25,
             an rgb error of 25%, an angle of 45 degrees between normals, or a wrong region.
         """
-        shown = self.pictures()
-        columns = {m: shown[m] for m in self.given}
+        looks = self.pictures()
+        columns = {m: looks[m] for m in self.given}
         for m in self:
             if m in truth and m not in self.given:
-                columns[m] = shown[m]
+                columns[m] = looks[m]
                 columns[f"{m} truth"] = MODALITIES[m].picture(truth[m], self.facts)
                 if errors:
                     columns[f"{m} error"] = pictures.heat(MODALITIES[m].error(self[m], truth[m], self.facts))
@@ -125,21 +126,40 @@ class Outputs(dict[str, np.ndarray]):
           title: title of the gallery.
           sections: more sections of the gallery.
 
-        Raises UsageError for a folder of the sample command, whose samples would be replaced by others.
+        Raises UsageError for a folder of the sample command, whose samples would be replaced by others, for a place
+        that cannot be written and for values that were changed to what they cannot be, and RunError for a disk that is
+        full or fails. All but a failing disk is told before anything is written.
         """
-        folder = epath.Path(folder)
+        folder = files.path_of(folder, "folder")
         if (folder / RECORD).exists():
             raise UsageError(f"{folder} holds samples that {RECORD} describes; give another folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        files.check_place(folder, "folder", folder=True)
+        self._check()
         made: dict[str, bytes] = {}
         for i in range(len(self.rows)):
             made |= self.files(i, i)
-        names = [*made, SHEET, *(["grid.png"] if "rgb" in self else []), GALLERY]
-        files.claim(folder, names)
-        for name, data in made.items():
-            files.write(folder / name, data)
-        self.show(folder, title, sections)
-        return names
+        made |= self._pages(title, sections)
+        with files.writing("samples", folder):
+            (folder / GALLERY).unlink(missing_ok=True)  # it says that all is there
+            files.claim(folder, made)
+            for name, data in made.items():
+                files.write(folder / name, data)
+        return list(made)
+
+    def _check(self) -> None:
+        """Raises UsageError for values that are not those of their modality, as the dict may be changed."""
+        for m, value in self.items():
+            choice("modality of the samples", m, MODALITIES)
+            source = Source(f"{m} of the samples")
+            array = given_array(value, source)
+            if array.ndim < 3 or len(array) != len(self.rows):
+                raise source.error(f"is {shown(value)}", f"{len(self.rows)} images, as there were")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise source.error("has numbers that are not finite", "finite ones")
+            fit = MODALITIES[m].from_given(array, None, self.facts, source)
+            if fit.shape != array.shape or (fit.dtype.kind == "f") != (array.dtype.kind == "f"):
+                wanted = f"{fit.dtype} {list(fit.shape)}, which the same images are as values"
+                raise source.error(f"is {array.dtype} {list(array.shape)}", wanted)
 
     def files(self, row: int, number: int) -> dict[str, bytes]:
         """Names, which have the sample's number, and contents of the files of one row."""
@@ -152,12 +172,22 @@ class Outputs(dict[str, np.ndarray]):
         return {file_name(name, number): _ENCODERS[PurePath(name).suffix](array) for name, array in made.items()}
 
     def show(self, folder: epath.PathLike, title: str, sections: Sequence[gallery.Section]) -> None:
-        """Writes the pictures of all samples: sheet.png, grid.png of rgb, and gallery.html last; see `save`."""
-        folder = epath.Path(folder)
-        pictures.save_png(folder / SHEET, self.sheet())
+        """Writes the pictures of all samples: sheet.png, grid.png of rgb, and gallery.html last; see `save`.
+
+        Raises UsageError for a place that cannot be written, and RunError for a disk that is full or fails.
+        """
+        folder = files.path_of(folder, "folder")
+        files.check_place(folder, "folder", folder=True)
+        with files.writing("pictures", folder):
+            for name, data in self._pages(title, sections).items():
+                files.write(folder / name, data)
+
+    def _pages(self, title: str, sections: Sequence[gallery.Section]) -> dict[str, bytes]:
+        """Names and contents of the pictures of all samples, with the gallery as the last one."""
+        made = {SHEET: pictures.png(self.sheet())}
         if "rgb" in self:
-            pictures.save_png(folder / "grid.png", pictures.grid(pictures.reduced(self["rgb"])))
-        gallery.write_gallery(folder / GALLERY, [self.section(), *sections], title)
+            made["grid.png"] = pictures.png(pictures.grid(pictures.reduced(self["rgb"])))
+        return made | {GALLERY: gallery.page([self.section(), *gallery.checked(sections)], title)}
 
 
 def file_name(name: str, number: int) -> str:

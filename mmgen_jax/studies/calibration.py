@@ -155,6 +155,8 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     files.check_place(values.out, "--out", folder=False)
     chosen = settings.parse(values.config)
+    if values.store:
+        files.check_place(model_folders.locate(values.workdir), "--workdir", folder=True)
     found = study(chosen, values.workdir)
     rows = {m: row(m, *halves) for m, halves in found.items()}
     say(f"| | {' | '.join(HEADS)} |\n|---|{'---|' * len(HEADS)}")

@@ -31,6 +31,7 @@ from pathlib import Path
 from mmgen_jax import evaluate, settings, train
 from mmgen_jax.models.mmdit import DTYPES
 from mmgen_jax.settings import Settings
+from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -62,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
     chosen = settings.parse(flags.FLAGS.config)
     if flags.FLAGS.seeds < 2:
         raise UsageError(f"--seeds is {flags.FLAGS.seeds}; it must be at least 2, to tell a spread")
+    if flags.FLAGS.json:
+        files.check_place(flags.FLAGS.json, "--json", folder=False)
     steps = flags.FLAGS.steps or chosen.train.steps
     short = {"steps": steps, "save_every": steps, "sample_every": 0, "log_every": min(100, steps)}
     chosen = settings.check(chosen.changed(train=short, evaluate={"samples": 0}))
@@ -78,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
             f"{metric:<16}{row[DTYPES[0]]:>10.4f}{row[DTYPES[1]]:>10.4f}{row['difference']:>12.4f}{row['error']:>20.4f}"
         )
     if flags.FLAGS.json:
-        Path(flags.FLAGS.json).write_text(json.dumps({"scores": scores, "compared": found}, indent=1) + "\n")
+        files.write(flags.FLAGS.json, (json.dumps({"scores": scores, "compared": found}, indent=1) + "\n").encode())
     apart = [metric for metric, row in found.items() if abs(row["difference"]) > LIMIT * row["error"]]
     if apart:
         print(f"error: {', '.join(apart)}: the types differ by more than the seeds do", file=sys.stderr)

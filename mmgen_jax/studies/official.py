@@ -42,6 +42,7 @@ from mmgen_jax import settings
 from mmgen_jax.benchmark import cases, measure
 from mmgen_jax.models.mmdit import parse_size
 from mmgen_jax.settings import Settings
+from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import standins
@@ -61,13 +62,17 @@ def our_config(size: str, batch: int, steps: int, unroll: int) -> Settings:
     return settings.parse(config)
 
 
+def check_clone(folder: Path) -> None:
+    """Raises UsageError for a folder that is no clone of the official repository."""
+    for name in ("models/sit.py", "loss.py", "samplers.py", "utils/latents.py"):
+        if not (folder / name).is_file():
+            raise UsageError(f"--official is {str(folder)!r}; it must be a clone of MMGen, which has {name}")
+
+
 class Official:
     """A training step and a sampler of the official code, put together as its train.py does."""
 
     def __init__(self, folder: Path, size: str, batch: dict[str, np.ndarray], steps: int, encoder_depth: int):
-        for name in ("models/sit.py", "loss.py", "samplers.py", "utils/latents.py"):
-            if not (folder / name).is_file():
-                raise UsageError(f"--official is {str(folder)!r}; it must be a clone of MMGen, which has {name}")
         sys.path.insert(0, str(folder))
         try:
             import torch
@@ -168,11 +173,14 @@ def compare(official: Path, size: str, batch: int, steps: int, unroll: int, repe
 def main(argv: Sequence[str]) -> None:
     del argv
     given = flags.FLAGS
+    check_clone(Path(given.official))
+    if given.json:
+        files.check_place(given.json, "--json", folder=False)
     found = compare(
         Path(given.official), given.size, given.batch, given.steps, given.unroll, given.repeats, given.seconds
     )
     if given.json:
-        Path(given.json).write_text(json.dumps(found, indent=1) + "\n")
+        files.write(given.json, (json.dumps(found, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import errno
 import operator
 import os
 import re
@@ -15,7 +14,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mmgen_jax.system import reading
-from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RUN, EXIT_USAGE, RunError, UsageError, printable
+from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RUN, EXIT_USAGE, OF_MACHINE, RunError, UsageError, printable
 from mmgen_jax.system.home import expanded
 
 _rest: list[list[str]] = []  # the words that `parse` left, if it was called
@@ -128,12 +127,8 @@ def parse() -> None:
         sys.exit(0 if ended.code == 1 else ended.code)  # absl ends with 1 after showing help
 
 
-# A full disk, one that has failed or become read-only, and too many open files: nothing that the user has given.
-_OF_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
-
-
 def _is_of_machine(error: BaseException | None) -> bool:
-    return isinstance(error, OSError) and error.errno in _OF_MACHINE
+    return isinstance(error, OSError) and error.errno in OF_MACHINE
 
 
 def _first_told(error: BaseException | None) -> RunError | None:

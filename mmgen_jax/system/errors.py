@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterable, Iterator
 
 EXIT_USAGE = 2
 EXIT_RUN = 3
 EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by a signal, or a process was lost; the same command continues
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
+# A full disk, one that has failed or become read-only, and too many open files: nothing that the user has given.
+OF_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 
 
 def printable(text: str) -> str:

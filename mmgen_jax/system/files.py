@@ -6,6 +6,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
+import tempfile
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -13,13 +15,23 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from mmgen_jax.system.console import say
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import OF_MACHINE, RunError, UsageError, shown
 
 LIST = "files.txt"
 PATIENCE_SECONDS = 30  # how long a run waits for the one before it, which may be saving its last step
 _POLL_SECONDS = 0.2
 _WILDCARDS = frozenset("[]*?\\")
 _UNPRINTED = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of control characters, of bytes out of place, of line ends
+
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)  # of names that no file has
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -31,6 +43,26 @@ def absolute(path: epath.PathLike) -> epath.Path:
     """The absolute path. A gs:// path is returned unchanged, as `resolve` would take it for a local one."""
     path = epath.Path(path)
     return path if is_remote(path) else path.resolve()
+
+
+def kind(path: epath.PathLike) -> str:
+    """What is at a path on this machine: "a file", "a folder", "a FIFO", ...; "" for nothing. Links are followed."""
+    try:
+        return _KINDS[stat.S_IFMT(os.stat(path).st_mode)]
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, OSError) and error.errno not in _NONE:
+            raise
+        return ""
+
+
+def path_of(value: object, name: str) -> epath.Path:
+    """The path that a user passes as `name`. Raises UsageError for what is none, and for an empty one."""
+    try:
+        if value != "" and "\0" not in str(path := epath.Path(value)):  # type: ignore[arg-type]
+            return path
+    except Exception as error:  # an object of the user's may raise anything
+        raise UsageError(f"{name} is {shown(value)}; allowed: a path") from error
+    raise UsageError(f"{name} is {shown(value)}; allowed: a path")
 
 
 def check_path(path: epath.PathLike, name: str) -> None:
@@ -54,12 +86,15 @@ def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
 
     If the block raises, what it wrote is removed and `path` stays as it was. A folder replaces nothing or an empty one.
     Creates the folder around, as `check_place` allows one that is not there. On remote storage a file appears when it
-    is whole, and renaming is a copy: there `path` itself is yielded.
+    is whole, and renaming is a copy: there `path` itself is yielded. Raises UsageError for a device and the like, as
+    root could replace /dev/null by a file.
     """
     path = epath.Path(path)
     if is_remote(path):
         yield path
         return
+    if kind(path) not in ("", "a file", "a folder"):
+        raise UsageError(f"{path} is {kind(path)}; allowed: a file or a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
@@ -136,23 +171,40 @@ def _lock(descriptor: int, folder: epath.Path, stack: contextlib.ExitStack) -> N
 
 
 def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:
-    """Raises UsageError unless a file, or a folder of files, can be written at `path`; leaves nothing behind.
+    """Raises UsageError or RunError unless a file or a folder of files can be written at `path`. Leaves nothing behind.
 
-    To be called before the work whose results go there. `name` is the option that gave the path.
+    To be called before the work whose results go there. `name` is the option that gave the path. A file is written
+    below another name, as root may write anywhere by its rights, and still not on a mount that is read-only, to /proc
+    or to a disk that is full.
     """
-    path = epath.Path(path)
+    path = path_of(path, name)
     if is_remote(path):  # whether it is writable shows only when it is written
         return
-    if path.exists() and path.is_dir() != folder:
-        kinds = ("a file", "a folder")
-        raise UsageError(f"{name} {path} is {kinds[not folder]}; allowed: {kinds[folder]}")
-    place = path if folder else path.parent
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise UsageError(f"{name} {path} cannot be written: {place} is a file")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(f"{name} {path} cannot be written: {place} is not writable")
+    wanted = ("a file", "a folder")[folder]
+    with writing(f"{name} {path}", path):
+        if kind(path) not in ("", wanted):
+            raise UsageError(f"{name} {path} is {kind(path)}; allowed: {wanted}")
+        missing, place = ([], path) if folder else ([path.name], path.parent)
+        while not kind(place) and not os.path.islink(place):
+            missing, place = [place.name, *missing], place.parent
+        if kind(place) != "a folder":
+            found = kind(place) or "a link that leads nowhere"
+            raise UsageError(f"{name} {path} cannot be written: {place} is {found}")
+        with (
+            writing(f"{name} {path}", place),
+            tempfile.TemporaryDirectory(prefix=".", dir=place) as trial,
+        ):
+            write(epath.Path(trial, *missing, *["file"] * folder), b"\n")
+
+
+@contextlib.contextmanager
+def writing(culprit: str, place: epath.PathLike) -> Iterator[None]:
+    """Turns errors of the file system into one line: RunError where the machine fails (a full disk), or UsageError."""
+    try:
+        yield
+    except OSError as error:
+        failure = RunError if error.errno in OF_MACHINE else UsageError
+        raise failure(f"{culprit} cannot be written: {place}: {error.strerror or error}") from error
 
 
 def claim(folder: epath.PathLike, names: Iterable[str]) -> None:

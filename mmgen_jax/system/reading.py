@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import stat
 from typing import Any
 
 from etils import epath
 
+from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.system.files import is_remote
-
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
-_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)  # of names that no file has
 
 
 def regular(path: epath.PathLike, name: str = "", allowed: str = "a file") -> epath.Path:
@@ -30,20 +18,17 @@ def regular(path: epath.PathLike, name: str = "", allowed: str = "a file") -> ep
     """
     path = epath.Path(path)
     name = name or str(path)
-    if is_remote(path):  # where there are only files and folders
+    if files.is_remote(path):  # where there are only files and folders
         if path.is_dir():
             raise UsageError(f"{name} is a folder; allowed: {allowed}")
         if not path.exists():
             raise UsageError(f"{name}: no such file; allowed: {allowed}")
         return path
-    try:
-        kind = stat.S_IFMT(os.stat(path).st_mode)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if isinstance(error, OSError) and error.errno not in _NONE:
-            raise
-        raise UsageError(f"{name}: no such file; allowed: {allowed}") from error
-    if kind in _KINDS:
-        raise UsageError(f"{name} is {_KINDS[kind]}; allowed: {allowed}")
+    found = files.kind(path)
+    if not found:
+        raise UsageError(f"{name}: no such file; allowed: {allowed}")
+    if found != "a file":
+        raise UsageError(f"{name} is {found}; allowed: {allowed}")
     return path
 
 

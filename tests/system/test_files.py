@@ -6,7 +6,7 @@ import pytest
 from annotations import unchecked
 
 from mmgen_jax.system import files
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import RunError, UsageError
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -48,17 +48,50 @@ def test_places_are_checked_without_a_trace(tmp_path, monkeypatch):
         (".", False, "--out . is a folder; allowed: a file"),
         ("file", True, "--out file is a file; allowed: a folder"),
         ("file/x", False, "--out file/x cannot be written: file is a file"),
-        ("locked/a/x", True, "--out locked/a/x cannot be written: locked is not writable"),
+        ("fifo", False, "--out fifo is a FIFO; allowed: a file"),
+        ("fifo", True, "--out fifo is a FIFO; allowed: a folder"),
+        ("fifo/x", True, "--out fifo/x cannot be written: fifo is a FIFO"),
+        ("null", False, "--out null is a device; allowed: a file"),
+        ("dangling/x", True, "--out dangling/x cannot be written: dangling is a link that leads nowhere"),
+        ("/proc/a/x", True, "--out /proc/a/x cannot be written: /proc: No such file or directory"),
+        ("/proc/x.json", False, "--out /proc/x.json cannot be written: /proc: No such file or directory"),
+        ("n" * 250, False, f"--out {'n' * 250} cannot be written: .: File name too long"),
+        ("n" * 300 + "/x", True, f"--out {'n' * 300}/x cannot be written: .: File name too long"),
+        ("", False, "--out is ''; allowed: a path"),
+        (None, False, "--out is None; allowed: a path"),
     ],
 )
 def test_places_that_cannot_be_written_are_named(tmp_path, monkeypatch, place, folder, message):
+    """Root may write anywhere by the rights of files, so they are not looked at: a file is written."""
     (tmp_path / "file").touch()
-    (tmp_path / "locked").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "dangling").symlink_to("nowhere")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "locked")  # root may write anywhere
-    with pytest.raises(UsageError) as caught:
+    before = sorted(tmp_path.iterdir())
+    with unchecked(), pytest.raises(UsageError) as caught:
         files.check_place(place, "--out", folder=folder)
-    assert str(caught.value) == message
+    assert str(caught.value) == message and sorted(tmp_path.iterdir()) == before
+
+
+def test_a_disk_that_is_read_only_or_full_is_told_before_work(mounted, tmp_path):
+    with mounted(tmp_path / "locked", "ro") as locked, mounted(tmp_path / "full", "size=4k") as full:
+        (full / "x").write_bytes(b"x" * 4096)
+        for place, cause in ((locked, "Read-only file system"), (full, "No space left on device")):
+            for path in (place, place / "a" / "b"):
+                with pytest.raises(RunError, match=f"^--out {path} cannot be written: {place}: {cause}$"):
+                    files.check_place(path, "--out", folder=True)
+            with pytest.raises(RunError, match=f"^--out {place / 'a'} cannot be written: {place}: {cause}$"):
+                files.check_place(place / "a", "--out", folder=False)
+
+
+def test_root_does_not_replace_devices(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name, found in (("fifo", "a FIFO"), ("null", "a device")):
+        with pytest.raises(UsageError, match=f"{name} is {found}; allowed: a file or a folder"):
+            files.write(tmp_path / name, b"x")
+    assert (tmp_path / "null").is_symlink() and (tmp_path / "fifo").is_fifo()
 
 
 def test_only_files_of_the_set_before_are_removed(tmp_path):

@@ -145,15 +145,10 @@ def test_data_that_are_cut_off_stop_the_run_in_one_line(survivor, tiles_dir, tmp
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(mounted, tmp_path):
     """A folder on a file system of 6 MB of its own, and a function that makes it larger."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not allow mounting a tmpfs")
-    yield folder, lambda: subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "size=6m") as folder:
+        yield folder, lambda: subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
 
 
 def test_a_full_disk_ends_in_one_line_and_older_checkpoints_stay(small_disk, tiles_dir):

@@ -44,7 +44,7 @@ from mmgen_jax.data.latents.dataset import Info
 from mmgen_jax.data.latents.record import DTYPES, FEATURES, Layout, check_range
 from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
-from mmgen_jax.system import console, reading
+from mmgen_jax.system import console, files, reading
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 
@@ -221,6 +221,7 @@ def convert(
     paths = {name: paths[name] for name in (*NAMES, FEATURES) if paths.get(name)}
     if not set(paths) & set(NAMES):
         raise UsageError(f"no latents are given; at least one of {', '.join(f'--{m}' for m in NAMES)} must be")
+    files.check_place(out, "--out", folder=True)
     entries, class_names = read_index(index, null_class)
     with contextlib.ExitStack() as stack:
         opened = _open(paths, stack)

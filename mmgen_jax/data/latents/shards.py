@@ -66,7 +66,8 @@ def begin(directory: epath.PathLike, info: Info) -> None:
         if conflict:
             raise UsageError(f"{str(folder)!r} was begun with {conflict}; give another --out, or the same settings")
         return
-    if folder.exists() and any(folder.iterdir()):
+    # Hidden files are not of the user: another worker that begins at the same time makes some to see that it may.
+    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise UsageError(f"{str(folder)!r} holds other files than latents; give another --out")
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / dataset.UNFINISHED, info.to_json())

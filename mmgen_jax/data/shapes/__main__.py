@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     building.check_workers(values.workers)
     recipe = Recipe(values.size, values.train, values.test, values.seed)
-    with building.command(values.data_dir):
+    with building.command(values.data_dir, "--data_dir"):
         build(values.data_dir, recipe, values.workers)
 
 

@@ -146,5 +146,5 @@ def run(kind: type[TreeTiles], make_plan) -> None:
     values = flags.FLAGS
     building.check_workers(values.workers)
     reading = Reading(values.size, depth_files(values), Axes(values.normal_axes))
-    with building.command(values.out):
+    with building.command(values.out, "--out"):
         write(kind, values.out, make_plan(reading), values.workers)
