@@ -26,12 +26,14 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import canvas, raw
 from mmgen_jax.sampling import classes as several
+from mmgen_jax.sampling.captions import caption
 from mmgen_jax.sampling.draws import combined
 from mmgen_jax.sampling.editing import Editing
 from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, values_of
 from mmgen_jax.sampling.grids import GRID
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
 from mmgen_jax.sampling.sampler import Sampler
+from mmgen_jax.sampling.training_free import prepared
 from mmgen_jax.settings import Evaluate, Sample, rules
 from mmgen_jax.show.outputs import Outputs
 from mmgen_jax.system.arrays import AnyArray
@@ -131,6 +133,9 @@ class MMGen(Editing):
         rescale: float = 0.0,
         times: Sequence[float] | AnyArray | None = None,
         shift: float = 1.0,
+        guide: Callable[[Mapping[str, jax.Array]], object] | None = None,
+        guide_weight: float = 1.0,
+        guide_through: str = "network",
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
@@ -183,6 +188,12 @@ class MMGen(Editing):
             colours from saturating at large guidance; 0.7 is usual. See `sampling.rescale`.
           times: grid of times that fall from 1 to 0, in place of `steps` and the solver's own grid.
           shift: moves the solver's own grid, as SD3 does: above 1 more of the steps are made at noise.
+          guide: a function of what is made, modality -> JAX array [B, H, W(, 3)] (see `Modality.differentiable`), that
+            returns a loss [B], a negative log-likelihood which is 0 where a sample fits; samples are led to a small
+            loss. `sampling.guides` has some, and `sampling.training_free` says how they lead.
+          guide_weight: how strongly the guide leads.
+          guide_through: "network" leads all that belongs to what the loss looks at, and costs about as much as two more
+            evaluations of the network; "decoder" costs none, and leads less.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
 
         Returns:
@@ -210,6 +221,8 @@ class MMGen(Editing):
             "temperature": temperature,
             "start_time": start_time,
             "whole": float(whole) if isinstance(whole, bool) else whole,
+            "guide_weight": guide_weight,
+            "guide_through": guide_through,
         }
         sections = {
             "strength": (strength, Strengths),
@@ -233,7 +246,7 @@ class MMGen(Editing):
                 raise UsageError(f"steps is {steps}, but times are given too; allowed: one of them")
         if corrector is not None:
             require("corrector", values["corrector"], integer(0))
-        return self.draw(options, class_id, n, given, keep, start, noise, progress)
+        return self.draw(options, class_id, n, given, keep, start, noise, guide, progress)
 
     def draw(
         self,
@@ -244,6 +257,7 @@ class MMGen(Editing):
         keep: Mapping[str, object] | None = None,
         start: Mapping[str, object] | None = None,
         noise: Mapping[str, object] | None = None,
+        guide: object = None,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples as `generate` does, whose other arguments are `options`."""
@@ -259,7 +273,18 @@ class MMGen(Editing):
         passed = _for_each(noise_values(noise, count, a), count)
         fully = options.seen(tuple(m for m in conditions if m not in known), a.modalities)
         conditional = bool((class_ids != a.null_class).any())
-        check(options, fully, a.modalities, a.path, conditional, tuple(known), tuple(begin), bool(passed))
+        check(
+            options,
+            fully,
+            a.modalities,
+            a.path,
+            conditional,
+            tuple(known),
+            tuple(begin),
+            bool(passed),
+            guide is not None,
+        )
+        loss = None if guide is None else prepared(guide, count, options.targets(fully, a.modalities), a.image_size)
         source: Mapping[str, np.ndarray] = begin
         if options.via:
             source = _for_each(conditions, count) | begin
@@ -274,6 +299,7 @@ class MMGen(Editing):
             known=known,
             start=self._arrays(begin),
             noise=passed,
+            guide=loss,
             numbers=numbers,
             finish=self._values,
             progress=progress,
@@ -290,7 +316,17 @@ class MMGen(Editing):
             a.ordered(values),
             fully,
             a.facts,
-            caption=_caption(names, together, fully, tuple(made), options, a.modalities, tuple(known), tuple(begin)),
+            caption=caption(
+                names,
+                together,
+                fully,
+                tuple(made),
+                options,
+                a.modalities,
+                tuple(known),
+                tuple(begin),
+                guide is not None,
+            ),
             rows=[f"{i} {name}" if len(set(names)) > 1 else f"{i}" for i, name in zip(numbers, names, strict=True)],
             uncertainty={m: x * np.float32(a.calibration.get(m, 1)) for m, x in seen.uncertainty.items()},
             draws=seen.draws,
@@ -349,37 +385,3 @@ def _for_each(values: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndar
 def _pasted(made: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarray:
     """What is made [n, H, W, ...] with what is known, bool [n, H, W], as it was given."""
     return np.where(known[..., None] if made.ndim > known.ndim else known, given, made)
-
-
-def _caption(
-    names: Sequence[str],
-    together: str,
-    given: Sequence[str],
-    made: Sequence[str],
-    options: Options,
-    modalities: Sequence[str],
-    partial: Sequence[str],
-    start: Sequence[str],
-) -> str:
-    """Text that says how samples were made, as in "given depth; class torus; seed 0; heun, 25 steps"."""
-    strengths = {m: vars(options.strength)[m] for m in given}
-    conditions = [m if strengths[m] == 1 else f"{m} x {strengths[m]:g}" for m in given]
-    joined = " and, composed, ".join(conditions) if options.compose else " + ".join(conditions)
-    everything = len(given) + len(made) == len(modalities)
-    task = "all modalities together" if everything and not given else f"given {joined}" if given else "nothing given"
-    task += ", as read from other modalities" if options.via else ""
-    task += f", and a part of {' + '.join(partial)}" if partial else ""
-    task += f", from {' + '.join(start)} at t = {options.start_time:g}" if start else ""
-    wanted = "" if everything else f"; {' + '.join(made)} alone"
-    classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
-    classes = f"classes {together}" if together else classes.replace("class no class", "no class")
-    guided = f"; guidance {options.guidance:g}" if options.guidance != 1 and classes != "no class" else ""
-    more = f"; rescale {options.rescale:g}" if options.rescale else ""
-    more += f"; times {', '.join(f'{t:g}' for t in options.times)}" if options.times else ""
-    more += f"; shift {options.shift:g}" if options.shift != 1 else ""
-    more += f"; {options.corrector} corrector steps" if options.corrector > 0 else ""
-    more += f"; {options.particles} particles" if options.particles > 1 else ""
-    more += f"; whole images at {options.whole:g} times the model's size" if options.whole else ""
-    more += f"; temperature {options.temperature:g}" if options.temperature != 1 else ""
-    more += f"; {options.draws} draws combined" if options.draws > 1 else ""
-    return f"{task}{wanted}; {classes}; seed {options.seed}; {options.solver}, {options.count} steps{guided}{more}"

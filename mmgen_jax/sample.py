@@ -34,7 +34,7 @@ from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data.latents.plan import digest
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
-from mmgen_jax.sampling import classes
+from mmgen_jax.sampling import classes, guides
 from mmgen_jax.sampling.given import (
     Given,
     Values,
@@ -50,6 +50,7 @@ from mmgen_jax.sampling.options import Options, check
 from mmgen_jax.sampling.requests import batch_size, batches
 from mmgen_jax.sampling.solvers import SOLVERS
 from mmgen_jax.sampling.starts import slerp
+from mmgen_jax.sampling.training_free import prepared
 from mmgen_jax.settings import Sample, Settings
 from mmgen_jax.show.outputs import GALLERY, Outputs, file_names
 from mmgen_jax.show.sample_folder import SampleFolder
@@ -135,6 +136,8 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
         values_of(role, set_paths(getattr(section, role)), section.n, architecture) for role in ("start", "invert")
     )
     given = given.beginning(start, inverted)
+    points, size = set_paths(section.points), architecture.image_size
+    guide = guides.from_files(points, section.region.mask, section.region.colour, size)
     whole = tuple(m for m in names if m not in given.known)
     seen = options.seen(whole, architecture.modalities)
     if len(whole) == len(architecture.modalities):
@@ -142,9 +145,12 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     conditional = architecture.class_index(section.class_id) != architecture.null_class
     classes.of_text(section.classes, architecture)
     partial, begin = tuple(given.known), tuple(given.start)
+    source, guided = given.source | guides.source(guide), guide is not None
     noise = bool(inverted) or section.to_seed >= 0
-    check(options, seen, architecture.modalities, architecture.path, conditional, partial, begin, noise)
+    check(options, seen, architecture.modalities, architecture.path, conditional, partial, begin, noise, guided)
     made = options.targets(seen, architecture.modalities)
+    if guided:
+        prepared(guide, section.n, made, size)  # before weights are read, as all of the above
     _check_noise(section, given, made, architecture)
     if npz and "rgb" not in (*seen, *made):
         raise UsageError(f"--npz is of rgb; samples have {', '.join((*seen, *made))}")
@@ -156,12 +162,12 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     target = epath.Path(out) if out else here / "samples" / name
     files.check_place(target, "--out", folder=True)
     architecture, params = model_folders.load(workdir, section.step)
-    made_by = _made_by(chosen, task, given.source, (architecture.autoencoder, params))
+    made_by = _made_by(chosen, task, source, (architecture.autoencoder, params))
     with files.alone(target):
         shown = [m for m in architecture.modalities if m in seen or m in made]
         files_of = file_names(shown, architecture.facts, made if section.draws > 1 else ())
         samples = SampleFolder(target, files_of, section.n, made_by)
-        _fill(samples, section, task, MMGen(architecture, params), given)
+        _fill(samples, section, task, MMGen(architecture, params), given, guide)
         if npz:
             samples.write_npz("rgb.npz")
     return target
@@ -204,7 +210,7 @@ def _noise(section: Sample, model: MMGen, given: Given) -> Callable[[np.ndarray]
     return lambda _: None
 
 
-def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: Given) -> None:
+def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: Given, guide: object) -> None:
     """Makes the samples that a folder lacks, and its gallery when there are those that it shows."""
     todo, unseen, options = np.array(made.todo(), int), made.unseen(), section.options()
     passed = _noise(section, model, given) if todo.size else lambda _: None
@@ -219,7 +225,7 @@ def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: G
                     values, known = given.values(numbers), rows_of(given.known, numbers)
                     start, noise = rows_of(given.start, numbers), passed(numbers)
                     outputs = model.draw(
-                        options, section.class_id, numbers, values, known, start, noise, progress=lambda _: None
+                        options, section.class_id, numbers, values, known, start, noise, guide, lambda _: None
                     )
                     truth = given.truth(numbers) if unseen and not section.via else {}
                 fresh = np.unique(numbers).tolist()  # the last batch repeats its last sample

@@ -30,7 +30,8 @@ from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.models.mmdit import DTYPES, FIELDS
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.classification import Effort
-from mmgen_jax.sampling.options import GivenFiles, Images, InvertFiles, KeepFiles, Options, StartFiles
+from mmgen_jax.sampling.options import Options
+from mmgen_jax.sampling.request_files import RequestFiles
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.home import expanded
 from mmgen_jax.system.rules import (
@@ -205,7 +206,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Sample(Options):
+class Sample(RequestFiles, Options):
     """How samples are made."""
 
     task: str = setting("category", TEXT, '"category", or what is given: "rgb", "depth", "rgb+mask", ...')
@@ -215,11 +216,6 @@ class Sample(Options):
     index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
     to_seed: int = setting(-1, integer(-1), "samples go from the noise of seed to that of this one; -1 = none")
     invert_class: str = setting("", TEXT, "index or name of the class that the files in invert are of; empty = none")
-    given: GivenFiles = dataclasses.field(default_factory=GivenFiles)  # type: ignore[valid-type]
-    keep: KeepFiles = dataclasses.field(default_factory=KeepFiles)  # type: ignore[valid-type]
-    start: StartFiles = dataclasses.field(default_factory=StartFiles)  # type: ignore[valid-type]
-    invert: InvertFiles = dataclasses.field(default_factory=InvertFiles)  # type: ignore[valid-type]
-    images: Images = dataclasses.field(default_factory=Images)  # type: ignore[valid-type]
 
     def options(self) -> Options:
         """How samples are drawn, as `sampling.sampler` takes it."""

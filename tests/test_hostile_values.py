@@ -158,6 +158,7 @@ MEANT = {  # hostile for most arguments, and meant by these
     "times": {"none"},
     "shift": {"fraction", "array of one"},
     "rescale": {"below float32", "array of one"},
+    "guide": {"none"},
 }
 
 

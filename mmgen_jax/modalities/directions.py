@@ -14,7 +14,9 @@ from mmgen_jax.modalities.geometry import angle
 from mmgen_jax.modalities.measure import Averages
 from mmgen_jax.modalities.modality import Areas, Combined, Modality
 from mmgen_jax.modalities.upsampling import Upsampler
+from mmgen_jax.system.arrays import A
 
+_TINY = 1e-6  # keeps the gradient of a vector of length zero finite
 _UNIT = 1.001  # largest component of a unit vector, with room for rounding
 _NO_NORMAL = np.uint8(128)  # in all channels of pixels
 _NOT_UNIT = 0.5  # a vector whose length differs from 1 by this much is not a normal
@@ -40,6 +42,9 @@ class Directions(Modality):
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.normalise(np.asarray(array, np.float32))
+
+    def differentiable(self, array: A) -> A:
+        return array / ((array * array).sum(-1)[..., None] + _TINY) ** 0.5
 
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
         return np.asarray(value, np.float32)

@@ -27,17 +27,17 @@ def read(name: str, given: object, size: int) -> np.ndarray:
     if isinstance(given, str | os.PathLike):
         source = Source(f"{name} ({given})")
         if os.fspath(given).lower().endswith(".npy"):
-            planes = _two_values(files.read_array(given, source), source)
+            planes = two_values(files.read_array(given, source), source)
         else:
             image = files.grey(files.read_image(given, source), source)
             planes = (image.samples > image.top / 2)[None, ..., None]
     else:
         source = Source(f"{name} (array)")
-        planes = _two_values(files.given_array(given, source), source)
+        planes = two_values(files.given_array(given, source), source)
     return np.stack([center_crop(p.astype(np.uint8), size, nearest=True)[..., 0] > 0 for p in planes])
 
 
-def _two_values(array: np.ndarray, source: Source) -> np.ndarray:
+def two_values(array: np.ndarray, source: Source) -> np.ndarray:
     """Bool [n, H, W, 1] of an array of two values. Raises UsageError."""
     if array.dtype.kind not in "biuf":
         raise source.error(f"has type {array.dtype}", _ALLOWED)

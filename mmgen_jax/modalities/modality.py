@@ -28,6 +28,7 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.measure import Averages
 from mmgen_jax.modalities.upsampling import Upsampler
+from mmgen_jax.system.arrays import A
 
 Areas = Mapping[str, np.ndarray]  # prefix of a score's name -> bool [N, H, W], the pixels that it looks at
 
@@ -76,6 +77,10 @@ class Modality(abc.ABC):
     @abc.abstractmethod
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         """Array in [-1, 1] -> what a user gets."""
+
+    @abc.abstractmethod
+    def differentiable(self, array: A) -> A:
+        """Array in [-1, 1] -> the value before it is rounded or named, by operations of which JAX has gradients."""
 
     @abc.abstractmethod
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
@@ -170,6 +175,10 @@ class Colour(Modality):
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.to_pixels(array, np.uint8)
 
+    def differentiable(self, array: A) -> A:
+        """Colours ``[..., H, W, 3]`` from 0 to 1."""
+        return (array + 1) / 2
+
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.to_array(np.asarray(value))
 
@@ -220,6 +229,9 @@ class Scalar(Modality):
 
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         return np.clip((np.asarray(array, np.float32)[..., 0] + 1) / 2, 0, 1)
+
+    def differentiable(self, array: A) -> A:
+        return (array[..., 0] + 1) / 2
 
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
         return (np.asarray(value, np.float32) * 2 - 1)[..., None]

@@ -13,6 +13,7 @@ from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.measure import Average, Averages
 from mmgen_jax.modalities.modality import Areas, Combined, Modality
 from mmgen_jax.modalities.upsampling import Upsampler
+from mmgen_jax.system.arrays import A
 
 _COLOR_DISTANCE = 60.0  # on the 0..255 scale; JPEG artefacts stay below
 _FOREIGN_SHARE = 0.05  # share of pixels that may have a colour outside the palette, as blurred borders have
@@ -35,6 +36,10 @@ class Regions(Modality):
         if not len(facts.palette):
             return pixels.to_pixels(array, np.uint8)
         return pixels.nearest_color((np.asarray(array, np.float32) + 1) * 127.5, facts.palette)
+
+    def differentiable(self, array: A) -> A:
+        """Colours ``[..., H, W, 3]`` from 0 to 1, with a palette too: ids have no gradients."""
+        return (array + 1) / 2
 
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.to_array(self.picture(np.asarray(value), facts))

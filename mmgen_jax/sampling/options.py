@@ -15,6 +15,7 @@ from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.sampling.branches import CLASS
 from mmgen_jax.sampling.grids import GRID, shifted
 from mmgen_jax.sampling.solvers import SOLVERS
+from mmgen_jax.sampling.training_free import NETWORK, THROUGH
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.rules import INTERVAL, SWITCH, TEXT, Rule, integer, number, one_of, setting
@@ -45,20 +46,6 @@ GivenTimes = by_modality(
 GivenTimes.__doc__ = "How loosely each given modality is held: near 0 exactly, towards 1 not at all."
 Order = by_modality("Order", 0.0, number(0, 1), "how far {0} runs ahead; 1 = it is done before the others begin")
 Order.__doc__ = "Which modalities are made first; those with the same number run together."
-GivenFiles = by_modality("GivenFiles", "", TEXT, "image or NPY file of {0}")
-GivenFiles.__doc__ = "Files that are given. Without files, what the task gives comes from the data set."
-Images = by_modality("Images", "", TEXT, "the same as given.{0}, its earlier name")
-Images.__doc__ = "Earlier names of the files that are given."
-KeepFiles = by_modality(
-    "KeepFiles", "", TEXT, "grey image or NPY file, white where the given {0} is kept; the rest is made"
-)
-KeepFiles.__doc__ = "Which part of what is given is kept, for inpainting; empty = all of it."
-StartFiles = by_modality("StartFiles", "", TEXT, "image or NPY file at which {0} begins, under the noise of start_time")
-InvertFiles = by_modality("InvertFiles", "", TEXT, "image or NPY file of {0} whose own noise the sample begins at")
-InvertFiles.__doc__ = (
-    "Files that the flow leads back to their noise, from which samples are made under other conditions."
-)
-StartFiles.__doc__ = "Files that are changed: what is made begins at them, not at noise."
 
 
 @dataclass(frozen=True)
@@ -89,6 +76,10 @@ class Options:
     compose: bool = setting(False, SWITCH, "multiply what each condition says alone, as MCDM, instead of all together")
     corrector: int = setting(-1, integer(-1), "Langevin steps after each step; -1 = none, or 1 with particles")
     particles: int = setting(1, integer(1), "weighted candidates of which each sample is drawn; 1 = no candidates")
+    guide_weight: float = setting(
+        1.0, number(0, 100), "how strongly a guide leads; 1 = as a likelihood, 0 = not at all"
+    )
+    guide_through: str = setting(NETWORK, one_of(*THROUGH), "what guides are differentiated through; decoder is cheap")
     strength: Strengths = dataclasses.field(default_factory=Strengths)  # type: ignore[valid-type]
     interval: Intervals = dataclasses.field(default_factory=Intervals)  # type: ignore[valid-type]
     given_times: GivenTimes = dataclasses.field(default_factory=GivenTimes)  # type: ignore[valid-type]
@@ -148,6 +139,7 @@ def check(
     partial: Sequence[str] = (),
     start: Sequence[str] = (),
     noise: bool = False,
+    guided: bool = False,
 ) -> None:
     """Raises UsageError for options that mean nothing in a request.
 
@@ -160,6 +152,7 @@ def check(
       partial: names of the modalities of which a part is given.
       start: names of the modalities that do not begin at noise.
       noise: whether noise is passed.
+      guided: whether there is a guide.
     """
     targets = options.targets(given, modalities)
     for section, names, role in (
@@ -182,7 +175,8 @@ def check(
             raise UsageError(f"wanted is {options.wanted!r}; it must have {m}, which has a start")
     if options.start_time != Options.start_time and not start:
         raise UsageError(f"start_time is {options.start_time:g}, but nothing has a start")
-    for names, why in ((partial, "a part of {} is kept"), (start, "{} has a start")):
+    reasons = ((partial, "a part of {} is kept"), (start, "{} has a start"), (("",) * guided, "there is a guide"))
+    for names, why in reasons:
         why = why.format(" + ".join(names))
         if names and options.whole:
             raise UsageError(f"whole is {options.whole:g}; allowed: 0, as {why}")
@@ -199,6 +193,9 @@ def check(
         raise UsageError(f"classes is {options.classes!r}, but class_id is given too; allowed: one of them")
     if options.classes and options.guidance != 1:
         raise UsageError(f"guidance is {options.guidance:g}; allowed: 1, as each of the classes has its own weight")
+    for name in ("guide_weight", "guide_through"):
+        if not guided and (value := getattr(options, name)) != getattr(Options, name):
+            raise UsageError(f"{name} is {value}, but there is no guide")
     if options.compose and not given and not conditional and not options.classes:
         raise UsageError("compose is True, but neither a modality nor a class is given")
     if options.draws > 1 and certain(options):
@@ -213,6 +210,7 @@ def check(
         ("particles", options.particles, options.particles > 1),
         ("rescale", options.rescale, options.rescale > 0),
         ("keep", " + ".join(partial), bool(partial)),
+        ("guide", "a loss", guided),
     ):
         if used and path != "linear":
             raise UsageError(f"{name} is {value!r}, which needs the linear path; the model's is {path}")

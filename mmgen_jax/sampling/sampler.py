@@ -36,6 +36,7 @@ from mmgen_jax.sampling.options import Choices, Dials, Options, plan
 from mmgen_jax.sampling.roles import hold
 from mmgen_jax.sampling.solvers import SOLVERS, sample
 from mmgen_jax.sampling.starts import begun, cut
+from mmgen_jax.sampling.training_free import Guide, Loss
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import NotFinite, choice
@@ -84,7 +85,7 @@ class Sampler:
                     more = f" and {len(named) - 8} more" if len(named) > 8 else ""
                     raise NotFinite(
                         f"{what} of {m} are NaN or infinite in sample {', '.join(map(str, named[:8]))}{more}; "
-                        f"look at the weights and the strength of guidance"
+                        f"look at the weights, the strength of guidance and the loss of a guide"
                     )
         return {m: np.asarray(x) for m, x in images.items()}
 
@@ -98,6 +99,7 @@ class Sampler:
         known: Mapping[str, np.ndarray] | None = None,
         start: Mapping[str, np.ndarray] | None = None,
         noise: Mapping[str, AnyArray] | None = None,
+        guide: Loss | None = None,
         numbers: Sequence[int] | np.ndarray | None = None,
         finish: Callable[[Arrays], Arrays] = dict,
         progress: Callable[[int], object] | None = None,
@@ -117,6 +119,7 @@ class Sampler:
           known: bool [n, H, W], the pixels of some given modalities that are known; the rest of them is made.
           start: arrays [n, H, W, C] in [-1, 1] from which wanted modalities begin, see `starts`.
           noise: latents [n, h, w, K] in place of the noise that is drawn, of some modalities.
+          guide: leads samples to a small loss, as `training_free.prepared` returns it.
           numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
           finish: turns the arrays of each batch into those that are kept.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
@@ -145,10 +148,22 @@ class Sampler:
                 (numbers[own], draws, class_id[own], images, a.ordered(cells), first, a.ordered(passed)), self._split
             )
             batch = Rows(kept, draws, own_class, self.encode(images), where, self.encode(first), passed)
+            batch = dataclasses.replace(batch, guide=self._guide(guide, own, options))
             latents = self._draw(params, batch, dials, key, choices=choices)
             parts.append(finish(self.decode(latents, numbers[own])))
             progress(min(size, count - (len(parts) - 1) * size))
         return _joined(parts, count)
+
+    def _guide(self, loss: Loss | None, rows: np.ndarray, options: Options) -> Guide | None:
+        """The guide of the samples `rows` [B], of one whose arrays are [1 or n, ...], on the devices."""
+        if loss is None:
+            return None
+
+        def put(leaf: AnyArray) -> jax.Array:
+            return jax.device_put(*((leaf, self._everywhere) if len(leaf) == 1 else (leaf[rows], self._split)))
+
+        weight = float(options.guide_weight)
+        return Guide(jax.tree.map(put, loss), self._autoencoder, weight, options.guide_through)
 
     def round_trip(self, images: Mapping[str, np.ndarray], batch: int) -> Arrays:
         """Encodes arrays [n, H, W, C] in [-1, 1] of some modalities and decodes them again, `batch` images at once."""
@@ -192,6 +207,7 @@ class Rows:
       known: bool [B, h, w, 1], where those of them are known that are given only in part.
       start: clean latents [B, h, w, C] from which wanted modalities begin.
       noise: latents [B, h, w, C] in place of the noise that is drawn, of some modalities.
+      guide: leads them to a small loss.
     """
 
     numbers: jax.Array
@@ -201,6 +217,7 @@ class Rows:
     known: Latents = dataclasses.field(default_factory=Latents)
     start: Latents = dataclasses.field(default_factory=Latents)
     noise: Latents = dataclasses.field(default_factory=Latents)
+    guide: Guide | None = None
 
 
 def jit_draw(layout: Layout) -> jax.stages.Wrapped:
@@ -250,7 +267,7 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
     field = Inpainted(branches, partial, rows.known) if partial else branches
     scaled = Latents((m, dials.temperature * drawn[m]) for m in choices.targets)
     made = sample(
-        field,
+        rows.guide.guided(field) if rows.guide else field,
         begun(PATHS[architecture.path], scaled, rows.start, dials.start_time),
         arrays.key,
         choices.solver,

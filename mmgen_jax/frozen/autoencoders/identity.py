@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from mmgen_jax.frozen.autoencoders.patches import depth_to_space, space_to_depth
-from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, Options, ReadImages
+from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, Options, ReadImages, clipped
 from mmgen_jax.modalities.registry import MODALITIES
 
 PIXEL_STD = 0.5  # typical standard deviation of images in [-1, 1], good enough for preconditioning
@@ -64,6 +64,4 @@ class Identity(Deterministic):
         return OrderedDict((m, space_to_depth(jnp.asarray(x), self.factor)) for m, x in images.items())
 
     def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
-        return OrderedDict(
-            (m, jnp.clip(depth_to_space(jnp.asarray(x), self.factor), -1, 1)) for m, x in latents.items()
-        )
+        return OrderedDict((m, clipped(depth_to_space(jnp.asarray(x), self.factor))) for m, x in latents.items())

@@ -22,7 +22,7 @@ from mmgen_jax.frozen import abstract, torch_names
 from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.autoencoders import kl_names
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
-from mmgen_jax.frozen.autoencoders.protocol import Arrays, Options, ReadImages
+from mmgen_jax.frozen.autoencoders.protocol import Arrays, Options, ReadImages, clipped
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import hub, states, tensors
@@ -136,7 +136,7 @@ class AutoencoderKL:
         scale, shift = self.config.scaling_factor, self.config.shift_factor or 0.0
         wide = self._each({m: z / scale + shift for m, z in latents.items()}, KLNetwork.decode, self.factor)
         images = {m: x.mean(-1, keepdims=True) if MODALITIES[m].channels == 1 else x for m, x in wide.items()}
-        return OrderedDict((m, jnp.clip(x, -1, 1)) for m, x in images.items())
+        return OrderedDict((m, clipped(x)) for m, x in images.items())
 
     def _each(
         self, arrays: Arrays, method: Callable[[KLNetwork, Array], Array], zoom: float

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from mmgen_jax.frozen.autoencoders.patches import depth_to_space, space_to_depth
-from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, Options, ReadImages
+from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, Options, ReadImages, clipped
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
@@ -105,7 +105,7 @@ class PatchPCA(Deterministic):
             m: depth_to_space(_product(z * self.scale[m], self.basis[m].T) + self.mean[m], self.factor)
             for m, z in latents.items()
         }
-        return OrderedDict((m, jnp.clip(x, -1, 1)) for m, x in images.items())
+        return OrderedDict((m, clipped(x)) for m, x in images.items())
 
 
 def _product(x: AnyArray, matrix: AnyArray) -> Array:

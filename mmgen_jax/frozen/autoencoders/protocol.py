@@ -20,6 +20,16 @@ from jaxtyping import Array
 from mmgen_jax.system.arrays import AnyArray
 
 Arrays = Mapping[str, AnyArray]  # one entry per modality
+
+
+@jax.custom_jvp
+def clipped(images: Array) -> Array:
+    """Images clipped to [-1, 1]; gradients pass as if they were not, so that guidance leads back what is beyond."""
+    return jnp.clip(images, -1, 1)
+
+
+clipped.defjvps(lambda change, *_: change)
+
 # Reads images [N, H, W, C] in [-1, 1] of each modality, spread over the data set, for an autoencoder to be fitted on.
 ReadImages = Callable[[], Mapping[str, np.ndarray]]
 

@@ -1,0 +1,43 @@
+"""What a gallery says of how its samples were made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmgen_jax.sampling.options import Options
+
+
+def caption(
+    names: Sequence[str],
+    together: str,
+    given: Sequence[str],
+    made: Sequence[str],
+    options: Options,
+    modalities: Sequence[str],
+    partial: Sequence[str],
+    start: Sequence[str],
+    led: bool,
+) -> str:
+    """Text that says how samples were made, as in "given depth; class torus; seed 0; heun, 25 steps"."""
+    strengths = {m: vars(options.strength)[m] for m in given}
+    conditions = [m if strengths[m] == 1 else f"{m} x {strengths[m]:g}" for m in given]
+    joined = " and, composed, ".join(conditions) if options.compose else " + ".join(conditions)
+    everything = len(given) + len(made) == len(modalities)
+    task = "all modalities together" if everything and not given else f"given {joined}" if given else "nothing given"
+    task += ", as read from other modalities" if options.via else ""
+    task += f", and a part of {' + '.join(partial)}" if partial else ""
+    task += f", from {' + '.join(start)} at t = {options.start_time:g}" if start else ""
+    wanted = "" if everything else f"; {' + '.join(made)} alone"
+    classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
+    classes = f"classes {together}" if together else classes.replace("class no class", "no class")
+    guided = f"; guidance {options.guidance:g}" if options.guidance != 1 and classes != "no class" else ""
+    more = f"; rescale {options.rescale:g}" if options.rescale else ""
+    more += f"; times {', '.join(f'{t:g}' for t in options.times)}" if options.times else ""
+    more += f"; shift {options.shift:g}" if options.shift != 1 else ""
+    more += f"; {options.corrector} corrector steps" if options.corrector > 0 else ""
+    more += f"; {options.particles} particles" if options.particles > 1 else ""
+    more += f"; whole images at {options.whole:g} times the model's size" if options.whole else ""
+    more += f"; temperature {options.temperature:g}" if options.temperature != 1 else ""
+    more += f"; {options.draws} draws combined" if options.draws > 1 else ""
+    more += f"; guided through the {options.guide_through}" if led else ""
+    return f"{task}{wanted}; {classes}; seed {options.seed}; {options.solver}, {options.count} steps{guided}{more}"
