@@ -19,6 +19,7 @@ class Interval(NamedTuple):
 
     Attributes:
       number: int, number of the step.
+      earlier: times [M'] at which the step before the one before began; `before` if there is none on the same path.
       before: times [M'] at which the step before began; `now` if there is none on the same path.
       now: times [M'] at which the step begins, one for each generated modality.
       then: times [M'] at which the step ends.
@@ -27,6 +28,7 @@ class Interval(NamedTuple):
     """
 
     number: jax.Array
+    earlier: jax.Array
     before: jax.Array
     now: jax.Array
     then: jax.Array

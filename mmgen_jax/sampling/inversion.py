@@ -48,7 +48,7 @@ def followed(field: Field, start: Latents, times: jax.Array) -> Latents:
 
     def body(x: Latents, at: jax.Array) -> tuple[Latents, None]:
         now, then = (jnp.broadcast_to(t, (len(start),)) for t in at)
-        interval = Interval(jnp.array(0), now, now, then, jnp.array(False), Latents())
+        interval = Interval(jnp.array(0), now, now, now, then, jnp.array(False), Latents())
         return midpoint(field, x, None, interval)[0], None
 
     return jax.lax.scan(body, start, jnp.stack([times[:-1], times[1:]], 1))[0]

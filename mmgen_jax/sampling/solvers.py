@@ -5,7 +5,7 @@ t [B, M] is the time of the m-th key of x. It may be a network with its prompt b
 formula.
 
 A `Solver` holds a function that makes one step. `sample` prepares the start, runs these steps over the grid of times in
-one scan, and returns the end. A new solver is a step function in this file and a row in `SOLVERS`.
+one scan, and returns the end. A new solver is a step function, here or in `multistep.py`, and a row in `SOLVERS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from mmgen_jax.diffusion import flow
 from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.sampling import arguments, corrections, randomness, roles
+from mmgen_jax.sampling import arguments, corrections, multistep, randomness, roles
 from mmgen_jax.sampling.fields import Field, Interval, Placed, VelocityFn
 from mmgen_jax.sampling.grids import last_step_times, uniform_times
 from mmgen_jax.sampling.roles import Time, Times
@@ -83,35 +83,6 @@ def midpoint(field: Field, x: Latents, memory: None, interval: Interval) -> tupl
     return _advance(x, field(middle, half.then), interval), memory
 
 
-def _previous_weight(interval: Interval) -> jax.Array:
-    """Weight [M'] of the change of the clean sample in the step before, h / (2 h'), for steps h and h' of log-SNR.
-
-    The log-SNR log((1 - t) / t) is infinite at t = 1 and t = 0. A step that touches an end, or that follows one from
-    t = 1 or one of length zero, is of first order: its weight is 0.
-    """
-    before, now, then = interval.before, interval.now, interval.then
-    inside = (before < 1) & (before > now) & (then > 0)
-    before, now, then = (jnp.where(inside, t, safe) for t, safe in ((before, 0.75), (now, 0.5), (then, 0.25)))
-    start, middle, end = (jnp.log1p(-t) - jnp.log(t) for t in (before, now, then))
-    return jnp.where(inside, (end - middle) / (2 * (middle - start)), 0.0)
-
-
-def dpm_solver_2m(field: Field, x: Latents, memory: Latents, interval: Interval) -> tuple[Latents, Latents]:
-    """Makes a second-order step with one evaluation, DPM-Solver++(2M) (Lu et al. 2022) on the linear path.
-
-    With the clean sample D = x - t v, d(x / t) / dt = -D / t^2: for a constant D the step is exact whatever its length,
-    and D changes little. The memory is D at the beginning of the step before, from which D in this one is extrapolated.
-    """
-    velocity, weight, following, clean = field(x, interval.now), _previous_weight(interval), Latents(), Latents()
-    for m, name in enumerate(x):
-        t = interval.now[m]
-        kept = jnp.where(t > 0, interval.then[m] / jnp.where(t > 0, t, 1), 1)
-        clean[name] = flow.x0_from_velocity(flow.LINEAR, velocity[name], x[name], t)
-        expected = clean[name] + weight[m] * (clean[name] - memory[name])
-        following[name] = kept * x[name] + (1 - kept) * expected
-    return following, clean
-
-
 def euler_maruyama(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
     """Makes a step of the SDE with diffusion w = 2t: drift v - (w/2) score, noise sqrt(w |dt|) except to t = 0."""
     velocity, following = field(x, interval.now), Latents()
@@ -126,11 +97,6 @@ def euler_maruyama(field: Field, x: Latents, memory: None, interval: Interval) -
 
 def _nothing(x: Latents) -> None:
     """The memory of solvers that hand nothing from step to step."""
-
-
-def _zeros(x: Latents) -> Latents:
-    """The memory of solvers that hand on arrays with the shapes of x, before there are any."""
-    return Latents((name, jnp.zeros_like(value)) for name, value in x.items())
 
 
 def _one_each(steps: int) -> int:
@@ -157,7 +123,20 @@ SOLVERS: dict[str, Solver] = {
         evaluations=lambda steps: 2 * steps,
     ),
     "dpm_solver_2m": Solver(
-        dpm_solver_2m, _zeros, uniform_times, stochastic=False, needs_linear_path=True, evaluations=_one_each
+        multistep.dpm_solver_2m,
+        multistep.nothing_before,
+        uniform_times,
+        stochastic=False,
+        needs_linear_path=True,
+        evaluations=_one_each,
+    ),
+    "unipc": Solver(
+        multistep.unipc,
+        multistep.nothing_known,
+        uniform_times,
+        stochastic=False,
+        needs_linear_path=True,
+        evaluations=_one_each,
     ),
     "euler_maruyama": Solver(
         euler_maruyama, _nothing, last_step_times, stochastic=True, needs_linear_path=True, evaluations=_one_each
@@ -298,15 +277,15 @@ def sample(
     noise_at = _step_noise(x, key, step_noise, correction.axis)
 
     def body(carry: tuple[Latents, Any, Any], at: tuple[jax.Array, ...]) -> tuple[tuple[Latents, Any, Any], None]:
-        index, before, now, then = at
+        index, earlier, before, now, then = at
         (x, memory, state), drawn = carry, noise_at(index) if chosen.stochastic else Latents()
-        interval = Interval(index, before, now, then, index == count - 1, drawn)
+        interval = Interval(index, earlier, before, now, then, index == count - 1, drawn)
         x, memory = chosen.step(correction.field, x, memory, interval)
         return correction.correct(x, memory, state, interval), None
 
     # Langevin steps leave the path: what a multistep solver knows of the step before says nothing of this one.
-    before = grid[:-1] if corrected else jnp.concatenate([grid[:1], grid[:-2]])
-    intervals = (jnp.arange(count), before, grid[:-1], grid[1:])
+    earlier, before = (grid[np.maximum(np.arange(count) - (0 if corrected else k), 0)] for k in (2, 1))
+    intervals = (jnp.arange(count), earlier, before, grid[:-1], grid[1:])
     (x, _, state), _ = jax.lax.scan(body, (x, chosen.init(x), state), intervals)
     x = correction.finish(x, state)
     return Latents((m, given[m] if m in given else x[m]) for m in names if m not in ignored)

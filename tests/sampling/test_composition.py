@@ -55,7 +55,7 @@ def test_three_langevin_steps_are_within_five_percent():
     assert z.mean() == pytest.approx(EXACT_MEAN, abs=0.03)
 
 
-@pytest.mark.parametrize("solver", ["midpoint", "dpm_solver_2m"])
+@pytest.mark.parametrize("solver", ["midpoint", "dpm_solver_2m", "unipc"])
 def test_other_solvers_carry_particles_too(solver):
     z = draw(both(10_000), 10_000, particles=32, solver=solver)
     assert z.var() == pytest.approx(EXACT_VARIANCE, rel=0.05)

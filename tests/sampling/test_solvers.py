@@ -101,6 +101,7 @@ def normal(batch, seed=0):
         ("heun", 60, 0.01),
         ("midpoint", 60, 0.01),
         ("dpm_solver_2m", 60, 0.01),
+        ("unipc", 60, 0.01),
         ("euler_maruyama", 400, 0.05),
     ],
 )
@@ -132,7 +133,7 @@ def test_moments_of_conditional_samples(names, solver, steps, tolerance):
 
 
 DETERMINISTIC = [name for name, solver in SOLVERS.items() if not solver.stochastic]
-ORDERS = {"euler": 1, "heun": 2, "midpoint": 2, "dpm_solver_2m": 2}
+ORDERS = {"euler": 1, "heun": 2, "midpoint": 2, "dpm_solver_2m": 2, "unipc": 3}
 MEANS, VARIANCES, SHARES = np.array([-1.0, 1.2]), np.array([0.09, 0.25]), np.array([0.4, 0.6])
 
 
@@ -240,17 +241,18 @@ def test_solvers_leave_given_and_ignored_modalities_alone(solver):
         assert (a == given["a"]).all() and (b == noise["b"]).all() and (t[:, 0] == 1).all() and (t[:, 1] == 0).all()
 
 
-def test_dpm_solver_goes_the_way_of_an_independent_one():
-    """diffusers' scheduler, which takes flows whose steps do not begin at t = 1, with the oracle's own velocity."""
+@pytest.mark.parametrize("solver, scheduler", [("dpm_solver_2m", "DPMSolver"), ("unipc", "UniPC")])
+def test_multistep_solvers_go_the_way_of_independent_ones(solver, scheduler):
+    """diffusers' schedulers, which take flows whose steps do not begin at t = 1, with the oracle's own velocity."""
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     for shift in (1.0, 3.0):
-        theirs = diffusers.DPMSolverMultistepScheduler(
+        theirs = getattr(diffusers, f"{scheduler}MultistepScheduler")(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, final_sigmas_type="zero"
         )
         theirs.set_timesteps(8)
         times = jnp.asarray(theirs.sigmas.numpy())
         flat = np.array(pack(normal(16)))
-        ours = pack(sample(oracle, unpack(jnp.asarray(flat)), solver="dpm_solver_2m", times=times))
+        ours = pack(sample(oracle, unpack(jnp.asarray(flat)), solver=solver, times=times))
         x = torch.from_numpy(flat)
         for step, time in enumerate(theirs.timesteps):
             velocity = oracle(unpack(jnp.asarray(x.numpy())), jnp.full((16, 3), times[step]))
@@ -317,7 +319,7 @@ def test_same_key_same_samples(solver):
         np.testing.assert_array_equal(first[name], second[name])
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun", "dpm_solver_2m"])
+@pytest.mark.parametrize("solver", ["euler", "heun", "dpm_solver_2m", "unipc"])
 def test_one_step_from_pure_noise_is_the_mean(solver):
     one = sample(oracle, normal(8), solver=solver, steps=1)
     np.testing.assert_allclose(pack(one), np.tile(MEAN, (8, 1)), atol=1e-4)
@@ -326,7 +328,7 @@ def test_one_step_from_pure_noise_is_the_mean(solver):
 def test_errors():
     noise = normal(2)
     with pytest.raises(
-        ValueError, match="solver='rk4': must be one of euler, heun, midpoint, dpm_solver_2m, euler_maruyama"
+        ValueError, match="solver='rk4': must be one of euler, heun, midpoint, dpm_solver_2m, unipc, euler_maruyama"
     ):
         sample(oracle, noise, solver="rk4")
     with pytest.raises(ValueError, match="key must be"):

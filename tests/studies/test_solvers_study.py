@@ -27,6 +27,7 @@ def test_a_row_for_each_solver_and_number_of_calls_and_a_plot(model_config, mode
         "heun": [1, 5],
         "midpoint": [2, 4],
         "dpm_solver_2m": [2, 5],
+        "unipc": [2, 5],
         "euler_maruyama": [2, 5],
         "euler, temperature 0": [2, 5],
         "heun, temperature 0": [1, 5],
