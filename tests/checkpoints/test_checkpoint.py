@@ -1,5 +1,6 @@
 """Checkpoints: what was saved comes back, and what is damaged is told, and skipped where there is an older one."""
 
+import os
 import re
 import shutil
 
@@ -15,6 +16,8 @@ from mmgen_jax.checkpoints import restore, seal
 from mmgen_jax.checkpoints.saver import Saver, to_keep
 from mmgen_jax.system.errors import RunError, UsageError
 from mmgen_jax.training.state import TrainState
+
+PAGE = 4096  # bytes, in which a file system in memory hands out room
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +231,39 @@ def test_a_run_that_fails_still_seals_what_it_saved(tmp_path):
             saver.save(1, make_state(1), {"samples": 1})
             raise RunError("of something else")
     assert seal.is_sealed(tmp_path / restore.FOLDER / "1")
+
+
+def test_a_disk_with_room_for_a_bit_less_than_a_checkpoint(mounted, tmp_path):
+    """Whichever file is the first that does not fit: the step before stays, and what is there can be read."""
+
+    def free(path):
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize // PAGE
+
+    with mounted(tmp_path / "disk", "size=4m") as disk:
+        save(disk / "run", (1,))
+        shutil.copytree(disk / "run", tmp_path / "begun")
+        before = free(disk)
+        save(disk / "run", (2,))
+        needed = before - free(disk)
+        failed = []
+        for pages in (0, needed // 3, needed - 3, needed - 2, needed - 1, needed + 8):  # sizes differ by a few bytes
+            shutil.rmtree(disk / "run")
+            shutil.copytree(tmp_path / "begun", disk / "run")
+            (disk / "filler").write_bytes(bytes((free(disk) - pages) * PAGE))
+            try:
+                save(disk / "run", (2,))
+            except RunError as error:
+                failed.append(pages)
+                told = "step 2 could not be written to .*: No space left on device; the newest whole one is of step 1$"
+                assert re.search(told, str(error))
+            state, _ = load(disk / "run")
+            newest = int(state.step)  # 2 where nothing but the sums had no room
+            jax.tree.map(np.testing.assert_array_equal, state, make_state(newest))
+            (disk / "filler").unlink()
+            save(disk / "run", (newest + 1,))
+            assert int(load(disk / "run")[0].step) == newest + 1
+        assert {0, needed // 3} <= set(failed) and needed + 8 not in failed
 
 
 def test_a_failed_write_is_one_line_and_older_ones_stay(tmp_path, monkeypatch):
