@@ -28,9 +28,9 @@ from mmgen_jax.sampling import canvas, raw
 from mmgen_jax.sampling import classes as several
 from mmgen_jax.sampling.captions import caption
 from mmgen_jax.sampling.draws import combined
-from mmgen_jax.sampling.editing import Editing
 from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, values_of
 from mmgen_jax.sampling.grids import GRID
+from mmgen_jax.sampling.joining import Joining
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.sampling.training_free import prepared
@@ -43,7 +43,7 @@ from mmgen_jax.system.rules import integer, require
 _ALLOWED = rules(Sample())
 
 
-class MMGen(Editing):
+class MMGen(Joining):
     """A trained model; `load` makes one."""
 
     def __init__(self, architecture: Architecture, params: Params):
@@ -136,6 +136,9 @@ class MMGen(Editing):
         guide: Callable[[Mapping[str, jax.Array]], object] | None = None,
         guide_weight: float = 1.0,
         guide_through: str = "network",
+        models: Mapping[str, MMGen] | None = None,
+        weak: MMGen | None = None,
+        autoguidance: float = 1.0,
         progress: Callable[[int], object] | None = None,
     ) -> Outputs:
         """Draws n samples; sample i depends on `seed` and i, not on n or `batch`.
@@ -149,7 +152,7 @@ class MMGen(Editing):
           steps: number of steps of the solver; None means 25, or those of `times`.
           solver: a name of `mmgen_jax.sampling.SOLVERS`.
           guidance: strength of classifier-free guidance on the class; 1 means none.
-          guidance_interval: guidance, or several classes, act at times t in [low, high].
+          guidance_interval: guidance of both kinds, or several classes, act at times t in [low, high].
           given_time: time in [0, 1] at which given modalities are held, one for all or by name; at 0 the network sees
             them clean, and the later it is, the more loosely they are followed.
           seed: seed of the noise.
@@ -194,6 +197,9 @@ class MMGen(Editing):
           guide_weight: how strongly the guide leads.
           guide_through: "network" leads all that belongs to what the loss looks at, and costs about as much as two more
             evaluations of the network; "decoder" costs none, and leads less.
+          models: given modality -> another model that tells it, in a composition; see `sampling.others`.
+          weak: a smaller or earlier model of the same modalities, for autoguidance.
+          autoguidance: how far it leads away from `weak`: v = v_weak + autoguidance (v - v_weak); 1 means none.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
 
         Returns:
@@ -202,7 +208,7 @@ class MMGen(Editing):
         Raises:
           UsageError: an argument is not allowed.
         """
-        by_name = isinstance(given_time, Mapping)
+        joined, by_name = self.joined(models, weak), isinstance(given_time, Mapping)
         plain: dict[str, Any] = {
             "solver": solver,
             "steps": 25 if steps is None else steps,
@@ -220,6 +226,7 @@ class MMGen(Editing):
             "draws": draws,
             "temperature": temperature,
             "start_time": start_time,
+            "autoguidance": autoguidance,
             "whole": float(whole) if isinstance(whole, bool) else whole,
             "guide_weight": guide_weight,
             "guide_through": guide_through,
@@ -233,9 +240,9 @@ class MMGen(Editing):
         values: dict[str, Any] = {name: raw.plain(value) for name, value in plain.items()}
         options = Options(
             **values,
-            **{name: self._section(name, chosen, kind) for name, (chosen, kind) in sections.items()},
-            wanted=self._joined("wanted", wanted),
-            via=self._joined("via", via),
+            **{name: joined._section(name, chosen, kind) for name, (chosen, kind) in sections.items()},
+            wanted=joined._joined("wanted", wanted),
+            via=joined._joined("via", via),
             classes="" if classes is None else several.text(several.of_mapping(classes, self.architecture)),
         )
         for name, value in values.items():
@@ -246,7 +253,7 @@ class MMGen(Editing):
                 raise UsageError(f"steps is {steps}, but times are given too; allowed: one of them")
         if corrector is not None:
             require("corrector", values["corrector"], integer(0))
-        return self.draw(options, class_id, n, given, keep, start, noise, guide, progress)
+        return joined.draw(options, class_id, n, given, keep, start, noise, guide, progress)
 
     def draw(
         self,
@@ -284,6 +291,7 @@ class MMGen(Editing):
             bool(passed),
             guide is not None,
         )
+        self._company.check(options, fully, conditional)
         loss = None if guide is None else prepared(guide, count, options.targets(fully, a.modalities), a.image_size)
         source: Mapping[str, np.ndarray] = begin
         if options.via:
@@ -300,6 +308,7 @@ class MMGen(Editing):
             start=self._arrays(begin),
             noise=passed,
             guide=loss,
+            voices=self._voices,
             numbers=numbers,
             finish=self._values,
             progress=progress,

@@ -46,7 +46,8 @@ from mmgen_jax.sampling.given import (
     set_paths,
     values_of,
 )
-from mmgen_jax.sampling.options import Options, check
+from mmgen_jax.sampling.options import WEAK, Options, check
+from mmgen_jax.sampling.others import Company
 from mmgen_jax.sampling.requests import batch_size, batches
 from mmgen_jax.sampling.solvers import SOLVERS
 from mmgen_jax.sampling.starts import slerp
@@ -102,6 +103,23 @@ def conditions(chosen: Settings, task: str, names: Sequence[str], architecture: 
         raise UsageError(f"task {task!r} needs sample.images.{names[0]} or a data set: {error}") from error
 
 
+def company(section: Sample, first: Architecture) -> Company:
+    """The models of a request, without their weights. Raises UsageError for one that is not there, or does not fit."""
+    told = {m: architectures.load(model_folders.locate(path)) for m, path in set_paths(section.models).items()}
+    return Company(first, told, architectures.load(model_folders.locate(section.weak)) if section.weak else None)
+
+
+def joined(section: Sample, first: MMGen) -> tuple[MMGen, dict[str, object]]:
+    """The model together with those that have a say, and what tells the weights of these from others."""
+    paths = set_paths(section.models) | ({WEAK: section.weak} if section.weak else {})
+    read = {path: model_folders.load(path) for path in dict.fromkeys(paths.values())}
+    made = {path: MMGen(*parts) for path, parts in read.items()}
+    weights: dict[str, object] = {f"the weights of {name}": digest(read[path][1]) for name, path in paths.items()}
+    others = {name: made[path] for name, path in paths.items()}
+    weak = others.pop(WEAK, None)
+    return first.joined(others, weak), weights
+
+
 # Records of earlier versions have these with any value, and nothing else that is at its default.
 _ALWAYS = ("class_id", "solver", "steps", "guidance", "guidance_interval", "given_time", "seed")
 
@@ -128,6 +146,8 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     chosen, folder = settings.parse(config), model_folders.locate(workdir)
     section, architecture = chosen.sample, architectures.load(folder)
     check_config(chosen, architecture, workdir)
+    models = company(section, architecture)
+    architecture = models.architecture
     task = task_of(chosen, architecture.modalities)
     names, options = given_names(task, architecture.modalities), section.options()
     given = conditions(chosen, task, names, architecture)
@@ -148,6 +168,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     source, guided = given.source | guides.source(guide), guide is not None
     noise = bool(inverted) or section.to_seed >= 0
     check(options, seen, architecture.modalities, architecture.path, conditional, partial, begin, noise, guided)
+    models.check(options, seen, conditional)
     made = options.targets(seen, architecture.modalities)
     if guided:
         prepared(guide, section.n, made, size)  # before weights are read, as all of the above
@@ -161,13 +182,14 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     name = " ".join([task, *parts])
     target = epath.Path(out) if out else here / "samples" / name
     files.check_place(target, "--out", folder=True)
-    architecture, params = model_folders.load(workdir, section.step)
-    made_by = _made_by(chosen, task, source, (architecture.autoencoder, params))
+    first = model_folders.load(workdir, section.step)
+    model, theirs = joined(section, MMGen(*first))
+    made_by = _made_by(chosen, task, source | theirs, (first[0].autoencoder, first[1]))
     with files.alone(target):
         shown = [m for m in architecture.modalities if m in seen or m in made]
         files_of = file_names(shown, architecture.facts, made if section.draws > 1 else ())
         samples = SampleFolder(target, files_of, section.n, made_by)
-        _fill(samples, section, task, MMGen(architecture, params), given, guide)
+        _fill(samples, section, task, model, given, guide)
         if npz:
             samples.write_npz("rgb.npz")
     return target

@@ -159,6 +159,8 @@ MEANT = {  # hostile for most arguments, and meant by these
     "shift": {"fraction", "array of one"},
     "rescale": {"below float32", "array of one"},
     "guide": {"none"},
+    "models": {"none"},
+    "weak": {"none"},
 }
 
 

@@ -1,5 +1,6 @@
 """A model with random weights, small enough that a test compiles and runs it in seconds."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.data.shapes import builder
 from mmgen_jax.data.shapes.primitives import KINDS
-from mmgen_jax.frozen.autoencoders import patch_pca
+from mmgen_jax.frozen.autoencoders import patch_pca, registry
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
 from mmgen_jax.modalities.pixels import to_array
@@ -44,20 +45,38 @@ def values(count=3):
 
 @functools.cache
 def build():
-    """Architecture and random parameters, also in the output layers, which are zero in a fresh model."""
+    """Architecture and random parameters."""
     c = config()
     arrays = {m: to_array(p) for m, p in pixels(8, "train").items()}
     components = dict(zip(arrays, c.autoencoder.components, strict=True))
     autoencoder = patch_pca.fit_patch_pca(arrays, c.autoencoder.factor, components, c.autoencoder.whitening)
     architecture = from_settings(settings.parse(c), autoencoder, Facts(PALETTE, tuple(REGIONS), tuple(KINDS)))
-    rng = np.random.default_rng(0)
-    shapes_ = jax.eval_shape(architecture.init, jax.random.key(0))
-    return architecture, jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape).astype(np.float32), shapes_)
+    return architecture, random(architecture, 0)
 
 
-def save(folder):
+def part(modalities, seed, **changes):
+    """Architecture and random parameters of a model that knows only some of the modalities, of the same latents."""
+    whole, _ = build()
+    channels, std = dict(whole.model.modalities), dict(zip(whole.modalities, whole.model.data_std, strict=True))
+    network = dataclasses.replace(
+        whole.model,
+        modalities=tuple((m, channels[m]) for m in modalities),
+        data_std=tuple(std[m] for m in modalities),
+    )
+    autoencoder = registry.rebuild(whole.autoencoder.spec, modalities, whole.autoencoder.arrays())
+    a = dataclasses.replace(whole, model=network, autoencoder=autoencoder)
+    return dataclasses.replace(a, **changes), random(a, seed)
+
+
+def random(architecture, seed):
+    """Random parameters, also in the output layers, which are zero in a fresh model."""
+    rng, shapes_ = np.random.default_rng(seed), jax.eval_shape(architecture.init, jax.random.key(0))
+    return jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape).astype(np.float32), shapes_)
+
+
+def save(folder, model=None):
     """Writes a model folder."""
-    architecture, params = build()
+    architecture, params = model or build()
     folder.mkdir(parents=True, exist_ok=True)
     architecture.save(folder)
     weights.save_params(folder / model_folders.WEIGHTS_FILE, params)

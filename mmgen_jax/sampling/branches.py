@@ -10,7 +10,7 @@ present and ignored, at pure noise and t = 1, where it is absent; or it belongs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.sampling.fields import VelocityFn
 from mmgen_jax.sampling.rescale import rescaled
 from mmgen_jax.sampling.roles import Time
 
 Weight = float | jax.Array
 Presence = Mapping[str, jax.Array]  # condition -> whether it is present, bool [R]
 Network = Callable[[Latents, jax.Array, Presence], Mapping[str, jax.Array]]  # of x [R, H, W, C], t [R, M]
+Several = Callable[[Latents, jax.Array], Sequence[Mapping[str, jax.Array]]]  # velocities of the targets, of branches
 CLASS = "class"  # the condition that is no modality
 
 
@@ -84,7 +84,7 @@ class Branches:
       held: latents [B, h, w, C] of those of them that are present in some branch, as the network sees them there (see
         `roles.hold`).
       times: time at which each of these is held.
-      others: velocity functions of the targets, each a branch of its own.
+      others: functions to velocities of the targets, each of one branch or of several.
       fixed: names of targets that are held at a fixed time, which intervals do not look at.
       rescale: phi of `rescale.py`, a number or [B], on the linear path; None means none.
     """
@@ -95,7 +95,7 @@ class Branches:
     noise: Latents
     held: Latents
     times: Mapping[str, Time]
-    others: tuple[VelocityFn, ...] = ()
+    others: tuple[Several, ...] = ()
     fixed: tuple[str, ...] = ()
     rescale: Weight | None = None
 
@@ -109,6 +109,11 @@ class Branches:
         inside = jnp.stack([term.inside(free).any() for term in self.terms])
         return jax.lax.cond(inside.any(), self._summed, self._first, x, t)
 
+    def each(self, x: Latents, t: jax.Array) -> list[Latents]:
+        """Velocities of the targets in each branch of the network, which other branches may take as theirs."""
+        found = self._network(x, t, self._all)
+        return [Latents((m, parts[j]) for m, parts in found.items()) for j in self._all]
+
     def with_spread(self, x: Latents, t: jax.Array) -> tuple[Latents, Mapping[str, jax.Array]]:
         """Returns the velocity v, and sum_j c_j |v_j - v|^2 [B] of each target, with c_0 = 1 - sum_j a_j, c_j = a_j."""
         branches, coefficients = self._evaluate(x, t), self._coefficients(x, t)
@@ -118,6 +123,11 @@ class Branches:
             squares = (jnp.square(v - velocity[m]).sum(range(1, v.ndim)) for v in parts)
             spread[m] = _sum(list(squares), coefficients[m])
         return velocity, spread
+
+    @property
+    def _all(self) -> np.ndarray:
+        """Numbers of the network's branches."""
+        return np.arange(max([1, *map(len, self.present.values())]))
 
     def _first(self, x: Latents, t: jax.Array) -> Latents:
         return Latents((m, parts[0]) for m, parts in self._network(x, t, np.array([0])).items())
@@ -142,11 +152,10 @@ class Branches:
 
     def _evaluate(self, x: Latents, t: jax.Array) -> dict[str, list[jax.Array]]:
         """Velocities [B, H, W, C] of each target in each branch."""
-        count = 1 + len(self.terms) - len(self.others)
-        branches = self._network(x, t, np.arange(count))
-        for velocity_fn in self.others:
-            extra = velocity_fn(x, t)
-            branches = {m: [*parts, extra[m]] for m, parts in branches.items()}
+        branches = self._network(x, t, self._all)
+        for other in self.others:
+            extra = other(x, t)
+            branches = {m: [*parts, *(velocity[m] for velocity in extra)] for m, parts in branches.items()}
         return branches
 
     def _network(self, x: Latents, t: jax.Array, chosen: np.ndarray) -> dict[str, list[jax.Array]]:

@@ -31,6 +31,7 @@ def caption(
     classes = f"class {names[0]}" if len(set(names)) == 1 else "several classes"
     classes = f"classes {together}" if together else classes.replace("class no class", "no class")
     guided = f"; guidance {options.guidance:g}" if options.guidance != 1 and classes != "no class" else ""
+    guided += f"; autoguidance {options.autoguidance:g}" if options.autoguidance != 1 else ""
     more = f"; rescale {options.rescale:g}" if options.rescale else ""
     more += f"; times {', '.join(f'{t:g}' for t in options.times)}" if options.times else ""
     more += f"; shift {options.shift:g}" if options.shift != 1 else ""

@@ -21,7 +21,7 @@ import numpy as np
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.sampling import arguments
-from mmgen_jax.sampling.branches import Branches, Member, Term, Weight
+from mmgen_jax.sampling.branches import Branches, Member, Several, Term, Weight
 from mmgen_jax.sampling.fields import VelocityFn
 from mmgen_jax.sampling.roles import Times, hold, per_name
 
@@ -53,8 +53,8 @@ def composed(
     Args:
       velocity_fn: (x, t) -> velocities, where x has the targets and then the conditions, in their orders.
       conditions: name -> clean latents [B, h, w, C] of the modality of that name; or, for a condition of another kind
-        such as a class, or of another model with the same path and the same latents, a velocity function of the targets
-        to which that condition is bound.
+        such as a class, a velocity function of the targets to which that condition is bound. A condition of another
+        model, with the same path and the same latents, is two of them, with and without it, of weights w and -w.
       weights: weight of each condition, by name or in their order; a number, or [B] for one of each sample.
       given_time: time in [0, 1] at which conditions are held, one for all or by name.
       noise: standard normal noise of the conditions' modalities; drawn from a fixed key by default.
@@ -93,5 +93,9 @@ def composed(
         drawn,
         Latents((m, hold(z, drawn[m], times[m])) for m, z in latents.items()),
         times,
-        tuple(functions.values()),
+        tuple(_alone(function) for function in functions.values()),
     )
+
+
+def _alone(velocity_fn: VelocityFn) -> Several:
+    return lambda x, t: [velocity_fn(x, t)]

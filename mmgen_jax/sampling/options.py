@@ -21,6 +21,7 @@ from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.rules import INTERVAL, SWITCH, TEXT, Rule, integer, number, one_of, setting
 
 AS_GIVEN_TIME = -1.0
+WEAK = "weak"  # the member that is a weak model, and no condition
 
 TIMES = Rule(lambda v: (isinstance(v, tuple) and not v) or GRID.allows(v), f"a tuple of {GRID.words}, or ()")
 WHOLE = Rule(lambda v: number(0, 64).allows(v) and not 0 < v < 1, "a number 1 to 64, or 0")
@@ -56,6 +57,7 @@ class Options:
     steps: int = setting(250, integer(1), "of the solver; as many as `times` has, if that is set")
     guidance: float = setting(1.0, number(0, 10_000), "classifier-free guidance; 1 = none")
     guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance, or classes, act")
+    autoguidance: float = setting(1.0, number(0, 10_000), "guidance away from sample.weak; 1 = none")
     given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
     seed: int = setting(0, integer(0), "of the noise")
     temperature: float = setting(
@@ -86,8 +88,8 @@ class Options:
     order: Order = dataclasses.field(default_factory=Order)  # type: ignore[valid-type]
 
     def plain(self) -> Options:
-        """The same without what belongs to one request: classes, draws, what is wanted, its grid, order and start."""
-        own = {"classes": "", "draws": 1, "wanted": "", "via": "", "times": (), "order": Order()}
+        """The same without what belongs to one request: classes, a weak model, draws, what is wanted, its grid, ..."""
+        own = {"classes": "", "autoguidance": 1.0, "draws": 1, "wanted": "", "via": "", "times": (), "order": Order()}
         return dataclasses.replace(self, **own, start_time=Options.start_time)
 
     @property
@@ -236,7 +238,8 @@ class Choices:
       solver: a key of `sampling.SOLVERS`.
       steps: number of steps of the solver.
       targets: the modalities that are made; what is neither made nor given is ignored.
-      members: conditions whose weight is chosen, with the intervals in which they have it; several classes come last.
+      members: conditions whose weight is chosen, and `WEAK`, with the intervals in which they have it; several classes
+        come last.
       compose: whether what the members say alone is multiplied.
       rescaled: whether what is guided is rescaled.
       corrector: number of Langevin steps after each step; None means 0, or what particles need.
@@ -292,12 +295,15 @@ def plan(
     """
     strength, targets = vars(options.strength), options.targets(given, modalities)
     weights = {m: float(strength[m]) for m in modalities if m in given and (options.compose or strength[m] != 1)}
-    intervals: Mapping[str, tuple[float, float]] = vars(options.interval) | {CLASS: options.guidance_interval}
+    guided = dict.fromkeys((CLASS, WEAK), options.guidance_interval)
+    intervals: Mapping[str, tuple[float, float]] = vars(options.interval) | guided
     if conditional and (options.compose or options.guidance != 1):
         weights[CLASS] = float(options.guidance)
     several = {f"{CLASS} {k}": index for k, index in enumerate(classes)}
     weights |= {name: float(classes[index]) for name, index in several.items()}
     intervals = {**intervals, **dict.fromkeys(several, options.guidance_interval)}
+    if options.autoguidance != 1:
+        weights[WEAK] = float(options.autoguidance)
     members = tuple((name, (float(intervals[name][0]), float(intervals[name][1]))) for name in weights)
     own = vars(options.given_times)
     times = {m: float(options.given_time if own[m] == AS_GIVEN_TIME else own[m]) for m in given}

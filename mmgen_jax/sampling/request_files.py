@@ -27,6 +27,9 @@ PointFiles = by_modality(
 )
 PointFiles.__doc__ = "Values that are known in some pixels, which guide what is made."
 
+Models = by_modality("Models", "", TEXT, "workdir or model that tells what the given {0} says; empty = the first one")
+Models.__doc__ = "Other models that tell conditions, in a composition (`sample.compose`)."
+
 
 @dataclass(frozen=True)
 class RegionColour:
@@ -46,6 +49,7 @@ class RequestFiles:
     keep: KeepFiles = dataclasses.field(default_factory=KeepFiles)  # type: ignore[valid-type]
     start: StartFiles = dataclasses.field(default_factory=StartFiles)  # type: ignore[valid-type]
     invert: InvertFiles = dataclasses.field(default_factory=InvertFiles)  # type: ignore[valid-type]
+    models: Models = dataclasses.field(default_factory=Models)  # type: ignore[valid-type]
     images: Images = dataclasses.field(default_factory=Images)  # type: ignore[valid-type]
     points: PointFiles = dataclasses.field(default_factory=PointFiles)  # type: ignore[valid-type]
     region: RegionColour = dataclasses.field(default_factory=RegionColour)

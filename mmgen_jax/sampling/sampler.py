@@ -26,13 +26,13 @@ from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.flops import network_flops, token_count
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options, sharding
-from mmgen_jax.sampling import classes, requests, windows
-from mmgen_jax.sampling.branches import CLASS, Branches, Member, Presence
+from mmgen_jax.sampling import classes, others, requests, windows
+from mmgen_jax.sampling.branches import CLASS, Branches, Member, Network, Presence, Several, Term
 from mmgen_jax.sampling.composition import alone
 from mmgen_jax.sampling.grids import in_order
 from mmgen_jax.sampling.guidance import leaned, velocity
 from mmgen_jax.sampling.inpainting import Inpainted, whole_cells
-from mmgen_jax.sampling.options import Choices, Dials, Options, plan
+from mmgen_jax.sampling.options import WEAK, Choices, Dials, Options, plan
 from mmgen_jax.sampling.roles import hold
 from mmgen_jax.sampling.solvers import SOLVERS, sample
 from mmgen_jax.sampling.starts import begun, cut
@@ -100,6 +100,7 @@ class Sampler:
         start: Mapping[str, np.ndarray] | None = None,
         noise: Mapping[str, AnyArray] | None = None,
         guide: Loss | None = None,
+        voices: Sequence[Voice] = (),
         numbers: Sequence[int] | np.ndarray | None = None,
         finish: Callable[[Arrays], Arrays] = dict,
         progress: Callable[[int], object] | None = None,
@@ -120,6 +121,7 @@ class Sampler:
           start: arrays [n, H, W, C] in [-1, 1] from which wanted modalities begin, see `starts`.
           noise: latents [n, h, w, K] in place of the noise that is drawn, of some modalities.
           guide: leads samples to a small loss, as `training_free.prepared` returns it.
+          voices: other models that have a say, see `others`.
           numbers: int [n], numbers of the samples; 0 .. n - 1 if None.
           finish: turns the arrays of each batch into those that are kept.
           progress: is told after each batch how many draws it had; a meter on stderr if None.
@@ -137,7 +139,9 @@ class Sampler:
         conditional = bool((class_id != a.null_class).any())
         known, start, noise = known or {}, start or {}, noise or {}
         whole, weights = tuple(m for m in given if m not in known), classes.of_text(options.classes, a)
-        choices, dials = plan(options, whole, a.modalities, conditional, weights)
+        names = (*a.modalities, *(m for voice in voices for m in voice.tells if m not in a.modalities))
+        choices, dials = plan(options, whole, names, conditional, weights)
+        beside = tuple(others.Other(v.params, v.sampler.architecture.model, v.tells) for v in voices)
         key = keys.of_seed(options.seed, stream)
         parts, progress = [], progress or Progress("sample", count, "samples")
         for rows in requests.batches(count, size):
@@ -147,9 +151,12 @@ class Sampler:
             kept, draws, own_class, images, where, first, passed = jax.device_put(
                 (numbers[own], draws, class_id[own], images, a.ordered(cells), first, a.ordered(passed)), self._split
             )
-            batch = Rows(kept, draws, own_class, self.encode(images), where, self.encode(first), passed)
+            clean = self.encode(images)
+            for voice in voices:
+                clean |= voice.sampler.encode({m: images[m] for m in voice.tells})
+            batch = Rows(kept, draws, own_class, clean, where, self.encode(first), passed)
             batch = dataclasses.replace(batch, guide=self._guide(guide, own, options))
-            latents = self._draw(params, batch, dials, key, choices=choices)
+            latents = self._draw(params, batch, dials, key, beside, choices=choices)
             parts.append(finish(self.decode(latents, numbers[own])))
             progress(min(size, count - (len(parts) - 1) * size))
         return _joined(parts, count)
@@ -170,6 +177,15 @@ class Sampler:
         n = len(next(iter(images.values())))
         rows = requests.batches(n, requests.batch_size(n, batch))
         return _joined([self.decode(self.encode({m: x[r] for m, x in images.items()}), r) for r in rows], n)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Another model in a request: its sampler and parameters, and the conditions that it tells, none if it is weak."""
+
+    sampler: Sampler
+    params: Params
+    tells: tuple[str, ...] = ()
 
 
 def _size(given: Mapping[str, AnyArray], default: int) -> tuple[int, int]:
@@ -226,43 +242,50 @@ def jit_draw(layout: Layout) -> jax.stages.Wrapped:
     return jax.jit(functools.partial(draw, layout), static_argnames="choices", compiler_options=chosen)
 
 
-def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Array, *, choices: Choices) -> Latents:
+def draw(
+    layout: Layout,
+    params: Params,
+    rows: Rows,
+    dials: Dials,
+    key: jax.Array,
+    beside: Sequence[others.Other] = (),
+    *,
+    choices: Choices,
+) -> Latents:
     """Draws the latents [B, h, w, K] of the modalities that are wanted, for one batch."""
     architecture = layout.architecture
     height, width = _size(rows.given, architecture.latent_size)
-    shapes = OrderedDict((m, (height, width, channels)) for m, channels in architecture.model.modalities)
+    models = (architecture.model, *(other.model for other in beside))
+    shapes = OrderedDict((m, (height, width, channels)) for model in models for m, channels in model.modalities)
     arrays = requests.request(requests.draw_keys(key, rows.draws), rows.numbers, shapes)
     drawn = Latents(arrays.noise | rows.noise)
+    whole = Latents((m, z) for m, z in rows.given.items() if m not in rows.known)
+    noise = Latents((m, z) for m, z in drawn.items() if m not in choices.targets)
+    held = Latents((m, hold(z, noise[m], dials.times[m])) for m, z in whole.items())
+    rescale = dials.rescale if choices.rescaled else None
 
-    def network(x: Latents, t: jax.Array, present: Presence) -> Latents:
-        names, copies = tuple(x), len(t) // len(rows.class_id)
-        columns = jnp.array([names.index(m) for m in architecture.modalities])
-        nothing = jnp.zeros(len(t), bool)
-        given = jnp.stack([present.get(m, nothing) for m in architecture.modalities], 1)
-        prompt = Prompt(jnp.repeat(rows.class_id, copies), task_row(given))
-        prompt = prompt.only(present[CLASS], architecture.null_class)
-        for name, index in dials.classes.items():
-            prompt = prompt.of_class(present[name], index)
-        return velocity(functools.partial(layout.apply, params), architecture.ordered(x), t[:, columns], prompt)
+    def parts(
+        layout: Layout,
+        params: Params,
+        present: Mapping[str, np.ndarray],
+        count: int,
+        terms: tuple[Term, ...] = (),
+        more: tuple[Several, ...] = (),
+    ) -> Branches:
+        own = Latents((m, noise[m]) for m in layout.architecture.modalities if m in noise)
+        absent = {m: np.zeros(count, bool) for m in own if m not in present}
+        network = _network(layout, params, rows, dials, architecture.null_class)
+        tiled = windows.over(network, height, width, architecture.latent_size)
+        return Branches(tiled, {**absent, **present}, terms, own, held, dials.times, more, rescale=rescale)
 
     arrangement = alone if choices.compose else leaned
     members = {name: Member(dials.weights[name], interval) for name, interval in choices.members}
     several = {name: members.pop(name) for name in dials.classes}
-    whole = Latents((m, z) for m, z in rows.given.items() if m not in rows.known)
-    present, terms = classes.beside(*arrangement([*whole, CLASS], members), several)
-    noise = Latents((m, z) for m, z in drawn.items() if m not in choices.targets)
-    held = Latents((m, hold(z, noise[m], dials.times[m])) for m, z in whole.items())
-    absent = {m: np.zeros(len(terms) + 1, bool) for m in noise if m not in whole}
-    tiled = windows.over(network, height, width, architecture.latent_size)
-    branches = Branches(
-        tiled,
-        present | absent,
-        terms,
-        noise,
-        held,
-        dials.times,
-        rescale=dials.rescale if choices.rescaled else None,
-    )
+    theirs = {m: members.pop(m) for other in beside for m in other.tells or (WEAK,)}
+    conditions = [*(m for m in whole if m not in theirs), CLASS]
+    present, terms = classes.beside(*arrangement(conditions, members), several)
+    more, added = others.said(beside, layout, present, theirs, parts)
+    branches = parts(layout, params, present, len(terms) + 1, terms + added, more)
     partial = Latents((m, rows.given[m]) for m in rows.known)
     field = Inpainted(branches, partial, rows.known) if partial else branches
     scaled = Latents((m, dials.temperature * drawn[m]) for m in choices.targets)
@@ -276,6 +299,25 @@ def draw(layout: Layout, params: Params, rows: Rows, dials: Dials, key: jax.Arra
         particles=choices.particles,
     )
     return field.finish(made) if isinstance(field, Inpainted) else made
+
+
+def _network(layout: Layout, params: Params, rows: Rows, dials: Dials, null_class: int) -> Network:
+    """A network for the samples of a batch, whose null class has the number `null_class` in the rows."""
+    architecture = layout.architecture
+    class_id = jnp.where(rows.class_id == null_class, architecture.null_class, rows.class_id)
+
+    def network(x: Latents, t: jax.Array, present: Presence) -> Latents:
+        names, copies = tuple(x), len(t) // len(class_id)
+        columns = jnp.array([names.index(m) for m in architecture.modalities])
+        nothing = jnp.zeros(len(t), bool)
+        given = jnp.stack([present.get(m, nothing) for m in architecture.modalities], 1)
+        prompt = Prompt(jnp.repeat(class_id, copies), task_row(given))
+        prompt = prompt.only(present[CLASS], architecture.null_class)
+        for name in present.keys() & dials.classes.keys():
+            prompt = prompt.of_class(present[name], dials.classes[name])
+        return velocity(functools.partial(layout.apply, params), architecture.ordered(x), t[:, columns], prompt)
+
+    return network
 
 
 def sampler_flops(architecture: Architecture, batch: int, steps: int, solver: str, branches: int) -> float:

@@ -133,6 +133,42 @@ def test_models_that_share_no_sample_compose():
     assert z.mean() == pytest.approx(EXACT_MEAN, abs=0.02)
 
 
+def normal(mean, variance):
+    """E[noise - x0 | x_t] for x0 ~ N(mean, variance)."""
+
+    def velocity_fn(x, t):
+        time = t[:, :1, None, None]
+        off = (x["z"] - (1 - time) * mean) / ((1 - time) ** 2 * variance + time**2)
+        return {"z": (time - (1 - time) * variance) * off - mean}
+
+    return velocity_fn
+
+
+def told(mean, variance, y):
+    """The same given a measurement y of x0."""
+    precision = 1 / variance + 1 / NOISE_VARIANCE
+    return normal((mean / variance + y / NOISE_VARIANCE) / precision, 1 / precision)
+
+
+def test_what_another_model_says_is_compared_with_what_itself_says_without():
+    """The other model has learned another density of z, N(-0.4, 0.5), so only v_0 + (v'_y - v'_0) is a likelihood."""
+    batch, theirs = 5000, (-0.4, 0.5)
+    first = {"first": told(0.0, 1.0, MEASURED["first"])}
+    second = told(*theirs, MEASURED["second"])
+    pair = first | {"second": second, "without": normal(*theirs)}
+    z = draw(composed(normal(0.0, 1.0), pair, [1.0, 1.0, -1.0]), batch, particles=32)
+    assert z.var() == pytest.approx(EXACT_VARIANCE, rel=0.05)
+    assert z.mean() == pytest.approx(EXACT_MEAN, abs=0.02)
+    z = draw(composed(normal(0.0, 1.0), first | {"second": second}, [1.0, 1.0]), batch, particles=32)
+    assert z.var() < 0.9 * EXACT_VARIANCE and z.mean() < EXACT_MEAN - 0.1
+
+
+def test_autoguidance_divides_by_the_weak_density():
+    """p^w / p_weak^(w - 1), here of a model that is too wide, and a weak one that is wider."""
+    z = draw(composed(normal(0.0, 1.6), {"model": normal(0.0, 1.3)}, [2.0]), 5000, particles=32)
+    assert z.var() == pytest.approx(1 / (2 / 1.3 - 1 / 1.6), rel=0.05)
+
+
 # ---- a mixture of four Gaussians in the plane, and two conditions that each prefer some of them ----
 
 CENTRES = np.array([[-1.5, -1.5], [-1.5, 1.5], [1.5, -1.5], [1.5, 1.5]])

@@ -56,6 +56,9 @@ class PatchPCA(Deterministic):
 
     @classmethod
     def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> PatchPCA:
+        # Latents of more modalities than a model has were made by an autoencoder that knows them too.
+        others = set(MODALITIES) - set(modalities)
+        arrays = {name: array for name, array in arrays.items() if name.partition("/")[0] not in others}
         wanted: dict[str, tuple[int, ...]] = {}
         for m in modalities:
             numbers, components = spec["factor"] ** 2 * MODALITIES[m].channels, arrays[f"{m}/scale"].size

@@ -116,7 +116,7 @@ class Autoencoder(Protocol):
 
     @classmethod
     def rebuild(cls, spec: Mapping, modalities: tuple[str, ...], arrays: Mapping[str, np.ndarray]) -> Self:
-        """The one whose `spec` and `arrays` these are. Raises KeyError for what is missing."""
+        """The one whose `spec` and `arrays` these are; the arrays may be of more modalities. KeyError if some lack."""
 
     @classmethod
     def stand_in(cls, options: Options, modalities: tuple[str, ...]) -> Self:
