@@ -79,6 +79,7 @@ SMALLER = {
         "--config.evaluate.steps=1",
     ],
     "mmgen_jax.studies.information": ["--config.evaluate.n=1", "--draws=2"],
+    "mmgen_jax.studies.guides": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.composition": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.two_models": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.layouts": ["--config.train.batch=32", "--only=configured"],

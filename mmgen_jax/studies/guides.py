@@ -1,0 +1,170 @@
+"""Guides scenes by a few points of depth, and by the colour of a region: errors, calls, and a sheet to look at.
+
+python -m mmgen_jax.studies.guides --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=32
+
+Points of the true depth of held-out scenes guide what is made of nothing, and of the rgb of the scenes. Errors are
+those of metres, without any fit, at the points and elsewhere. The mean rgb of a square in the middle is guided to red;
+its error is the mean absolute one of the three channels. `calls` are evaluations of the network for each sample, and a
+gradient through it counts as two more.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_flags()
+    flags.DEFINE_string("out", "docs/images/guides.png", "File of the sheet.")
+    flags.DEFINE_integer("points", 20, "Points of depth in each scene.", lower_bound=1)
+    command.parse()  # before the imports below, which take seconds
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from etils import epath
+
+from mmgen_jax import settings
+from mmgen_jax.api import MMGen
+from mmgen_jax.checkpoints import model_folders
+from mmgen_jax.data import held_out, tiles
+from mmgen_jax.data.pipeline import open_split
+from mmgen_jax.modalities.geometry import relative_to_depth
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.sampling import guides
+from mmgen_jax.sampling.training_free import DECODER, NETWORK
+from mmgen_jax.show import pictures
+from mmgen_jax.studies.composition import calls
+from mmgen_jax.system import files
+from mmgen_jax.system.arrays import AnyArray
+from mmgen_jax.system.console import say
+from mmgen_jax.system.errors import UsageError
+
+RED = (0.9, 0.15, 0.15)
+SCENES = 5  # number of rows of the sheet
+WAYS: dict[str, dict[str, object]] = {
+    "no guide": {},
+    "through the decoder": {"guide_through": DECODER},
+    "through the network": {"guide_through": NETWORK},
+    "through the network, 2 corrector steps": {"guide_through": NETWORK, "corrector": 2},
+}
+Values = Mapping[str, np.ndarray]
+
+
+def chosen_points(depth: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of x, y and depth [n, count, 3] at random pixels of depth [n, H, W], and bool [n, H, W] where they are."""
+    n, height, width = depth.shape
+    rng = np.random.default_rng(seed)
+    places = np.stack([rng.permutation(height * width)[:count] for _ in range(n)])
+    there = np.zeros((n, height * width), bool)
+    np.put_along_axis(there, places, True, 1)
+    values = np.take_along_axis(depth.reshape(n, -1), places, 1)
+    return np.stack([places % width, places // width, values], -1), there.reshape(depth.shape)
+
+
+def errors(made: np.ndarray, truth: np.ndarray, there: np.ndarray, depth_range: Sequence[float]) -> tuple[float, float]:
+    """Mean of |z - truth| / truth in metres, of relative inverse depths [n, H, W], at the points and elsewhere."""
+    z, true = (relative_to_depth(x, depth_range) for x in (made, truth))
+    off = np.abs(z - true) / true
+    return float(off[there].mean()), float(off[~there].mean())
+
+
+def square(size: int) -> np.ndarray:
+    """Bool [size, size], True in the middle."""
+    inside = np.zeros((size, size), bool)
+    inside[size // 4 : -size // 4, size // 4 : -size // 4] = True
+    return inside
+
+
+class Study:
+    """A model, the scenes that guide it, and what is made of them."""
+
+    def __init__(self, model: MMGen, chosen: settings.Settings, scenes: Values, points: int):
+        self.model, self.scenes = model, scenes
+        self.options = chosen.sample.options().plain()
+        self.rows, self.there = chosen_points(scenes["depth"], points, chosen.seed)
+        self.inside = square(model.architecture.image_size)
+        self.count = len(self.there)
+
+    def made(self, way: Mapping[str, object], guide: object, given: Sequence[str] = ()) -> tuple[Values, int]:
+        """What a way makes of the scenes, and its calls."""
+        options = dataclasses.replace(self.options, **way)  # type: ignore[arg-type]
+        found = self.model.draw(
+            options, n=self.count, given={m: self.scenes[m] for m in given}, guide=guide if way else None
+        )
+        gradients = 2 if way.get("guide_through") == NETWORK else 0
+        return found, (1 + gradients) * calls(options, given, self.model.modalities)
+
+    def depths(self, given: Sequence[str]) -> dict[str, tuple[Values, int]]:
+        """What each way makes of the points, and of what is given."""
+        guide = guides.points("depth", self.rows)
+        return {name: self.made(way, guide, given) for name, way in WAYS.items()}
+
+    def colours(self) -> dict[str, tuple[Values, int]]:
+        """What each way makes of the colour of the square."""
+        guide = guides.region("rgb", self.inside, RED)
+        return {name: self.made(way, guide) for name, way in WAYS.items()}
+
+    def off_red(self, rgb: AnyArray) -> float:
+        """Mean absolute error of the mean colours of the square."""
+        means = np.asarray(rgb)[:, self.inside].mean(1) / 255
+        return float(np.abs(means - RED).mean())
+
+    def sheet(self, depths: Mapping[str, tuple[Values, int]], colours: Mapping[str, tuple[Values, int]]) -> np.ndarray:
+        """Picture uint8 [H, W, 3]: points, samples without and with them, and samples without and with the colour."""
+        facts = self.model.architecture.facts
+        picture = MODALITIES["depth"].picture
+        seen = np.where(self.there[..., None], picture(self.scenes["depth"], facts), 0)
+        columns, best = {"points": seen}, "through the network"
+        for name, way in (("without", "no guide"), ("guided", best)):
+            columns[f"depth {name}"] = picture(depths[way][0]["depth"], facts)
+            columns[f"rgb {name}"] = depths[way][0]["rgb"]
+        columns["true depth"] = picture(self.scenes["depth"], facts)
+        columns["no colour"], columns["red in the middle"] = colours["no guide"][0]["rgb"], colours[best][0]["rgb"]
+        return pictures.sheet({name: x[:SCENES] for name, x in columns.items()}, given=("points",))
+
+
+def run(chosen: settings.Settings, workdir: str, out: epath.PathLike, points: int = 20) -> list[tuple[object, ...]]:
+    """Prints the tables, writes the sheet, returns the rows. Raises UsageError for data without a range of depth."""
+    architecture, params = model_folders.load(workdir, chosen.sample.step)
+    data = chosen.data
+    facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
+    if facts.depth_range is None or not {"rgb", "depth"} <= set(architecture.modalities):
+        raise UsageError(
+            f"this study needs rgb and depth in metres; the model has {', '.join(architecture.modalities)}"
+        )
+    reader = open_split(data.dir, data.test_split, architecture.modalities, architecture.image_size)
+    scenes = held_out.values(reader, np.arange(min(chosen.evaluate.n, len(reader))), facts)
+    study, rows = Study(MMGen(architecture, params), chosen, scenes, points), list[tuple[object, ...]]()
+    say(
+        f"| given | {points} points of depth | calls | AbsRel at the points | AbsRel elsewhere |\n|---|---|---|---|---|"
+    )
+    found = {}
+    for given in ((), ("rgb",)):
+        found[given] = study.depths(given)
+        for name, (made, count) in found[given].items():
+            at, elsewhere = errors(made["depth"], scenes["depth"], study.there, facts.depth_range)
+            rows.append((given, name, count, at, elsewhere))
+            say(f"| {' + '.join(given) or 'nothing'} | {name} | {count} | {at:.4f} | {elsewhere:.4f} |")
+    say("\n| red in the middle | calls | error of the colour |\n|---|---|---|")
+    colours = study.colours()
+    for name, (made, count) in colours.items():
+        rows.append((name, count, study.off_red(made["rgb"])))
+        say(f"| {name} | {count} | {rows[-1][-1]:.4f} |")
+    epath.Path(out).parent.mkdir(parents=True, exist_ok=True)
+    pictures.save_png(epath.Path(out), study.sheet(found[()], colours))
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    values = flags.FLAGS
+    files.check_place(values.out, "--out", folder=False)
+    run(settings.parse(values.config), values.workdir, values.out, values.points)
+    say(f"\nwritten: {values.out}")
+
+
+if __name__ == "__main__":
+    command.run(main)
