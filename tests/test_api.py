@@ -304,6 +304,9 @@ def test_conditions_of_strength_one_are_as_they_are(model):
     )
     for m in plain:
         np.testing.assert_allclose(dialled[m], plain[m], atol=1e-5)
+    almost = float(np.nextafter(1, 2))  # 1 in float32, but not as a setting: a program with a branch without depth
+    leaned = model.generate(given=GIVEN, n=2, given_time=0.1, strength={"depth": almost}, **FAST)
+    np.testing.assert_allclose(leaned["normal"], plain["normal"], atol=1e-5)
 
 
 def test_another_weight_compiles_nothing(model):

@@ -82,6 +82,7 @@ SMALLER = {
     "mmgen_jax.studies.guides": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.composition": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.two_models": ["--config.evaluate.n=2", *SAMPLE],
+    "mmgen_jax.studies.dial": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.layouts": ["--config.train.batch=32", "--only=configured"],
     "mmgen_jax.export": [],
     "mmgen_jax.summary": [],

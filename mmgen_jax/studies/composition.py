@@ -104,6 +104,11 @@ class Study:
         given = {m: self.scenes[m][:count] for m in way.given}
         return self.model.draw(options, n=count, given=given)["rgb"], options
 
+    def scores(self, rgb: np.ndarray, runner: Runner, facts: Facts, seed: int) -> dict[str, float]:
+        """How well what the model reads from rgb, one image for each scene, agrees with depth and regions of scenes."""
+        read = to_values(runner.rest_from_rgb(rgb, seed), facts)
+        return dense.summary({m: read[m] for m in GIVEN}, self.scenes, facts)
+
     def rows(self, runner: Runner, facts: Facts, seed: int) -> dict[str, dict[str, float]]:
         """Scores, calls and relative time of each way; compiles before it measures."""
         rows: dict[str, dict[str, float]] = {}
@@ -113,8 +118,7 @@ class Study:
             start = time.perf_counter()
             rgb, options = self.rgb(way, count)
             seconds = time.perf_counter() - start
-            read = to_values(runner.rest_from_rgb(rgb, seed), facts)
-            scores = dense.summary({m: read[m] for m in GIVEN}, self.scenes, facts)
+            scores = self.scores(rgb, runner, facts, seed)
             rows[name] = {"calls": calls(options, way.given, self.model.modalities), "seconds": seconds} | scores
         joint = rows["given together"]["seconds"]
         return {name: row | {"time": row["seconds"] / joint} for name, row in rows.items()}
@@ -153,8 +157,8 @@ def line(name: str, row: Mapping[str, float]) -> str:
     return f"| {name} | {row['calls']:.0f} | {row['time']:.1f} | {numbers} |"
 
 
-def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[str, float]]:
-    """Prints the table, writes the sheets, returns the rows. Raises UsageError for a model that lacks a modality."""
+def opened(chosen: settings.Settings, workdir: str) -> tuple[Study, Runner, Facts]:
+    """A model's study on held-out scenes, and what scores it. Raises UsageError for a model that lacks a modality."""
     architecture, params = model_folders.load(workdir, chosen.sample.step)
     if missing := [m for m in (*GIVEN, "rgb") if m not in architecture.modalities]:
         raise UsageError(
@@ -165,7 +169,13 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[st
     facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
     scenes = held_out.values(reader, np.arange(min(chosen.evaluate.n, len(reader))), facts)
     study = Study(MMGen(architecture, params), chosen.sample.options(), scenes)
-    rows = study.rows(Runner.from_settings(chosen, architecture, params), facts, chosen.seed)
+    return study, Runner.from_settings(chosen, architecture, params), facts
+
+
+def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[str, float]]:
+    """Prints the table, writes the sheets, returns the rows. Raises UsageError for a model that lacks a modality."""
+    study, runner, facts = opened(chosen, workdir)
+    rows = study.rows(runner, facts, chosen.seed)
     say(f"| rgb from | calls | time | {' | '.join(METRICS.values())} |\n|---|---|---|---|---|")
     for name, row in rows.items():
         say(line(name, row))
