@@ -83,6 +83,8 @@ SMALLER = {
     "mmgen_jax.studies.composition": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.two_models": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.dial": ["--config.evaluate.n=2", *SAMPLE],
+    "mmgen_jax.studies.editing": ["--config.evaluate.n=2", *SAMPLE],
+    "mmgen_jax.studies.variations": ["--config.evaluate.n=12", *SAMPLE, "--config.sample.draws=2"],
     "mmgen_jax.studies.layouts": ["--config.train.batch=32", "--only=configured"],
     "mmgen_jax.export": [],
     "mmgen_jax.summary": [],

@@ -44,9 +44,13 @@ class ConvNet(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Computes logits [B, K] of images [B, H, W, 3] in [-1, 1]."""
+        return self.head(self.features(x))
+
+    def features(self, x: jax.Array) -> jax.Array:
+        """Computes the mean and the maximum of the last channels, [B, D], of images [B, H, W, 3] in [-1, 1]."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = jax.nn.relu(norm(conv(x)))
-        return self.head(jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1))
+        return jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)
 
 
 def _logits(params: dict, x: jax.Array, classes: int) -> jax.Array:
@@ -54,11 +58,12 @@ def _logits(params: dict, x: jax.Array, classes: int) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("classes", "size"))
-def _probabilities(params: dict, rgb: jax.Array, classes: int, size: int) -> jax.Array:
+def _judged(params: dict, rgb: jax.Array, classes: int, size: int) -> tuple[jax.Array, jax.Array]:
     x = to_array(rgb)
     if x.shape[1:3] != (size, size):
         x = jax.image.resize(x, (len(x), size, size, 3), "linear", antialias=True)
-    return jax.nn.softmax(_logits(params, x, classes))
+    net = nnx.merge(abstract.graphdef(ConvNet, classes), params)
+    return jax.nn.softmax(net(x)), net.features(x)
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,27 @@ class Classifier:
 
         Raises ValueError for another type or shape, and NotFinite for weights that make NaN of an image.
         """
+        return self._judge(rgb)[0]
+
+    def features(self, rgb: np.ndarray) -> np.ndarray:
+        """Features float32 [N, D] before the last layer, of rgb as `predict` takes it; raises as that does."""
+        return self._judge(rgb)[1]
+
+    def _judge(self, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities and features."""
         rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
             raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}: must be uint8 [N, H, W, 3]")
-        parts = []
+        blank = np.zeros((0, len(self.class_names)), np.float32), np.zeros((0, 2 * WIDTHS[-1]), np.float32)
+        parts = [blank]
         for start in range(0, len(rgb), _CHUNK):
             part = rgb[start : start + _CHUNK]
             padded = np.pad(part, ((0, _CHUNK - len(part)), (0, 0), (0, 0), (0, 0)))  # so that one shape is compiled
-            parts.append(np.asarray(_probabilities(self.params, padded, len(self.class_names), self.size))[: len(part)])
-            if not np.isfinite(parts[-1]).all():
+            both = _judged(self.params, padded, len(self.class_names), self.size)
+            parts.append((np.asarray(both[0])[: len(part)], np.asarray(both[1])[: len(part)]))
+            if not np.isfinite(parts[-1][0]).all():
                 raise NotFinite("the classifier's probabilities are NaN; look at its weights")
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.class_names)), np.float32)
+        return np.concatenate([p for p, _ in parts]), np.concatenate([f for _, f in parts])
 
     def save(self, path: epath.PathLike) -> None:
         """Writes float16 weights with the class names and the size as metadata."""

@@ -52,3 +52,9 @@ def averages(prediction: Values, truth: Values, facts: Facts, present: Values | 
         found = MODALITIES[m].score(prediction[m], truth[m], areas, facts)
         scores |= {f"{m}/{key}": value for key, value in found.items()}
     return scores
+
+
+def headline(m: str, prediction: np.ndarray, truth: np.ndarray, facts: Facts) -> float:
+    """The first of a modality's headline scores that there is, the mean over images; see `summary`."""
+    scores = summary({m: prediction}, {m: truth}, facts)
+    return next(scores[f"{m}/{key}"] for key in MODALITIES[m].headlines if f"{m}/{key}" in scores)

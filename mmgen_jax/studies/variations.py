@@ -1,0 +1,139 @@
+"""How different samples are that keep the geometry of a scene, and how well they keep it: a table, and a sheet.
+
+python -m mmgen_jax.studies.variations --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=64
+
+Makes `sample.draws` variations (8 if that is 1) of each of `evaluate.n` held-out scenes, all of the scene's class: with
+nothing else given, with its depth, and with its whole geometry. Distances are means over all pairs of variations of a
+scene (`metrics.diversity`), beside those of real scenes of one class. Depth is read from the rgb of each variation and
+compared with the scene's.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    command.define_flags()
+    flags.DEFINE_string("out", "docs/images/shapes-tiny/variations.png", "File of the sheet.")
+    command.parse()  # before the imports below, which take seconds
+
+from collections.abc import Mapping
+
+import numpy as np
+from etils import epath
+
+from mmgen_jax.api import MMGen
+from mmgen_jax.checkpoints import model_folders
+from mmgen_jax.data import held_out, tiles
+from mmgen_jax.data.pipeline import open_split
+from mmgen_jax.metrics import classifier, dense, diversity
+from mmgen_jax.metrics.runner import Runner, to_values
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.settings import Settings, parse
+from mmgen_jax.show import pictures
+from mmgen_jax.system import files
+from mmgen_jax.system.console import say
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training.architecture import check_config
+
+GEOMETRY = ("depth", "normal", "mask")
+WAYS: Mapping[str, tuple[str, ...]] = {"nothing": (), "depth": ("depth",), "depth, normals, regions": GEOMETRY}
+REAL = "real scenes of the class"
+HEADS = ("features", "rgb", "depth", "normals, degrees", "regions", "depth read, AbsRel")
+VARIATIONS = 8  # of a scene, unless the settings say how many
+SCENES, SHOWN = 6, 2  # rows of the sheet, and variations of each way in it
+Values = dict[str, np.ndarray]
+
+
+class Study:
+    """A model, held-out scenes, and how variations of them are made and compared.
+
+    Attributes:
+      scenes: values [n, ...] of the scenes.
+      count: number of variations of each.
+    """
+
+    def __init__(self, chosen: Settings, workdir: str):
+        """Raises UsageError for scenes or models that lack a modality, and for fewer than two scenes."""
+        architecture, params = model_folders.load(workdir, chosen.sample.step)
+        check_config(chosen, architecture, workdir)
+        if missing := [m for m in ("rgb", *GEOMETRY) if m not in architecture.modalities]:
+            raise UsageError(f"the model {workdir!r} has no {' and no '.join(missing)}; this study needs it")
+        if chosen.evaluate.n < 2:
+            raise UsageError(f"config key evaluate.n is {chosen.evaluate.n}; variations are compared with at least 2")
+        data = chosen.data
+        self.facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
+        reader = open_split(data.dir, data.test_split, architecture.modalities, architecture.image_size)
+        numbers = np.arange(min(chosen.evaluate.n, len(reader)))
+        self.scenes, self._class_id = held_out.values(reader, numbers, self.facts), reader.load(numbers)["class_id"]
+        self._model, self._runner = MMGen(architecture, params), Runner.from_settings(chosen, architecture, params)
+        self._judge, self._seed = classifier.for_classes(architecture.facts.class_names), chosen.seed
+        self.count = chosen.sample.draws if chosen.sample.draws > 1 else VARIATIONS
+        self._options = chosen.sample.options().plain()
+
+    def made(self, given: tuple[str, ...]) -> Values:
+        """Values [n count, ...] of all variations, those of a scene next to each other."""
+        each = {m: np.repeat(self.scenes[m], self.count, axis=0) for m in given}
+        classes = np.repeat(self._class_id, self.count)
+        return dict(self._model.draw(self._options, classes, len(classes), each))
+
+    def row(self, values: Values, groups: diversity.Groups, depth: np.ndarray) -> dict[str, float]:
+        """Distances within groups, and how far the depth that is read from rgb is from `depth`."""
+        apart = diversity.of_values(values, groups, self.facts)
+        if self._judge is not None:
+            apart["features"] = diversity.of_features(self._judge.features(values["rgb"]), groups)
+        read = to_values(self._runner.rest_from_rgb(values["rgb"], self._seed), self.facts)
+        kept = dense.headline("depth", read["depth"], depth, self.facts)
+        found = (apart.get(key, float("nan")) for key in ("features", "rgb", "depth", "normal", "mask"))
+        return dict(zip(HEADS, (*found, kept), strict=True))
+
+    def rows(self) -> tuple[dict[str, dict[str, float]], dict[str, Values]]:
+        """Scores of each way and of real scenes, and what each way made."""
+        made = {name: self.made(given) for name, given in WAYS.items()}
+        own = np.arange(len(self._class_id) * self.count).reshape(-1, self.count)
+        depth = np.repeat(self.scenes["depth"], self.count, axis=0)
+        rows = {name: self.row(values, list(own), depth) for name, values in made.items()}
+        classes = [np.flatnonzero(self._class_id == c) for c in np.unique(self._class_id)]
+        if max(map(len, classes)) < 2:
+            raise UsageError(f"the {len(self._class_id)} scenes are all of other classes; more of them are needed")
+        return rows | {REAL: self.row(self.scenes, classes, self.scenes["depth"])}, made
+
+    def sheet(self, made: Mapping[str, Values]) -> np.ndarray:
+        """Picture uint8 [H, W, 3] of scenes, their depth, and the rgb of a few variations of each way."""
+        shown = {m: MODALITIES[m].picture(self.scenes[m][:SCENES], self.facts) for m in ("rgb", "depth")}
+        columns = {"scene": shown["rgb"], "its depth": shown["depth"]}
+        for name, values in made.items():
+            several = values["rgb"].reshape(-1, self.count, *values["rgb"].shape[1:])[:SCENES]
+            for k in range(min(SHOWN, self.count)):
+                columns[f"{name.replace('depth, normals, regions', 'all three')} {k + 1}"] = several[:, k]
+        return pictures.sheet(columns, given=("scene", "its depth"))
+
+
+def table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """The rows as Markdown."""
+    lines = [f"| kept of a scene | {' | '.join(HEADS)} |", "|---" * (len(HEADS) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(f'{row[head]:.4f}' for head in HEADS)} |" for name, row in rows.items()]
+    return "\n".join(lines)
+
+
+def run(chosen: Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[str, float]]:
+    """Prints the table, writes the sheet, returns the rows. Raises UsageError as `Study` does."""
+    study = Study(chosen, workdir)
+    rows, made = study.rows()
+    say(table(rows))
+    pictures.save_png(epath.Path(out), study.sheet(made))
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    values = flags.FLAGS
+    files.check_place(values.out, "--out", folder=False)
+    run(parse(values.config), values.workdir, values.out)
+    say(f"\nwritten: {values.out}")
+
+
+if __name__ == "__main__":
+    command.run(main)
