@@ -238,6 +238,36 @@ def test_encode_and_decode_refuse_what_means_nothing(model_dir, method):
             assert "\n" not in str(caught.value) and len(str(caught.value)) < 600, kind
 
 
+MEANT_BY_INVERSION = {
+    "given": {"none"},
+    "class_id": {"none", "number as text"},
+    "given_time": {"below float32", "array of one"},
+}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in inspect.signature(MMGen.invert).parameters if n not in ("self", "progress")]
+)
+def test_every_argument_of_invert_refuses_what_means_nothing(model_dir, name):
+    model, rgb = MMGen.load(model_dir), np.zeros((16, 16, 3), np.uint8)
+    for kind, value in HOSTILE.items():
+        if kind in MEANT_BY_INVERSION.get(name, ()):
+            continue
+        with unchecked(), pytest.raises(UsageError) as caught:
+            model.invert(**{"values": {"rgb": rgb}, "steps": 1} | {name: value})
+        message = str(caught.value)
+        assert name.split("_")[0] in message and "\n" not in message and len(message) < 600, (kind, message)
+
+
+@pytest.mark.parametrize("name", ["seed", "n"])
+def test_every_argument_of_noise_refuses_what_means_nothing(model_dir, name):
+    model = MMGen.load(model_dir)
+    for kind, value in HOSTILE.items():
+        with unchecked(), pytest.raises(UsageError, match=f"^{name} is ") as caught:
+            model.noise(**{name: value})
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 600, kind
+
+
 class Raising:
     """An object of which nothing can be asked."""
 

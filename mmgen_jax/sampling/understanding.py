@@ -140,7 +140,8 @@ class Understanding:
     def _known(self, values: object, given: object, class_id: Any) -> Known:
         """Samples whose values and conditions are known. Raises UsageError."""
         named = raw.mapping("values", values, self.architecture.modalities)
-        others = raw.mapping("given", given, self.architecture.modalities) if given != {} else {}
+        nothing = isinstance(given, Mapping) and not given
+        others = {} if nothing else raw.mapping("given", given, self.architecture.modalities)
         for m in others:
             if m in named:
                 raise UsageError(f"{m} is in values and in given; allowed: one of both")

@@ -108,7 +108,7 @@ class Study:
             several = values["rgb"].reshape(-1, self.count, *values["rgb"].shape[1:])[:SCENES]
             for k in range(min(SHOWN, self.count)):
                 columns[f"{name.replace('depth, normals, regions', 'all three')} {k + 1}"] = several[:, k]
-        return pictures.sheet(columns, given=("scene", "its depth"))
+        return pictures.sheet(columns, given=("its depth",))
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:
