@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from annotations import unchecked
 from PIL import Image
 
 from mmgen_jax import MMGen, sample
+from mmgen_jax.frozen.autoencoders.protocol import clipped
+from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling import guides
 from mmgen_jax.system.errors import NotFinite, UsageError
 
@@ -75,6 +78,24 @@ def test_a_region_gets_its_colour_beside_what_is_kept(model):
     colour = [x["rgb"][:, SQUARE].mean((0, 1)) / 255 - (0.9, 0.5, 0.1) for x in (plain, out)]
     assert np.abs(colour[1]).sum() < np.abs(colour[0]).sum()
     np.testing.assert_array_equal(out["rgb"][:, ~SQUARE], np.broadcast_to(rgb[~SQUARE], (2, 128, 3)))
+
+
+def test_losses_see_values_before_they_are_rounded(model):
+    facts, rng = model.architecture.facts, np.random.default_rng(0)
+    for m, modality in MODALITIES.items():
+        array = rng.uniform(-1, 1, (2, 4, 4, modality.channels)).astype(np.float32)
+        found, value = modality.differentiable(array), modality.value(array, facts)
+        if m == "mask":
+            found, value = np.rint(255 * found), np.rint(127.5 * (array + 1))
+        np.testing.assert_allclose(found, value / 255 if value.dtype == np.uint8 else value, atol=2e-3)
+        assert np.isfinite(
+            jax.grad(lambda x, kind=modality: kind.differentiable(x).sum())(jnp.zeros((1, 1, 1, 3)))
+        ).all()
+
+
+def test_what_is_beyond_the_range_of_images_is_led_back():
+    assert clipped(jnp.array([-2.0, 0.5, 2.0])).tolist() == [-1, 0.5, 1]
+    assert jax.grad(lambda x: clipped(x).sum())(jnp.array([-2.0, 0.5, 2.0])).tolist() == [1, 1, 1]
 
 
 def constant(value):
