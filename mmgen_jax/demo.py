@@ -127,8 +127,10 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike, name: 
         raise UsageError(f"--name is {name!r}; allowed: the name of a folder in --out, without /")
     architecture = architectures.load(model_folders.locate(workdir))
     check_config(chosen, architecture, workdir)
-    folder = epath.Path(out) / name
+    folder = files.path_of(out, "--out") / name
     files.check_place(folder, "--out", folder=True)
+    for path in _stored(out):
+        gallery.restore(path)  # those of other models, before any work
     data, rows = chosen.data, chosen.sample.index + np.arange(SCENES)
     reader = open_split(data.dir, data.test_split, architecture.modalities, data.image_size)
     scenes = held_out.values(reader, rows, architecture.facts)
@@ -142,10 +144,15 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike, name: 
     return assemble(out)
 
 
+def _stored(out: epath.PathLike) -> list[epath.Path]:
+    """Files with the sections of the models that are in `out`."""
+    folder = epath.Path(out)
+    return sorted(path / STORE for path in folder.iterdir() if (path / STORE).exists()) if folder.is_dir() else []
+
+
 def assemble(out: epath.PathLike) -> epath.Path:
     """Writes `out`/gallery.html from the sections of all models in `out`, and returns its path."""
-    stored = sorted(path / STORE for path in epath.Path(out).iterdir() if (path / STORE).exists())
-    sections = [section for path in stored for section in gallery.restore(path)]
+    sections = [section for path in _stored(out) for section in gallery.restore(path)]
     path = epath.Path(out) / "gallery.html"
     caption = (
         "One diffusion transformer for images, depth, surface normals and segmentation. Click a picture to enlarge it."

@@ -36,7 +36,7 @@ from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
-from mmgen_jax.system import console, sealed
+from mmgen_jax.system import console, files, sealed
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.training import setup
@@ -92,7 +92,7 @@ def encode(
     chosen = settings.parse(config)
     mesh = sharding.make_mesh()
     sharding.check_batch(chosen.encode.batch, mesh, "encode.batch")
-    folder = epath.Path(out)
+    folder = files.path_of(out, "--out")
     autoencoder, dino = setup.make_autoencoder(chosen, folder), load_features(chosen)
     splits_info = description.builder(tiles.find_dataset(chosen.data.dir)).info.splits
     known = sorted(name for name, found in splits_info.items() if found.num_examples)

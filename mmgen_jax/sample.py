@@ -180,7 +180,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     parts += [*(f"inverted {m}" for m in inverted), *([f"to seed {section.to_seed}"] if section.to_seed >= 0 else [])]
     parts += [*(["via", section.via] if section.via else []), *(["to", section.wanted] if section.wanted else [])]
     name = " ".join([task, *parts])
-    target = epath.Path(out) if out else here / "samples" / name
+    target = files.path_of(out, "--out") if out else here / "samples" / name
     files.check_place(target, "--out", folder=True)
     first = model_folders.load(workdir, section.step)
     model, theirs = joined(section, MMGen(*first))

@@ -20,8 +20,9 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
-from mmgen_jax.system import reading
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system import files, reading
+from mmgen_jax.system.console import say
+from mmgen_jax.system.errors import UsageError, shown
 
 Entries = list[dict[str, float]]
 
@@ -31,13 +32,15 @@ def read(path: epath.PathLike) -> Entries:
 
     Raises UsageError for a file that is missing, empty or damaged.
     """
-    path = epath.Path(path)
+    path = files.path_of(path, "log")
     if not path.exists():
         raise UsageError(f"log {str(path)!r} does not exist; it must be the metrics.jsonl of a run")
     entries = {}
     for number, line in enumerate(reading.contents(path).decode(errors="replace").splitlines(), 1):
         try:
             entry = reading.parse_json(line, "it")
+            if wrong := [name for name, value in entry.items() if type(value) not in (int, float)]:
+                raise ValueError(f"{wrong[0]!r} is {shown(entry[wrong[0]])}, not a number")
             entries[int(entry["step"])] = entry
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UsageError(f"line {number} of {str(path)!r} is not an entry of a log ({error})") from error
@@ -63,7 +66,7 @@ def summarise(entries: Entries, rows: int) -> str:
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    print(summarise(read(flags.FLAGS.log), flags.FLAGS.rows))
+    say(summarise(read(flags.FLAGS.log), flags.FLAGS.rows))
 
 
 if __name__ == "__main__":

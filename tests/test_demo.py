@@ -1,5 +1,7 @@
 """Tests the demo command, and galleries that are put together from stored sections."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,3 +73,19 @@ def test_other_models_are_named(config, model_dir, tmp_path):
     config.model.depth = 3
     with pytest.raises(UsageError, match="config key model.depth is 3"):
         demo.run(config, str(model_dir), str(tmp_path / "out"), "x")
+
+
+@pytest.mark.parametrize("kind", ["text", "FIFO", "foreign", "objects", "columns"])
+def test_sections_of_others_that_are_damaged_are_told_before_any_work(model_config, model_dir, tmp_path, kind):
+    path = tmp_path / "out" / "other" / demo.STORE
+    path.parent.mkdir(parents=True)
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "text":
+        path.write_text("x")
+    else:
+        meta = {"foreign": "[3]", "objects": object(), "columns": '[{"title": "a", "columns": ["x"]}]'}[kind]
+        np.savez(path, meta=np.array(meta))
+    with pytest.raises(UsageError, match=r"other/sections.npz is (damaged, or not of the command|a FIFO)"):
+        demo.run(model_config, model_dir, tmp_path / "out", "new")
+    assert not (tmp_path / "out" / "new").exists()

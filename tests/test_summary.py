@@ -38,3 +38,10 @@ def test_damaged_logs_are_named(tmp_path, text, message):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="pipe is a FIFO; allowed: a file"):
         summary.read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("value", ['"x"', "null", "[1]", "true", "{}"])
+def test_entries_that_are_no_numbers_are_named(tmp_path, value):
+    (tmp_path / "log").write_text(f'{{"step": 1, "loss": {value}}}\n')
+    with pytest.raises(UsageError, match="line 1 of .*log' is not an entry of a log .'loss' is .*, not a number"):
+        summary.read(tmp_path / "log")

@@ -7,6 +7,7 @@ from etils import epath
 from mmgen_jax.checkpoints import restore, weights
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture, Params
+from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 
 ASSETS = epath.Path(__file__).parents[1] / "assets"
@@ -22,7 +23,7 @@ def locate(name: epath.PathLike) -> epath.Path:
     """Folder of a model that is given by the name of a bundled model or by a path. Raises UsageError for neither."""
     if str(name) in bundled():
         return ASSETS / str(name)
-    path = epath.Path(name)
+    path = files.path_of(name, "model")
     if not path.is_dir():
         raise UsageError(f"no model at {str(name)!r}: no such folder; bundled: {', '.join(bundled()) or 'none'}")
     return path

@@ -117,7 +117,7 @@ def find_dataset(directory: epath.PathLike) -> epath.Path:
     Raises:
       UsageError: there is no such folder, or no data set in it, or more than one.
     """
-    root = epath.Path(directory)
+    root = files.path_of(directory, "data directory")
     if not root.is_dir():
         raise UsageError(f"data directory {str(root)!r} does not exist")
     files.check_path(root, "data directory")

@@ -44,7 +44,7 @@ def read(path: epath.PathLike) -> dict[str, set[str]]:
 
     Raises UsageError, naming the line, for a file that is missing or has something else in it.
     """
-    if not epath.Path(path).exists():
+    if not files.path_of(path, "list").exists():
         raise UsageError(f"list {str(path)!r} does not exist; it must be a TSV file as audit writes it")
     head, *lines = reading.decoded(reading.contents(epath.Path(path)), path).splitlines() or [""]
     if head.split("\t")[:2] != list(Suspect._fields[:2]):

@@ -95,7 +95,7 @@ def write(source: epath.PathLike, out: epath.PathLike) -> None:
     averaged weights and `opt` a fresh optimizer.
     Raises UsageError for a model that the official code cannot express.
     """
-    if epath.Path(out).exists():
+    if files.path_of(out, "OUT").exists():
         raise UsageError(f"{out} exists; allowed: a new file")
     if epath.Path(out).suffix not in tensors.TORCH:
         raise UsageError(f"{out} has the suffix {epath.Path(out).suffix!r}; allowed: {', '.join(tensors.TORCH)}")

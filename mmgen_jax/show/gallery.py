@@ -59,12 +59,17 @@ def store(path: epath.PathLike, sections: Sequence[Section]) -> None:
 
 
 def restore(path: epath.PathLike) -> list[Section]:
-    """Reads the sections that `store` wrote."""
-    with epath.Path(path).open("rb") as file, np.load(file) as arrays:
-        return [
-            Section(**entry | {"columns": {label: arrays[f"{i}.{j}"] for j, label in enumerate(entry["columns"])}})
-            for i, entry in enumerate(reading.parse_json(str(arrays["meta"]), path, list))
-        ]
+    """Reads the sections that `store` wrote. Raises UsageError for anything else."""
+    data = reading.contents(path)
+    try:
+        with np.load(io.BytesIO(data)) as arrays:
+            found = [
+                Section(**entry | {"columns": {label: arrays[f"{i}.{j}"] for j, label in enumerate(entry["columns"])}})
+                for i, entry in enumerate(reading.parse_json(str(arrays["meta"]), path, list))
+            ]
+        return checked(found)
+    except Exception as error:  # damaged archives raise anything
+        raise UsageError(f"{path} is damaged, or not of the command that shows models; move it away") from error
 
 
 STYLE = """

@@ -56,13 +56,14 @@ def kind(path: epath.PathLike) -> str:
 
 
 def path_of(value: object, name: str) -> epath.Path:
-    """The path that a user passes as `name`. Raises UsageError for what is none, and for an empty one."""
+    """The path that a user passes as `name`. Raises UsageError for what is none, an empty one and a URL of the web."""
+    allowed = "a path on this machine or in gs://"
     try:
         if value != "" and "\0" not in str(path := epath.Path(value)):  # type: ignore[arg-type]
             return path
     except Exception as error:  # an object of the user's may raise anything
-        raise UsageError(f"{name} is {shown(value)}; allowed: a path") from error
-    raise UsageError(f"{name} is {shown(value)}; allowed: a path")
+        raise UsageError(f"{name} is {shown(value)}; allowed: {allowed}") from error
+    raise UsageError(f"{name} is {shown(value)}; allowed: {allowed}")
 
 
 def check_path(path: epath.PathLike, name: str) -> None:
@@ -71,7 +72,7 @@ def check_path(path: epath.PathLike, name: str) -> None:
     etils looks for files with the folder as a part of the pattern, so that Orbax and TFDS do not find their own;
     TensorStore takes a backslash for a slash, and only text. `name` is what the path was given as.
     """
-    whole = str(absolute(path))
+    whole = str(absolute(path_of(path, name)))
     for character in whole:
         if character in _WILDCARDS or unicodedata.category(character) in _UNPRINTED:
             raise UsageError(

@@ -16,8 +16,8 @@ def regular(path: epath.PathLike, name: str = "", allowed: str = "a file") -> ep
 
     The error calls it by `name`, or else by its path, and says what is `allowed`.
     """
-    path = epath.Path(path)
     name = name or str(path)
+    path = files.path_of(path, name)
     if files.is_remote(path):  # where there are only files and folders
         if path.is_dir():
             raise UsageError(f"{name} is a folder; allowed: {allowed}")

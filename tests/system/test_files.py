@@ -57,8 +57,9 @@ def test_places_are_checked_without_a_trace(tmp_path, monkeypatch):
         ("/proc/x.json", False, "--out /proc/x.json cannot be written: /proc: No such file or directory"),
         ("n" * 250, False, f"--out {'n' * 250} cannot be written: .: File name too long"),
         ("n" * 300 + "/x", True, f"--out {'n' * 300}/x cannot be written: .: File name too long"),
-        ("", False, "--out is ''; allowed: a path"),
-        (None, False, "--out is None; allowed: a path"),
+        ("", False, "--out is ''; allowed: a path on this machine or in gs://"),
+        ("http://a.b/c", True, "--out is 'http://a.b/c'; allowed: a path on this machine or in gs://"),
+        (None, False, "--out is None; allowed: a path on this machine or in gs://"),
     ],
 )
 def test_places_that_cannot_be_written_are_named(tmp_path, monkeypatch, place, folder, message):

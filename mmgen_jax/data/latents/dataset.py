@@ -130,7 +130,7 @@ def _check(info: Info) -> None:
 
 def read_info(directory: epath.PathLike) -> Info:
     """Reads what a folder of latents says of itself. Raises UsageError if it has no latents or unfinished ones."""
-    folder = epath.Path(directory)
+    folder = files.path_of(directory, "latents folder")
     files.check_path(folder, "latents folder")
     if (folder / FILE).exists():
         return parse_info(folder / FILE)
@@ -190,7 +190,7 @@ def read(directory: epath.PathLike, split: str) -> Source:
       UsageError: there are no latents, or unfinished ones; the split is unknown or empty; a shard is missing or has
         another size or number of records.
     """
-    folder, info = epath.Path(directory), read_info(directory)
+    info, folder = read_info(directory), epath.Path(directory)
     known = _splits(folder, info)
     splits.check(known, split, folder)
     files = known[split].file_instructions

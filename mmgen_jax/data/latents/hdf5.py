@@ -72,7 +72,7 @@ def read_index(path: str, null_class: int) -> tuple[list[Entry], tuple[str, ...]
     entries: list[Entry] = []
     names: dict[int, str] = {}
     lines: dict[str, int] = {}
-    if not epath.Path(path).exists():
+    if not files.path_of(path, "--index").exists():
         raise UsageError(f"--index {path} does not exist; it must be a JSONL file")
     for number, line in enumerate(reading.text(path).split("\n"), 1):
         if not line.strip():

@@ -57,7 +57,7 @@ def _bytes(count: float) -> str:
 
 def begin(directory: epath.PathLike, info: Info) -> None:
     """Makes the folder, or checks that it was begun with the same settings; raises UsageError naming the difference."""
-    folder = epath.Path(directory)
+    folder = files.path_of(directory, "--out")
     files.check_path(folder, "--out")
     files.check_place(folder, "--out", folder=True)
     begun = [folder / name for name in (dataset.FILE, dataset.UNFINISHED) if (folder / name).exists()]
