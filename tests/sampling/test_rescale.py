@@ -47,7 +47,7 @@ def test_guidance_is_rescaled_as_the_paper_says(phi):
 def test_other_sums_are_rescaled_to_the_branches_that_they_lean_on():
     """c = (-0.7, 1.2, 0.5): the mean of the deviations of the last two, by their coefficients."""
     terms, time = (Term(1.2), Term(0.5)), np.float32(0.8)
-    others = tuple(lambda x, t, part=part: part for part in V[1:])
+    others = (lambda x, t: [V[1]], lambda x, t: [V[2]])
     field = Branches(lambda x, t, _: V[0], {}, terms, Latents(), Latents(), {}, others=others, rescale=1.0)
     made = field(X, jnp.full((3, 2), time))
     for name in SHAPES:
