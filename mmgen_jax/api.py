@@ -26,12 +26,13 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import canvas, raw
 from mmgen_jax.sampling import classes as several
+from mmgen_jax.sampling.asked import Asked
 from mmgen_jax.sampling.captions import caption
 from mmgen_jax.sampling.draws import combined
 from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, values_of
 from mmgen_jax.sampling.grids import GRID
 from mmgen_jax.sampling.joining import Joining
-from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths, check
+from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.sampling.training_free import prepared
 from mmgen_jax.settings import Evaluate, Sample, rules
@@ -278,21 +279,19 @@ class MMGen(Joining):
         known = _for_each(known_pixels(keep, tuple(conditions), count, a), count)
         begin = _for_each(values_of("start", _mapping("start", start), count, a), count)
         passed = _for_each(noise_values(noise, count, a), count)
-        fully = options.seen(tuple(m for m in conditions if m not in known), a.modalities)
-        conditional = bool((class_ids != a.null_class).any())
-        check(
+        asked = Asked(
             options,
-            fully,
             a.modalities,
-            a.path,
-            conditional,
-            tuple(known),
-            tuple(begin),
-            bool(passed),
-            guide is not None,
+            given=options.seen(tuple(m for m in conditions if m not in known), a.modalities),
+            partial=tuple(known),
+            start=tuple(begin),
+            conditional=bool((class_ids != a.null_class).any()),
+            noise=bool(passed),
+            guided=guide is not None,
         )
-        self._company.check(options, fully, conditional)
-        loss = None if guide is None else prepared(guide, count, options.targets(fully, a.modalities), a.image_size)
+        asked.check(a.path)
+        self._company.check(asked)
+        loss = None if guide is None else prepared(guide, count, asked.targets, a.image_size)
         source: Mapping[str, np.ndarray] = begin
         if options.via:
             source = _for_each(conditions, count) | begin
@@ -323,19 +322,9 @@ class MMGen(Joining):
         together = ", ".join(f"{self._class_name(i)} x {weight:g}" for i, weight in weights.items())
         return Outputs(
             a.ordered(values),
-            fully,
+            asked.given,
             a.facts,
-            caption=caption(
-                names,
-                together,
-                fully,
-                tuple(made),
-                options,
-                a.modalities,
-                tuple(known),
-                tuple(begin),
-                guide is not None,
-            ),
+            caption=caption(asked, names, together),
             rows=[f"{i} {name}" if len(set(names)) > 1 else f"{i}" for i, name in zip(numbers, names, strict=True)],
             uncertainty={m: x * np.float32(a.calibration.get(m, 1)) for m, x in seen.uncertainty.items()},
             draws=seen.draws,

@@ -35,6 +35,7 @@ from mmgen_jax.data.latents.plan import digest
 from mmgen_jax.models import architectures
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.sampling import classes, guides
+from mmgen_jax.sampling.asked import Asked
 from mmgen_jax.sampling.given import (
     Given,
     Values,
@@ -46,7 +47,7 @@ from mmgen_jax.sampling.given import (
     set_paths,
     values_of,
 )
-from mmgen_jax.sampling.options import WEAK, Options, check
+from mmgen_jax.sampling.options import WEAK, Options
 from mmgen_jax.sampling.others import Company
 from mmgen_jax.sampling.requests import batch_size, batches
 from mmgen_jax.sampling.solvers import SOLVERS
@@ -159,24 +160,29 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     points, size = set_paths(section.points), architecture.image_size
     guide = guides.from_files(points, section.region.mask, section.region.colour, size)
     whole = tuple(m for m in names if m not in given.known)
-    seen = options.seen(whole, architecture.modalities)
     if len(whole) == len(architecture.modalities):
         raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
-    conditional = architecture.class_index(section.class_id) != architecture.null_class
     classes.of_text(section.classes, architecture)
-    partial, begin = tuple(given.known), tuple(given.start)
-    source, guided = given.source | guides.source(guide), guide is not None
-    noise = bool(inverted) or section.to_seed >= 0
-    check(options, seen, architecture.modalities, architecture.path, conditional, partial, begin, noise, guided)
-    models.check(options, seen, conditional)
-    made = options.targets(seen, architecture.modalities)
-    if guided:
+    asked = Asked(
+        options,
+        architecture.modalities,
+        given=options.seen(whole, architecture.modalities),
+        partial=tuple(given.known),
+        start=tuple(given.start),
+        conditional=architecture.class_index(section.class_id) != architecture.null_class,
+        noise=bool(inverted) or section.to_seed >= 0,
+        guided=guide is not None,
+    )
+    asked.check(architecture.path)
+    models.check(asked)
+    made, seen = asked.targets, asked.given
+    if guide is not None:
         prepared(guide, section.n, made, size)  # before weights are read, as all of the above
     _check_noise(section, given, made, architecture)
     if npz and "rgb" not in (*seen, *made):
         raise UsageError(f"--npz is of rgb; samples have {', '.join((*seen, *made))}")
     here = epath.Path() if workdir in model_folders.bundled() else folder
-    parts = [*(f"part of {m}" for m in partial), *(f"from {m}" for m in begin)]
+    parts = [*(f"part of {m}" for m in asked.partial), *(f"from {m}" for m in asked.start)]
     parts += [*(f"inverted {m}" for m in inverted), *([f"to seed {section.to_seed}"] if section.to_seed >= 0 else [])]
     parts += [*(["via", section.via] if section.via else []), *(["to", section.wanted] if section.wanted else [])]
     name = " ".join([task, *parts])
@@ -184,7 +190,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     files.check_place(target, "--out", folder=True)
     first = model_folders.load(workdir, section.step)
     model, theirs = joined(section, MMGen(*first))
-    made_by = _made_by(chosen, task, source | theirs, (first[0].autoencoder, first[1]))
+    made_by = _made_by(chosen, task, given.source | guides.source(guide) | theirs, (first[0].autoencoder, first[1]))
     with files.alone(target):
         shown = [m for m in architecture.modalities if m in seen or m in made]
         files_of = file_names(shown, architecture.facts, made if section.draws > 1 else ())

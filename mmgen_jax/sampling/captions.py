@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmgen_jax.sampling.options import Options
+from mmgen_jax.sampling.asked import Asked
 
 
-def caption(
-    names: Sequence[str],
-    together: str,
-    given: Sequence[str],
-    made: Sequence[str],
-    options: Options,
-    modalities: Sequence[str],
-    partial: Sequence[str],
-    start: Sequence[str],
-    led: bool,
-) -> str:
-    """Text that says how samples were made, as in "given depth; class torus; seed 0; heun, 25 steps"."""
+def caption(asked: Asked, names: Sequence[str], together: str) -> str:
+    """Text that says how samples were made, as in "given depth; class torus; seed 0; heun, 25 steps".
+
+    Args:
+      asked: the request.
+      names: the class of each sample.
+      together: all classes, where each sample has several.
+    """
+    options, given, made, partial, start = asked.options, asked.given, asked.targets, asked.partial, asked.start
     strengths = {m: vars(options.strength)[m] for m in given}
     conditions = [m if strengths[m] == 1 else f"{m} x {strengths[m]:g}" for m in given]
     joined = " and, composed, ".join(conditions) if options.compose else " + ".join(conditions)
-    everything = len(given) + len(made) == len(modalities)
+    everything = len(given) + len(made) == len(asked.modalities)
     task = "all modalities together" if everything and not given else f"given {joined}" if given else "nothing given"
     task += ", as read from other modalities" if options.via else ""
     task += f", and a part of {' + '.join(partial)}" if partial else ""
@@ -40,5 +37,5 @@ def caption(
     more += f"; whole images at {options.whole:g} times the model's size" if options.whole else ""
     more += f"; temperature {options.temperature:g}" if options.temperature != 1 else ""
     more += f"; {options.draws} draws combined" if options.draws > 1 else ""
-    more += f"; guided through the {options.guide_through}" if led else ""
+    more += f"; guided through the {options.guide_through}" if asked.guided else ""
     return f"{task}{wanted}; {classes}; seed {options.seed}; {options.solver}, {options.count} steps{guided}{more}"

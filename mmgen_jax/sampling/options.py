@@ -132,104 +132,6 @@ class Options:
         return names
 
 
-def check(
-    options: Options,
-    given: Sequence[str],
-    modalities: Sequence[str],
-    path: str,
-    conditional: bool,
-    partial: Sequence[str] = (),
-    start: Sequence[str] = (),
-    noise: bool = False,
-    guided: bool = False,
-) -> None:
-    """Raises UsageError for options that mean nothing in a request.
-
-    Args:
-      options: each of them alone has a value that is allowed.
-      given: names of the modalities that are given as a whole, or read from those, see `Options.seen`.
-      modalities: names of the model's modalities.
-      path: name of the model's path from data to noise.
-      conditional: whether a class is given to each sample.
-      partial: names of the modalities of which a part is given.
-      start: names of the modalities that do not begin at noise.
-      noise: whether noise is passed.
-      guided: whether there is a guide.
-    """
-    targets = options.targets(given, modalities)
-    for section, names, role in (
-        ("strength", given, "given"),
-        ("interval", given, "given"),
-        ("given_times", given, "given"),
-        ("order", targets, "wanted"),
-    ):
-        for m, value, default in _values(options, section):
-            if value != default and m not in names:
-                allowed = " + ".join(names) or "nothing"
-                raise UsageError(f"{section} of {m} is {value}, but {m} is not {role}; {role}: {allowed}")
-    for m in partial:
-        if m not in targets:
-            raise UsageError(f"wanted is {options.wanted!r}; it must have {m}, of which only a part is kept")
-    for m in start:
-        if m in given:
-            raise UsageError(f"{m} is in start and is given; allowed: one of both")
-        if m not in targets:
-            raise UsageError(f"wanted is {options.wanted!r}; it must have {m}, which has a start")
-    if options.start_time != Options.start_time and not start:
-        raise UsageError(f"start_time is {options.start_time:g}, but nothing has a start")
-    reasons = ((partial, "a part of {} is kept"), (start, "{} has a start"), (("",) * guided, "there is a guide"))
-    for names, why in reasons:
-        why = why.format(" + ".join(names))
-        if names and options.whole:
-            raise UsageError(f"whole is {options.whole:g}; allowed: 0, as {why}")
-        if names and options.particles > 1:
-            raise UsageError(f"particles is {options.particles}; allowed: 1, as {why}")
-    if options.times and options.shift != 1:
-        raise UsageError(f"shift is {options.shift:g}; allowed: 1, as times are given")
-    if options.via and partial:
-        raise UsageError(f"via is {options.via!r}; allowed: empty, as a part of {' + '.join(partial)} is kept")
-    for name, value, alone in (("draws", options.draws, 1), ("whole", options.whole, 0)):
-        if noise and value != alone:
-            raise UsageError(f"{name} is {value:g}; allowed: {alone}, as noise is passed")
-    if options.classes and conditional:
-        raise UsageError(f"classes is {options.classes!r}, but class_id is given too; allowed: one of them")
-    if options.classes and options.guidance != 1:
-        raise UsageError(f"guidance is {options.guidance:g}; allowed: 1, as each of the classes has its own weight")
-    for name in ("guide_weight", "guide_through"):
-        if not guided and (value := getattr(options, name)) != getattr(Options, name):
-            raise UsageError(f"{name} is {value}, but there is no guide")
-    if options.compose and not given and not conditional and not options.classes:
-        raise UsageError("compose is True, but neither a modality nor a class is given")
-    if options.draws > 1 and certain(options):
-        raise UsageError(f"draws is {options.draws}, which needs noise; temperature is 0: all would be the same")
-    if options.particles > 1 and options.corrector == 0:
-        raise UsageError(f"corrector is 0; {options.particles} particles need at least 1, or -1")
-    if options.particles > 1 and options.rescale:
-        raise UsageError(f"rescale is {options.rescale:g}; allowed: 0, as {options.particles} particles are weighed")
-    for name, value, used in (
-        ("solver", options.solver, SOLVERS[options.solver].needs_linear_path),
-        ("corrector", options.corrector, options.corrector > 0),
-        ("particles", options.particles, options.particles > 1),
-        ("rescale", options.rescale, options.rescale > 0),
-        ("keep", " + ".join(partial), bool(partial)),
-        ("guide", "a loss", guided),
-    ):
-        if used and path != "linear":
-            raise UsageError(f"{name} is {value!r}, which needs the linear path; the model's is {path}")
-
-
-def certain(options: Options) -> bool:
-    """Whether what is made starts from no noise and gets none on the way."""
-    noisy = SOLVERS[options.solver].stochastic or options.corrector > 0 or options.particles > 1
-    return options.temperature == 0 and not noisy
-
-
-def _values(options: Options, section: str) -> list[tuple[str, object, object]]:
-    """Name, value and default of each modality."""
-    fields = dataclasses.fields(getattr(options, section))
-    return [(f.name, getattr(getattr(options, section), f.name), f.default) for f in fields]
-
-
 @dataclass(frozen=True)
 class Choices:
     """The options that a sampling program is compiled for; all others are arguments of the program.
@@ -289,9 +191,14 @@ def plan(
     conditional: bool,
     classes: Mapping[int, float] = MappingProxyType({}),
 ) -> tuple[Choices, Dials]:
-    """What a sampling program is compiled for, and the numbers that it takes; see `check` for the arguments.
+    """What a sampling program is compiled for, and the numbers that it takes.
 
-    `classes` are the weights of several classes by index, which `options` has as a text.
+    Args:
+      options: how samples are drawn.
+      given: names of the modalities that are given as a whole.
+      modalities: names of the model's modalities.
+      conditional: whether a class is given to each sample.
+      classes: weights of several classes by index, which `options` has as a text.
     """
     strength, targets = vars(options.strength), options.targets(given, modalities)
     weights = {m: float(strength[m]) for m in modalities if m in given and (options.compose or strength[m] != 1)}

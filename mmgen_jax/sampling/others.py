@@ -33,9 +33,10 @@ from mmgen_jax.frozen.autoencoders import registry
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.models.mmdit import MMDiTConfig
+from mmgen_jax.sampling.asked import Asked
 from mmgen_jax.sampling.branches import CLASS, Branches, Member, Several, Term
 from mmgen_jax.sampling.composition import alone
-from mmgen_jax.sampling.options import WEAK, Options
+from mmgen_jax.sampling.options import WEAK
 from mmgen_jax.system.errors import UsageError
 
 Presences = Mapping[str, np.ndarray]  # condition -> in which branches it is present
@@ -146,13 +147,14 @@ class Company:
         model = dataclasses.replace(first.model, modalities=(*first.model.modalities, *channels), data_std=None)
         return dataclasses.replace(first, model=model, facts=facts) if self.told else first
 
-    def check(self, options: Options, given: Sequence[str], conditional: bool) -> None:
-        """Raises UsageError for options that mean nothing with these models; `options.check` has the arguments."""
+    def check(self, asked: Asked) -> None:
+        """Raises UsageError for a request that means nothing with these models."""
+        options, given = asked.options, asked.given
         if self.weak and options.autoguidance == 1:
             raise UsageError("autoguidance is 1, which leaves the weak model out; allowed: another number")
         if not self.weak and options.autoguidance != 1:
             raise UsageError(f"autoguidance is {options.autoguidance:g}, which needs a weak model; none is given")
-        if self.weak and (conditional or options.classes):
+        if self.weak and (asked.conditional or options.classes):
             theirs, ours = self.weak.facts.class_names, self.first.facts.class_names
             if theirs != ours:
                 raise UsageError(
@@ -161,14 +163,13 @@ class Company:
                 )
         if options.via and (self.weak or self.told):
             raise UsageError(f"via is {options.via!r}; allowed: empty, as other models have a say")
-        targets = options.targets(given, self.architecture.modalities)
         for m, other in self.told.items():
             if m not in given:
                 found = " + ".join(given) or "nothing"
                 raise UsageError(f"there is a model of {m}, but {m} is not given as a whole; given: {found}")
             if not options.compose:
                 raise UsageError(f"compose is False; a model of {m} needs it to be True")
-            for target in targets:
+            for target in asked.targets:
                 if target not in other.modalities:
                     both = [x for x in self.first.modalities if x in other.modalities and x not in given]
                     raise UsageError(

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from mmgen_jax.sampling.asked import Asked
 from mmgen_jax.sampling.grids import in_order, last_step_times, shifted, shifted_times
 from mmgen_jax.sampling.options import (
     CLASS,
@@ -14,7 +15,6 @@ from mmgen_jax.sampling.options import (
     Options,
     Order,
     Strengths,
-    check,
     plan,
 )
 from mmgen_jax.system.errors import UsageError
@@ -49,14 +49,14 @@ def options(**chosen):
 )
 def test_requests_that_mean_nothing_are_named(chosen, given, message):
     with pytest.raises(UsageError, match=re.escape(message)):
-        check(options(**chosen), given, MODEL, "linear", conditional=False)
+        Asked(options(**chosen), MODEL, given).check("linear")
 
 
 @pytest.mark.parametrize("chosen", [{"corrector": 2}, {"particles": 4}, {"solver": "euler_maruyama"}, {"rescale": 0.7}])
 def test_what_needs_the_score_needs_the_linear_path(chosen):
-    check(options(**chosen), ("rgb",), MODEL, "linear", conditional=False)
+    Asked(options(**chosen), MODEL, ("rgb",)).check("linear")
     with pytest.raises(UsageError, match="needs the linear path; the model's is cosine"):
-        check(options(**chosen), ("rgb",), MODEL, "cosine", conditional=False)
+        Asked(options(**chosen), MODEL, ("rgb",)).check("cosine")
 
 
 def test_a_program_is_compiled_for_members_and_takes_their_weights():
