@@ -35,10 +35,10 @@ def of(other: str, components: tuple[int, int], split: str) -> ConfigDict:
 
     config.optim.learning_rate = 2e-3
     config.optim.warmup_steps = 100
-    config.optim.decay_steps = 500
+    config.optim.decay_steps = 250
 
     config.train.batch = 64
-    config.train.steps = 2_000
+    config.train.steps = 1_250
     config.train.save_every = 250
     config.train.sample_every = 0
 

@@ -57,7 +57,6 @@ class Options:
     steps: int = setting(250, integer(1), "of the solver; as many as `times` has, if that is set")
     guidance: float = setting(1.0, number(0, 10_000), "classifier-free guidance; 1 = none")
     guidance_interval: tuple[float, float] = setting((0.0, 1.0), INTERVAL, "times t when guidance, or classes, act")
-    autoguidance: float = setting(1.0, number(0, 10_000), "guidance away from sample.weak; 1 = none")
     given_time: float = setting(0.005, number(0, 1), "t at which given modalities are held")
     seed: int = setting(0, integer(0), "of the noise")
     temperature: float = setting(
@@ -72,6 +71,7 @@ class Options:
     wanted: str = setting("", TEXT, 'what is made, as "rgb+depth", all else is ignored; empty = all that is not given')
     classes: str = setting("", TEXT, 'several classes with weights, "torus:1+box:-0.5", in place of one; empty = none')
     rescale: float = setting(0.0, number(0, 1), "of guided samples to the contrast of those that are not; 0 = none")
+    autoguidance: float = setting(1.0, number(0, 10_000), "guidance away from sample.weak; 1 = none")
     times: tuple[float, ...] = setting((), TIMES, "grid of the steps, in place of the solver's own; () = its own")
     shift: float = setting(1.0, number(0.01, 100), "of the solver's own grid, as SD3; above 1 = more steps on noise")
     via: str = setting("", TEXT, 'what is read from what is given, and made from alone, as "depth+normal"')

@@ -68,7 +68,8 @@ class Sampler:
 
     def encode(self, images: Mapping[str, AnyArray]) -> Latents:
         """Encodes arrays [n, H, W, C] in [-1, 1] of some modalities to latents [n, h, w, K], in the model's order."""
-        return self._encode(self._autoencoder, self.architecture.ordered(images))
+        known = self.architecture.ordered(images)
+        return self._encode(self._autoencoder, known) if known else known
 
     def decode(self, latents: Mapping[str, AnyArray], numbers: Sequence[int] | np.ndarray | None = None) -> Arrays:
         """Decodes latents [n, h, w, K] of some modalities to arrays [n, H, W, C] in [-1, 1].
