@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = "--source=tests/golden/mmgen_tiny.pt"
 # Flags and settings of text that are no paths.
 WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size", "split", "splits", "sha256"}
+WORDS |= {"second"}  # as --first of the same study, which must fit before it is looked at
 WORDS |= {"depth_is", "depth_range", "normal_axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
 PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from"}
 PATHS |= {f"sample.{kind}.{m}" for kind in ("images", "given", "keep") for m in ("rgb", "depth", "normal", "mask")}
@@ -65,6 +66,7 @@ READ = {
     "studies.official --official=": (),
     "studies.learned --before=": ("--after={new}",),
     "studies.learned --after=": ("--before={report}",),
+    "studies.two_models --first=": (*RUN, "--second={model}", "--out={new}"),
     "studies.audit --workdir=": ("{config}", "{data}"),
     "data.trees.folders --rgb=": ("--out={new}",),
     "data.trees.hypersim --root=": ("--train_split=README.md", "--out={new}"),
@@ -80,6 +82,16 @@ WRITTEN = {
     "train --workdir=": ("{config}", "{data}"),
     **{f"{name} --out=": RUN for name in ("sample", "classify", "evaluate", "export", "demo", "audit")},
     **{f"studies.{name} --out=": RUN for name in ("solvers", "calibration", "composition", "information")},
+    **{
+        f"studies.{name} --out=": RUN
+        for name in (
+            "dial",
+            "editing",
+            "guides",
+            "variations",
+        )
+    },
+    "studies.two_models --out=": (*RUN, "--first={model}", "--second={model}"),
     "encode --out=": ("{config}", "{data}"),
     "label --out=": ("--images={photos}", "--depth=precomputed:{photos}"),
     "convert --out=": (GOLDEN, "--num_heads=4"),
