@@ -72,7 +72,9 @@ def test_other_weights_and_other_numbers_compile_nothing(first, other, given):
     before = first._sampler._draw._cache_size()
     again = MMGen(*tiny_model.part(("rgb", "mask"), 3))
     two = first.generate(models={"mask": again}, strength={"mask": 0.5}, **options, **FAST)
+    pair = first.joined({"mask": other}).generate(**options, **FAST)  # joined once, for many calls
     assert first._sampler._draw._cache_size() == before and (one["rgb"] != two["rgb"]).any()
+    np.testing.assert_array_equal(one["rgb"], pair["rgb"])
 
 
 def test_one_other_model_tells_two_conditions_that_the_first_knows_too(given):
