@@ -190,7 +190,11 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     files.check_place(target, "--out", folder=True)
     first = model_folders.load(workdir, section.step)
     model, theirs = joined(section, MMGen(*first))
-    made_by = _made_by(chosen, task, given.source | guides.source(guide) | theirs, (first[0].autoencoder, first[1]))
+    factors = (
+        {"the calibration": dict(architecture.calibration)} if section.draws > 1 and architecture.calibration else {}
+    )
+    source = given.source | guides.source(guide) | theirs | factors
+    made_by = _made_by(chosen, task, source, (first[0].autoencoder, first[1]))
     with files.alone(target):
         shown = [m for m in architecture.modalities if m in seen or m in made]
         files_of = file_names(shown, architecture.facts, made if section.draws > 1 else ())

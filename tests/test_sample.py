@@ -1,5 +1,6 @@
 """Tests the sample command."""
 
+import dataclasses
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from PIL import Image
 from mmgen_jax import sample
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders, weights
+from mmgen_jax.models import architectures
 from mmgen_jax.show import sample_folder
 from mmgen_jax.system.errors import NotFinite, UsageError
 
@@ -186,6 +188,18 @@ def test_other_weights_and_other_files_in_the_same_folder_are_refused(many, mode
     Image.fromarray(tiny_model.pixels(2)["rgb"][1]).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match='was begun with the rgb that is given "[0-9a-f]{16}" instead of'):
         sample.run(many, str(model_dir), str(tmp_path / "out"))
+
+
+def test_draws_with_other_factors_of_uncertainty_are_refused(many, tmp_path):
+    folder = tmp_path / "model"
+    tiny_model.save(folder)
+    many.sample.draws = 2
+    for factor in (2.0, 3.0):
+        dataclasses.replace(architectures.load(folder), calibration={"depth": factor}).save(folder)
+        if factor == 2:
+            sample.run(many, str(folder), str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="was begun with the calibration .*2.0.* instead of .*3.0"):
+        sample.run(many, str(folder), str(tmp_path / "out"))
 
 
 def changed(folder, factor):
