@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from mmgen_jax.modalities.geometry import angle
 from mmgen_jax.modalities.measure import Averages
 from mmgen_jax.modalities.modality import Areas, Combined, Modality
 from mmgen_jax.modalities.upsampling import Upsampler
-from mmgen_jax.system.arrays import A
 
 _TINY = 1e-6  # keeps the gradient of a vector of length zero finite
 _UNIT = 1.001  # largest component of a unit vector, with room for rounding
@@ -43,7 +42,7 @@ class Directions(Modality):
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.normalise(np.asarray(array, np.float32))
 
-    def differentiable(self, array: A) -> A:
+    def differentiable(self, array: Any) -> Any:
         return array / ((array * array).sum(-1)[..., None] + _TINY) ** 0.5
 
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:

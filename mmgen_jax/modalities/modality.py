@@ -17,7 +17,7 @@ import abc
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -28,7 +28,6 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.measure import Averages
 from mmgen_jax.modalities.upsampling import Upsampler
-from mmgen_jax.system.arrays import A
 
 Areas = Mapping[str, np.ndarray]  # prefix of a score's name -> bool [N, H, W], the pixels that it looks at
 
@@ -79,8 +78,8 @@ class Modality(abc.ABC):
         """Array in [-1, 1] -> what a user gets."""
 
     @abc.abstractmethod
-    def differentiable(self, array: A) -> A:
-        """Array in [-1, 1] -> the value before it is rounded or named, by operations of which JAX has gradients."""
+    def differentiable(self, array: Any) -> Any:
+        """JAX array in [-1, 1] -> the value before it is rounded or named, by operations that have gradients."""
 
     @abc.abstractmethod
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
@@ -175,7 +174,7 @@ class Colour(Modality):
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.to_pixels(array, np.uint8)
 
-    def differentiable(self, array: A) -> A:
+    def differentiable(self, array: Any) -> Any:
         """Colours ``[..., H, W, 3]`` from 0 to 1."""
         return (array + 1) / 2
 
@@ -230,7 +229,7 @@ class Scalar(Modality):
     def value(self, array: np.ndarray, facts: Facts) -> np.ndarray:
         return np.clip((np.asarray(array, np.float32)[..., 0] + 1) / 2, 0, 1)
 
-    def differentiable(self, array: A) -> A:
+    def differentiable(self, array: Any) -> Any:
         return (array[..., 0] + 1) / 2
 
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.measure import Average, Averages
 from mmgen_jax.modalities.modality import Areas, Combined, Modality
 from mmgen_jax.modalities.upsampling import Upsampler
-from mmgen_jax.system.arrays import A
 
 _COLOR_DISTANCE = 60.0  # on the 0..255 scale; JPEG artefacts stay below
 _FOREIGN_SHARE = 0.05  # share of pixels that may have a colour outside the palette, as blurred borders have
@@ -37,7 +36,7 @@ class Regions(Modality):
             return pixels.to_pixels(array, np.uint8)
         return pixels.nearest_color((np.asarray(array, np.float32) + 1) * 127.5, facts.palette)
 
-    def differentiable(self, array: A) -> A:
+    def differentiable(self, array: Any) -> Any:
         """Colours ``[..., H, W, 3]`` from 0 to 1, with a palette too: ids have no gradients."""
         return (array + 1) / 2
 

@@ -57,13 +57,15 @@ def kind(path: epath.PathLike) -> str:
 
 def path_of(value: object, name: str) -> epath.Path:
     """The path that a user passes as `name`. Raises UsageError for what is none, an empty one and a URL of the web."""
-    allowed = "a path on this machine or in gs://"
+    allowed, text = "a path on this machine or in gs://", value
     try:
-        if value != "" and "\0" not in str(path := epath.Path(value)):  # type: ignore[arg-type]
-            return path
+        if value != "":
+            text = str(path := epath.Path(value))  # type: ignore[arg-type]
+            if "\0" not in text:
+                return path
     except Exception as error:  # an object of the user's may raise anything
         raise UsageError(f"{name} is {shown(value)}; allowed: {allowed}") from error
-    raise UsageError(f"{name} is {shown(value)}; allowed: {allowed}")
+    raise UsageError(f"{name} is {shown(text)}; allowed: {allowed}")
 
 
 def check_path(path: epath.PathLike, name: str) -> None:

@@ -171,7 +171,7 @@ def test_training_runs_once_and_ends_when_told(cloud):
     cloud.environment["GRACE"] = "1"
     cloud.tpu("run", "a", "--", *ARGUMENTS)
     assert next((cloud.home() / "mmgen_run").glob("log-until-*")).read_text().count("step 7") == 1  # of the first start
-    until(lambda: "step 9" in (cloud.home(1) / "mmgen_run" / "log").read_text())
+    until(lambda: all("step 9" in (cloud.home(i) / "mmgen_run" / "log").read_text() for i in (0, 1)))
     out, _ = cloud.tpu("stop", "a")
     assert sorted(out.splitlines()) == [f"a-w-{i}: ended with exit code 137" for i in (0, 1)]
 
