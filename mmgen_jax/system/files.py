@@ -65,7 +65,8 @@ def path_of(value: object, name: str) -> epath.Path:
                 return path
     except Exception as error:  # an object of the user's may raise anything
         raise UsageError(f"{name} is {shown(value)}; allowed: {allowed}") from error
-    raise UsageError(f"{name} is {shown(text)}; allowed: {allowed}")
+    has = ", which has '\\x00'" if text else ""
+    raise UsageError(f"{name} is {shown(text)}{has}; allowed: {allowed}")
 
 
 def check_path(path: epath.PathLike, name: str) -> None:
