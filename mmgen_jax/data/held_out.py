@@ -52,6 +52,10 @@ def values(reader: Reader, indices: Sequence[int] | np.ndarray, facts: Facts) ->
 
     Raises UsageError for an index outside the split.
     """
-    batch = reader.load(indices)
-    whole = [m for i, m in enumerate(reader.select.modalities) if batch["present"][:, i].all()]
+    return of_batch(reader.load(indices), reader.select.modalities, facts)
+
+
+def of_batch(batch: Batch, modalities: Sequence[str], facts: Facts) -> dict[str, np.ndarray]:
+    """Values of the scenes of a batch that was read with these modalities, of those that all of them have."""
+    whole = [m for i, m in enumerate(modalities) if batch["present"][:, i].all()]
     return {m: MODALITIES[m].value(to_array(batch[m]), facts) for m in whole}

@@ -29,17 +29,12 @@ from etils import epath
 
 from mmgen_jax import settings
 from mmgen_jax.api import MMGen
-from mmgen_jax.checkpoints import model_folders
-from mmgen_jax.data import held_out, tiles
-from mmgen_jax.data.pipeline import open_split
 from mmgen_jax.metrics import dense
-from mmgen_jax.metrics.runner import Runner, to_values
-from mmgen_jax.modalities.facts import Facts
-from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.classes import text as classes_text
 from mmgen_jax.sampling.options import Options, Strengths, plan
 from mmgen_jax.show import pictures
+from mmgen_jax.studies.opening import Opened, opened
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -49,7 +44,6 @@ METRICS = {"depth/absrel": "depth AbsRel", "mask/miou": "regions, mIoU"}
 SCENES = 6  # number of rows of the sheets
 PRODUCTS = {"first": (1, 0), "second": (0, 1), "first and second": (1, 1), "first, not second": (1, -0.5)}
 BETWEEN = {f"{1 - a:g} : {a:g}": (1 - a, a) for a in (0, 0.25, 0.5, 0.75, 1)}
-Values = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -85,50 +79,50 @@ def calls(options: Options, given: Sequence[str], modalities: Sequence[str]) -> 
     return evaluations * (1 + len(choices.members)) * choices.particles
 
 
+def agreement(opened: Opened, rgb: np.ndarray) -> dict[str, float]:
+    """How well what a model reads from rgb, one image for each scene, agrees with depth and regions of the scenes."""
+    read = opened.read(rgb)
+    return dense.summary({m: read[m] for m in GIVEN}, opened.scenes, opened.facts)
+
+
 class Study:
     """A model, and how it makes rgb of the conditions of scenes.
 
     Attributes:
-      model: the model.
+      opened: the model and the scenes.
       options: how samples are drawn.
-      scenes: values of the scenes.
     """
 
-    def __init__(self, model: MMGen, options: Options, scenes: Values):
-        self.model, self.scenes = model, scenes
-        self.options = dataclasses.replace(options.plain(), wanted="rgb")
+    def __init__(self, chosen: settings.Settings, workdir: str):
+        """Raises UsageError for a model that lacks a modality."""
+        self.opened: Opened = opened(chosen, workdir, (*GIVEN, "rgb"), ", ".join(GIVEN))
+        self.options = dataclasses.replace(chosen.sample.options().plain(), wanted="rgb")
 
     def rgb(self, way: Way, count: int) -> tuple[np.ndarray, Options]:
         """The rgb uint8 [count, H, W, 3] that a way makes of the first scenes, and the options of its request."""
         options = dataclasses.replace(self.options, **way.options)  # type: ignore[arg-type]
-        given = {m: self.scenes[m][:count] for m in way.given}
-        return self.model.draw(options, n=count, given=given)["rgb"], options
+        given = {m: self.opened.scenes[m][:count] for m in way.given}
+        return self.opened.model.draw(options, n=count, given=given)["rgb"], options
 
-    def scores(self, rgb: np.ndarray, runner: Runner, facts: Facts, seed: int) -> dict[str, float]:
-        """How well what the model reads from rgb, one image for each scene, agrees with depth and regions of scenes."""
-        read = to_values(runner.rest_from_rgb(rgb, seed), facts)
-        return dense.summary({m: read[m] for m in GIVEN}, self.scenes, facts)
-
-    def rows(self, runner: Runner, facts: Facts, seed: int) -> dict[str, dict[str, float]]:
+    def rows(self) -> dict[str, dict[str, float]]:
         """Scores, calls and relative time of each way; compiles before it measures."""
         rows: dict[str, dict[str, float]] = {}
-        count = len(self.scenes["rgb"])
+        count, modalities = len(self.opened.scenes["rgb"]), self.opened.architecture.modalities
         for name, way in WAYS.items():
             self.rgb(way, count)
             start = time.perf_counter()
             rgb, options = self.rgb(way, count)
             seconds = time.perf_counter() - start
-            scores = self.scores(rgb, runner, facts, seed)
-            rows[name] = {"calls": calls(options, way.given, self.model.modalities), "seconds": seconds} | scores
+            rows[name] = {"calls": calls(options, way.given, modalities), "seconds": seconds}
+            rows[name] |= agreement(self.opened, rgb)
         joint = rows["given together"]["seconds"]
         return {name: row | {"time": row["seconds"] / joint} for name, row in rows.items()}
 
     def sheet(self, ways: Mapping[str, Way]) -> np.ndarray:
         """Picture uint8 [H, W, 3] of what is given, the rgb of the scenes, and what each way makes."""
-        facts, first = self.model.architecture.facts, {m: x[:SCENES] for m, x in self.scenes.items()}
-        columns = {m: MODALITIES[m].picture(first[m], facts) for m in (*GIVEN, "rgb")}
+        columns = self.opened.pictures((*GIVEN, "rgb"), SCENES)
         columns["rgb of the scene"] = columns.pop("rgb")
-        made = {name: self.rgb(way, len(first["rgb"]))[0] for name, way in ways.items()}
+        made = {name: self.rgb(way, len(columns["rgb of the scene"]))[0] for name, way in ways.items()}
         return pictures.sheet(columns | made, given=GIVEN)
 
 
@@ -157,25 +151,10 @@ def line(name: str, row: Mapping[str, float]) -> str:
     return f"| {name} | {row['calls']:.0f} | {row['time']:.1f} | {numbers} |"
 
 
-def opened(chosen: settings.Settings, workdir: str) -> tuple[Study, Runner, Facts]:
-    """A model's study on held-out scenes, and what scores it. Raises UsageError for a model that lacks a modality."""
-    architecture, params = model_folders.load(workdir, chosen.sample.step)
-    if missing := [m for m in (*GIVEN, "rgb") if m not in architecture.modalities]:
-        raise UsageError(
-            f"the model {workdir!r} has no {' and no '.join(missing)}; this study needs {', '.join(GIVEN)}"
-        )
-    data = chosen.data
-    reader = open_split(data.dir, data.test_split, architecture.modalities, architecture.image_size)
-    facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
-    scenes = held_out.values(reader, np.arange(min(chosen.evaluate.n, len(reader))), facts)
-    study = Study(MMGen(architecture, params), chosen.sample.options(), scenes)
-    return study, Runner.from_settings(chosen, architecture, params), facts
-
-
 def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[str, float]]:
     """Prints the table, writes the sheets, returns the rows. Raises UsageError for a model that lacks a modality."""
-    study, runner, facts = opened(chosen, workdir)
-    rows = study.rows(runner, facts, chosen.seed)
+    study = Study(chosen, workdir)
+    rows = study.rows()
     say(f"| rgb from | calls | time | {' | '.join(METRICS.values())} |\n|---|---|---|---|---|")
     for name, row in rows.items():
         say(line(name, row))
@@ -185,7 +164,7 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[st
     pictures.save_png(target / "negation.png", study.sheet(AWAY))
     together = dataclasses.replace(study.options, wanted="")  # all modalities, as classes were mostly learned
     for name, columns in (("classes", PRODUCTS), ("between", BETWEEN)):
-        pictures.save_png(target / f"{name}.png", classes(study.model, together, columns))
+        pictures.save_png(target / f"{name}.png", classes(study.opened.model, together, columns))
     return rows
 
 

@@ -24,13 +24,10 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax import settings
-from mmgen_jax.metrics.runner import Runner
-from mmgen_jax.modalities.facts import Facts
-from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling.options import GivenTimes, Strengths
 from mmgen_jax.show import pictures
 from mmgen_jax.studies import composition
-from mmgen_jax.studies.composition import SCENES, Study, Way
+from mmgen_jax.studies.composition import SCENES, Study, Way, agreement
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 
@@ -47,15 +44,13 @@ def dials() -> dict[str, dict[float, Way]]:
     }
 
 
-def turned(
-    study: Study, ways: Mapping[float, Way], runner: Runner, facts: Facts, seed: int
-) -> tuple[dict[float, float], np.ndarray]:
+def turned(study: Study, ways: Mapping[float, Way]) -> tuple[dict[float, float], np.ndarray]:
     """The error at each position of a dial, and a picture uint8 [H, W, 3] of the first scenes at each of them."""
-    count = len(study.scenes[CONDITION])
-    errors, columns = {}, {CONDITION: MODALITIES[CONDITION].picture(study.scenes[CONDITION][:SCENES], facts)}
+    count = len(study.opened.scenes[CONDITION])
+    errors, columns = dict[float, float](), study.opened.pictures((CONDITION,), SCENES)
     for position, way in ways.items():
         rgb, _ = study.rgb(way, count)
-        errors[position] = study.scores(rgb, runner, facts, seed)[SCORE]
+        errors[position] = agreement(study.opened, rgb)[SCORE]
         columns[f"{position:g}"] = rgb[:SCENES]
     return errors, pictures.sheet(columns, given=(CONDITION,))
 
@@ -73,11 +68,10 @@ def verdict(errors: Sequence[float]) -> str:
 
 def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[float, float]]:
     """Prints a table for each dial, writes the sheets, returns the errors. Raises UsageError as `composition` does."""
-    study, runner, facts = composition.opened(chosen, workdir)
-    target, found = epath.Path(out), {}
+    study, target, found = Study(chosen, workdir), epath.Path(out), {}
     target.mkdir(parents=True, exist_ok=True)
     for name, ways in dials().items():
-        errors, sheet = turned(study, ways, runner, facts, chosen.seed)
+        errors, sheet = turned(study, ways)
         say(f"| `{name}.{CONDITION}` | {composition.METRICS[SCORE]} |\n|---|---|")
         for position, error in errors.items():
             say(f"| {position:g} | {error:.4f} |")

@@ -27,16 +27,13 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax import settings
-from mmgen_jax.api import MMGen
-from mmgen_jax.checkpoints import model_folders
-from mmgen_jax.data import held_out, tiles
-from mmgen_jax.data.pipeline import open_split
 from mmgen_jax.modalities.geometry import relative_to_depth
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling import guides
 from mmgen_jax.sampling.training_free import DECODER, NETWORK
 from mmgen_jax.show import pictures
 from mmgen_jax.studies.composition import calls
+from mmgen_jax.studies.opening import Opened, opened
 from mmgen_jax.system import files
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import say
@@ -81,21 +78,21 @@ def square(size: int) -> np.ndarray:
 class Study:
     """A model, the scenes that guide it, and what is made of them."""
 
-    def __init__(self, model: MMGen, chosen: settings.Settings, scenes: Values, points: int):
-        self.model, self.scenes = model, scenes
-        self.options = chosen.sample.options().plain()
-        self.rows, self.there = chosen_points(scenes["depth"], points, chosen.seed)
-        self.inside = square(model.architecture.image_size)
+    def __init__(self, opened: Opened, points: int):
+        self.opened = opened
+        self.options = opened.chosen.sample.options().plain()
+        self.rows, self.there = chosen_points(opened.scenes["depth"], points, opened.chosen.seed)
+        self.inside = square(opened.architecture.image_size)
         self.count = len(self.there)
 
     def made(self, way: Mapping[str, object], guide: object, given: Sequence[str] = ()) -> tuple[Values, int]:
         """What a way makes of the scenes, and its calls."""
         options = dataclasses.replace(self.options, **way)  # type: ignore[arg-type]
-        found = self.model.draw(
-            options, n=self.count, given={m: self.scenes[m] for m in given}, guide=guide if way else None
+        found = self.opened.model.draw(
+            options, n=self.count, given={m: self.opened.scenes[m] for m in given}, guide=guide if way else None
         )
         gradients = 2 if way.get("guide_through") == NETWORK else 0
-        return found, (1 + gradients) * calls(options, given, self.model.modalities)
+        return found, (1 + gradients) * calls(options, given, self.opened.architecture.modalities)
 
     def depths(self, given: Sequence[str]) -> dict[str, tuple[Values, int]]:
         """What each way makes of the points, and of what is given."""
@@ -114,30 +111,25 @@ class Study:
 
     def sheet(self, depths: Mapping[str, tuple[Values, int]], colours: Mapping[str, tuple[Values, int]]) -> np.ndarray:
         """Picture uint8 [H, W, 3]: points, samples without and with them, and samples without and with the colour."""
-        facts = self.model.architecture.facts
-        picture = MODALITIES["depth"].picture
-        seen = np.where(self.there[..., None], picture(self.scenes["depth"], facts), 0)
+        facts, picture = self.opened.facts, MODALITIES["depth"].picture
+        truth = self.opened.pictures(("depth",), SCENES)["depth"]
+        seen = np.where(self.there[:SCENES, ..., None], truth, 0)
         columns, best = {"points": seen}, "through the network"
         for name, way in (("without", "no guide"), ("guided", best)):
             columns[f"depth {name}"] = picture(depths[way][0]["depth"], facts)
             columns[f"rgb {name}"] = depths[way][0]["rgb"]
-        columns["true depth"] = picture(self.scenes["depth"], facts)
+        columns["true depth"] = truth
         columns["no colour"], columns["red in the middle"] = colours["no guide"][0]["rgb"], colours[best][0]["rgb"]
         return pictures.sheet({name: x[:SCENES] for name, x in columns.items()}, given=("points",))
 
 
 def run(chosen: settings.Settings, workdir: str, out: epath.PathLike, points: int = 20) -> list[tuple[object, ...]]:
     """Prints the tables, writes the sheet, returns the rows. Raises UsageError for data without a range of depth."""
-    architecture, params = model_folders.load(workdir, chosen.sample.step)
-    data = chosen.data
-    facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
-    if facts.depth_range is None or not {"rgb", "depth"} <= set(architecture.modalities):
-        raise UsageError(
-            f"this study needs rgb and depth in metres; the model has {', '.join(architecture.modalities)}"
-        )
-    reader = open_split(data.dir, data.test_split, architecture.modalities, architecture.image_size)
-    scenes = held_out.values(reader, np.arange(min(chosen.evaluate.n, len(reader))), facts)
-    study, rows = Study(MMGen(architecture, params), chosen, scenes, points), list[tuple[object, ...]]()
+    begun = opened(chosen, workdir)
+    names, depth_range = begun.architecture.modalities, begun.facts.depth_range
+    if depth_range is None or not {"rgb", "depth"} <= set(names):
+        raise UsageError(f"this study needs rgb and depth in metres; the model has {', '.join(names)}")
+    study, rows = Study(begun, points), list[tuple[object, ...]]()
     say(
         f"| given | {points} points of depth | calls | AbsRel at the points | AbsRel elsewhere |\n|---|---|---|---|---|"
     )
@@ -145,7 +137,7 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike, points: in
     for given in ((), ("rgb",)):
         found[given] = study.depths(given)
         for name, (made, count) in found[given].items():
-            at, elsewhere = errors(made["depth"], scenes["depth"], study.there, facts.depth_range)
+            at, elsewhere = errors(made["depth"], study.opened.scenes["depth"], study.there, depth_range)
             rows.append((given, name, count, at, elsewhere))
             say(f"| {' + '.join(given) or 'nothing'} | {name} | {count} | {at:.4f} | {elsewhere:.4f} |")
     say("\n| red in the middle | calls | error of the colour |\n|---|---|---|")

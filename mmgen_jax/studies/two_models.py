@@ -33,13 +33,8 @@ from etils import epath
 from mmgen_jax import settings
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders
-from mmgen_jax.data import held_out, tiles
-from mmgen_jax.data.pipeline import open_split
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.metrics import dense
-from mmgen_jax.metrics.runner import Runner, to_values
-from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import sharding
@@ -48,13 +43,11 @@ from mmgen_jax.sampling.fields import VelocityFn
 from mmgen_jax.sampling.options import Options
 from mmgen_jax.sampling.probing import velocity_of
 from mmgen_jax.show import pictures
-from mmgen_jax.studies.composition import GIVEN, METRICS, SCENES
+from mmgen_jax.studies.composition import GIVEN, METRICS, SCENES, agreement
+from mmgen_jax.studies.opening import Values, opened
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-
-Values = Mapping[str, np.ndarray]
-
 
 Model = tuple[Architecture, Params]
 
@@ -125,20 +118,15 @@ class Pair:
 def run(chosen: settings.Settings, judge: str, pair: tuple[str, str], out: epath.PathLike) -> dict[str, dict]:
     """Prints the table, writes the sheet, returns the rows. Raises UsageError for models of other modalities."""
     first, second = load("--first", pair[0], ("rgb", "depth")), load("--second", pair[1], ("rgb", "mask"))
-    architecture, params = model_folders.load(judge, chosen.sample.step)
-    reader = open_split(chosen.data.dir, chosen.data.test_split, ("rgb", *GIVEN), architecture.image_size)
-    facts = architecture.facts.with_camera_of(tiles.read_facts(chosen.data.dir))
-    scenes = held_out.values(reader, np.arange(min(chosen.evaluate.n, len(reader))), facts)
+    seen = opened(chosen, judge, ("rgb", *GIVEN))
     options = dataclasses.replace(chosen.sample.options().plain(), wanted="rgb")
-    made = Pair(first, second, options, scenes).rgb()
-    runner, rows = Runner.from_settings(chosen, architecture, params), {}
+    made, rows = Pair(first, second, options, seen.scenes).rgb(), {}
     say(f"| rgb from | {' | '.join(METRICS.values())} |\n|---|---|---|")
-    for name, rgb in ({"the scenes themselves": scenes["rgb"]} | made).items():
-        read = to_values(runner.rest_from_rgb(rgb, chosen.seed), facts)
-        rows[name] = dense.summary({m: read[m] for m in GIVEN}, scenes, facts)
+    for name, rgb in ({"the scenes themselves": seen.scenes["rgb"]} | made).items():
+        rows[name] = agreement(seen, rgb)
         say(f"| {name} | {' | '.join(f'{rows[name][key]:.4f}' for key in METRICS)} |")
-    shown = {m: MODALITIES[m].picture(scenes[m][:SCENES], facts) for m in GIVEN}
-    columns = shown | {"rgb of the scene": scenes["rgb"][:SCENES]} | {name: rgb[:SCENES] for name, rgb in made.items()}
+    columns = seen.pictures(GIVEN, SCENES) | {"rgb of the scene": seen.scenes["rgb"][:SCENES]}
+    columns |= {name: rgb[:SCENES] for name, rgb in made.items()}
     pictures.save_png(epath.Path(out), pictures.sheet(columns, given=GIVEN))
     return rows
 

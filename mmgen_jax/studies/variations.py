@@ -24,15 +24,11 @@ from collections.abc import Mapping
 import numpy as np
 from etils import epath
 
-from mmgen_jax.api import MMGen
-from mmgen_jax.checkpoints import model_folders
-from mmgen_jax.data import held_out, tiles
-from mmgen_jax.data.pipeline import open_split
 from mmgen_jax.metrics import classifier, dense, diversity
-from mmgen_jax.metrics.runner import Runner, to_values
-from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.settings import Settings, parse
 from mmgen_jax.show import pictures
+from mmgen_jax.studies import opening
+from mmgen_jax.studies.opening import Values
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -44,48 +40,38 @@ REAL = "real scenes of the class"
 HEADS = ("features", "rgb", "depth", "normals, degrees", "regions", "depth read, AbsRel")
 VARIATIONS = 8  # of a scene, unless the settings say how many
 SCENES, SHOWN = 6, 2  # rows of the sheet, and variations of each way in it
-Values = dict[str, np.ndarray]
 
 
 class Study:
     """A model, held-out scenes, and how variations of them are made and compared.
 
     Attributes:
-      scenes: values [n, ...] of the scenes.
       count: number of variations of each.
     """
 
     def __init__(self, chosen: Settings, workdir: str):
         """Raises UsageError for scenes or models that lack a modality, and for fewer than two scenes."""
-        architecture, params = model_folders.load(workdir, chosen.sample.step)
-        check_config(chosen, architecture, workdir)
-        if missing := [m for m in ("rgb", *GEOMETRY) if m not in architecture.modalities]:
-            raise UsageError(f"the model {workdir!r} has no {' and no '.join(missing)}; this study needs it")
+        self._opened = opening.opened(chosen, workdir, ("rgb", *GEOMETRY))
+        check_config(chosen, self._opened.architecture, workdir)
         if chosen.evaluate.n < 2:
             raise UsageError(f"config key evaluate.n is {chosen.evaluate.n}; variations are compared with at least 2")
-        data = chosen.data
-        self.facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
-        reader = open_split(data.dir, data.test_split, architecture.modalities, architecture.image_size)
-        numbers = np.arange(min(chosen.evaluate.n, len(reader)))
-        self.scenes, self._class_id = held_out.values(reader, numbers, self.facts), reader.load(numbers)["class_id"]
-        self._model, self._runner = MMGen(architecture, params), Runner.from_settings(chosen, architecture, params)
-        self._judge, self._seed = classifier.for_classes(architecture.facts.class_names), chosen.seed
+        self._class_id = self._opened.class_id
+        self._judge = classifier.for_classes(self._opened.architecture.facts.class_names)
         self.count = chosen.sample.draws if chosen.sample.draws > 1 else VARIATIONS
         self._options = chosen.sample.options().plain()
 
     def made(self, given: tuple[str, ...]) -> Values:
         """Values [n count, ...] of all variations, those of a scene next to each other."""
-        each = {m: np.repeat(self.scenes[m], self.count, axis=0) for m in given}
+        each = {m: np.repeat(self._opened.scenes[m], self.count, axis=0) for m in given}
         classes = np.repeat(self._class_id, self.count)
-        return dict(self._model.draw(self._options, classes, len(classes), each))
+        return dict(self._opened.model.draw(self._options, classes, len(classes), each))
 
     def row(self, values: Values, groups: diversity.Groups, depth: np.ndarray) -> dict[str, float]:
         """Distances within groups, and how far the depth that is read from rgb is from `depth`."""
-        apart = diversity.of_values(values, groups, self.facts)
+        apart = diversity.of_values(values, groups, self._opened.facts)
         if self._judge is not None:
             apart["features"] = diversity.of_features(self._judge.features(values["rgb"]), groups)
-        read = to_values(self._runner.rest_from_rgb(values["rgb"], self._seed), self.facts)
-        kept = dense.headline("depth", read["depth"], depth, self.facts)
+        kept = dense.headline("depth", self._opened.read(values["rgb"])["depth"], depth, self._opened.facts)
         found = (apart.get(key, float("nan")) for key in ("features", "rgb", "depth", "normal", "mask"))
         return dict(zip(HEADS, (*found, kept), strict=True))
 
@@ -93,16 +79,17 @@ class Study:
         """Scores of each way and of real scenes, and what each way made."""
         made = {name: self.made(given) for name, given in WAYS.items()}
         own = np.arange(len(self._class_id) * self.count).reshape(-1, self.count)
-        depth = np.repeat(self.scenes["depth"], self.count, axis=0)
+        scenes = self._opened.scenes
+        depth = np.repeat(scenes["depth"], self.count, axis=0)
         rows = {name: self.row(values, list(own), depth) for name, values in made.items()}
         classes = [np.flatnonzero(self._class_id == c) for c in np.unique(self._class_id)]
         if max(map(len, classes)) < 2:
             raise UsageError(f"the {len(self._class_id)} scenes are all of other classes; more of them are needed")
-        return rows | {REAL: self.row(self.scenes, classes, self.scenes["depth"])}, made
+        return rows | {REAL: self.row(scenes, classes, scenes["depth"])}, made
 
     def sheet(self, made: Mapping[str, Values]) -> np.ndarray:
         """Picture uint8 [H, W, 3] of scenes, their depth, and the rgb of a few variations of each way."""
-        shown = {m: MODALITIES[m].picture(self.scenes[m][:SCENES], self.facts) for m in ("rgb", "depth")}
+        shown = self._opened.pictures(("rgb", "depth"), SCENES)
         columns = {"scene": shown["rgb"], "its depth": shown["depth"]}
         for name, values in made.items():
             several = values["rgb"].reshape(-1, self.count, *values["rgb"].shape[1:])[:SCENES]
@@ -113,9 +100,7 @@ class Study:
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """The rows as Markdown."""
-    lines = [f"| kept of a scene | {' | '.join(HEADS)} |", "|---" * (len(HEADS) + 1) + "|"]
-    lines += [f"| {name} | {' | '.join(f'{row[head]:.4f}' for head in HEADS)} |" for name, row in rows.items()]
-    return "\n".join(lines)
+    return opening.table("kept of a scene", HEADS, rows)
 
 
 def run(chosen: Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[str, float]]:

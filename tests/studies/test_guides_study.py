@@ -7,7 +7,7 @@ from PIL import Image
 from mmgen_jax import settings
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE
-from mmgen_jax.studies import guides
+from mmgen_jax.studies import guides, opening
 from mmgen_jax.system.errors import UsageError
 
 
@@ -38,6 +38,6 @@ def test_two_tables_and_a_sheet(model_config, model_dir, tmp_path):
 
 
 def test_a_model_without_depth_is_refused(model_config, model_dir, monkeypatch, tmp_path):
-    monkeypatch.setattr(guides.tiles, "read_facts", lambda folder: Facts(PALETTE))
+    monkeypatch.setattr(opening.tiles, "read_facts", lambda folder: Facts(PALETTE))
     with pytest.raises(UsageError, match="this study needs rgb and depth in metres; the model has rgb, depth"):
         guides.run(settings.parse(model_config), str(model_dir), str(tmp_path / "sheet.png"))

@@ -1,0 +1,88 @@
+"""What studies of images begin with: a model, held-out scenes, and what the model reads from an image of each."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmgen_jax.api import MMGen
+from mmgen_jax.checkpoints import model_folders
+from mmgen_jax.data import held_out, tiles
+from mmgen_jax.data.pipeline import Batch
+from mmgen_jax.metrics.runner import Runner, to_values
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.models.architectures import Architecture, Params
+from mmgen_jax.settings import Settings
+from mmgen_jax.system.errors import UsageError
+
+Values = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model and the first `evaluate.n` scenes of the test split, which are read when they are asked for.
+
+    Attributes:
+      chosen: the settings.
+      architecture: of the model.
+      params: its weights.
+    """
+
+    chosen: Settings
+    architecture: Architecture
+    params: Params
+
+    @functools.cached_property
+    def model(self) -> MMGen:
+        return MMGen(self.architecture, self.params)
+
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """What the model says of its data, with the camera of the data set."""
+        return self.architecture.facts.with_camera_of(tiles.read_facts(self.chosen.data.dir))
+
+    @functools.cached_property
+    def _batch(self) -> Batch:
+        a, data = self.architecture, self.chosen.data
+        return held_out.first(data.dir, data.test_split, a.modalities, a.image_size, self.chosen.evaluate.n)
+
+    @functools.cached_property
+    def scenes(self) -> Values:
+        """Values [n, H, W(, 3)] of the modalities that all scenes have."""
+        return held_out.of_batch(self._batch, self.architecture.modalities, self.facts)
+
+    @property
+    def class_id(self) -> np.ndarray:
+        """Classes int [n] of the scenes."""
+        return self._batch["class_id"]
+
+    @functools.cached_property
+    def _runner(self) -> Runner:
+        return Runner.from_settings(self.chosen, self.architecture, self.params)
+
+    def read(self, rgb: np.ndarray) -> Values:
+        """Values of all other modalities as the model reads them from rgb uint8 [N, H, W, 3], see `evaluate`."""
+        return to_values(self._runner.rest_from_rgb(rgb, self.chosen.seed), self.facts)
+
+    def pictures(self, names: Sequence[str], count: int) -> Values:
+        """Pictures uint8 [count, H, W, 3] of these modalities of the first scenes."""
+        return {m: MODALITIES[m].picture(self.scenes[m][:count], self.facts) for m in names}
+
+
+def opened(chosen: Settings, workdir: str, needed: Sequence[str] = (), words: str = "it") -> Opened:
+    """Loads a model for a study. Raises UsageError if it lacks a modality; `words` are what the study then needs."""
+    architecture, params = model_folders.load(workdir, chosen.sample.step)
+    if missing := [m for m in needed if m not in architecture.modalities]:
+        raise UsageError(f"the model {workdir!r} has no {' and no '.join(missing)}; this study needs {words}")
+    return Opened(chosen, architecture, params)
+
+
+def table(title: str, heads: Sequence[str], rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Rows of numbers, by name, as Markdown; `title` is what the names are of."""
+    lines = [f"| {title} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(f'{row[head]:.4f}' for head in heads)} |" for name, row in rows.items()]
+    return "\n".join(lines)
