@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from etils import epath
@@ -139,6 +139,14 @@ def _made_by(chosen: Settings, task: str, source: dict[str, object], weights: ob
     return {"sample.task": task} | how | source | {"the weights": digest(weights)}
 
 
+def _folder_name(section: Sample, task: str, asked: Asked, inverted: Iterable[str]) -> str:
+    """Name of the folder of a request: the task, and what else it asks for."""
+    parts = [*(f"part of {m}" for m in asked.partial), *(f"from {m}" for m in asked.start)]
+    parts += [*(f"inverted {m}" for m in inverted), *([f"to seed {section.to_seed}"] if section.to_seed >= 0 else [])]
+    parts += [*(["via", section.via] if section.via else []), *(["to", section.wanted] if section.wanted else [])]
+    return " ".join([task, *parts])
+
+
 def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", npz: bool = False) -> epath.Path:
     """Draws samples, writes them to a folder as they are made, and returns it. Raises UsageError for bad input.
 
@@ -182,11 +190,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     if npz and "rgb" not in (*seen, *made):
         raise UsageError(f"--npz is of rgb; samples have {', '.join((*seen, *made))}")
     here = epath.Path() if workdir in model_folders.bundled() else folder
-    parts = [*(f"part of {m}" for m in asked.partial), *(f"from {m}" for m in asked.start)]
-    parts += [*(f"inverted {m}" for m in inverted), *([f"to seed {section.to_seed}"] if section.to_seed >= 0 else [])]
-    parts += [*(["via", section.via] if section.via else []), *(["to", section.wanted] if section.wanted else [])]
-    name = " ".join([task, *parts])
-    target = files.path_of(out, "--out") if out else here / "samples" / name
+    target = files.path_of(out, "--out") if out else here / "samples" / _folder_name(section, task, asked, inverted)
     files.check_place(target, "--out", folder=True)
     first = model_folders.load(workdir, section.step)
     model, theirs = joined(section, MMGen(*first))

@@ -53,8 +53,12 @@ class ConvNet(nnx.Module):
         return jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)
 
 
+def _network(params: dict, classes: int) -> ConvNet:
+    return nnx.merge(abstract.graphdef(ConvNet, classes), params)
+
+
 def _logits(params: dict, x: jax.Array, classes: int) -> jax.Array:
-    return nnx.merge(abstract.graphdef(ConvNet, classes), params)(x)
+    return _network(params, classes)(x)
 
 
 @functools.partial(jax.jit, static_argnames=("classes", "size"))
@@ -62,8 +66,9 @@ def _judged(params: dict, rgb: jax.Array, classes: int, size: int) -> tuple[jax.
     x = to_array(rgb)
     if x.shape[1:3] != (size, size):
         x = jax.image.resize(x, (len(x), size, size, 3), "linear", antialias=True)
-    net = nnx.merge(abstract.graphdef(ConvNet, classes), params)
-    return jax.nn.softmax(net(x)), net.features(x)
+    net = _network(params, classes)
+    features = net.features(x)
+    return jax.nn.softmax(net.head(features)), features
 
 
 @dataclass(frozen=True)

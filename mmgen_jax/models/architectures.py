@@ -77,9 +77,14 @@ class Architecture:
     def latent_size(self) -> int:
         return self.image_size // self.autoencoder.factor
 
+    @property
+    def sample_shapes(self) -> OrderedDict[str, tuple[int, ...]]:
+        """Shape [h, w, C] of each modality's latents of one sample, in the model's order."""
+        return OrderedDict((m, (self.latent_size, self.latent_size, c)) for m, c in self.model.modalities)
+
     def latent_shapes(self, batch: int) -> OrderedDict[str, tuple[int, ...]]:
         """Shape [B, h, w, C] of each modality's latents, in the model's order."""
-        return OrderedDict((m, (batch, self.latent_size, self.latent_size, c)) for m, c in self.model.modalities)
+        return OrderedDict((m, (batch, *shape)) for m, shape in self.sample_shapes.items())
 
     def ordered(self, arrays: Mapping[str, Any]) -> OrderedDict[str, Any]:
         """The arrays of some modalities, sorted into the model's order."""

@@ -219,7 +219,7 @@ def draw_errors(
     layout: Layout, params: Params, key: jax.Array, x0: Latents, class_id: jax.Array, draws: Draws
 ) -> jax.Array:
     """Weighted error [R] of each draw, of clean latents x0 [R, h, w, C] under class_id [R]."""
-    shapes = {m: shape[1:] for m, shape in layout.architecture.latent_shapes(1).items()}
+    shapes = layout.architecture.sample_shapes
     numbers = jnp.asarray(draws.number)
     noise, t = requests.noise(key, numbers, shapes), times_within(key, numbers, draws.low, draws.width)
     errors = weighted_errors(velocity_of(layout, params, class_id, noise, {}, 0.0), x0, noise, t)

@@ -24,8 +24,8 @@ class Editing(Understanding):
 
     def __init__(self, sampler: Sampler, params: Params):
         super().__init__(sampler, params)
-        shapes = {m: shape[1:] for m, shape in self.architecture.latent_shapes(1).items()}
-        self._inversions, self._noise = Inversions(sampler), jax.jit(functools.partial(requests.noise, shapes=shapes))
+        self._inversions = Inversions(sampler)
+        self._noise = jax.jit(functools.partial(requests.noise, shapes=self.architecture.sample_shapes))
 
     def noise(self, seed: int = 0, n: int | np.integer | Sequence[int] | AnyArray = 1) -> dict[str, np.ndarray]:
         """The noise that `generate` draws of a seed: latents float32 [n, h, w, C] of all modalities.

@@ -113,7 +113,7 @@ def _row_gain(
     low: jax.Array,
     width: jax.Array,
 ) -> Latents:
-    shapes = {m: shape[1:] for m, shape in layout.architecture.latent_shapes(1).items()}
+    shapes = layout.architecture.sample_shapes
     noise, t = requests.noise(key, numbers, shapes), times_within(key, numbers, low, width)
     bound = functools.partial(velocity_of, layout, params, known.class_id, noise)
     return gain(bound(known.given, time), bound({}, time), known.wanted, noise, t)

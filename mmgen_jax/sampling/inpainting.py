@@ -64,7 +64,7 @@ class Inpainted:
             if name in self.clean:
                 time = t[:, m].reshape(-1, 1, 1, 1)
                 off = flow.x0_from_velocity(flow.LINEAR, velocity[name], x[name], t[:, m]) - self.clean[name]
-                variance = jnp.square(time) / (jnp.square(1 - time) + jnp.square(time))
+                variance = flow.spread_of_normal(time)
                 parts = jnp.where(variance > 0, jnp.square(off) / jnp.where(variance > 0, variance, 1), 0)
                 total += jnp.where(self.known[name], parts, 0).sum() / 2
         return total, velocity

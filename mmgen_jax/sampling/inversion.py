@@ -75,7 +75,7 @@ class Inversions:
 def _row_noise(
     layout: Layout, params: Params, key: jax.Array, time: jax.Array, known: Known, numbers: jax.Array, *, steps: int
 ) -> Latents:
-    shapes = {m: shape[1:] for m, shape in layout.architecture.latent_shapes(1).items()}
+    shapes = layout.architecture.sample_shapes
     noise = requests.noise(key, numbers, shapes)
     velocity_fn = velocity_of(layout, params, known.class_id, noise, known.given, time)
 

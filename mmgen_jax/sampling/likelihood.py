@@ -129,7 +129,7 @@ class Densities:
 def _row_density(
     layout: Layout, params: Params, key: jax.Array, time: jax.Array, known: Known, numbers: jax.Array, *, steps: int
 ) -> jax.Array:
-    shapes = {m: shape[1:] for m, shape in layout.architecture.latent_shapes(1).items()}
+    shapes = layout.architecture.sample_shapes
     signs = requests.noise(keys.stream(key, "signs"), numbers, shapes)
     probe = Latents((m, jnp.sign(signs[m])) for m in known.wanted)
     velocity_fn = velocity_of(layout, params, known.class_id, requests.noise(key, numbers, shapes), known.given, time)

@@ -20,13 +20,9 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.sampling.fields import Field, Interval
 
 
-def _zeros(x: Latents) -> Latents:
-    return Latents((name, jnp.zeros_like(value)) for name, value in x.items())
-
-
 def nothing_before(x: Latents) -> Latents:
     """The memory of `dpm_solver_2m` before the first step: it is not read."""
-    return _zeros(x)
+    return Latents((name, jnp.zeros_like(value)) for name, value in x.items())
 
 
 def _log_snr(t: jax.Array) -> jax.Array:
@@ -81,7 +77,7 @@ class Known(NamedTuple):
 
 def nothing_known(x: Latents) -> Known:
     """The memory of `unipc` before the first step: it is not read."""
-    return Known(_zeros(x), _zeros(x), _zeros(x))
+    return Known(*(nothing_before(x) for _ in Known._fields))
 
 
 def unipc(field: Field, x: Latents, memory: Known, interval: Interval) -> tuple[Latents, Known]:

@@ -153,8 +153,8 @@ class Sampler:
                 (numbers[own], draws, class_id[own], images, a.ordered(cells), first, a.ordered(passed)), self._split
             )
             clean = self.encode(images)
-            for voice in voices:
-                clean |= voice.sampler.encode({m: images[m] for m in voice.tells})
+            for voice in voices:  # what both models know has the same latents
+                clean |= voice.sampler.encode({m: images[m] for m in voice.tells if m not in a.modalities})
             batch = Rows(kept, draws, own_class, clean, where, self.encode(first), passed)
             batch = dataclasses.replace(batch, guide=self._guide(guide, own, options))
             latents = self._draw(params, batch, dials, key, beside, choices=choices)

@@ -141,7 +141,7 @@ class Guided:
         spread, power = {}, jnp.zeros(len(t))
         for m, time in times.items():
             # Nothing is seen at t = 1, so that P there is the covariance of all samples: of standard normal ones.
-            spread[m] = jnp.square(time) / (jnp.square(1 - time) + jnp.square(time)) * gradient[m]
+            spread[m] = flow.spread_of_normal(time) * gradient[m]
             if through_network is not None:
                 tweedie = jnp.square(time) / jnp.where(time < 1, 1 - time, 1) * through_network[m]
                 spread[m] = jnp.where(time < 1, tweedie, spread[m])

@@ -67,9 +67,8 @@ def study(chosen: Settings, workdir: str, calls: Sequence[int], reference: int) 
     n = len(batch["rgb"])
     facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
     truth, there = report.truth(batch, names, facts), report.present(batch, architecture)
-    shapes = {m: shape[1:] for m, shape in architecture.latent_shapes(1).items()}
     given = sampler.encode({"rgb": to_array(batch["rgb"])})
-    request = requests.request(keys.of_seed(chosen.seed, "understanding"), jnp.arange(n), shapes)
+    request = requests.request(keys.of_seed(chosen.seed, "understanding"), jnp.arange(n), architecture.sample_shapes)
     prompt = Prompt(jnp.full(n, architecture.null_class), jnp.full(n, 1 + names.index("rgb")))
 
     @functools.partial(jax.jit, static_argnums=(1, 2))
