@@ -59,6 +59,7 @@ FROZEN = [
 PUBLISHED = ("--config=configs/imagenet256", "--config=configs/hypersim")
 SMALLER = {
     "mmgen_jax.data.shapes": DATA,
+    "mmgen_jax.data.sheet": [],
     "mmgen_jax.train": TRAIN,
     "mmgen_jax.sample": SAMPLE,
     "mmgen_jax.evaluate": EVALUATE,

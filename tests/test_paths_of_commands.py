@@ -16,7 +16,7 @@ from test_hostile_values import SETTINGS
 ROOT = Path(__file__).parents[1]
 GOLDEN = "--source=tests/golden/mmgen_tiny.pt"
 # Flags and settings of text that are no paths.
-WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size", "split", "splits", "sha256"}
+WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size", "split", "splits", "sha256", "scenes"}
 WORDS |= {"second"}  # as --first of the same study, which must fit before it is looked at
 WORDS |= {"depth_is", "depth_range", "normal_axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
 PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from"}
@@ -68,6 +68,7 @@ READ = {
     "studies.learned --after=": ("--before={report}",),
     "studies.two_models --first=": (*RUN, "--second={model}", "--out={new}"),
     "studies.audit --workdir=": ("{config}", "{data}"),
+    "data.sheet --data_dir=": ("--out={new}.png",),
     "data.trees.folders --rgb=": ("--out={new}",),
     "data.trees.hypersim --root=": ("--train_split=README.md", "--out={new}"),
     "data.trees.hypersim --train_split=": ("--root={photos}", "--out={new}"),
@@ -104,6 +105,7 @@ WRITTEN = {
     "studies.official --json=": ("--official={clone}",),
     "studies.reading --folder=": (),
     "data.shapes --data_dir=": (),
+    "data.sheet --out=": ("--data_dir={tiles}",),
     "data.trees.folders --out=": ("--rgb={photos}",),
     "data.trees.hypersim --out=": ("--root={photos}", "--train_split=README.md"),
     "data.trees.imagenet --out=": ("--root={photos}",),

@@ -10,7 +10,7 @@ from configs import shapes_tiny
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.data.shapes import builder
-from mmgen_jax.data.shapes.primitives import KINDS
+from mmgen_jax.data.shapes.solids import KINDS
 from mmgen_jax.frozen.autoencoders import patch_pca, registry
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE, REGIONS

@@ -1,7 +1,8 @@
-"""A small classifier of rgb images, independent of the generator. It judges whether samples show the wanted class.
+"""Small classifiers of rgb images, independent of the generator. They judge whether samples show the wanted class.
 
-It was trained on rendered scenes with flips, blur, noise and colour changes, so that a slightly blurred sample is
-judged by its shape. It comes with the package and is used only for data sets with the class names it was trained on.
+They were trained on rendered scenes with flips, blur, noise and colour changes, so that a slightly blurred sample is
+judged by its shape. Some come with the package, and each is used only for data sets with the class names it was trained
+on.
 """
 
 from __future__ import annotations
@@ -25,22 +26,31 @@ from mmgen_jax.system import files, reading, sealed
 from mmgen_jax.system.errors import NotFinite, UsageError
 from mmgen_jax.tensor_files import fit
 
-BUNDLED = epath.Path(__file__).parents[1] / "assets" / "shapes-classifier.safetensors"
-WIDTHS = (24, 32, 48, 64)  # numbers of channels of the convolutions
-STRIDES = (2, 1, 2, 1)
+_ASSETS = epath.Path(__file__).parents[1] / "assets"
+BUNDLED = _ASSETS / "shapes-classifier.safetensors"
+_NAMES = "*-classifier.safetensors"  # of all that come with the package
+WIDTHS = (24, 32, 48, 64, 96, 128)  # numbers of channels of the convolutions, at most
+_STRIDES = (2, 1, 2, 1)  # of the last ones; those before them have 2
+_SMALL = 32  # size in pixels of images for which four convolutions are enough
 _CHUNK = 256  # number of images computed at once
 
 
-class ConvNet(nnx.Module):
-    """A network of four 3 x 3 convolutions with group norm, a mean over the image, and a linear layer to logits."""
+def _strides(size: int) -> tuple[int, ...]:
+    """Strides of the convolutions for images of `size` pixels: one more of 2 whenever the size doubles."""
+    more = (max(size, 1) - 1).bit_length() - (_SMALL - 1).bit_length()
+    return (2,) * min(max(more, 0), len(WIDTHS) - len(_STRIDES)) + _STRIDES
 
-    def __init__(self, classes: int, rngs: nnx.Rngs):
-        inputs = (3, *WIDTHS[:-1])
-        self.convs = nnx.List(
-            [nnx.Conv(a, b, (3, 3), strides=s, rngs=rngs) for a, b, s in zip(inputs, WIDTHS, STRIDES, strict=True)]
-        )
-        self.norms = nnx.List([nnx.GroupNorm(b, num_groups=8, rngs=rngs) for b in WIDTHS])
-        self.head = nnx.Linear(2 * WIDTHS[-1], classes, rngs=rngs)
+
+class ConvNet(nnx.Module):
+    """Four to six 3 x 3 convolutions with group norm, mean and maximum over the image, and a linear layer to logits."""
+
+    def __init__(self, classes: int, size: int, rngs: nnx.Rngs):
+        strides = _strides(size)
+        widths = WIDTHS[: len(strides)]
+        shapes = zip((3, *widths[:-1]), widths, strides, strict=True)
+        self.convs = nnx.List([nnx.Conv(a, b, (3, 3), strides=s, rngs=rngs) for a, b, s in shapes])
+        self.norms = nnx.List([nnx.GroupNorm(b, num_groups=8, rngs=rngs) for b in widths])
+        self.head = nnx.Linear(2 * widths[-1], classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Computes logits [B, K] of images [B, H, W, 3] in [-1, 1]."""
@@ -53,12 +63,12 @@ class ConvNet(nnx.Module):
         return jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)
 
 
-def _network(params: dict, classes: int) -> ConvNet:
-    return nnx.merge(abstract.graphdef(ConvNet, classes), params)
+def _network(params: dict, classes: int, size: int) -> ConvNet:
+    return nnx.merge(abstract.graphdef(ConvNet, classes, size), params)
 
 
 def _logits(params: dict, x: jax.Array, classes: int) -> jax.Array:
-    return _network(params, classes)(x)
+    return _network(params, classes, x.shape[1])(x)
 
 
 @functools.partial(jax.jit, static_argnames=("classes", "size"))
@@ -66,7 +76,7 @@ def _judged(params: dict, rgb: jax.Array, classes: int, size: int) -> tuple[jax.
     x = to_array(rgb)
     if x.shape[1:3] != (size, size):
         x = jax.image.resize(x, (len(x), size, size, 3), "linear", antialias=True)
-    net = _network(params, classes)
+    net = _network(params, classes, size)
     features = net.features(x)
     return jax.nn.softmax(net.head(features)), features
 
@@ -95,7 +105,10 @@ class Classifier:
         rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
             raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}: must be uint8 [N, H, W, 3]")
-        blank = np.zeros((0, len(self.class_names)), np.float32), np.zeros((0, 2 * WIDTHS[-1]), np.float32)
+        blank = (
+            np.zeros((0, len(self.class_names)), np.float32),
+            np.zeros((0, 2 * WIDTHS[len(_strides(self.size)) - 1]), np.float32),
+        )
         parts = [blank]
         for start in range(0, len(rgb), _CHUNK):
             part = rgb[start : start + _CHUNK]
@@ -139,17 +152,15 @@ def load(path: epath.PathLike = BUNDLED) -> Classifier:
     except (SafetensorError, KeyError, ValueError) as error:
         raise UsageError(f"classifier file {str(path)!r} is damaged or not a classifier ({error!r})") from error
     fit.check_finite(flat, path)
-    wanted = _flat(abstract.params(ConvNet, len(class_names)))
+    wanted = _flat(abstract.params(ConvNet, len(class_names), size))
     fit.check(flat, {name: value.shape for name, value in wanted.items()}, f"classifier file {str(path)!r}")
     return Classifier(_nest(flat), class_names, size)
 
 
 def for_classes(class_names: Sequence[str]) -> Classifier | None:
-    """The bundled classifier if it knows exactly these classes in this order, else None."""
-    if not BUNDLED.exists():
-        return None
-    classifier = load()
-    return classifier if classifier.class_names == tuple(class_names) else None
+    """The bundled classifier that knows exactly these classes in this order, or None if none does."""
+    found = (load(path) for path in sorted(_ASSETS.glob(_NAMES)))
+    return next((classifier for classifier in found if classifier.class_names == tuple(class_names)), None)
 
 
 def accuracy(probabilities: np.ndarray, class_id: np.ndarray) -> float:

@@ -36,6 +36,7 @@ from mmgen_jax.system.console import Progress, say
 
 _KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
 _LEARNING_RATE = 3e-3  # the largest of the schedule
+COARSE = 16  # pixels, each way, of the blurred images that a classifier of sharp ones should not recognise
 
 
 def augment(key: jax.Array, x: AnyArray) -> jax.Array:
@@ -54,6 +55,13 @@ def augment(key: jax.Array, x: AnyArray) -> jax.Array:
     return jnp.clip(x * gain + offset + spread * jax.random.normal(keys[5], x.shape), -1, 1)
 
 
+def blurred(rgb: np.ndarray) -> np.ndarray:
+    """Images uint8 [N, H, W, 3] that have gone through 16 x 16 pixels: shrunk without aliasing, and enlarged again."""
+    small = jax.image.resize(rgb.astype(np.float32), (len(rgb), COARSE, COARSE, 3), "linear", antialias=True)
+    large = jax.image.resize(small, rgb.shape, "linear")
+    return np.asarray(jnp.rint(jnp.clip(large, 0, 255)), np.uint8)
+
+
 def train(
     rgb: np.ndarray,
     class_id: np.ndarray,
@@ -65,7 +73,7 @@ def train(
 ) -> Classifier:
     """Trains a classifier on square rgb images uint8 [N, H, W, 3] and class_id [N]; deterministic on one machine."""
     classes = len(class_names)
-    params = nnx.to_pure_dict(nnx.split(ConvNet(classes, nnx.Rngs(seed)))[1])
+    params = nnx.to_pure_dict(nnx.split(ConvNet(classes, int(rgb.shape[1]), nnx.Rngs(seed)))[1])
     schedule = optax.warmup_cosine_decay_schedule(0.0, _LEARNING_RATE, min(200, steps // 10), steps)
     tx = optax.adamw(schedule, weight_decay=1e-3)
 
@@ -99,11 +107,13 @@ def run(data_dir: epath.PathLike, out: epath.PathLike, scenes: int, steps: int, 
     data = held_out.first(data_dir, "train", ("rgb",), size, scenes)
     train(data["rgb"], data["class_id"], names, steps=steps, seed=seed).save(out)
     test = pipeline.load(data_dir, "test", ("rgb",), size, None)
-    probabilities = load(out).predict(test["rgb"])  # the stored weights, in half precision
+    judge = load(out)  # the stored weights, in half precision
+    probabilities = judge.predict(test["rgb"])
     parts = per_class(probabilities, test["class_id"], names)
     say("  ".join(f"{name} {value:.4f}" for name, value in parts.items()))
     share = accuracy(probabilities, test["class_id"])
-    say(f"accuracy on {counts['test']} test scenes {share:.4f}")
+    coarse = accuracy(judge.predict(blurred(test["rgb"])), test["class_id"])
+    say(f"accuracy on {counts['test']} test scenes {share:.4f}, after {COARSE} x {COARSE} pixels {coarse:.4f}")
     return share
 
 

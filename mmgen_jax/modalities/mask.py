@@ -12,7 +12,8 @@ from mmgen_jax.modalities.regions import Regions
 # line between two others, so that an average of two regions never decodes as a third one.
 PALETTE = np.array([[0, 0, 0], [0, 255, 255], [255, 255, 0], [255, 0, 255]], np.uint8)
 REGIONS = ("background", "ground", "object", "distractor")
-OBJECTS = ("object", "distractor")  # regions that count as objects
+FAMILIES = ("toy", "plant", "building")  # regions of the objects of rich scenes
+OBJECTS = ("object", "distractor", *FAMILIES)  # regions that count as objects
 
 MASK = Regions("mask", loss_weight=0.1)
 

@@ -1,5 +1,6 @@
 """Rendered scenes against closed forms that are written out here."""
 
+import hashlib
 import subprocess
 import sys
 
@@ -8,8 +9,8 @@ import pytest
 
 from mmgen_jax.data import tiles
 from mmgen_jax.data.shapes import builder, render
-from mmgen_jax.data.shapes.primitives import KINDS, SOLIDS
-from mmgen_jax.data.shapes.scenes import sample_scenes
+from mmgen_jax.data.shapes.single import DEPTH_RANGE, sample_scenes
+from mmgen_jax.data.shapes.solids import KINDS, SOLIDS
 from mmgen_jax.modalities.geometry import depth_to_relative, relative_to_depth
 from mmgen_jax.modalities.mask import PALETTE
 from mmgen_jax.modalities.pixels import nearest_color
@@ -91,7 +92,7 @@ def test_normals_agree_with_depth(large):
     assert np.median(angle[smooth & (inner == 1)]) < 0.1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SOLIDS)
 def test_primitive_is_consistent(kind):
     """A hit is an entry, within the bounding ball and the reach, and turned rays see the same solid."""
     solid = SOLIDS[kind]
@@ -127,8 +128,17 @@ def test_masks_are_discrete_and_objects_well_sized():
     assert max(means) - min(means) < 0.05  # size does not tell the class
     assert (scene["mask"] == 3).mean((1, 2)).max() < area.min()
     assert np.isfinite(scene["depth"]).all()
-    near, far = builder.DEPTH_RANGE
+    near, far = DEPTH_RANGE
     assert near < scene["depth"].min() and scene["depth"].max() < far
+
+
+def test_the_first_version_is_as_it_was_written():
+    """The checksum is of the first records before there was a second version."""
+    pixels, class_id = builder.scene_pixels(0, "train", np.arange(16), 32)
+    total = hashlib.sha256()
+    for array in (*(pixels[m] for m in ("rgb", "depth", "normal", "mask")), class_id):
+        total.update(np.ascontiguousarray(array).tobytes())
+    assert total.hexdigest() == "65d8ed9de68a2a146975dae9a0445c6704dde8828f92b64a8ca204f7accf617f"
 
 
 def test_deterministic_and_independent_of_the_batch():
@@ -164,12 +174,12 @@ def test_light_and_shadow(scenes):
 
 
 def test_relative_depth_round_trip():
-    near, far = builder.DEPTH_RANGE
+    near, far = DEPTH_RANGE
     z = np.linspace(near, far, 101)
-    relative = depth_to_relative(z, builder.DEPTH_RANGE)
+    relative = depth_to_relative(z, DEPTH_RANGE)
     assert relative[0] == pytest.approx(1) and relative[-1] == pytest.approx(0, abs=1e-12)
     assert (np.diff(relative) < 0).all()
-    np.testing.assert_allclose(relative_to_depth(relative, builder.DEPTH_RANGE), z, rtol=1e-12)
+    np.testing.assert_allclose(relative_to_depth(relative, DEPTH_RANGE), z, rtol=1e-12)
 
 
 def test_mirrored_pixels_are_the_mirrored_scene():
@@ -179,7 +189,7 @@ def test_mirrored_pixels_are_the_mirrored_scene():
     normal, mirrored = (p["normal"].astype(int) for p in (pixels, flipped))
     np.testing.assert_array_equal(mirrored[..., 0], 255 - normal[:, :, ::-1, 0])
     np.testing.assert_array_equal(mirrored[..., 1:], normal[:, :, ::-1, 1:])
-    z = relative_to_depth(flipped["depth"][..., 0] / 65535, builder.DEPTH_RANGE)
+    z = relative_to_depth(flipped["depth"][..., 0] / 65535, DEPTH_RANGE)
     point = rays(128) * z[..., None]
     implied = np.cross(np.gradient(point, axis=1), np.gradient(point, axis=2))
     implied /= np.linalg.norm(implied, axis=-1, keepdims=True)
@@ -200,8 +210,8 @@ def test_builder_round_trip(tmp_path, capsys):
         assert source[i]["key"] == b"train-%08d" % i
         for name in MODALITIES:
             np.testing.assert_array_equal(tile[name], pixels[name][i])
-    metadata = builder.read_metadata(path)
-    assert metadata["depth_range"] == list(builder.DEPTH_RANGE) and metadata["palette"] == PALETTE.tolist()
+    metadata = tiles.read_metadata(path)
+    assert metadata["depth_range"] == list(DEPTH_RANGE) and metadata["palette"] == PALETTE.tolist()
     assert builder.build(str(tmp_path), recipe) == path and "already complete" in capsys.readouterr().out
     with pytest.raises(UsageError, match="seed is 5, but the data set in .* has 4"):
         builder.build(str(tmp_path), builder.Recipe(size=16, train=20, test=9, seed=5))

@@ -10,8 +10,8 @@ import pytest
 import tiny_experts
 from PIL import Image
 
-from mmgen_jax.data.shapes.render import DEPTH_RANGE
 from mmgen_jax.data.shapes.scenes import FOV_DEGREES
+from mmgen_jax.data.shapes.single import DEPTH_RANGE
 from mmgen_jax.experts import labelling, registry
 from mmgen_jax.experts.depth_anything import stretch
 from mmgen_jax.experts.from_depth import FromDepth, normals

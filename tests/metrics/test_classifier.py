@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from mmgen_jax.data.shapes.primitives import KINDS
 from mmgen_jax.data.shapes.render import render
+from mmgen_jax.data.shapes.solids import KINDS
 from mmgen_jax.metrics import classifier, train_classifier
 from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import NotFinite, UsageError

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mmgen_jax.data.shapes.render import DEPTH_RANGE, pixel_rays, render
+from mmgen_jax.data.shapes.render import pixel_rays, render
 from mmgen_jax.data.shapes.scenes import FOV_DEGREES
+from mmgen_jax.data.shapes.single import DEPTH_RANGE
 from mmgen_jax.metrics import consistency
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import Camera, angle, depth_to_relative, normals_from_depth

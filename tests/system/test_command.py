@@ -24,6 +24,7 @@ REGISTRY = {  # choices that a command's help spells out -> where they come from
     "mmgen_jax.compile": "from mmgen_jax.compiler.programs import LOWER as choices",
     "mmgen_jax.convert": "from mmgen_jax.official.from_torch import CONVENTIONS as choices",
     "mmgen_jax.data.latents.hdf5": "from mmgen_jax.data.latents.record import DTYPES as choices",
+    "mmgen_jax.data.shapes": "from mmgen_jax.data.shapes.worlds import WORLDS as choices",
 }
 
 

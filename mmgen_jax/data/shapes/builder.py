@@ -1,9 +1,10 @@
-"""The data set of rendered scenes with exact depth, normals and masks."""
+"""The data set of rendered scenes with exact depth, normals and masks, one version for each world."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -11,28 +12,14 @@ from etils import epath
 from tensorflow_datasets.core import registered
 
 from mmgen_jax.data import building, tiles
-from mmgen_jax.data.shapes.primitives import KINDS
-from mmgen_jax.data.shapes.render import DEPTH_RANGE, render
+from mmgen_jax.data.shapes.render import render
 from mmgen_jax.data.shapes.scenes import FOCAL, FOV_DEGREES
-from mmgen_jax.data.tiles import read_metadata
+from mmgen_jax.data.shapes.worlds import SINGLE, WORLDS, World
 from mmgen_jax.modalities.geometry import depth_to_relative
-from mmgen_jax.modalities.mask import PALETTE, REGIONS
 from mmgen_jax.modalities.pixels import to_pixels
 from mmgen_jax.system import console
 from mmgen_jax.system.errors import UsageError
-
-__all__ = [
-    "DEPTH_RANGE",
-    "FOCAL",
-    "FOV_DEGREES",
-    "KINDS",
-    "Recipe",
-    "Shapes",
-    "build",
-    "read_metadata",
-    "render",
-    "scene_pixels",
-]
+from mmgen_jax.system.rules import one_of, require
 
 _CHUNK = 256  # number of scenes per call of the renderer
 
@@ -57,23 +44,25 @@ class Recipe:
                 raise UsageError(f"{name} is {value}; allowed: {low} to {high}")
 
 
-def scene_pixels(seed: int, split: str, indices: np.ndarray, size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def scene_pixels(
+    seed: int, split: str, indices: np.ndarray, size: int, world: World = SINGLE
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Renders scenes as stored pixels: ({modality: [N, H, W, C]}, class_id int32 [N])."""
-    scene = render(seed, split, indices, size)
-    relative = depth_to_relative(scene["depth"].astype(np.float64), DEPTH_RANGE)
+    scene = render(seed, split, indices, size, world=world)
+    relative = depth_to_relative(scene["depth"].astype(np.float64), world.depth_range)
     pixels = {
         "rgb": scene["rgb"],
         "depth": to_pixels(2 * relative - 1, np.uint16)[..., None],
         "normal": to_pixels(scene["normal"], np.uint8),
-        "mask": PALETTE[scene["mask"]],
+        "mask": world.palette[scene["mask"]],
     }
     return pixels, scene["class_id"]
 
 
-def _encode(job: tuple[Recipe, str, int, int]) -> list[tuple[str, dict]]:
+def _encode(job: tuple[Recipe, str, str, int, int]) -> list[tuple[str, dict]]:
     """Makes (key, example) of the scenes first <= i < last of a split, in a process of a builder."""
-    recipe, split, first, last = job
-    pixels, class_id = scene_pixels(recipe.seed, split, np.arange(first, last), recipe.size)
+    recipe, scenes, split, first, last = job
+    pixels, class_id = scene_pixels(recipe.seed, split, np.arange(first, last), recipe.size, WORLDS[scenes])
     keys = [f"{split}-{i:08d}" for i in range(first, last)]
     return [
         (key, tiles.encode_tile({name: p[i] for name, p in pixels.items()}, int(class_id[i]), key))
@@ -85,29 +74,31 @@ def _encode(job: tuple[Recipe, str, int, int]) -> list[tuple[str, dict]]:
 with registered.skip_registration():
 
     class Shapes(tfds.core.GeneratorBasedBuilder):
-        """Scenes with one main object of eight kinds and up to two small distractors, in front of a wall."""
+        """Rendered scenes of one of the worlds, each of which is a version."""
 
-        VERSION = tfds.core.Version("1.0.0")
+        VERSION = tfds.core.Version(SINGLE.version)
+        SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(world.version) for world in WORLDS.values()]
         name = "shapes"
         code_path = epath.Path(__file__)  # TFDS would need importlib_resources to find out
 
-        def __init__(self, *, recipe: Recipe = Recipe(), workers: int = 1, **kwargs):
-            self.recipe, self.workers = recipe, workers
-            super().__init__(file_format="array_record", **kwargs)
+        def __init__(self, *, recipe: Recipe = Recipe(), scenes: str = "single", workers: int = 1, **kwargs):
+            self.recipe, self.scenes, self.workers = recipe, scenes, workers
+            super().__init__(file_format="array_record", version=WORLDS[scenes].version, **kwargs)
 
         def _info(self) -> tfds.core.DatasetInfo:
+            world = WORLDS[self.scenes]
             metadata = dataclasses.asdict(self.recipe) | {
-                "palette": PALETTE.tolist(),
-                "regions": list(REGIONS),
+                "palette": world.palette.tolist(),
+                "regions": list(world.regions),
                 "depth": "inverse z-depth, (1/z - 1/far) / (1/near - 1/far)",
-                "depth_range": list(DEPTH_RANGE),
+                "depth_range": list(world.depth_range),
                 "fov_degrees": FOV_DEGREES,
                 "focal": float(FOCAL),
             }
             return tfds.core.DatasetInfo(
                 builder=self,
-                description=self.__doc__,
-                features=tiles.tile_features(self.recipe.size, KINDS),
+                description=world.description,
+                features=tiles.tile_features(self.recipe.size, world.class_names),
                 metadata=tfds.core.MetadataDict(metadata),
                 disable_shuffling=True,  # record i is scene i, so that classes are balanced in every part of a split
             )
@@ -118,7 +109,7 @@ with registered.skip_registration():
 
         def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
             total = getattr(self.recipe, split)
-            jobs = [(self.recipe, split, i, min(i + _CHUNK, total)) for i in range(0, total, _CHUNK)]
+            jobs = [(self.recipe, self.scenes, split, i, min(i + _CHUNK, total)) for i in range(0, total, _CHUNK)]
             progress = console.Progress(split, total, "scenes")
             with building.Mapper(self.workers) as run:
                 for examples in run(_encode, jobs):
@@ -126,16 +117,23 @@ with registered.skip_registration():
                     yield from examples
 
 
-def build(data_dir: str, recipe: Recipe, workers: int = 1) -> str:
+def build(data_dir: str, recipe: Recipe, workers: int = 1, scenes: str = "single") -> str:
     """Renders the data set under `data_dir`, unless it is there already, and returns its folder.
 
+    Args:
+      data_dir: folder that the data set is written under.
+      recipe: its size and its seed.
+      workers: number of processes that render.
+      scenes: name of one of WORLDS.
+
     Raises:
-      UsageError: there is a data set with another recipe.
+      UsageError: there is no such world, or there is a data set of it with another recipe.
     """
-    builder = Shapes(recipe=recipe, workers=workers, data_dir=data_dir)
+    require("scenes", scenes, one_of(*WORLDS))
+    builder = Shapes(recipe=recipe, scenes=scenes, workers=workers, data_dir=data_dir)
     path = str(builder.data_path)
     if builder.data_path.exists():
-        there = read_metadata(path)
+        there = tiles.read_metadata(path)
         for name, value in dataclasses.asdict(recipe).items():
             if there.get(name) != value:
                 raise UsageError(

@@ -9,9 +9,6 @@ directions have unit depth reads depth off ``t``. An origin inside a solid hits 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
 BOX = 0.85
@@ -47,7 +44,7 @@ def _first(t: np.ndarray, hit: np.ndarray) -> np.ndarray:
     return np.where(hit & (t > 0), t, np.float32(np.inf)).astype(np.float32, copy=False)
 
 
-def _nearest(*hits: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def nearest(*hits: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The hit of a union of solids: the nearest of their hits."""
     t, normal = hits[0]
     for other_t, other_normal in hits[1:]:
@@ -106,12 +103,14 @@ def rod(o, d, radius: float = CYLINDER_RADIUS, half: float = CYLINDER_HALF, axis
     return t, normal
 
 
-def cone(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intersects rays with a cone that has its base at y = CONE_BASE and its tip at y = CONE_APEX."""
-    height = CONE_APEX - CONE_BASE
-    slope = np.float32(CONE_RADIUS / height)
+def cone(
+    o: np.ndarray, d: np.ndarray, foot: float = CONE_BASE, tip: float = CONE_APEX, radius: float = CONE_RADIUS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Intersects rays with a cone whose base of the given radius is at y = foot, and its tip at y = tip."""
+    height = tip - foot
+    slope = np.float32(radius / height)
     k = slope * slope
-    y = o[1] - np.float32(CONE_APEX)
+    y = o[1] - np.float32(tip)
     a = _safe(d[0] * d[0] + d[2] * d[2] - k * d[1] * d[1])
     half_b = o[0] * d[0] + o[2] * d[2] - k * y * d[1]
     disc = half_b * half_b - a * (o[0] * o[0] + o[2] * o[2] - k * y * y)
@@ -123,9 +122,9 @@ def cone(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # The ray enters if it runs against the outward normal.
         outward = (o[0] + t * d[0]) * d[0] + (o[2] + t * d[2]) * d[2] - k * depth * d[1]
         best = np.minimum(best, _first(t, hit & (outward < 0)))
-    disc_t = (np.float32(CONE_BASE) - o[1]) / _safe(d[1])
+    disc_t = (np.float32(foot) - o[1]) / _safe(d[1])
     px, pz = o[0] + disc_t * d[0], o[2] + disc_t * d[2]
-    base = _first(disc_t, (px * px + pz * pz < CONE_RADIUS**2) & (d[1] > 0))
+    base = _first(disc_t, (px * px + pz * pz < radius**2) & (d[1] > 0))
     at = np.where(np.isfinite(best), best, 0)
     x, z = o[0] + at * d[0], o[2] + at * d[2]
     length = np.sqrt(x * x + z * z) * np.sqrt(1 + k)
@@ -133,7 +132,38 @@ def cone(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     up = np.broadcast_to(slope / np.sqrt(1 + k), x.shape)
     down = np.zeros_like(o)
     down[1] = -1
-    return _nearest((best, np.stack([x / length, up, z / length])), (base, down))
+    return nearest((best, np.stack([x / length, up, z / length])), (base, down))
+
+
+def dome(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Intersects rays with the upper half of a ball of radius 1, which has a flat bottom at y = 0."""
+    a = _dot(d, d)
+    near, far = _roots(a, _dot(o, d), _dot(o, o) - np.float32(1))
+    level = -o[1] / _safe(d[1])  # where the ray passes the bottom
+    rising = d[1] > 0
+    enter = np.where(rising, np.maximum(near, level), near)
+    leave = np.where(rising, far, np.minimum(far, level))
+    t = _first(enter, enter < leave)
+    side = o + np.where(np.isfinite(t), t, 0) * d
+    bottom = rising & (level > near)
+    flat = np.array([0, -1, 0], np.float32)[:, None]
+    return t, np.where(bottom, flat, side)
+
+
+def gable(o: np.ndarray, d: np.ndarray, half: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Intersects rays with a prism along z: 2 half[0] wide at y = 0, with its ridge at x = 0 and y = 2 half[1]."""
+    x, y, z = half
+    slope = np.hypot(x, 2 * y)
+    normals = np.array(
+        [(0, -1, 0), (2 * y / slope, x / slope, 0), (-2 * y / slope, x / slope, 0), (0, 0, 1), (0, 0, -1)]
+    )
+    offsets = np.array([0, 2 * y * x / slope, 2 * y * x / slope, z, z], np.float32)[:, None]
+    normals = normals.astype(np.float32)
+    along = _safe(normals @ d)
+    at = (offsets - normals @ o) / along
+    entries = np.where(along < 0, at, -np.inf)
+    enter, leave = entries.max(0), np.where(along > 0, at, np.inf).min(0)
+    return _first(enter, enter < leave), normals[entries.argmax(0)].T
 
 
 def torus(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,12 +207,12 @@ def _torus_distance(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def cross(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Intersects rays with three square bars that cross each other."""
     bars = CROSS_WIDTH + (CROSS_LENGTH - CROSS_WIDTH) * np.eye(3)
-    return _nearest(*(block(o, d, half) for half in bars))
+    return nearest(*(block(o, d, half) for half in bars))
 
 
 def dumbbell(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Intersects rays with two balls on a rod along x."""
-    return _nearest(
+    return nearest(
         ball(o, d, BELL_RADIUS, -BELL_OFFSET),
         ball(o, d, BELL_RADIUS, BELL_OFFSET),
         rod(o, d, ROD_RADIUS, BELL_OFFSET, axis=0),
@@ -200,7 +230,7 @@ def arch(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     back = _first(tunnel_out, inside & (tunnel_out < leave))
     axis = near.argmax(0)
     face = np.stack([np.where(axis == i, -np.sign(d[i]), np.float32(0)) for i in range(3)])
-    return _nearest((front, face), (back, tunnel_normal))
+    return nearest((front, face), (back, tunnel_normal))
 
 
 def _tunnel(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -224,69 +254,3 @@ def _tunnel(o: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     x = np.where(round_part, -(o[0] + at * d[0]) / np.float32(TUNNEL_RADIUS), -np.sign(d[0]))
     up = np.where(round_part, -(y + at * d[1]) / np.float32(TUNNEL_RADIUS), 0)
     return np.minimum(disc_in, wall_in), out, np.stack([x, up, np.zeros_like(x)])
-
-
-# How far each solid reaches along unit vectors u [..., 3]. This is used to put it on the ground without a gap.
-def _reach_box(half) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda u: (np.abs(u) * np.asarray(half)).sum(-1)
-
-
-def _across(u: np.ndarray, axis: int) -> np.ndarray:
-    return np.sqrt(np.maximum(1 - u[..., axis] ** 2, 0))
-
-
-def _reach_cross(u: np.ndarray) -> np.ndarray:
-    size = np.abs(u)
-    return CROSS_WIDTH * size.sum(-1) + (CROSS_LENGTH - CROSS_WIDTH) * size.max(-1)
-
-
-@dataclass(frozen=True)
-class Solid:
-    """One kind of object.
-
-    Attributes:
-      intersect: (origin, direction) float32 [3, P] -> (t [P], normal [3, P]).
-      reach: unit vectors [..., 3] -> how far the solid extends in these directions [...] (its support function).
-      radius: radius of a ball around the origin that contains the solid.
-      bulk: radius of a ball that hides about as much sky from the ground below.
-      turn: largest yaw away from facing the camera, in degrees.
-      tilt: largest tilt (about x, about z), in degrees.
-    """
-
-    intersect: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-    reach: Callable[[np.ndarray], np.ndarray]
-    radius: float
-    bulk: float
-    turn: float
-    tilt: tuple[float, float]
-
-
-SOLIDS: dict[str, Solid] = {
-    "sphere": Solid(ball, lambda u: np.ones(u.shape[:-1]), 1.0, 0.85, 180, (0, 0)),
-    "box": Solid(block, _reach_box((BOX,) * 3), BOX * 3**0.5, 0.85, 180, (14, 14)),
-    "cylinder": Solid(
-        rod,
-        lambda u: CYLINDER_HALF * np.abs(u[..., 1]) + CYLINDER_RADIUS * _across(u, 1),
-        (CYLINDER_HALF**2 + CYLINDER_RADIUS**2) ** 0.5,
-        0.75,
-        180,
-        (14, 18),
-    ),
-    "cone": Solid(
-        cone,
-        lambda u: np.maximum(CONE_APEX * u[..., 1], CONE_BASE * u[..., 1] + CONE_RADIUS * _across(u, 1)),
-        max(CONE_APEX, (CONE_BASE**2 + CONE_RADIUS**2) ** 0.5),
-        0.75,
-        180,
-        (14, 18),
-    ),
-    "torus": Solid(
-        torus, lambda u: TORUS_MAJOR * _across(u, 2) + TORUS_MINOR, TORUS_MAJOR + TORUS_MINOR, 0.6, 45, (22, 20)
-    ),
-    "cross": Solid(cross, _reach_cross, (CROSS_LENGTH**2 + 2 * CROSS_WIDTH**2) ** 0.5, 0.65, 45, (14, 18)),
-    "dumbbell": Solid(
-        dumbbell, lambda u: BELL_OFFSET * np.abs(u[..., 0]) + BELL_RADIUS, BELL_OFFSET + BELL_RADIUS, 0.4, 40, (0, 14)
-    ),
-    "arch": Solid(arch, _reach_box(ARCH_HALF), float(np.linalg.norm(ARCH_HALF)), 0.55, 40, (8, 8)),
-}
-KINDS = tuple(SOLIDS)

@@ -11,19 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmgen_jax.data.shapes.primitives import KINDS, SOLIDS
-from mmgen_jax.data.shapes.scenes import FOCAL, SLOTS, SURFACE_REGION, Scenes, sample_scenes
-from mmgen_jax.modalities.mask import REGIONS
+from mmgen_jax.data.shapes.scenes import FOCAL, ROOM, Scenes
+from mmgen_jax.data.shapes.solids import SOLIDS
+from mmgen_jax.data.shapes.worlds import SINGLE, World
 
-DEPTH_RANGE = (3.5, 11.0)  # metres; every rendered z-depth lies inside
 _CHUNK = 1 << 18  # number of rays computed at once, few enough for their buffers to stay in cache
 _BIAS = np.float32(2e-3)  # metres above the surface at which shadow rays start
-_MAIN = 2  # number of the surface in slot 0; 0 is the wall, 1 the ground
 
 
 @dataclass
 class _Hits:
-    """The nearest hit of each ray: depth t [N, P], normal [3, N, P], surface uint8 [N, P] (row of SURFACES)."""
+    """The nearest hit of each ray: depth t [N, P], normal [3, N, P], surface uint8 [N, P], as `ROOM` says."""
 
     t: np.ndarray
     normal: np.ndarray
@@ -37,8 +35,10 @@ def pixel_rays(size: int) -> np.ndarray:
     return np.stack([u, v, np.full_like(u, -1.0)])
 
 
-def render(seed: int, split: str, indices: np.ndarray, size: int, oversample: int = 2) -> dict[str, np.ndarray]:
-    """Renders scenes. Scene i of a split is the same whatever the batch and the size.
+def render(
+    seed: int, split: str, indices: np.ndarray, size: int, oversample: int = 2, world: World = SINGLE
+) -> dict[str, np.ndarray]:
+    """Renders scenes of a world. Scene i of a split is the same whatever the batch and the size.
 
     Args:
       seed: seed of the data set, at least 0.
@@ -46,11 +46,12 @@ def render(seed: int, split: str, indices: np.ndarray, size: int, oversample: in
       indices: int [N], numbers of the scenes.
       size: height and width in pixels.
       oversample: number of rays per pixel, each way.
+      world: what scenes are like.
 
     Returns:
       rgb uint8 [N, H, W, 3]; depth float32 [N, H, W], metres along the optical axis; normal float32
       [N, H, W, 3], unit, camera space (x right, y up, z towards the camera); mask uint8 [N, H, W],
-      rows of REGIONS; class_id int32 [N], rows of KINDS.
+      rows of the world's regions; class_id int32 [N], of the world's classes.
 
     Raises:
       ValueError: the split is unknown, size or oversample is below 1, or an index is negative.
@@ -60,17 +61,17 @@ def render(seed: int, split: str, indices: np.ndarray, size: int, oversample: in
     indices = np.asarray(indices)
     step = max(1, _CHUNK // (size * oversample) ** 2)
     chunks = [indices[i : i + step] for i in range(0, max(len(indices), 1), step)]
-    parts = [_render(sample_scenes(seed, split, chunk), size, oversample) for chunk in chunks]
+    parts = [_render(world, world.sample(seed, split, chunk), size, oversample) for chunk in chunks]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _render(scenes: Scenes, size: int, oversample: int) -> dict[str, np.ndarray]:
+def _render(world: World, scenes: Scenes, size: int, oversample: int) -> dict[str, np.ndarray]:
     fine = pixel_rays(size * oversample).astype(np.float32)
     # Subsamples come first and pixels last, so that averages over subsamples run over contiguous memory.
     rays = fine.reshape(3, size, oversample, size, oversample).transpose(0, 2, 4, 1, 3).reshape(3, -1)
     hits = _trace(scenes, np.ascontiguousarray(rays))
     color = _shade(scenes, hits, rays)
-    return {**_resolve(hits, color, size, oversample**2), "class_id": scenes.class_id}
+    return {**_resolve(world, scenes, hits, color, size, oversample**2), "class_id": scenes.class_id}
 
 
 def _trace(scenes: Scenes, rays: np.ndarray) -> _Hits:
@@ -93,7 +94,7 @@ def _trace(scenes: Scenes, rays: np.ndarray) -> _Hits:
         at = who[obj] * rays.shape[1] + ray
         seen = np.nonzero(hit_t < t[at])[0]
         at = at[seen]
-        t[at], surface[at] = hit_t[seen], _MAIN + slot
+        t[at], surface[at] = hit_t[seen], ROOM + slot
         outward = scenes.rotation[who, slot].transpose(1, 2, 0)[:, :, obj[seen]]
         normal[:, at] = _apply(outward, hit_normal[:, seen])
     return hits
@@ -101,8 +102,8 @@ def _trace(scenes: Scenes, rays: np.ndarray) -> _Hits:
 
 def _groups(scenes: Scenes):
     """Yields (slot, kind, scenes [K]) for all solids of one kind in one slot, so that each scene occurs once."""
-    for slot in range(SLOTS):
-        for row, name in enumerate(KINDS):
+    for slot in range(scenes.kind.shape[1]):
+        for row, name in enumerate(SOLIDS):
             who = np.nonzero(scenes.kind[:, slot] == row)[0]
             if who.size:
                 yield slot, name, who
@@ -141,10 +142,31 @@ def _shade(scenes: Scenes, hits: _Hits, rays: np.ndarray) -> np.ndarray:
     up = scenes.plane_normal[:, 1]
     sky = sum(hits.normal[i] * up[:, i, None] for i in range(3)) * np.float32(0.25) + np.float32(0.75)
     sky *= scenes.ambient[:, None] * _contact_shade(scenes, hits, rays)
-    strength = sky + sun * (1.32 - scenes.ambient[:, None])
-    row = np.arange(len(light))[:, None]
-    color = np.moveaxis(scenes.albedo, -1, 0)[:, row, hits.surface] * strength
+    direct = sun * (1.32 - scenes.ambient[:, None])
+    color = _albedo(scenes, hits, rays)
+    for i in range(3):
+        color[i] *= sky * scenes.sky_color[:, i, None] + direct * scenes.sun_color[:, i, None]
     _add_gloss(color, scenes, hits, rays, sun)
+    return color
+
+
+def _albedo(scenes: Scenes, hits: _Hits, rays: np.ndarray) -> np.ndarray:
+    """Linear colours of surfaces [3, N, P], with the patterns that are on them."""
+    color = np.moveaxis(scenes.albedo, -1, 0)[:, np.arange(len(hits.t))[:, None], hits.surface]
+    coats = scenes.coats
+    if coats is None:
+        return color
+    for surface in range(scenes.albedo.shape[1]):
+        scene, ray = np.nonzero(hits.surface == surface)
+        share = coats.share(scene, surface, hits.t[scene, ray] * rays[:, ray])
+        base, second = scenes.albedo[:, surface].T, coats.second[:, surface].T
+        color[:, scene, ray] = base[:, scene] + share * (second - base)[:, scene]
+    for slot, name, who in _groups(scenes):
+        obj, ray = np.nonzero(hits.surface[who] == ROOM + slot)
+        point = hits.t[who[obj], ray] * rays[:, ray] - scenes.center[who, slot].T[:, obj]
+        part = SOLIDS[name].accent(_apply(_object_axes(scenes, who, slot)[:, :, obj], point))
+        scene = who[obj[part]]
+        color[:, scene, ray[part]] = coats.accent[scene, ROOM + slot].T
     return color
 
 
@@ -176,7 +198,7 @@ def _shadowed(scenes: Scenes, hits: _Hits, rays: np.ndarray, facing: np.ndarray)
 def _contact_shade(scenes: Scenes, hits: _Hits, rays: np.ndarray) -> np.ndarray:
     """Share of the sky [N, P] that the room's surfaces see past the solids, each of which hides as much as a ball."""
     open_sky = np.ones(hits.t.shape, np.float32)
-    room = hits.surface < _MAIN
+    room = hits.surface < ROOM
     ray_square = (rays * rays).sum(0)
     plane = np.where(hits.surface == 1, 1, 0)
     for slot, name, who in _groups(scenes):
@@ -194,7 +216,7 @@ def _contact_shade(scenes: Scenes, hits: _Hits, rays: np.ndarray) -> np.ndarray:
 
 def _add_gloss(color: np.ndarray, scenes: Scenes, hits: _Hits, rays: np.ndarray, sun: np.ndarray) -> None:
     """Adds a Blinn-Phong highlight to solids, in place."""
-    at = np.nonzero((hits.surface >= _MAIN).ravel())[0]
+    at = np.nonzero((hits.surface >= ROOM).ravel())[0]
     scene, ray = np.divmod(at, rays.shape[1])
     view = -rays[:, ray]
     half = scenes.light.T[:, scene] + view / np.sqrt((view * view).sum(0))
@@ -202,16 +224,17 @@ def _add_gloss(color: np.ndarray, scenes: Scenes, hits: _Hits, rays: np.ndarray,
     shine = np.maximum(shine, 0)
     for _ in range(5):  # to the power of 32
         shine = shine * shine
-    color.reshape(3, -1)[:, at] += np.float32(0.22) * shine * (sun.ravel()[at] > 0)
+    strength = scenes.gloss[scene, hits.surface.ravel()[at]] * shine * (sun.ravel()[at] > 0)
+    color.reshape(3, -1)[:, at] += strength * scenes.sun_color.T[:, scene]
 
 
-def _resolve(hits: _Hits, color: np.ndarray, size: int, samples: int) -> dict[str, np.ndarray]:
+def _resolve(
+    world: World, scenes: Scenes, hits: _Hits, color: np.ndarray, size: int, samples: int
+) -> dict[str, np.ndarray]:
     """Averages subsamples to pixels; depth and normals only over the region with most of the subsamples."""
     n = len(hits.t)
-    region = SURFACE_REGION[hits.surface].astype(np.uint8).reshape(n, samples, -1)
-    # Ties go to the solid, so that thin parts do not vanish.
-    priority = [0.0, 0.1, 0.3, 0.2]
-    votes = np.stack([(region == r).sum(1) + priority[r] for r in range(len(REGIONS))])
+    region = scenes.region[np.arange(n)[:, None], hits.surface].reshape(n, samples, -1)
+    votes = np.stack([(region == r).sum(1) + first for r, first in enumerate(world.priority)])
     mask = votes.argmax(0).astype(np.uint8)
     weight = (region == mask[:, None]).astype(np.float32)
     weight /= weight.sum(1, keepdims=True)
