@@ -29,24 +29,23 @@ from mmgen_jax.tensor_files import fit
 _ASSETS = epath.Path(__file__).parents[1] / "assets"
 BUNDLED = _ASSETS / "shapes-classifier.safetensors"
 _NAMES = "*-classifier.safetensors"  # of all that come with the package
-WIDTHS = (24, 32, 48, 64, 96, 128)  # numbers of channels of the convolutions, at most
-_STRIDES = (2, 1, 2, 1)  # of the last ones; those before them have 2
-_SMALL = 32  # size in pixels of images for which four convolutions are enough
+_WIDTHS = (24, 32, 48, 64)  # numbers of channels of the last four convolutions
+_STRIDES = (2, 1, 2, 1)
+_FIRST = 16  # number of channels of those before, which have stride 2
+_SMALL, _MOST = 32, 2  # size in pixels of images for which four convolutions are enough, and how many more there may be
 _CHUNK = 256  # number of images computed at once
 
 
-def _strides(size: int) -> tuple[int, ...]:
-    """Strides of the convolutions for images of `size` pixels: one more of 2 whenever the size doubles."""
-    more = (max(size, 1) - 1).bit_length() - (_SMALL - 1).bit_length()
-    return (2,) * min(max(more, 0), len(WIDTHS) - len(_STRIDES)) + _STRIDES
+def _more(size: int) -> int:
+    """How many convolutions images of `size` pixels need beside four: one more whenever the size doubles."""
+    return min(max((max(size, 1) - 1).bit_length() - (_SMALL - 1).bit_length(), 0), _MOST)
 
 
 class ConvNet(nnx.Module):
     """Four to six 3 x 3 convolutions with group norm, mean and maximum over the image, and a linear layer to logits."""
 
     def __init__(self, classes: int, size: int, rngs: nnx.Rngs):
-        strides = _strides(size)
-        widths = WIDTHS[: len(strides)]
+        widths, strides = (_FIRST,) * _more(size) + _WIDTHS, (2,) * _more(size) + _STRIDES
         shapes = zip((3, *widths[:-1]), widths, strides, strict=True)
         self.convs = nnx.List([nnx.Conv(a, b, (3, 3), strides=s, rngs=rngs) for a, b, s in shapes])
         self.norms = nnx.List([nnx.GroupNorm(b, num_groups=8, rngs=rngs) for b in widths])
@@ -107,7 +106,7 @@ class Classifier:
             raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}: must be uint8 [N, H, W, 3]")
         blank = (
             np.zeros((0, len(self.class_names)), np.float32),
-            np.zeros((0, 2 * WIDTHS[len(_strides(self.size)) - 1]), np.float32),
+            np.zeros((0, 2 * _WIDTHS[-1]), np.float32),
         )
         parts = [blank]
         for start in range(0, len(rgb), _CHUNK):

@@ -6,11 +6,14 @@ import shutil
 
 import damage
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mmgen_jax.data.shapes.render import render
 from mmgen_jax.data.shapes.solids import KINDS
+from mmgen_jax.data.shapes.worlds import WORLDS
 from mmgen_jax.metrics import classifier, train_classifier
 from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import NotFinite, UsageError
@@ -67,6 +70,39 @@ def test_bundled_one_knows_rendered_scenes():
     scene = render(0, "test", np.arange(1000, 1256), model.size)
     assert classifier.accuracy(model.predict(scene["rgb"]), scene["class_id"]) > 0.98
     assert classifier.for_classes(KINDS[::-1]) is None and classifier.for_classes(("cat", "dog")) is None
+
+
+def test_the_classes_choose_the_classifier(trained, tmp_path, monkeypatch):
+    model, rgb, class_id = trained
+    model.save(tmp_path / "a-classifier.safetensors")
+    other = train_classifier.train(
+        rgb.repeat(8, 1).repeat(8, 2), class_id, WORLDS["rich"].class_names, steps=1, batch=2
+    )
+    other.save(tmp_path / "b-classifier.safetensors")
+    monkeypatch.setattr(classifier, "_ASSETS", tmp_path)
+    assert classifier.for_classes(NAMES).size == 8
+    assert classifier.for_classes(list(WORLDS["rich"].class_names)).size == 64
+    assert classifier.for_classes(KINDS) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "strides"), [(8, (2, 1, 2, 1)), (32, (2, 1, 2, 1)), (64, (2, 2, 1, 2, 1)), (512, (2, 2, 2, 1, 2, 1))]
+)
+def test_larger_images_are_seen_by_more_convolutions(size, strides):
+    net = classifier.ConvNet(3, size, nnx.Rngs(0))
+    assert tuple(conv.strides for conv in net.convs) == strides
+    assert net(jnp.zeros((2, min(size, 64), min(size, 64), 3))).shape == (2, 3)
+
+
+def test_blurred_images_have_gone_through_few_pixels():
+    """Flat images and slow ramps stay; what is as fine as pixels becomes its mean."""
+    flat = np.full((1, 64, 64, 3), 77, np.uint8)
+    np.testing.assert_array_equal(train_classifier.blurred(flat), flat)
+    ramp = np.broadcast_to((2 * np.arange(64, dtype=np.uint8))[:, None], (1, 64, 64))[..., None].repeat(3, -1)
+    inside = np.s_[:, 8:-8, 8:-8]
+    assert np.abs(train_classifier.blurred(ramp)[inside].astype(int) - ramp[inside]).max() <= 1
+    checks = (255 * (np.indices((64, 64)).sum(0) % 2))[None, ..., None].repeat(3, -1).astype(np.uint8)
+    assert np.abs(train_classifier.blurred(checks).astype(int) - 127.5).max() < 4
 
 
 def test_what_is_needed_is_checked_before_training(tiles_dir, tmp_path, monkeypatch):
