@@ -49,7 +49,7 @@ class MMGen(Joining):
 
     def __init__(self, architecture: Architecture, params: Params):
         super().__init__(Sampler(architecture), params)
-        self._velocity = jax.jit(lambda params, x, t, prompt: architecture.apply(params, x, t, prompt)[0])
+        self._velocity = jax.jit(lambda params, x, t, prompt, r: architecture.apply(params, x, t, prompt, r=r)[0])
 
     @classmethod
     def load(cls, name: epath.PathLike, step: int | None = None) -> MMGen:
@@ -67,21 +67,25 @@ class MMGen(Joining):
     def modalities(self) -> tuple[str, ...]:
         return self.architecture.modalities
 
-    def velocity(self, x: Mapping, t, class_id, task) -> Latents:
+    def velocity(self, x: Mapping, t, class_id, task, r=None) -> Latents:
         """Computes the raw network: x dict of [B, H, W, C], t [B, M], class_id [B], task [B] -> velocities, float32.
 
         Column m of t is the time of the m-th key of x; velocities come in the model's order. A task is 0, or 1 + m for
-        samples with the m-th modality alone given. Works under jit. Raises UsageError for anything else.
+        samples with the m-th modality alone given. With r [B, M] <= t, a flow map tells the average velocities on the
+        straight way from t to r. Works under jit. Raises UsageError for anything else.
         """
         a, arrays = self.architecture, raw.latents("x", x, self.architecture)
         names, count = tuple(arrays), len(next(iter(arrays.values())))
         if missing := [m for m in self.modalities if m not in names]:
             raise UsageError(f"x has {', '.join(names)}; {', '.join(missing)} is missing")
         order = np.array([names.index(m) for m in self.modalities])
-        at = jnp.asarray(raw.times("t", t, (count, len(names))))[:, order]
+        at, end = (
+            None if time is None else jnp.asarray(raw.times(name, time, (count, len(names))))[:, order]
+            for name, time in (("t", t), ("r", r))
+        )
         classes = jnp.asarray(raw.numbers("class_id", class_id, count, a.null_class))
         prompt = Prompt(classes, jnp.asarray(raw.numbers("task", task, count, len(names))))
-        return self._velocity(self._params, a.ordered(arrays), at, prompt)
+        return self._velocity(self._params, a.ordered(arrays), at, prompt, end)
 
     def encode(self, values: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Encodes values of some modalities, as `generate` returns them, to latents [n, h, w, C].

@@ -142,6 +142,9 @@ class Model:
     attention: str = setting("auto", FIELDS["attention"], "pallas: a kernel for TPUs; auto: the fastest")
     unroll: int = setting(1, integer(1), "blocks per iteration of the scan over depth; depth or more = no loop")
     precondition: bool = setting(False, SWITCH, "network output scaled by the data's variance, still a velocity")
+    decoupled: float = setting(
+        0.0, FIELDS["decoupled"], "share of the blocks of a flow map that see t; 0 = no flow map"
+    )
 
 
 @dataclass(frozen=True)
@@ -341,6 +344,9 @@ def check(chosen: Settings) -> Settings:
         )
     _check_features(chosen)
     _check_path(chosen)
+    for name, solver in (("sample", chosen.sample.solver), ("evaluate", chosen.evaluate.solver)):
+        if SOLVERS[solver].averages and not chosen.model.decoupled:
+            raise UsageError(f"config key {name}.solver is {solver!r}, which needs model.decoupled above 0")
     e = chosen.evaluate
     if e.draws > 1 and e.temperature == 0 and not SOLVERS[e.solver].stochastic:
         raise UsageError(f"config key evaluate.draws is {e.draws}, which needs evaluate.temperature above 0, such as 1")

@@ -90,6 +90,16 @@ def test_what_rests_on_the_linear_path_is_refused_on_another(section, key, value
         settings.parse(config)
 
 
+@pytest.mark.parametrize("section", ["sample", "evaluate"])
+def test_average_velocities_are_followed_only_of_flow_maps(section):
+    config = base.get_config()
+    config[section].solver = "flow_map"
+    with pytest.raises(UsageError, match=f"{section}.solver is 'flow_map', which needs model.decoupled above 0"):
+        settings.parse(config)
+    config.model.decoupled = 0.5
+    settings.parse(config)
+
+
 def test_unknown_missing_and_wrong_settings_are_named():
     config = base.get_config()
     config.model.deepness = 4

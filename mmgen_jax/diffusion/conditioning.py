@@ -64,12 +64,16 @@ class Row:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Conditions:
-    """The roles of a batch: times t float [B, M], task rows int [B], given and supervised bool [B, M]."""
+    """The roles of a batch: times t float [B, M], task rows int [B], given and supervised bool [B, M].
+
+    The ends r <= t float [B, M] of the ways whose average velocity is learned are there for flow maps only.
+    """
 
     t: Float[Array, "B M"]
     task: Int[Array, " B"]
     given: Bool[Array, "B M"]
     supervised: Bool[Array, "B M"]
+    r: Float[Array, "B M"] | None = None
 
 
 def subset(names: str, modalities: Sequence[str]) -> np.ndarray:
@@ -163,7 +167,13 @@ def _keep_pairs(key: jax.Array, droppable: np.ndarray, count: int) -> Bool[Array
     return keep.at[:, 0].set(True)  # the published recipe never drops the first modality, rgb
 
 
-def draw(key: jax.Array, rows: Sequence[Row], present: Bool[AnyArray, "B M"], time_sampler: TimeSampler) -> Conditions:
+def draw(
+    key: jax.Array,
+    rows: Sequence[Row],
+    present: Bool[AnyArray, "B M"],
+    time_sampler: TimeSampler,
+    ends: bool = False,
+) -> Conditions:
     """Draws the conditions of one global batch. Row i of the mix describes the next `row_sizes(...)[i]` samples.
 
     Args:
@@ -172,6 +182,8 @@ def draw(key: jax.Array, rows: Sequence[Row], present: Bool[AnyArray, "B M"], ti
       present: which modalities each sample has. An absent one is pure noise (t = 1), neither given nor supervised.
       time_sampler: (key, shape) -> t in [0, 1]; all modalities of a sample that are not given share one t, or have one
         each, as the row says.
+      ends: whether ends r are drawn, for a flow map. What is generated then has t and r of two draws, the larger and
+        the smaller one; what is given or ignored stays at r = t.
     """
     batch, count = present.shape
     sizes = row_sizes(rows, batch)
@@ -188,13 +200,20 @@ def draw(key: jax.Array, rows: Sequence[Row], present: Bool[AnyArray, "B M"], ti
     seen = present & ~jnp.concatenate(hidden)  # an absent modality is an ignored one
     droppable = np.repeat([row.droppable for row in rows], sizes)
 
-    noisy = time_sampler(keys.stream(key, "times"), (batch, 1))
-    if any(row.own_times for row in rows):
-        own = time_sampler(keys.stream(key, "own times"), (batch, count))
-        noisy = jnp.where(np.repeat([row.own_times for row in rows], sizes)[:, None], own, noisy)
+    def times(shared: str, own: str) -> jax.Array:
+        """Times [B, M] of what is generated, from two streams."""
+        drawn = time_sampler(keys.stream(key, shared), (batch, 1))
+        if any(row.own_times for row in rows):
+            each = time_sampler(keys.stream(key, own), (batch, count))
+            drawn = jnp.where(np.repeat([row.own_times for row in rows], sizes)[:, None], each, drawn)
+        return drawn
+
+    noisy = end = times("times", "own times")
+    if ends:
+        second = times("ends", "own ends")
+        noisy, end = jnp.maximum(noisy, second), jnp.minimum(noisy, second)
     clean = jax.random.uniform(keys.stream(key, "times of the given"), (batch, 1)) * np.concatenate(ceiling)
-    t = jnp.where(given, clean, noisy)
-    t = jnp.where(seen, t, 1.0)
+    t, r = (jnp.where(seen, jnp.where(given, clean, time), 1.0) for time in (noisy, end))
     kept = _keep_pairs(keys.stream(key, "dropped pairs"), droppable, count)
     supervised = kept & np.concatenate(counted) & ~given & seen
-    return Conditions(t, task_row(given), given, supervised)
+    return Conditions(t, task_row(given), given, supervised, r if ends else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -31,6 +32,16 @@ def squared_error(
         return (squares.mean(-1) * counted).sum((1, 2)) / jnp.maximum(counted.sum((1, 2)), 1.0)
 
     return jnp.stack([error(m) for m in target], -1)
+
+
+def evened(error: Float[Array, "B M"]) -> Float[Array, "B M"]:
+    """Errors e over 1 + e, with a constant in place of the latter e, so that large ones do not drown the others.
+
+    This is the adaptive weight of MeanFlow with the power 1; its gradient is that of log(1 + e), the loss of Decoupled
+    MeanFlow without learned variances. The 1 is the variance of the noise. With the published 0.01 nearly all errors
+    would count alike, and far more than those of the velocity, which then drifts away from the data.
+    """
+    return error / (1 + jax.lax.stop_gradient(error))
 
 
 def mean_weights(supervised: Bool[AnyArray, "B M"]) -> Float[Array, "B M"]:

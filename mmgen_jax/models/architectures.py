@@ -26,7 +26,7 @@ from mmgen_jax.modalities import facts
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig
-from mmgen_jax.parallel.placement import Placement
+from mmgen_jax.parallel.placement import Placement, single
 from mmgen_jax.system import files, reading, sealed
 from mmgen_jax.system.errors import UsageError, shown
 from mmgen_jax.system.rules import POSITIVE, integer, one_of, require, some_of
@@ -112,10 +112,22 @@ class Architecture:
         return nnx.to_pure_dict(nnx.split(MMDiT(self.model, rngs=nnx.Rngs(key)))[1])
 
     def apply(
-        self, params: Params, x: Latents, t: jax.Array, prompt: Prompt, placement: Placement | None = None
+        self,
+        params: Params,
+        x: Latents,
+        t: jax.Array,
+        prompt: Prompt,
+        placement: Placement | None = None,
+        r: jax.Array | None = None,
+        *,
+        forward: bool = False,
     ) -> tuple[Latents, jax.Array | None]:
-        """Computes the network as a pure function of its parameters; see `MMDiT.__call__`."""
-        return nnx.merge(abstract.graphdef(MMDiT, self.model), params)(x, t, prompt, placement)
+        """Computes the network as a pure function of its parameters; see `MMDiT.__call__`.
+
+        With `forward` (and no placement) derivatives by x and t in forward mode can be taken everywhere.
+        """
+        network = nnx.merge(abstract.graphdef(MMDiT, self.model), params)
+        return network(x, t, prompt, placement or single(forward=forward), r)
 
     def class_index(self, name: SupportsIndex | str | None) -> int:
         """Index of a class: a number is an index, a text a name or else an index, and None or "" the null class.

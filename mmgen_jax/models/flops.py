@@ -22,6 +22,9 @@ from mmgen_jax.models.mmdit import MMDiTConfig
 # The cost of the backward pass relative to the forward pass: every multiplication needs one more for the gradient of
 # its input, and one more for the gradient of its weights.
 BACKWARD = 2
+# The cost of a derivative in forward mode: one more multiplication for each. (Those of attention need two more, which
+# are not counted.)
+DERIVATIVE = 1
 
 
 def token_count(architecture: Architecture) -> int:
@@ -54,8 +57,14 @@ def forward_flops(architecture: Architecture, batch: int) -> float:
 
 
 def train_step_flops(architecture: Architecture, batch: int) -> float:
-    """Flops of the forward and the backward pass of one step over a global batch."""
-    return (1 + BACKWARD) * forward_flops(architecture, batch)
+    """Flops of the forward and the backward pass of one step over a global batch.
+
+    A flow map makes both for its velocity and for its average velocity, and takes a derivative of the latter.
+    """
+    passes = 1 + BACKWARD
+    if architecture.model.decoupled:
+        passes = 2 * passes + 1 + DERIVATIVE
+    return passes * forward_flops(architecture, batch)
 
 
 def decoder_flops(architecture: Architecture, batch: int) -> float:

@@ -85,15 +85,17 @@ class Layout:
         shapes = jax.eval_shape(self.architecture.init, jax.random.key(0))
         return tree_map_with_path(lambda path, leaf: sharding.spec_of(path, leaf.shape, self.mesh), shapes)
 
-    def apply(self, params: Params, x: Latents, t: jax.Array, prompt: Prompt) -> tuple[Latents, jax.Array | None]:
+    def apply(
+        self, params: Params, x: Latents, t: jax.Array, prompt: Prompt, r: jax.Array | None = None
+    ) -> tuple[Latents, jax.Array | None]:
         """`Architecture.apply` on global arrays: the batch is split over the devices, parameters as `specs` says."""
         return jax.shard_map(
             self._local,
             mesh=self.mesh,
-            in_specs=(self.specs, ON_BATCH, ON_BATCH, ON_BATCH),
+            in_specs=(self.specs, ON_BATCH, ON_BATCH, ON_BATCH, ON_BATCH),
             out_specs=ON_BATCH,
             check_vma=False,
-        )(params, x, t, prompt)
+        )(params, x, t, prompt, r)
 
     def gradients(self, local: Callable[..., tuple[Params, Any]], params: Params, example: Any) -> tuple[Params, Any]:
         """Computes gradients and metrics of a loss that is a sum over samples.
@@ -177,19 +179,34 @@ class Layout:
             total += jnp.square(leaf.astype(jnp.float32)).sum() * (split / self.mesh.size)
         return total
 
-    def _local(self, params: Params, x: Latents, t: jax.Array, prompt: Prompt) -> tuple[Latents, jax.Array | None]:
-        """Computes the network on the samples of one device, from its parts of the parameters."""
+    def _local(
+        self,
+        params: Params,
+        x: Latents,
+        t: jax.Array,
+        prompt: Prompt,
+        r: jax.Array | None = None,
+        *,
+        forward: bool = False,
+    ) -> tuple[Latents, jax.Array | None]:
+        """Computes the network on the samples of one device, from its parts of the parameters.
+
+        With `forward`, derivatives by x and t in forward mode can be taken, and gradients cannot: what has rules of its
+        own for gradients is computed plainly.
+        """
+        split = self.members > 1
         placement = Placement(
             platform=self.platform,
             block=self._block,
-            product=self._product,
-            share=_share if self.members > 1 else lambda x: x,
-            join=_join if self.members > 1 else lambda x: x,
+            product=functools.partial(self._product, forward=forward),
+            share=_share if split and not forward else lambda x: x,
+            join=(_total if forward else _join) if split else lambda x: x,
             members=self.members,
+            attention="xla" if forward else "",
         )
         # Everything outside of the blocks is gathered at the start and kept, as it is small.
         whole = {part: value if part == "blocks" else self._whole(value, part) for part, value in params.items()}
-        return self.architecture.apply(whole, x, t, prompt, placement)
+        return self.architecture.apply(whole, x, t, prompt, placement, r)
 
     def _block(self, block: Any) -> Any:
         """Gathers the biases of one block of the stack. Its kernels are gathered later, one by one, in `_product`."""
@@ -210,7 +227,7 @@ class Layout:
 
         return tree_map_with_path(whole, tree)
 
-    def _product(self, name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def _product(self, name: str, equation: str, x: jax.Array, kernel: jax.Array, *, forward: bool) -> jax.Array:
         """Multiplies with a kernel of a block, which is gathered right before.
 
         On TPUs, the backward pass gathers the kernel again. If it were kept from the forward pass instead, the kernels
@@ -222,7 +239,7 @@ class Layout:
             kernel = self._gather(f"blocks/{name}/kernel", kernel.astype(self._dtype), stacked=True)
             return einsum(equation, x, kernel)
 
-        return _gathered_again(plain, x, kernel) if self.platform == "tpu" else plain(x, kernel)
+        return _gathered_again(plain, x, kernel) if self.platform == "tpu" and not forward else plain(x, kernel)
 
     @property
     def _dtype(self) -> jnp.dtype:
@@ -338,7 +355,12 @@ def _join(x: jax.Array) -> jax.Array:
     Backward, it returns the gradient unchanged. All members have the same gradient, and the transpose of `psum` would
     wrongly add these up.
     """
+    return _total(x)
+
+
+def _total(x: jax.Array) -> jax.Array:
+    """The sum of the members' partial results."""
     return jax.lax.psum(x, "tensor")
 
 
-_join.defvjp(lambda x: (jax.lax.psum(x, "tensor"), None), lambda _, grad: (grad,))
+_join.defvjp(lambda x: (_total(x), None), lambda _, grad: (grad,))

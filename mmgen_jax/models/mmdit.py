@@ -56,6 +56,7 @@ FIELDS: dict[str, Rule] = {
     "encoder_depth": integer(0, 10_000),
     "feature_width": integer(0, 2**20),
     "mlp_ratio": number(0.25, 1024),
+    "decoupled": number(0, 1),
     "dtype": one_of(*DTYPES),
     "remat": one_of("none", *POLICIES),
     "attention": one_of(*attention.NAMES),
@@ -89,6 +90,9 @@ class MMDiTConfig:
       unroll: blocks per iteration of the scan; True unrolls it all (3% faster steps on a CPU, longer compilation).
       data_std: standard deviation of each channel of the latents of each modality, for the preconditioned form. None
         means the published form, in which the network's output is the velocity.
+      decoupled: share of the blocks, from the first, that see the time t in a flow map; the others and the heads see
+        the end r of a step (Decoupled MeanFlow, Lee et al. 2025). 0 means that there is no flow map. It adds no
+        parameters.
     """
 
     modalities: tuple[tuple[str, int], ...]
@@ -106,6 +110,7 @@ class MMDiTConfig:
     attention: str = "auto"
     unroll: int | bool = 1
     data_std: tuple[tuple[float, ...], ...] | None = None
+    decoupled: float = 0.0
 
     def __post_init__(self):
         for name, rule in FIELDS.items():
@@ -127,6 +132,11 @@ class MMDiTConfig:
     @property
     def mlp_width(self) -> int:
         return int(self.width * self.mlp_ratio)
+
+    @property
+    def blocks_of_start(self) -> int:
+        """Number of blocks, from the first, that see t in a flow map; the others see r."""
+        return max(1, round(self.decoupled * self.depth))
 
 
 class MMDiT(nnx.Module):
@@ -158,8 +168,9 @@ class MMDiT(nnx.Module):
         t: jax.Array,
         prompt: Prompt,
         placement: Placement | None = None,
+        r: jax.Array | None = None,
     ) -> tuple[Latents, jax.Array | None]:
-        """Predicts d x_t / dt.
+        """Predicts d x_t / dt or, with the end r of a step, the average velocity (x_t - x_r) / (t - r) to there.
 
         Args:
           x: noisy latents, one [B, H, W, C] per modality in the order of `config.modalities`, H and W divisible by
@@ -168,6 +179,8 @@ class MMDiT(nnx.Module):
           prompt: class_id is 0..num_classes, where num_classes is the null class; task is 0 for joint generation, and
             i + 1 if modality i alone is given.
           placement: how blocks get their weights; None means that all weights are on the default device.
+          r: times [B, M] at which a step ends, of a model with `decoupled`; the way goes straight from t to r. What
+            stays where it is has r = t, and where all does, the average velocity is the velocity. None means r = t.
 
         Returns:
           velocities with the shapes of x, float32; and projected features [B, T, feature_width], float32, or None if
@@ -175,16 +188,19 @@ class MMDiT(nnx.Module):
 
         Raises:
           ValueError: modalities, their order, channels or sizes are not those of the config.
+          UsageError: there is an r, but the model is no flow map.
         """
-        self._check(x, t)
+        self._check(x, t, r)
         skip, scale_in, scale_out = self._preconditioning(t)
         scaled = Latents((name, z.astype(jnp.float32) * scale_in[name]) for name, z in x.items())
-        outputs, features = self._network(scaled, t, prompt, placement or single())
+        outputs, features = self._network(scaled, t, prompt, placement or single(), r)
         velocity = Latents((name, skip[name] * z + scale_out[name] * outputs[name]) for name, z in x.items())
         return velocity, features
 
-    def _check(self, x: Mapping[str, jax.Array], t: jax.Array) -> None:
+    def _check(self, x: Mapping[str, jax.Array], t: jax.Array, r: jax.Array | None) -> None:
         config = self.config
+        if r is not None and not config.decoupled:
+            raise UsageError("model.decoupled is 0; a flow map needs a model that was trained with it above 0")
         if tuple(x) != config.names:
             # The columns of t have this order. In jit, JAX sorts the keys of a dict, but not of an OrderedDict.
             raise ValueError(f"modalities {tuple(x)}: must be an OrderedDict of {config.names}, in this order")
@@ -194,8 +210,9 @@ class MMDiT(nnx.Module):
         for name, channels in config.modalities:
             if x[name].shape != (b, h, w, channels):
                 raise ValueError(f"{name} has shape {x[name].shape}: must be {(b, h, w, channels)}")
-        if t.shape != (b, len(config.names)):
-            raise ValueError(f"t has shape {t.shape}: must be {(b, len(config.names))}, one time per modality")
+        for name, time in (("t", t), ("r", t if r is None else r)):
+            if time.shape != (b, len(config.names)):
+                raise ValueError(f"{name} has shape {time.shape}: must be {(b, len(config.names))}, one per modality")
 
     def _preconditioning(self, t: jax.Array) -> tuple[dict, dict, dict]:
         """Three factors of each modality, [B, 1, 1, C]: of x_t in the velocity, of the network's input, of its output.
@@ -218,44 +235,54 @@ class MMDiT(nnx.Module):
         return skip, scale_in, scale_out
 
     def _network(
-        self, x: Latents, t: jax.Array, prompt: Prompt, placement: Placement
+        self, x: Latents, t: jax.Array, prompt: Prompt, placement: Placement, r: jax.Array | None
     ) -> tuple[dict[str, jax.Array], jax.Array | None]:
         config = self.config
         height, width = x[config.names[0]].shape[1:3]
         position = position_embedding(height // config.patch, width // config.patch, config.width)
         tokens = self.patch_embed(patchify(jnp.concatenate(list(x.values()), -1), config.patch))
-        embedded = self.time_embed(t) + self.class_embed(prompt.class_id) + self.task_embed(prompt.task)
-        condition = jax.nn.silu(embedded)
-        tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), condition, placement)
+        start, end = (self._condition(time, prompt) if time is not None else None for time in (t, r))
+        tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), start, end, placement)
         features = self.projector(tapped).astype(jnp.float32) if self.projector and tapped is not None else None
         # All heads normalise the same tokens in the same way; only the modulation differs.
-        normalised = normalise(tokens.astype(jnp.float32))
+        normalised, condition = normalise(tokens.astype(jnp.float32)), start if end is None else end
         outputs = {
             name: unpatchify(self.heads[name](normalised, condition), config.patch, height, width)
             for name in config.names
         }
         return outputs, features
 
+    def _condition(self, time: jax.Array, prompt: Prompt) -> jax.Array:
+        """silu(condition) [B, width] of times [B, M] and a prompt."""
+        return jax.nn.silu(self.time_embed(time) + self.class_embed(prompt.class_id) + self.task_embed(prompt.task))
+
     def _trunk(
-        self, tokens: jax.Array, condition: jax.Array, placement: Placement
+        self, tokens: jax.Array, start: jax.Array, end: jax.Array | None, placement: Placement
     ) -> tuple[jax.Array, jax.Array | None]:
-        """Tokens after all blocks, and after block `encoder_depth` if a projector reads those, else None."""
+        """Tokens after all blocks, and after block `encoder_depth` if a projector reads those, else None.
+
+        Blocks see the condition `start`, and from `blocks_of_start` on `end`, unless it is None.
+        """
         config = self.config
         tapping = self.projector is not None
         head_width = config.width // config.heads
         heads = config.heads // placement.members
-        attend = attention.choose(config.attention, placement.platform, tokens.shape[1], head_width)
+        kind = placement.attention or config.attention
+        attend = attention.choose(kind, placement.platform, tokens.shape[1], head_width)
 
         def body(carry, layer):
             tokens, tapped = carry
-            is_tap, block = layer
+            is_tap, sees_end, block = layer
+            condition = start if end is None else jnp.where(sees_end, end, start)
             tokens = placement.block(block)(tokens, condition, heads, attend, placement)
             # The tokens are selected in the carry, as cutting the stack of blocks in two would cost more.
             return (tokens, jnp.where(is_tap, tokens, tapped) if tapping else None), None
 
         if config.remat != "none":
             body = jax.checkpoint(body, prevent_cse=False, policy=POLICIES[config.remat])
-        is_tap = jnp.arange(1, config.depth + 1) == config.encoder_depth
+        number = jnp.arange(1, config.depth + 1)
+        sees_end = None if end is None else number > config.blocks_of_start
+        layers = (number == config.encoder_depth, sees_end, self.blocks)
         carry = (tokens, jnp.zeros_like(tokens) if tapping else None)
-        carry, _ = jax.lax.scan(body, carry, (is_tap, self.blocks), unroll=config.unroll)
+        carry, _ = jax.lax.scan(body, carry, layers, unroll=config.unroll)
         return carry

@@ -48,6 +48,7 @@ class Placement:
         members split. It returns the tokens; in the backward pass it adds up the members' gradients.
       join: called on the members' partial results [B, T, D] after these layers; returns their sum on all members.
       members: number of devices in a tensor group; each has 1 / members of the heads and of the MLP's hidden layer.
+      attention: what to compute attention with in place of `model.attention`; "" = that.
     """
 
     platform: str
@@ -56,8 +57,12 @@ class Placement:
     share: Callable[[jax.Array], jax.Array] = _same
     join: Callable[[jax.Array], jax.Array] = _same
     members: int = 1
+    attention: str = ""
 
 
-def single() -> Placement:
-    """The placement of a network that computes on the default device alone."""
-    return Placement(jax.default_backend())
+def single(*, forward: bool = False) -> Placement:
+    """The placement of a network that computes on the default device alone.
+
+    `forward` is for derivatives in forward mode, which the attention kernel does not have.
+    """
+    return Placement(jax.default_backend(), attention="xla" if forward else "")

@@ -24,7 +24,8 @@ from mmgen_jax.sampling.roles import Time
 
 Weight = float | jax.Array
 Presence = Mapping[str, jax.Array]  # condition -> whether it is present, bool [R]
-Network = Callable[[Latents, jax.Array, Presence], Mapping[str, jax.Array]]  # of x [R, H, W, C], t [R, M]
+# of x [R, H, W, C], t [R, M] and presence, and of the ends r [R, M] of steps where it is a flow map
+Network = Callable[..., Mapping[str, jax.Array]]
 Several = Callable[[Latents, jax.Array], Sequence[Mapping[str, jax.Array]]]  # velocities of the targets, of branches
 CLASS = "class"  # the condition that is no modality
 
@@ -99,10 +100,16 @@ class Branches:
     fixed: tuple[str, ...] = ()
     rescale: Weight | None = None
 
-    def __call__(self, x: Latents, t: jax.Array) -> Latents:
-        """Velocity of the targets x, dict of [B, H, W, C], at times t [B, M]; skips branches that do not count."""
+    def __call__(self, x: Latents, t: jax.Array, r: jax.Array | None = None) -> Latents:
+        """Velocity of the targets x, dict of [B, H, W, C], at times t [B, M]; skips branches that do not count.
+
+        With r [B, M], the average velocity from t to r. It is that of a single branch: a sum of average velocities is
+        not the average of the summed velocity.
+        """
         if not self.terms:
-            return self._first(x, t)
+            return self._first(x, t, r)
+        if r is not None:
+            raise ValueError(f"there are {len(self.terms)} terms: must be none of an average velocity")
         if not all(term.optional for term in self.terms):
             return self._summed(x, t)
         free = t[:, jnp.array([m for m, name in enumerate(x) if name not in self.fixed])]
@@ -129,8 +136,8 @@ class Branches:
         """Numbers of the network's branches."""
         return np.arange(max([1, *map(len, self.present.values())]))
 
-    def _first(self, x: Latents, t: jax.Array) -> Latents:
-        return Latents((m, parts[0]) for m, parts in self._network(x, t, np.array([0])).items())
+    def _first(self, x: Latents, t: jax.Array, r: jax.Array | None = None) -> Latents:
+        return Latents((m, parts[0]) for m, parts in self._network(x, t, np.array([0]), r).items())
 
     def _summed(self, x: Latents, t: jax.Array) -> Latents:
         coefficients, branches = self._coefficients(x, t), self._evaluate(x, t)
@@ -158,11 +165,13 @@ class Branches:
             branches = {m: [*parts, *(velocity[m] for velocity in extra)] for m, parts in branches.items()}
         return branches
 
-    def _network(self, x: Latents, t: jax.Array, chosen: np.ndarray) -> dict[str, list[jax.Array]]:
+    def _network(
+        self, x: Latents, t: jax.Array, chosen: np.ndarray, r: jax.Array | None = None
+    ) -> dict[str, list[jax.Array]]:
         """Velocities [B, H, W, C] of each target in the chosen branches of the network."""
         rows, count = len(t), len(chosen)
         everything = Latents((m, jnp.repeat(value, count, axis=0)) for m, value in x.items())
-        columns = [jnp.repeat(t, count, axis=0)]
+        held: list[jax.Array] = []
         for m, noise in self.noise.items():
             if m in x or len(noise) != rows:
                 raise ValueError(f"condition {m!r} has shape {noise.shape}: must have {rows} rows and be no target")
@@ -171,9 +180,12 @@ class Branches:
             own = jnp.broadcast_to(jnp.asarray(self.times.get(m, 1.0), jnp.float32), (rows,))
             there = self.present[m][chosen]
             everything[m] = _interleaved([shown if yes else absent for yes in there])
-            columns.append(_interleaved([own if yes else one for yes in there])[:, None])
+            held.append(_interleaved([own if yes else one for yes in there])[:, None])
         present = {name: jnp.tile(jnp.asarray(there[chosen]), rows) for name, there in self.present.items()}
-        out = self.network(everything, jnp.concatenate(columns, 1), present)
+        now, *ends = (
+            jnp.concatenate([jnp.repeat(time, count, axis=0), *held], 1) for time in (t, r) if time is not None
+        )
+        out = self.network(everything, now, present, *ends)
         return {m: [out[m][j::count] for j in range(count)] for m in x}
 
 

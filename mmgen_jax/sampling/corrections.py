@@ -171,8 +171,9 @@ def choose(
     if particles > 1 and steps == 0:
         raise ValueError(f"corrector=0: must be at least 1 with {particles} particles, or None")
 
-    def field(x: Latents, t: jax.Array) -> Latents:
-        velocity = velocity_fn(*placed(x, t))
+    def field(x: Latents, t: jax.Array, r: jax.Array | None = None) -> Latents:
+        ends = () if r is None else placed(x, r)[1:]  # what is held ends where it is
+        velocity = velocity_fn(*placed(x, t), *ends)
         return Latents((m, velocity[m].astype(jnp.float32)) for m in x)
 
     def spread(x: Latents, t: jax.Array) -> tuple[Latents, Mapping[str, jax.Array]]:

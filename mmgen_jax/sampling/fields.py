@@ -10,7 +10,8 @@ import jax
 from mmgen_jax.diffusion.latents import Latents
 
 VelocityFn = Callable[[Latents, jax.Array], Mapping[str, jax.Array]]  # of x [B, H, W, C] and times t [B, M]
-Field = Callable[[Latents, jax.Array], Latents]  # velocity of the M' generated modalities at their times [M']
+# (x, t [M']) -> velocity of the M' generated modalities; (x, t, r [M']) -> average velocity from t to r
+Field = Callable[..., Latents]
 Placed = Callable[[Latents, jax.Array], tuple[Latents, jax.Array]]  # x and [M'] with what is held added: x and [B, M]
 
 

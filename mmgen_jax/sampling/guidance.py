@@ -26,19 +26,20 @@ from mmgen_jax.sampling.branches import CLASS, Branches, Member, Presence, Term
 from mmgen_jax.sampling.fields import VelocityFn
 
 Velocities = Mapping[str, jax.Array]
-Network = Callable[[Latents, jax.Array, Prompt], Velocities | tuple[Velocities, jax.Array | None]]
+# (x, t, prompt), and the ends r of steps where it is a flow map
+Network = Callable[..., Velocities | tuple[Velocities, jax.Array | None]]
 
 
-def velocity(network: Network, x: Latents, t: jax.Array, prompt: Prompt) -> Latents:
-    """The velocities that a network computes, in the order of x."""
-    out = network(x, t, prompt)
+def velocity(network: Network, x: Latents, t: jax.Array, prompt: Prompt, r: jax.Array | None = None) -> Latents:
+    """The velocities that a network computes, or with r the average ones from t to r, in the order of x."""
+    out = network(x, t, prompt) if r is None else network(x, t, prompt, r)
     found = out[0] if isinstance(out, tuple) else out
     return Latents((name, found[name]) for name in x)
 
 
 def bind(network: Network, prompt: Prompt) -> VelocityFn:
-    """Makes `velocity_fn(x, t)` of a network by fixing its prompt; there is no guidance."""
-    return lambda x, t: velocity(network, x, t, prompt)
+    """Makes `velocity_fn(x, t)`, or of a flow map also `(x, t, r)`, by fixing the prompt; there is no guidance."""
+    return lambda x, t, r=None: velocity(network, x, t, prompt, r)
 
 
 def leaned(names: Sequence[str], members: Mapping[str, Member]) -> tuple[dict[str, np.ndarray], tuple[Term, ...]]:

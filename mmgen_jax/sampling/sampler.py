@@ -39,7 +39,7 @@ from mmgen_jax.sampling.starts import begun, cut
 from mmgen_jax.sampling.training_free import Guide, Loss
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress
-from mmgen_jax.system.errors import NotFinite, choice
+from mmgen_jax.system.errors import NotFinite, UsageError, choice
 
 Arrays = dict[str, np.ndarray]
 
@@ -142,6 +142,7 @@ class Sampler:
         whole, weights = tuple(m for m in given if m not in known), classes.of_text(options.classes, a)
         names = (*a.modalities, *(m for voice in voices for m in voice.tells if m not in a.modalities))
         choices, dials = plan(options, whole, names, conditional, weights)
+        _check_averages(choices, a, bool(known), guide is not None)
         beside = tuple(others.Other(v.params, v.sampler.architecture.model, v.tells) for v in voices)
         key = keys.of_seed(options.seed, stream)
         parts, progress = [], progress or Progress("sample", count, "samples")
@@ -302,12 +303,34 @@ def draw(
     return field.finish(made) if isinstance(field, Inpainted) else made
 
 
+def _check_averages(choices: Choices, architecture: Architecture, partial: bool, guided: bool) -> None:
+    """Raises UsageError for a solver that follows average velocities where the model does not tell them.
+
+    A flow map tells the average of its own velocity, and not that of a sum of velocities or of a velocity that is led.
+    """
+    if not SOLVERS[choices.solver].averages:
+        return
+    if not architecture.model.decoupled:
+        raise UsageError(
+            f"solver is {choices.solver!r}, which needs a flow map, but model.decoupled of the model is 0; "
+            "allowed: the other solvers, or a model that was trained as configs/shapes_fewstep.py says"
+        )
+    for words, used in (
+        (f"{next((name for name, _ in choices.members), '')} has a weight (guidance, strength, ...)", choices.members),
+        (f"there are {choices.particles} particles", choices.particles > 1),
+        ("a part of what is made is kept", partial),
+        ("there is a guide", guided),
+    ):
+        if used:
+            raise UsageError(f"solver is {choices.solver!r}, which takes the model's velocity as it is, but {words}")
+
+
 def _network(layout: Layout, params: Params, rows: Rows, dials: Dials, null_class: int) -> Network:
     """A network for the samples of a batch, whose null class has the number `null_class` in the rows."""
     architecture = layout.architecture
     class_id = jnp.where(rows.class_id == null_class, architecture.null_class, rows.class_id)
 
-    def network(x: Latents, t: jax.Array, present: Presence) -> Latents:
+    def network(x: Latents, t: jax.Array, present: Presence, r: jax.Array | None = None) -> Latents:
         names, copies = tuple(x), len(t) // len(class_id)
         columns = jnp.array([names.index(m) for m in architecture.modalities])
         nothing = jnp.zeros(len(t), bool)
@@ -316,7 +339,8 @@ def _network(layout: Layout, params: Params, rows: Rows, dials: Dials, null_clas
         prompt = prompt.only(present[CLASS], architecture.null_class)
         for name in present.keys() & dials.classes.keys():
             prompt = prompt.of_class(present[name], dials.classes[name])
-        return velocity(functools.partial(layout.apply, params), architecture.ordered(x), t[:, columns], prompt)
+        now, then = (time if time is None else time[:, columns] for time in (t, r))
+        return velocity(functools.partial(layout.apply, params), architecture.ordered(x), now, prompt, then)
 
     return network
 

@@ -2,7 +2,8 @@
 
 A velocity function is any callable `velocity_fn(x, t) -> v`, where x and v are dicts of [B, H, W, C] and column m of
 t [B, M] is the time of the m-th key of x. It may be a network with its prompt bound, a guided network, or an exact
-formula.
+formula. A flow map also takes the times r [B, M] at which a step ends, `velocity_fn(x, t, r) -> u`, and returns the
+average velocity u = (x_t - x_r) / (t - r) of the exact flow from t straight to r.
 
 A `Solver` holds a function that makes one step. `sample` prepares the start, runs these steps over the grid of times in
 one scan, and returns the end. A new solver is a step function, here or in `multistep.py`, and a row in `SOLVERS`.
@@ -43,6 +44,7 @@ class Solver:
       stochastic: whether steps draw noise.
       needs_linear_path: whether the formulas of a step hold on the linear path only.
       evaluations: number of steps -> total number of evaluations of the velocity.
+      averages: whether a step follows the average velocity, which a flow map tells.
     """
 
     step: Step
@@ -51,6 +53,7 @@ class Solver:
     stochastic: bool
     needs_linear_path: bool
     evaluations: Callable[[int], int]
+    averages: bool = False
 
 
 def _advance(x: Latents, velocity: Latents, interval: Interval) -> Latents:
@@ -62,6 +65,11 @@ def _advance(x: Latents, velocity: Latents, interval: Interval) -> Latents:
 def euler(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
     """Makes a first-order step: follows the velocity at the beginning of the step."""
     return _advance(x, field(x, interval.now), interval), memory
+
+
+def flow_map(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
+    """Makes an exact step of any length: x_r = x_t - (t - r) u(x_t, t, r) with the average velocity u (MeanFlow)."""
+    return _advance(x, field(x, interval.now, interval.then), interval), memory
 
 
 def heun(field: Field, x: Latents, memory: None, interval: Interval) -> tuple[Latents, None]:
@@ -140,6 +148,15 @@ SOLVERS: dict[str, Solver] = {
     ),
     "euler_maruyama": Solver(
         euler_maruyama, _nothing, last_step_times, stochastic=True, needs_linear_path=True, evaluations=_one_each
+    ),
+    "flow_map": Solver(
+        flow_map,
+        _nothing,
+        uniform_times,
+        stochastic=False,
+        needs_linear_path=False,
+        evaluations=_one_each,
+        averages=True,
     ),
 }
 
@@ -225,7 +242,8 @@ def sample(
 
     Args:
       velocity_fn: (x, t [B, M]) -> velocities by name; x is an OrderedDict with the keys of `noise` in their order,
-        and column m of t is the time of its m-th key.
+        and column m of t is the time of its m-th key. For "flow_map" (x, t, r [B, M]) -> average velocities from t to
+        r; what is given or ignored has r = t.
       noise: standard normal noise [B, H, W, C] of each modality. It is the start of generated modalities, and given
         modalities are mixed with it. A plain dict is taken in its own order. Note that jax.jit sorts the keys of plain
         dicts, but not those of an OrderedDict.

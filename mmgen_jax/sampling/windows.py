@@ -53,7 +53,7 @@ def over(network: Network, height: int, width: int, window: int) -> Network:
     for y, x in corners:
         total[y : y + window, x : x + window] += share
 
-    def canvas(x: Latents, t: jax.Array, present: Presence) -> Latents:
+    def canvas(x: Latents, t: jax.Array, present: Presence, *ends: jax.Array) -> Latents:
         count = len(corners)
 
         def cut(value: jax.Array) -> jax.Array:
@@ -61,7 +61,8 @@ def over(network: Network, height: int, width: int, window: int) -> Network:
             return jnp.stack(parts, 1).reshape(-1, window, window, value.shape[-1])
 
         there = {name: jnp.repeat(rows, count, axis=0) for name, rows in present.items()}
-        found = network(Latents((m, cut(value)) for m, value in x.items()), jnp.repeat(t, count, axis=0), there)
+        now, *then = (jnp.repeat(time, count, axis=0) for time in (t, *ends))
+        found = network(Latents((m, cut(value)) for m, value in x.items()), now, there, *then)
 
         def joined(velocity: jax.Array) -> jax.Array:
             parts = velocity.reshape(-1, count, *velocity.shape[1:]) * share[:, :, None]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmgen_jax.diffusion import conditioning, flow, keys, losses
+from mmgen_jax.diffusion import average, conditioning, flow, keys, losses
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities import holes
@@ -51,6 +51,7 @@ class Example:
       x: noisy latents [B, h, w, K] of each modality.
       target: their velocities, of the same shapes, which the network is to predict.
       t: times in [0, 1] of each sample and modality.
+      r: ends of the ways whose average velocity a flow map learns, at most t; None for other models.
       prompt: class and task of each sample.
       weights: weight of each sample and modality in the velocity loss; each modality's weights add up to 1 or are 0.
       valid: bool [B, h, w], which cells of the target count in the loss, of each modality with holes.
@@ -61,6 +62,7 @@ class Example:
     x: Latents
     target: Latents
     t: Float[Array, "B M"]
+    r: Float[Array, "B M"] | None
     prompt: Prompt
     weights: Float[Array, "B M"]
     valid: Mapping[str, AnyArray]
@@ -84,7 +86,8 @@ def make_example(
         everywhere = jnp.ones(len(present), bool)
         present &= jnp.stack([valid[m].any((1, 2)) if m in valid else everywhere for m in names], -1)
     chosen = keys.stream(key, "conditions")
-    conditions = conditioning.draw(chosen, objective.mix, present, objective.time_sampler)
+    maps = architecture.model.decoupled > 0
+    conditions = conditioning.draw(chosen, objective.mix, present, objective.time_sampler, ends=maps)
 
     x, target, noises = Latents(), Latents(), keys.stream(key, "noise")
     for i, m in enumerate(names):
@@ -97,6 +100,7 @@ def make_example(
         x=x,
         target=target,
         t=conditions.t,
+        r=conditions.r,
         prompt=Prompt(
             class_id=jnp.where(dropped | (batch["class_id"] < 0), architecture.null_class, batch["class_id"]),
             task=conditions.task,
@@ -108,6 +112,24 @@ def make_example(
     )
 
 
+def average_error(
+    apply: Callable, params: Params, example: Example, velocity: Mapping[str, Array]
+) -> Float[Array, "B M"]:
+    """Squared errors of a flow map's average velocities from t to r, where it has this velocity at t.
+
+    The target comes from a computation of its own, of which no gradient is taken: neither the attention kernel nor
+    what devices send to each other has a derivative of both kinds.
+    """
+    fixed, v = jax.lax.stop_gradient((params, velocity))
+
+    def constant(x: Latents, t: Array) -> Latents:
+        return apply(fixed, x, t, example.prompt, r=example.r, forward=True)[0]
+
+    target = average.target(constant, example.x, example.t, example.r, v)
+    found, _ = apply(params, example.x, example.t, example.prompt, r=example.r)
+    return losses.squared_error(found, target, example.valid)
+
+
 def example_loss(
     apply: Callable, objective: Objective, params: Params, example: Example
 ) -> tuple[Float[Array, ""], Metrics]:
@@ -115,6 +137,10 @@ def example_loss(
 
     The weights in `example` were normalised over the global batch, so the losses of its parts add up to the loss of
     the whole. `apply` has the signature of `Architecture.apply`.
+
+    A flow map learns both the velocity, from the data, and the average velocity from t to r, from itself: by the
+    identity in `diffusion.average`, in which the flow is the velocity that it has learned. So targets of the average
+    have no noise, and the errors can be weighed without a bias.
     """
     velocity, features = apply(params, example.x, example.t, example.prompt)
     error = losses.squared_error(velocity, example.target, example.valid)
@@ -122,6 +148,10 @@ def example_loss(
     loss = per_modality @ jnp.asarray(objective.loss_weights)
     metrics = OrderedDict(loss=loss) | {f"loss/{m}": per_modality[i] for i, m in enumerate(example.target)}
     metrics |= losses.by_time(error, example.weights > 0, example.t)
+    if example.r is not None:
+        apart = average_error(apply, params, example, velocity)
+        loss += (example.weights * losses.evened(apart)).sum(0) @ jnp.asarray(objective.loss_weights)
+        metrics |= {f"average/{m}": e for m, e in zip(example.target, (example.weights * apart).sum(0), strict=True)}
     if features is not None and example.features is not None:
         alignment = (example.feature_weight * losses.negative_cosine(features, example.features)).sum()
         loss += objective.alignment_weight * alignment

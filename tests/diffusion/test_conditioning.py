@@ -14,12 +14,12 @@ OFFICIAL = base.get_config().objective.mix
 UNIFORM = conditioning.TIME_SAMPLERS["uniform"]
 
 
-def draw_many(mix, batch, seeds, present=None, time_sampler=UNIFORM):
+def draw_many(mix, batch, seeds, present=None, time_sampler=UNIFORM, ends=False):
     """Draws the conditions of one batch for each seed; the leading axis of every leaf is that of the seeds."""
     present = np.ones((batch, 4), bool) if present is None else present
     rows = conditioning.parse_mix(mix, NAMES)
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
-    drawn = jax.jit(jax.vmap(lambda key: conditioning.draw(key, rows, present, time_sampler)))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: conditioning.draw(key, rows, present, time_sampler, ends)))(keys)
     return jax.tree.map(np.asarray, drawn)
 
 
@@ -166,3 +166,22 @@ def test_bad_mix(mix, message):
 def test_one_modality_alone_cannot_be_given(given):
     with pytest.raises(UsageError, match="counts nothing in the loss"):
         conditioning.parse_mix(((1.0, given, 0.0, "all"),), ("rgb",))
+
+
+ANY = ((0.25, "none", 0.0, "all"), (0.5, "any", 0.01, "all", "any"), (0.25, "none", 0.0, "all", "none", "own"))
+
+
+def test_flow_maps_have_ends_before_times_except_where_nothing_moves():
+    c = draw_many(ANY, 64, 200, ends=True)
+    plain = draw_many(ANY, 64, 200)
+    assert plain.r is None
+    for name in ("given", "task", "supervised"):
+        np.testing.assert_array_equal(getattr(c, name), getattr(plain, name))
+    stays = c.given | (plain.t == 1)
+    assert (c.r <= c.t).all() and ((c.r == c.t) == stays).all()
+    np.testing.assert_array_equal(c.t[stays], plain.t[stays])
+    joint, own = c.t[:, :16], c.t[:, 48:]
+    assert (joint == joint[..., :1]).all() and (c.r[:, :16] == c.r[:, :16, :1]).all()
+    assert (own != own[..., :1])[..., 1:].all(), "each modality has a way of its own"
+    # The larger and the smaller of two uniform numbers have the means 2/3 and 1/3.
+    assert abs(joint.mean() - 2 / 3) < 0.02 and abs(c.r[:, :16].mean() - 1 / 3) < 0.02

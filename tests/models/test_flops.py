@@ -1,10 +1,12 @@
 """Counted flops agree with the compiler's and with a published figure."""
 
 import dataclasses
+import functools
 import types
 from collections import OrderedDict
 
 import jax
+import numpy as np
 import pytest
 import tiny_model
 from annotations import unchecked
@@ -21,7 +23,10 @@ from mmgen_jax.models.mmdit import MMDiTConfig
 from mmgen_jax.parallel import chips
 from mmgen_jax.sampling import sampler
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training import setup
 from mmgen_jax.training.architecture import from_settings
+from mmgen_jax.training.inputs import TileInputs
+from mmgen_jax.training.objective import example_loss, make_example
 
 SMALL_KL = KLConfig(block_out_channels=(32, 64), norm_num_groups=8)
 
@@ -83,6 +88,18 @@ def test_the_published_model():
     names = tuple(map(str, range(1000)))
     a = from_settings(chosen, autoencoder, Facts(class_names=names))
     assert flops.train_step_flops(a, 256) == pytest.approx(185.5e12, rel=0.002)
+
+
+def test_a_step_of_a_flow_map_is_every_product_of_its_loss():
+    plain, _ = tiny_model.build()
+    model = dataclasses.replace(plain.model, decoupled=0.5, width=128, depth=4)
+    a, objective = dataclasses.replace(plain, model=model), setup.make_objective(settings.parse(tiny_model.config()))
+    batch = tiny_model.pixels(8, "train") | {"class_id": np.zeros(8, np.int32), "present": np.ones((8, 4), bool)}
+    make = functools.partial(make_example, a, objective, TileInputs(a.autoencoder), batch)
+    example = jax.eval_shape(make, jax.random.key(0))
+    gradient = jax.grad(lambda params, example: example_loss(a.apply, objective, params, example)[0])
+    params = jax.eval_shape(a.init, jax.random.key(0))
+    assert flops.program_flops(gradient, params, example) == pytest.approx(flops.train_step_flops(a, 8), rel=0.03)
 
 
 @pytest.mark.parametrize("solver, steps, branches, evaluations", [("heun", 5, 1, 9), ("euler", 5, 2, 10)])

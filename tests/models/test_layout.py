@@ -10,8 +10,10 @@ import pytest
 import tiny_model
 
 from mmgen_jax import settings
+from mmgen_jax.models import attention
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import sharding
+from mmgen_jax.parallel.placement import single
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training import setup
 from mmgen_jax.training.inputs import TileInputs
@@ -26,12 +28,18 @@ def mesh_of(sizes):
     return sharding.make_mesh(jax.devices()[: int(np.prod(sizes))], *sizes)
 
 
-@pytest.fixture(scope="module")
-def case():
-    """(architecture with a projector, its random parameters, objective, noised example with features)."""
+def make_case(decoupled=0.0):
+    """(architecture with a projector, its random parameters, objective, noised example with features, batch)."""
     architecture, _ = tiny_model.build()
     model = dataclasses.replace(
-        architecture.model, width=32, heads=4, feature_width=6, projector_width=8, encoder_depth=1, depth=2
+        architecture.model,
+        width=32,
+        heads=4,
+        feature_width=6,
+        projector_width=8,
+        encoder_depth=1,
+        depth=2,
+        decoupled=decoupled,
     )
     architecture = dataclasses.replace(architecture, model=model)
     shapes = jax.eval_shape(architecture.init, jax.random.key(0))
@@ -46,6 +54,17 @@ def case():
     return architecture, params, objective, dataclasses.replace(example, features=features), batch
 
 
+@pytest.fixture(scope="module")
+def case():
+    return make_case()
+
+
+@pytest.fixture(scope="module")
+def map_case():
+    """The same of a flow map, whose loss takes a derivative in forward mode."""
+    return make_case(decoupled=0.5)
+
+
 def local_gradients(architecture, objective, accumulate, apply, params, example):
     loss = functools.partial(example_loss, apply, objective)
     return accumulated_gradients(loss, params, example, accumulate)
@@ -53,6 +72,15 @@ def local_gradients(architecture, objective, accumulate, apply, params, example)
 
 @pytest.fixture(scope="module")
 def wanted(case):
+    return on_one_device(case)
+
+
+@pytest.fixture(scope="module")
+def map_wanted(map_case):
+    return on_one_device(map_case)
+
+
+def on_one_device(case):
     architecture, params, objective, example, _ = case
     local = functools.partial(local_gradients, architecture, objective, 1, architecture.apply)
     return jax.jit(local)(params, example)
@@ -75,6 +103,32 @@ def test_losses_and_all_gradients_are_those_of_one_device(case, wanted, sizes, a
     grads, metrics = jax.jit(functools.partial(layout.gradients, local))(params, example)
     assert_close(grads, wanted[0])
     assert_close(metrics, wanted[1])
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
+def test_flow_maps_have_the_losses_and_gradients_of_one_device(map_case, map_wanted, monkeypatch, sizes, platform):
+    """No rule for gradients stands in the way of the derivative in forward mode, on any mesh."""
+    monkeypatch.setattr(Layout, "platform", platform)
+    test_losses_and_all_gradients_are_those_of_one_device(map_case, map_wanted, sizes, 1)
+    assert all(float(map_wanted[1][f"average/{m}"]) > 0 for m in map_case[0].modalities)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2)])
+def test_average_velocities_are_those_of_one_device(map_case, sizes):
+    architecture, params, _, example, _ = map_case
+    layout = Layout(architecture, mesh_of(sizes))
+    inputs = (example.x, example.t, example.prompt)
+    expected = jax.jit(architecture.apply)(params, *inputs, r=example.r)
+    placed = jax.device_put(params, sharding.state_shardings(layout.mesh, params))
+    found = jax.jit(layout.apply)(placed, *jax.device_put((*inputs, example.r), sharding.batched(layout.mesh)))
+    assert_close(found, expected)
+
+
+def test_derivatives_in_forward_mode_are_taken_of_attention_by_xla():
+    """The kernel for TPUs has none."""
+    assert attention.choose(single(forward=True).attention, "tpu", 256, 64) is attention.xla
+    assert attention.choose(single().attention or "auto", "tpu", 256, 64) is attention.pallas
 
 
 @pytest.mark.parametrize("sizes", [(1, 8, 1), (1, 4, 2)])

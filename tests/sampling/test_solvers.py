@@ -1,10 +1,9 @@
-from collections import OrderedDict
-
 import golden_arrays
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from joint_gaussian import COVARIANCE, MEAN, ORDER, conditional, normal, oracle, pack, unpack
 from scipy.stats import norm
 
 from mmgen_jax.diffusion.prompt import Prompt
@@ -57,41 +56,7 @@ def test_euler_maruyama_reproduces_the_official_one(case, held, scale):
             np.testing.assert_allclose(out[name], value, atol=1e-4, err_msg=name)
 
 
-# ---- a Gaussian, whose velocity is known exactly ----
-
-DIMENSIONS = {"b": 2, "a": 1, "c": 1}  # not sorted: the order of columns must survive jit and scan
-ORDER = tuple(DIMENSIONS)
-INDEX = np.repeat(np.arange(3), list(DIMENSIONS.values()))
-MEAN = np.array([0.5, -0.3, 0.2, 1.0])
-FACTOR = np.array([[0.8, 0, 0, 0], [0.4, 0.5, 0, 0], [-0.3, 0.4, 0.4, 0], [0.5, -0.2, 0.3, 0.3]])
-COVARIANCE = FACTOR @ FACTOR.T
-
-
-def pack(x):
-    return jnp.concatenate([x[name].reshape(len(x[name]), -1) for name in ORDER], 1)
-
-
-def unpack(flat):
-    parts = jnp.split(flat, np.cumsum(list(DIMENSIONS.values()))[:-1], 1)
-    return OrderedDict((name, part[:, None, None]) for name, part in zip(ORDER, parts, strict=True))
-
-
-def oracle(x, t):
-    """E[noise - x0 | x_t] of the Gaussian; column m of t is the time of the m-th key of x. One time per batch."""
-    time = jnp.stack([t[0, list(x).index(name)] for name in ORDER])[INDEX]
-    a, centred = 1 - time, pack(x) - (1 - time) * MEAN
-    inverse = jnp.linalg.inv(a[:, None] * COVARIANCE * a + jnp.diag(time**2))
-    solved = centred @ inverse
-    return unpack(time * solved - MEAN - (solved * a) @ COVARIANCE)
-
-
-def normal(batch, seed=0):
-    """Standard normal noise; in large batches its mean and covariance are exactly 0 and 1."""
-    z = np.random.default_rng(seed).normal(size=(batch, len(MEAN)))
-    if batch > 100:
-        z = z - z.mean(0)
-        z = z @ np.linalg.inv(np.linalg.cholesky(z.T @ z / batch)).T
-    return unpack(jnp.asarray(z, jnp.float32))
+# ---- a Gaussian, whose velocity is known exactly: `joint_gaussian` ----
 
 
 @pytest.mark.parametrize(
@@ -103,6 +68,7 @@ def normal(batch, seed=0):
         ("dpm_solver_2m", 60, 0.01),
         ("unipc", 60, 0.01),
         ("euler_maruyama", 400, 0.05),
+        *[("flow_map", steps, 1e-3) for steps in (1, 2, 4)],
     ],
 )
 def test_moments_of_joint_samples(solver, steps, tolerance):
@@ -113,7 +79,10 @@ def test_moments_of_joint_samples(solver, steps, tolerance):
 
 
 @pytest.mark.parametrize("names", [("a",), ("b",), ("b", "c")])
-@pytest.mark.parametrize("solver, steps, tolerance", [("heun", 60, 0.01), ("euler_maruyama", 400, 0.05)])
+@pytest.mark.parametrize(
+    "solver, steps, tolerance",
+    [("heun", 60, 0.01), ("euler_maruyama", 400, 0.05), ("flow_map", 1, 1e-3), ("flow_map", 3, 1e-3)],
+)
 def test_moments_of_conditional_samples(names, solver, steps, tolerance):
     values = {"a": [0.4], "b": [1.1, -0.5], "c": [0.2]}
     given = {name: jnp.tile(jnp.array(values[name]), (20_000, 1, 1, 1)) for name in names}
@@ -121,18 +90,13 @@ def test_moments_of_conditional_samples(names, solver, steps, tolerance):
     out = run(normal(20_000), given)
     for name in names:
         np.testing.assert_array_equal(out[name], given[name])
-    known = np.isin(INDEX, [ORDER.index(name) for name in names])
-    free = ~known
-    gain = COVARIANCE[np.ix_(free, known)] @ np.linalg.inv(COVARIANCE[np.ix_(known, known)])
-    told = np.concatenate([values[name] for name in ORDER if name in names])
-    mean = MEAN[free] + gain @ (told - MEAN[known])
-    covariance = COVARIANCE[np.ix_(free, free)] - gain @ COVARIANCE[np.ix_(known, free)]
+    mean, covariance, free = conditional({name: values[name] for name in names})
     x = np.asarray(pack(out))[:, free]
     np.testing.assert_allclose(x.mean(0), mean, atol=tolerance)
     np.testing.assert_allclose(np.cov(x.T).reshape(covariance.shape), covariance, atol=tolerance)
 
 
-DETERMINISTIC = [name for name, solver in SOLVERS.items() if not solver.stochastic]
+DETERMINISTIC = [name for name, solver in SOLVERS.items() if not solver.stochastic and not solver.averages]
 ORDERS = {"euler": 1, "heun": 2, "midpoint": 2, "dpm_solver_2m": 2, "unipc": 3}
 MEANS, VARIANCES, SHARES = np.array([-1.0, 1.2]), np.array([0.09, 0.25]), np.array([0.4, 0.6])
 
@@ -214,9 +178,9 @@ def test_a_modality_whose_time_does_not_move_stays_as_it_is(solver):
 def test_solvers_evaluate_the_velocity_as_often_as_they_say(solver):
     calls = []
 
-    def counted(x, t):
+    def counted(x, t, *r):
         jax.debug.callback(lambda: calls.append(1))
-        return oracle(x, t)
+        return oracle(x, t, *r)
 
     for steps in (1, 2, 5):
         calls.clear()
@@ -229,9 +193,10 @@ def test_solvers_evaluate_the_velocity_as_often_as_they_say(solver):
 def test_solvers_leave_given_and_ignored_modalities_alone(solver):
     seen = []
 
-    def spy(x, t):
-        jax.debug.callback(lambda x, t: seen.append((np.array(x["a"]), np.array(x["b"]), np.array(t))), x, t)
-        return oracle(x, t)
+    def spy(x, t, *r):
+        for time in (t, *r):
+            jax.debug.callback(lambda x, t: seen.append((np.array(x["a"]), np.array(x["b"]), np.array(t))), x, time)
+        return oracle(x, t, *r)
 
     noise, given = normal(4), {"a": jnp.full((4, 1, 1, 1), 0.3)}
     out = sample(spy, noise, jax.random.key(0), solver, 4, given=given, given_time=0.0, ignored=("b",))
@@ -400,13 +365,14 @@ def test_the_order_of_modalities_survives_whatever_jax_does_to_a_sample():
     """Scans, conditionals and jit keep the order of an OrderedDict, so that each time finds its own modality."""
     seen = []
 
-    def network(x, t, prompt):
+    def network(x, t, prompt, *r):
         seen.append(tuple(x))
         return {name: jnp.zeros_like(value) for name, value in x.items()}, None
 
     prompt = Prompt(jnp.zeros(4, int), jnp.zeros(4, int))
     for solver in SOLVERS:
-        for field in (bind(network, prompt), classifier_free(network, prompt, 1, 2.0, (0.2, 0.7))):
+        guided = () if SOLVERS[solver].averages else (classifier_free(network, prompt, 1, 2.0, (0.2, 0.7)),)
+        for field in (bind(network, prompt), *guided):
             run = jax.jit(lambda noise, field=field, solver=solver: sample(field, noise, jax.random.key(0), solver, 3))
             assert tuple(run(normal(4))) == ORDER
     assert set(seen) == {ORDER}
