@@ -241,7 +241,7 @@ class MMDiT(nnx.Module):
         height, width = x[config.names[0]].shape[1:3]
         position = position_embedding(height // config.patch, width // config.patch, config.width)
         tokens = self.patch_embed(patchify(jnp.concatenate(list(x.values()), -1), config.patch))
-        start, end = (self._condition(time, prompt) if time is not None else None for time in (t, r))
+        start, end = self._condition(t, prompt), None if r is None else self._condition(r, prompt)
         tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), start, end, placement)
         features = self.projector(tapped).astype(jnp.float32) if self.projector and tapped is not None else None
         # All heads normalise the same tokens in the same way; only the modulation differs.

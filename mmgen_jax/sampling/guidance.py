@@ -39,7 +39,11 @@ def velocity(network: Network, x: Latents, t: jax.Array, prompt: Prompt, r: jax.
 
 def bind(network: Network, prompt: Prompt) -> VelocityFn:
     """Makes `velocity_fn(x, t)`, or of a flow map also `(x, t, r)`, by fixing the prompt; there is no guidance."""
-    return lambda x, t, r=None: velocity(network, x, t, prompt, r)
+
+    def velocity_fn(x: Latents, t: jax.Array, r: jax.Array | None = None) -> Latents:
+        return velocity(network, x, t, prompt, r)
+
+    return velocity_fn
 
 
 def leaned(names: Sequence[str], members: Mapping[str, Member]) -> tuple[dict[str, np.ndarray], tuple[Term, ...]]:

@@ -339,8 +339,8 @@ def _network(layout: Layout, params: Params, rows: Rows, dials: Dials, null_clas
         prompt = prompt.only(present[CLASS], architecture.null_class)
         for name in present.keys() & dials.classes.keys():
             prompt = prompt.of_class(present[name], dials.classes[name])
-        now, then = (time if time is None else time[:, columns] for time in (t, r))
-        return velocity(functools.partial(layout.apply, params), architecture.ordered(x), now, prompt, then)
+        then = None if r is None else r[:, columns]
+        return velocity(functools.partial(layout.apply, params), architecture.ordered(x), t[:, columns], prompt, then)
 
     return network
 

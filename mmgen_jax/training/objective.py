@@ -113,7 +113,7 @@ def make_example(
 
 
 def average_error(
-    apply: Callable, params: Params, example: Example, velocity: Mapping[str, Array]
+    apply: Callable, params: Params, example: Example, r: Float[Array, "B M"], velocity: Mapping[str, Array]
 ) -> Float[Array, "B M"]:
     """Squared errors of a flow map's average velocities from t to r, where it has this velocity at t.
 
@@ -123,10 +123,10 @@ def average_error(
     fixed, v = jax.lax.stop_gradient((params, velocity))
 
     def constant(x: Latents, t: Array) -> Latents:
-        return apply(fixed, x, t, example.prompt, r=example.r, forward=True)[0]
+        return apply(fixed, x, t, example.prompt, r=r, forward=True)[0]
 
-    target = average.target(constant, example.x, example.t, example.r, v)
-    found, _ = apply(params, example.x, example.t, example.prompt, r=example.r)
+    target = average.target(constant, example.x, example.t, r, v)
+    found, _ = apply(params, example.x, example.t, example.prompt, r=r)
     return losses.squared_error(found, target, example.valid)
 
 
@@ -149,7 +149,7 @@ def example_loss(
     metrics = OrderedDict(loss=loss) | {f"loss/{m}": per_modality[i] for i, m in enumerate(example.target)}
     metrics |= losses.by_time(error, example.weights > 0, example.t)
     if example.r is not None:
-        apart = average_error(apply, params, example, velocity)
+        apart = average_error(apply, params, example, example.r, velocity)
         loss += (example.weights * losses.evened(apart)).sum(0) @ jnp.asarray(objective.loss_weights)
         metrics |= {f"average/{m}": e for m, e in zip(example.target, (example.weights * apart).sum(0), strict=True)}
     if features is not None and example.features is not None:
