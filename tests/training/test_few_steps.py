@@ -51,7 +51,7 @@ def test_it_is_read_sampled_resumed_and_evaluated_as_a_flow_map(workdir, few, tm
     assert architectures.load(workdir).model.decoupled == 2 / 3
     out = MMGen.load(workdir).generate(class_id=0, solver="flow_map", steps=1, n=2)
     assert np.isfinite(out["depth"]).all()
-    report = evaluate.run(few(), workdir, tmp_path / "metrics.json")
+    report = evaluate.run(few(), workdir, str(tmp_path / "metrics.json"))
     assert report["samples"] == 4
     train.train(few(steps=3, save_every=3, sample_every=0), workdir)
     assert json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 3
