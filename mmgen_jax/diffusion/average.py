@@ -36,5 +36,10 @@ def target(
     """
     span = t - r
     along = Latents((m, span[:, i, None, None, None] * velocity[m]) for i, m in enumerate(x))
-    _, slope = jax.jvp(lambda x, t: Latents((m, average(x, t)[m]) for m in x), (x, t), (along, span))
+
+    def ordered(x: Latents, t: jax.Array) -> Latents:
+        found = average(x, t)
+        return Latents((m, found[m]) for m in x)
+
+    _, slope = jax.jvp(ordered, (x, t), (along, span))
     return jax.lax.stop_gradient(Latents((m, velocity[m] - slope[m]) for m in x))
