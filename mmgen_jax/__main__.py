@@ -18,6 +18,7 @@ COMMANDS = (
     "evaluate",
     "classify",
     "audit",
+    "reconstruct",
     "encode",
     "label",
     "convert",
@@ -41,7 +42,7 @@ def _about(name: str) -> str:
 
 def usage() -> str:
     """Text that lists the commands, each with one line."""
-    lines = [f"  {name:<10} {_about(name)}" for name in COMMANDS]
+    lines = [f"  {name:<11} {_about(name)}" for name in COMMANDS]
     return "\n".join(["Usage: mmgen COMMAND [--option=value ...]", "", *lines, "", "Options: mmgen COMMAND --help"])
 
 

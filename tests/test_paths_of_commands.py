@@ -19,6 +19,7 @@ GOLDEN = "--source=tests/golden/mmgen_tiny.pt"
 WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size", "split", "splits", "sha256", "scenes"}
 WORDS |= {"second"}  # as --first of the same study, which must fit before it is looked at
 WORDS |= {"depth_is", "depth_range", "normal_axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
+WORDS |= {"formats"}
 PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from"}
 PATHS |= {f"sample.{kind}.{m}" for kind in ("images", "given", "keep") for m in ("rgb", "depth", "normal", "mask")}
 # command -> how its inputs and outputs are given, and what it needs besides; {} stands for other folders, see `inputs`.
@@ -47,6 +48,9 @@ READ = {
         for m in ("rgb", "depth", "normal", "mask")
     },
     **{f"{name} --workdir=": ("{config}", "{data}") for name in ("classify", "evaluate", "demo", "audit")},
+    "reconstruct --workdir=": ("{config}", "{data}", "--out={new}"),
+    "reconstruct --photo=": (*RUN, "--out={new}"),
+    "reconstruct --samples=": ("--out={new}",),
     "export --workdir=": ("{config}", "--out={new}"),
     "verify --workdir=": (),
     "summary --log=": (),
@@ -81,7 +85,7 @@ READ = {
 }
 WRITTEN = {
     "train --workdir=": ("{config}", "{data}"),
-    **{f"{name} --out=": RUN for name in ("sample", "classify", "evaluate", "export", "demo", "audit")},
+    **{f"{name} --out=": RUN for name in ("sample", "classify", "evaluate", "export", "demo", "audit", "reconstruct")},
     **{f"studies.{name} --out=": RUN for name in ("solvers", "calibration", "composition", "information")},
     **{
         f"studies.{name} --out=": RUN
@@ -90,6 +94,7 @@ WRITTEN = {
             "editing",
             "guides",
             "variations",
+            "reconstruction",
         )
     },
     "studies.two_models --out=": (*RUN, "--first={model}", "--second={model}"),

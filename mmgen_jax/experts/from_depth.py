@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from mmgen_jax.modalities.conventions import DepthFiles
-from mmgen_jax.modalities.geometry import Camera, normals_from_depth, to_inverse_depth
+from mmgen_jax.modalities.geometry import Camera
 from mmgen_jax.modalities.pixels import to_pixels
-from mmgen_jax.modalities.slopes import level, plane_slopes
+from mmgen_jax.modalities.slopes import level, normals
 from mmgen_jax.system.errors import UsageError
 
 _COARSEST = 1 / 127  # of the range; with larger levels even the largest window cannot tell slopes apart
-
-
-def normals(relative: np.ndarray, camera: Camera, valid: np.ndarray | None = None) -> np.ndarray:
-    """Unit normals float64 [H, W, 3] in camera space of relative inverse depth [H, W] in [0, 1]; edges stay sharp.
-
-    The depth may be rounded to levels, as of 8 bits, and resized after that; see `slopes.level`.
-    Pixels that are not `valid`, bool [H, W], count nowhere, and their normals mean nothing.
-    """
-    near, far = camera.depth_range
-    size = level(relative, valid) * (1 / near - 1 / far)
-    slopes = functools.partial(plane_slopes, size=size, valid=valid)
-    return normals_from_depth(to_inverse_depth(relative, camera.depth_range), camera.fov, slopes)
 
 
 class FromDepth:

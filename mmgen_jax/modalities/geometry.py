@@ -61,6 +61,17 @@ def central_slopes(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.gradient(q, axis=-1), np.gradient(q, axis=-2)
 
 
+def rays(height: int, width: int, fov: float) -> np.ndarray:
+    """Directions of unit depth through the pixels' centres, float64 [height, width, 3]: times z they are points.
+
+    `fov` is the field of view of the width, in degrees; pixels are square.
+    """
+    step = 2 * np.tan(np.radians(fov / 2)) / width
+    u = (np.arange(width) - (width - 1) / 2) * step
+    v = ((height - 1) / 2 - np.arange(height)) * step
+    return np.stack(np.broadcast_arrays(u, v[:, None], -1.0), -1)
+
+
 def normals_from_depth(
     inverse_depth: np.ndarray,
     fov: float,
@@ -85,8 +96,7 @@ def normals_from_depth(
     if min(height, width) < 2:
         raise ValueError(f"depth is {width}x{height} pixels: must be at least 2x2")
     step = 2 * np.tan(np.radians(fov / 2)) / width
-    u = (np.arange(width) - (width - 1) / 2) * step
-    v = ((height - 1) / 2 - np.arange(height))[:, None] * step
+    u, v, _ = np.moveaxis(rays(height, width, fov), -1, 0)
     right, down = slopes(q)
     q_u, q_v = right / step, -down / step
     normal = -np.stack([q_u, q_v, u * q_u + v * q_v - q], -1)

@@ -7,10 +7,13 @@ well as rounding to levels allows; larger residuals mean an edge or a curve, and
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
 from scipy import ndimage
+
+from mmgen_jax.modalities.geometry import Camera, normals_from_depth, to_inverse_depth
 
 Planes = np.ndarray  # [3, H, W]: slope to the right, slope downwards, root mean square residual
 
@@ -72,6 +75,18 @@ def plane_slopes(q: np.ndarray, size: float, valid: np.ndarray | None) -> tuple[
         fits = wider[2] <= tolerance
         right, down = np.where(fits, wider[0], right), np.where(fits, wider[1], down)
     return right, down
+
+
+def normals(relative: np.ndarray, camera: Camera, valid: np.ndarray | None = None) -> np.ndarray:
+    """Unit normals float64 [H, W, 3] in camera space of relative inverse depth [H, W] in [0, 1]; edges stay sharp.
+
+    The depth may be rounded to levels, as of 8 bits, and resized after that; see `slopes.level`.
+    Pixels that are not `valid`, bool [H, W], count nowhere, and their normals mean nothing.
+    """
+    near, far = camera.depth_range
+    size = level(relative, valid) * (1 / near - 1 / far)
+    slopes = functools.partial(plane_slopes, size=size, valid=valid)
+    return normals_from_depth(to_inverse_depth(relative, camera.depth_range), camera.fov, slopes)
 
 
 def _fits(q: np.ndarray, weight: np.ndarray, radius: int) -> Planes:

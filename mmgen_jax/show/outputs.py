@@ -13,6 +13,7 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source, given_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import gallery, pictures
+from mmgen_jax.surfaces.reconstruction import Reconstruction, reconstruct
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError, choice, shown
 
@@ -145,6 +146,26 @@ class Outputs(dict[str, np.ndarray]):
             for name, data in made.items():
                 files.write(folder / name, data)
         return list(made)
+
+    def to_3d(self, fov: float | None = None) -> list[Reconstruction]:
+        """Points and a mesh of each sample, from its depth, and guided by its normals if there are any.
+
+        Each has `save("x.glb")`, `save("x.ply")` and `save("x.gif")`, and its text says what is known of the camera and
+        of the depth. See `surfaces.reconstruction.reconstruct`.
+
+        Args:
+          fov: field of view of the width of the pictures, in degrees; None: that of the data set if it is known, else
+            it is estimated.
+
+        Raises UsageError for samples without depth, values that were changed to what they cannot be, and a field of
+        view outside 1 to 170 degrees.
+        """
+        if "depth" not in self:
+            raise UsageError(f"to_3d needs depth; the samples have {', '.join(self)}")
+        self._check()
+        used = {m: self[m] for m in ("depth", "normal", "rgb", "mask") if m in self}
+        rows = ({m: value[i] for m, value in used.items()} for i in range(len(self.rows)))
+        return [reconstruct(**row, fov=fov, facts=self.facts) for row in rows]
 
     def _check(self) -> None:
         """Raises UsageError for values that are not those of their modality, as the dict may be changed."""

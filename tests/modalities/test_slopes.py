@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmgen_jax.experts.from_depth import normals
 from mmgen_jax.modalities.geometry import Camera, angle
-from mmgen_jax.modalities.slopes import level
+from mmgen_jax.modalities.slopes import level, normals
 
 HEIGHT, WIDTH, DISTANCE = 192, 288, 2.2
 
