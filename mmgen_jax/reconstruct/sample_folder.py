@@ -78,5 +78,5 @@ def _read(
     if shape is not None and value.shape[1:3] != shape:
         height, width = value.shape[1:3]
         raise source.error(f"has {width}x{height} pixels", f"{shape[1]}x{shape[0]}, as its depth")
-    finite = np.isfinite(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
-    return value[0], finite.reshape(*value.shape[1:3], -1).all(-1)
+    finite = np.isfinite(array.reshape(*value.shape[1:3], -1))
+    return value[0], np.asarray(finite.all(-1))

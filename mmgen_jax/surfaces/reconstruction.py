@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import cast
 
 import numpy as np
 from etils import epath
@@ -86,7 +87,7 @@ class Reconstruction:
             visual=trimesh.visual.TextureVisuals(uv, material=material),
             process=False,
         )
-        return made.export(file_type="glb", include_normals=True, tree_postprocessor=_unlit)
+        return cast(bytes, made.export(file_type="glb", include_normals=True, tree_postprocessor=_unlit))
 
     def _ply(self) -> bytes:
         import trimesh  # takes half a second
@@ -94,7 +95,7 @@ class Reconstruction:
         made = trimesh.Trimesh(
             self.points, None, vertex_normals=self.mesh.normals(), vertex_colors=self.colors, process=False
         )
-        return made.export(file_type="ply", vertex_normal=True)
+        return cast(bytes, made.export(file_type="ply", vertex_normal=True))
 
     def _gif(self) -> bytes:
         return turntable.gif(turntable.frames(self.mesh, self.colors, self.view.camera.fov))

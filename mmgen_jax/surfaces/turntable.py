@@ -17,6 +17,7 @@ _SWING = 28.0  # degrees to either side: what the picture does not show is not t
 _RISE = 9.0  # degrees up and down
 _MARGIN = 0.92  # share of a frame that the picture's own view fills
 _MILLISECONDS = 110  # a frame
+_COLOURS = 96  # of an animation
 _PAPER = 244  # the grey behind all
 _MOST = 500_000  # points that are drawn
 _LIGHT = np.array([-0.4, 0.55, 0.73])  # unit, about
@@ -51,7 +52,9 @@ def frames(
 
 def gif(pictures: UInt8[np.ndarray, "N H W 3"]) -> bytes:
     """An animation that repeats for ever."""
-    file, images = io.BytesIO(), [Image.fromarray(picture) for picture in pictures]
+    file, palette = io.BytesIO(), Image.fromarray(np.concatenate(pictures)).quantize(_COLOURS)
+    plain = Image.Dither.NONE  # dots would flicker, and make the file several times as large
+    images = [Image.fromarray(picture).quantize(palette=palette, dither=plain) for picture in pictures]
     images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=_MILLISECONDS, loop=0)
     return file.getvalue()
 

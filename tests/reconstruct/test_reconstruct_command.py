@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny_model
 import trimesh
+from etils import epath
 from PIL import Image
 
 from mmgen_jax.modalities.facts import Facts
@@ -91,6 +92,7 @@ def test_bad_input_is_one_line_and_writes_nothing(saved, tmp_path, model_dir, mo
 
 
 def test_files_that_do_not_fit(saved):
+    saved = epath.Path(saved)
     np.save(saved / "depth_000.npy", np.zeros((8, 8), np.float32))
     with pytest.raises(UsageError, match="normal .* has 16x16 pixels; allowed: 8x8, as its depth"):
         sample_folder.read(saved, "000")

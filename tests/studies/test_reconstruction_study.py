@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tiny_model
 from PIL import Image
 
 from mmgen_jax.settings import parse
@@ -18,13 +19,11 @@ def test_a_table_and_a_sheet(model_config, model_dir, tmp_path, capsys):
     assert exact["chamfer"] == pytest.approx((exact["accuracy"] + exact["completeness"]) / 2)
     assert exact["chamfer"] < found[study.ALONE]["chamfer"]
     said = capsys.readouterr().out
-    assert said.count("\n| ") == len(study.WAYS) and "chamfer: better with normals in" in said
+    assert said.count("\n| ") == len(study.WAYS) and "chamfer: better with normals and regions in" in said
     assert Image.open(tmp_path / "sheet.png").width > 4 * 256
 
 
-def test_a_model_without_normals_is_refused(model_config, tmp_path, monkeypatch):
-    import tiny_model
-
+def test_a_model_without_normals_is_refused(model_config, tmp_path):
     folder = tiny_model.save(tmp_path / "model", tiny_model.part(("rgb", "depth"), 0))
-    with pytest.raises(UsageError, match="has no normal; this study needs them"):
+    with pytest.raises(UsageError, match="has no normal and no mask; this study needs them"):
         study.run(parse(model_config), str(folder), tmp_path / "sheet.png")
