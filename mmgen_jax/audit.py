@@ -37,6 +37,7 @@ from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models import architectures
+from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
 from mmgen_jax.system import files
 from mmgen_jax.system.console import Progress, say
@@ -51,20 +52,14 @@ def run(
     config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike, beyond: float = 6.0, draws: int = 3
 ) -> list[Suspect]:
     """Audits the first `evaluate.n` scenes of `data.test_split`; returns what is listed. Raises UsageError."""
-    chosen, stored = settings.parse(config), architectures.load(model_folders.locate(workdir))
-    check_config(chosen, stored, workdir)
-    if not math.isfinite(beyond):
-        raise UsageError(f"--beyond is {beyond}; allowed: a finite number")
+    chosen = settings.parse(config)
+    check_beyond(beyond)
     files.check_place(out, "--out", folder=True)
-    data, e = chosen.data, chosen.evaluate
-    scenes = held_out.Scenes.first(data.dir, data.test_split, stored.modalities, stored.image_size, e.n, e.batch)
-    chosen = chosen.changed(evaluate={"draws": draws})
-    runner = Runner.from_settings(chosen, *model_folders.load(workdir, chosen.sample.step))
-    facts = stored.facts.with_camera_of(tiles.read_facts(data.dir))
+    runner, scenes, facts = opened(chosen, workdir, draws)
     found: list[Suspect] = []
     worst: list[tuple[Suspect, int]] = []
-    for m in auditing.labels(stored.modalities):
-        listed = _audited(runner, scenes, m, facts)
+    for m in auditing.labels(runner.sampler.architecture.modalities):
+        listed = scored(runner, scenes, m, facts)
         count = sum(s.score >= beyond for s, _ in listed)
         say(f"{m}: {count} of {len(listed)} labels disagree by {beyond:g} typical deviations or more")
         found += [s for s, _ in listed if s.score >= beyond]
@@ -80,7 +75,22 @@ def run(
     return found
 
 
-def _audited(runner: Runner, scenes: held_out.Scenes, modality: str, facts: Facts) -> list[tuple[Suspect, int]]:
+def check_beyond(beyond: float) -> None:
+    """Raises UsageError for a score that lists nothing or cannot be compared."""
+    if not math.isfinite(beyond):
+        raise UsageError(f"--beyond is {beyond}; allowed: a finite number")
+
+
+def opened(chosen: Settings, workdir: epath.PathLike, draws: int) -> tuple[Runner, held_out.Scenes, Facts]:
+    """A model that draws each label so often, the first `evaluate.n` scenes of `data.test_split`, and their facts."""
+    stored, data, e = architectures.load(model_folders.locate(workdir)), chosen.data, chosen.evaluate
+    check_config(chosen, stored, workdir)
+    scenes = held_out.Scenes.first(data.dir, data.test_split, stored.modalities, stored.image_size, e.n, e.batch)
+    runner = Runner.from_settings(auditing.drawing(chosen, draws), *model_folders.load(workdir, chosen.sample.step))
+    return runner, scenes, stored.facts.with_camera_of(tiles.read_facts(data.dir))
+
+
+def scored(runner: Runner, scenes: held_out.Scenes, modality: str, facts: Facts) -> list[tuple[Suspect, int]]:
     """Each label of a modality that can be audited, with its score and the number of its scene."""
     progress, first = Progress(f"audit of {modality}", scenes.count * runner.draws, "predictions"), 0
     parts, side = [], 1
@@ -99,13 +109,8 @@ def _audited(runner: Runner, scenes: held_out.Scenes, modality: str, facts: Fact
     for i, deviation, part in zip(scored, deviations, size, strict=True):
         top, left = corners[i, part].tolist()
         square = top, left, side // auditing.PARTS[part]
-        listed.append((Suspect(modality, _key(scenes.reader, int(i)), float(deviation[part]), *square), int(i)))
+        listed.append((Suspect(modality, scenes.reader.key(int(i)), float(deviation[part]), *square), int(i)))
     return listed
-
-
-def _key(reader: Reader, number: int) -> str:
-    key = reader.source[number]["key"]
-    return key.decode() if isinstance(key, bytes) else str(key)
 
 
 def sheet(runner: Runner, reader: Reader, worst: list[tuple[Suspect, int]], facts: Facts) -> np.ndarray:

@@ -8,6 +8,7 @@ from PIL import Image
 from mmgen_jax import audit, label
 from mmgen_jax.experts import suspects
 from mmgen_jax.experts.suspects import Suspect
+from mmgen_jax.metrics import auditing
 from mmgen_jax.settings import parse
 from mmgen_jax.studies import audit as study
 from mmgen_jax.system.errors import UsageError
@@ -32,6 +33,17 @@ def test_audit_lists_and_shows(config, model_dir, tmp_path, capsys):
     assert "of 6 labels disagree by 0.5 typical deviations or more" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--beyond is nan"):
         audit.run(config, str(model_dir), str(tmp_path / "out"), beyond=np.nan)
+
+
+def test_draws_differ_though_evaluation_is_without_noise(config, model_dir):
+    assert config.evaluate.temperature == 0
+    runner, scenes, facts = audit.opened(parse(config), str(model_dir), draws=3)
+    drawn = auditing.predict(runner, scenes.reader.load([0, 1]), np.arange(2), "depth", facts).drawn
+    assert np.abs(drawn[:, 0] - drawn[:, 1]).max() > 0.05 and np.abs(drawn[:, 1] - drawn[:, 2]).max() > 0.05
+    once = auditing.drawing(parse(config), 1)
+    assert once.evaluate.temperature == 0  # one answer is the best one
+    config.evaluate.temperature = 0.5
+    assert auditing.drawing(parse(config), 3).evaluate.temperature == 0.5
 
 
 def test_the_study_has_a_row_for_each_corruption(config, model_dir):

@@ -47,6 +47,7 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
     that TFDS cannot take.
     """
     files.check_path(builder.data_path, "data directory")
+    tfds.disable_progress_bar()
     # TFDS prints about downloads, but there are none.
     with tempfile.TemporaryDirectory() as unused, contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_dir=unused)
@@ -60,7 +61,6 @@ def command(folder: str, name: str) -> Iterator[None]:
     Raises UsageError or RunError at once, which call the folder by `name`, where it cannot be written.
     """
     logging.set_verbosity(logging.ERROR)
-    tfds.disable_progress_bar()
     # A termination signal is handled like Ctrl-C, so that a half-written data set is removed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     files.check_place(folder, name, folder=True)

@@ -181,6 +181,14 @@ class Reader:
     def __len__(self) -> int:
         return len(self.source)
 
+    def key(self, index: int) -> str:
+        """The key of the sample at `index`, by which a data set and its files name it."""
+        return tiles.key_of(self.source[index])
+
+    def numbers(self) -> dict[str, int]:
+        """Key -> number of each sample of the split."""
+        return {self.key(i): i for i in range(len(self))}
+
     def load(self, indices: Sequence[int] | np.ndarray, tally: Tally | None = None) -> Batch:
         """Reads the samples at `indices` as one batch in that order.
 

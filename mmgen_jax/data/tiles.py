@@ -77,8 +77,7 @@ def decode_tile(record: Mapping) -> dict:
     Raises:
       DamagedRecord: an image is damaged, images have different sizes, or there is none. The message has the tile's key.
     """
-    key = record.get("key", b"?")
-    key = key.decode() if isinstance(key, bytes) else str(key)
+    key = key_of(record)
     tile = {name: _decode_png(record[name], name, key) for name in NAMES if record.get(name)}
     if not tile:
         raise DamagedRecord(f"tile {key!r} has no image; at least one of {', '.join(NAMES)} must be there")
@@ -90,6 +89,12 @@ def decode_tile(record: Mapping) -> dict:
         if name not in tile:
             tile[name] = np.zeros((*next(iter(sizes)), MODALITIES[name].channels), MODALITIES[name].dtype)
     return tile | {"class_id": np.int32(record["class_id"]), "present": present}
+
+
+def key_of(record: Mapping) -> str:
+    """The key of a record of `read_tiles`, "?" if it has none."""
+    key = record.get("key", b"?")
+    return key.decode() if isinstance(key, bytes) else str(key)
 
 
 def _encode_png(pixels: np.ndarray) -> bytes:

@@ -21,9 +21,19 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.measure import known
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.settings import Settings
 
 PARTS = (8, 2, 1)  # the sides of squares are these parts of the image's
 DEVIATION = 1.4826  # a median absolute deviation times this is the standard deviation of a normal distribution
+
+
+def drawing(chosen: Settings, draws: int) -> Settings:
+    """The settings by which a `Runner` draws each label so often.
+
+    Several draws start from noise: where `evaluate.temperature` is 0, which makes all the same, it is 1.
+    """
+    temperature = chosen.evaluate.temperature or (1.0 if draws > 1 else 0.0)
+    return chosen.changed(evaluate={"draws": draws, "temperature": temperature})
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,19 @@ CASES = {
 }
 
 
+def cases(modality: str) -> list[tuple[str, Corruption, float]]:
+    """The corruptions of a modality: what each is called, and what it is and its size."""
+    return [
+        (f"{name} of {amount:g} {unit}", corruption, amount)
+        for name, corruption, amounts, unit in CASES[modality]
+        for amount in amounts
+    ]
+
+
 def study(chosen: Settings, workdir: str, draws: int) -> Iterator[tuple[str, str, float]]:
     """Yields modality, corruption and AUROC."""
     architecture, params = model_folders.load(workdir, chosen.sample.step)
-    runner, facts = (
-        Runner.from_settings(chosen.changed(evaluate={"draws": draws}), architecture, params),
-        architecture.facts,
-    )
+    runner, facts = Runner.from_settings(auditing.drawing(chosen, draws), architecture, params), architecture.facts
     data, size, rng = chosen.data, architecture.image_size, np.random.default_rng(chosen.seed)
     batch = held_out.first(data.dir, data.test_split, architecture.modalities, size, chosen.evaluate.n)
     numbers = np.arange(len(batch["present"]))
@@ -86,12 +92,11 @@ def study(chosen: Settings, workdir: str, draws: int) -> Iterator[tuple[str, str
         found = auditing.predict(runner, batch, numbers, m, facts, progress)
         right = auditing.squares(found.maps)[0]
         typical = auditing.Typical.of(right)
-        for name, corrupted, amounts, unit in CASES[m]:
-            for amount in amounts:
-                label = corrupted(found.label, amount, rng)
-                changed = (label != found.label).reshape(len(label), -1).any(1)
-                wrong = auditing.squares(auditing.disagreement(m, found.drawn, label, facts))[0][changed]
-                yield m, f"{name} of {amount:g} {unit}", auditing.auroc(typical.score(right), typical.score(wrong))
+        for name, corrupted, amount in cases(m):
+            label = corrupted(found.label, amount, rng)
+            changed = (label != found.label).reshape(len(label), -1).any(1)
+            wrong = auditing.squares(auditing.disagreement(m, found.drawn, label, facts))[0][changed]
+            yield m, name, auditing.auroc(typical.score(right), typical.score(wrong))
 
 
 def main(argv: list[str]) -> None:
