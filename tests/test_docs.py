@@ -73,6 +73,11 @@ SMALLER = {
     "mmgen_jax.studies.audit": ["--config.evaluate.n=4", "--config.evaluate.steps=1", "--draws=1"],
     "mmgen_jax.reconstruct": [],
     "mmgen_jax.studies.reconstruction": ["--config.evaluate.n=2", "--config.evaluate.steps=1"],
+    "mmgen_jax.studies.relabel": [
+        *(*TRAIN, *NETWORK, *EVALUATE),
+        "--config.evaluate.samples=0",
+        *("--share=0.5", "--beyond=0.1", "--draws=2", "--more=1", "--seeds=1"),
+    ],
     "mmgen_jax.benchmark": [*NETWORK, "--config.train.batch=8", *SAMPLE, "--repeats=1", "--seconds=0"],
     "mmgen_jax.compile": ["--config.train.batch=32", "--config.sample.batch=16"],
     "mmgen_jax.studies.solvers": ["--config.evaluate.n=2", "--calls=2", "--reference=2"],

@@ -97,6 +97,7 @@ WRITTEN = {
             "reconstruction",
         )
     },
+    "studies.relabel --out=": ("{config}", "{data}"),
     "studies.two_models --out=": (*RUN, "--first={model}", "--second={model}"),
     "encode --out=": ("{config}", "{data}"),
     "label --out=": ("--images={photos}", "--depth=precomputed:{photos}"),
