@@ -29,7 +29,7 @@ FOV, FAR = 60.0, 10.0  # assumed: degrees, and how many times as far away as the
 _FOVS, _FARS = (10.0, 130.0), (1.02, 100.0)  # that are found
 _FITS = 4  # each with a loss that grows as squares do up to the median difference of the one before it
 _SCALE = 0.1, 1e-3  # that of the first, and the smallest: differences of unit vectors
-_MOST = 20_000  # pixels that an estimate looks at
+_BLOCKS = 32  # of pixels along the shorter side, that an estimate looks at
 _TOLD = 0.01  # root mean square of the change of normals, by factor e of what is unknown, by which normals tell it
 
 
@@ -97,7 +97,7 @@ def view(
 
 @dataclass(frozen=True)
 class _Agreement:
-    """How well depth and normals agree for a camera: entries of P pixels.
+    """How well depth and normals agree for a camera: entries of P blocks of pixels.
 
     Attributes:
       slopes: of depth along x and y, [P, 2].
@@ -113,13 +113,14 @@ class _Agreement:
     def of(cls, depth: np.ndarray, normal: np.ndarray, valid: np.ndarray) -> _Agreement:
         height, width = depth.shape
         numbers = np.where(valid, np.asarray(depth, np.float64), 0)
-        right, down = plane_slopes(numbers, level(numbers, valid), valid)
-        slopes = np.stack([right, -down], -1) * width / 2
-        flat = numbers - (rays(height, width, 90.0)[..., :2] * slopes).sum(-1)
-        chosen = np.flatnonzero(valid)
-        chosen = chosen[:: -(-len(chosen) // _MOST) or 1]
-        units = np.asarray(normal, np.float64).reshape(-1, 3)[chosen]
-        return cls(slopes.reshape(-1, 2)[chosen], flat.ravel()[chosen], units)
+        # Inverse depth is affine on a plane, and so is its mean over blocks, in which the waves of networks are small.
+        side = max(1, min(height, width) // _BLOCKS)
+        x_y = _means(rays(height, width, 90.0)[..., :2], side)
+        kept, d = _means(valid[..., None], side)[..., 0] == 1, _means(numbers[..., None], side)[..., 0]
+        right, down = plane_slopes(d, level(numbers, valid) / side, kept)
+        slopes = np.stack([right, -down], -1) * width / 2 / side
+        units = pixels.normalise(_means(np.where(valid[..., None], np.asarray(normal, np.float64), 0), side))
+        return cls(slopes[kept], (d - (x_y * slopes).sum(-1))[kept], units[kept])
 
     def difference(self, k: float, shift: float) -> np.ndarray:
         """Differences of unit vectors [3 P], between the normals and those that follow from depth."""
@@ -155,6 +156,13 @@ class _Agreement:
             return None
         k, shift = whole(fit.x)
         return float(np.degrees(2 * np.arctan(1 / k))), float(1 + 1 / shift)
+
+
+def _means(values: np.ndarray, side: int) -> np.ndarray:
+    """Means [H', W', C] over square blocks of values [H, W, C]; a rest at the lower and right edge is left out."""
+    height, width = (n // side for n in values.shape[:2])
+    blocks = values[: height * side, : width * side].reshape(height, side, width, side, -1)
+    return blocks.mean((1, 3))
 
 
 def _focal(fov: float) -> float:

@@ -131,7 +131,7 @@ def integrate(
         normals = (matrix.T @ sparse.diags(share) @ matrix + pull * sparse.identity(len(known))).tocsr()
         right = matrix.T @ (share * target)
         scale = sparse.diags(1 / normals.diagonal())
-        change, _ = linalg.cg(normals, right, change, rtol=1e-6, maxiter=2000, M=scale)
+        change, _ = linalg.cg(normals, right, change, rtol=1e-4, maxiter=1000, M=scale)
     out = np.array(inverse_depth, np.float64)
     out.flat[known] *= np.exp(-change)
     return out

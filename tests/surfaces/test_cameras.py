@@ -39,6 +39,13 @@ def test_outliers_hardly_move_an_estimate(rng):
     assert found.camera.far == pytest.approx(far / near, rel=0.15)
 
 
+def test_waves_of_a_large_picture_hardly_move_an_estimate():
+    """Slopes of waves are larger the finer the pixels are; they must not count as slopes of the surface."""
+    z, normal = analytic_scenes.room(50.0, 190, 254)
+    depth, depth_range = analytic_scenes.relative(z * (1 + 0.003 * np.sin(np.arange(254))))
+    assert view(depth, normal, depth_range=depth_range).camera.fov == pytest.approx(50, abs=2)
+
+
 def test_invalid_pixels_have_no_say():
     z, normal = analytic_scenes.room(50.0)
     depth, _ = analytic_scenes.relative(z)
