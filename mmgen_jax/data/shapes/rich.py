@@ -1,7 +1,7 @@
 """The second version of the data set: two to five objects of three families, with patterns, in varied light.
 
-The class is the kind of the largest object, which stands nearest to the middle. Its size in the image, its colours,
-its pattern, its light and the objects beside it do not depend on the class. Other objects may be of any kind, also of
+The class is the kind of the largest object, which stands near the middle. Its size in the image, its colours, its
+pattern, its light and the objects beside it do not depend on the class. Other objects may be of any kind, also of
 those that are no class, so that a class is known by what the largest object looks like and by nothing else. Regions are
 families, so that they can be told from an image alone.
 """
@@ -18,12 +18,10 @@ from mmgen_jax.data.shapes.solids import SOLIDS
 from mmgen_jax.modalities.mask import FAMILIES
 
 DEPTH_RANGE = (3.0, 14.0)  # metres; every rendered z-depth lies inside
-KINDS = {
-    "toy": ("sphere", "torus", "snowman", "box", "cylinder", "cone", "cross", "dumbbell"),
-    "plant": ("fir", "mushroom", "cactus"),
-    "building": ("house", "tower", "arch"),
-}
-CLASSES = ("sphere", "torus", "snowman", "fir", "mushroom", "cactus", "house", "tower", "arch")
+_TOYS = ("sphere", "torus", "snowman", "box", "cylinder", "cone", "cross", "dumbbell")
+_PLANTS, _BUILDINGS = ("fir", "mushroom", "cactus"), ("house", "tower", "arch")
+KINDS = dict(zip(FAMILIES, (_TOYS, _PLANTS, _BUILDINGS), strict=True))
+CLASSES = (*_TOYS[:3], *_PLANTS, *_BUILDINGS)
 REGIONS = ("background", "ground", *FAMILIES)
 # All triangles of these five colours are acute, so that any mixture of two of them is nearest to one of both: no more
 # than five points in space are like that. They are an equilateral triangle and two greys on its axis.
