@@ -79,10 +79,8 @@ class MMGen(Joining):
         if missing := [m for m in self.modalities if m not in names]:
             raise UsageError(f"x has {', '.join(names)}; {', '.join(missing)} is missing")
         order = np.array([names.index(m) for m in self.modalities])
-        at, end = (
-            None if time is None else jnp.asarray(raw.times(name, time, (count, len(names))))[:, order]
-            for name, time in (("t", t), ("r", r))
-        )
+        at = jnp.asarray(raw.times("t", t, (count, len(names))))[:, order]
+        end = None if r is None else jnp.asarray(raw.times("r", r, (count, len(names))))[:, order]
         classes = jnp.asarray(raw.numbers("class_id", class_id, count, a.null_class))
         prompt = Prompt(classes, jnp.asarray(raw.numbers("task", task, count, len(names))))
         return self._velocity(self._params, a.ordered(arrays), at, prompt, end)

@@ -187,6 +187,8 @@ RAW = {
     "time beyond one": ("t", np.full((2, 4), 5.5)),
     "time of nan": ("t", np.full((2, 4), np.nan)),
     "times of another count": ("t", np.zeros((2, 3))),
+    "ends of nan": ("r", np.full((2, 4), np.nan)),
+    "ends of another count": ("r", np.zeros((2, 3))),
     "class below zero": ("class_id", np.array([-1, 0])),
     "class beyond the table": ("class_id", np.array([0, 99])),
     "classes that are fractions": ("class_id", np.array([0.0, 1.0])),
@@ -210,10 +212,12 @@ def test_the_raw_network_refuses_what_means_nothing(model_dir, kind):
     assert name in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("name", ["x", "t", "class_id", "task"])
+@pytest.mark.parametrize("name", ["x", "t", "class_id", "task", "r"])
 def test_every_argument_of_velocity_refuses_what_means_nothing(model_dir, name):
     model = MMGen.load(model_dir)
     for kind, value in HOSTILE.items():
+        if name == "r" and value is None:  # there is no end
+            continue
         with unchecked(), pytest.raises(UsageError) as caught:
             model.velocity(**raw_arguments(model) | {name: value})
         assert name in str(caught.value) and "\n" not in str(caught.value), kind
