@@ -35,6 +35,7 @@ from scipy.spatial import cKDTree
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data.shapes import builder, render
 from mmgen_jax.data.shapes.scenes import FOV_DEGREES
+from mmgen_jax.data.shapes.worlds import SINGLE
 from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import angle, rays
@@ -56,8 +57,8 @@ STEPS = 4  # points on each triangle are STEPS (STEPS + 1) / 2
 HEADS = ("chamfer", "accuracy", "completeness", "normals", "normals, objects", "fov")
 SHOWN = 6  # rows of the sheet
 
-_CAMERA = Facts(fov_degrees=FOV_DEGREES, depth_range=render.DEPTH_RANGE)
-_RANGE = Facts(depth_range=render.DEPTH_RANGE)
+_CAMERA = Facts(fov_degrees=FOV_DEGREES, depth_range=SINGLE.depth_range)
+_RANGE = Facts(depth_range=SINGLE.depth_range)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ Normals tell what is missing. With q = d + b and image coordinates x, y in halve
 
 (`geometry.normals_from_depth`), so that k and b are those for which m and the predicted normals agree, by least squares
 with a loss that outliers at edges hardly move. One plane tells one of the two, several planes or a curve tell both.
+Means over blocks are compared, as slopes of the waves that networks make are steeper than surfaces at fine pixels.
 """
 
 from __future__ import annotations
