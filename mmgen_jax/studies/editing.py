@@ -30,7 +30,6 @@ from mmgen_jax.studies import opening
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training.architecture import check_config
 
 TIMES = (0.2, 0.4, 0.6, 0.8, 1.0)  # at which partial noising begins
 VIA = ("depth", "normal")
@@ -46,7 +45,6 @@ class Study:
         """Raises UsageError for a model without rgb, depth or normals, or of fewer than two classes."""
         self._opened = opening.opened(chosen, workdir, ("rgb", *VIA))
         names = self._opened.architecture.facts.class_names
-        check_config(chosen, self._opened.architecture, workdir)
         if len(names) < 2:
             raise UsageError(f"the model {workdir!r} has no two classes, of which one could become the other")
         self._own = self._opened.class_id

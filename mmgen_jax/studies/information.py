@@ -29,6 +29,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling.information import Information
 from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
+from mmgen_jax.studies.opening import opened
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 
@@ -80,7 +81,7 @@ def main(argv: list[str]) -> None:
     v = flags.FLAGS
     files.check_place(v.out, "--out", folder=False)
     chosen = settings.parse(v.config)
-    model = MMGen.load(v.workdir, chosen.sample.step)
+    model = opened(chosen, v.workdir).model
     values, found = study(chosen, model, v.draws)
     say(table(found))
     epath.Path(v.out).parent.mkdir(parents=True, exist_ok=True)

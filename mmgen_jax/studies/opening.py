@@ -18,6 +18,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.training.architecture import check_config
 
 Values = dict[str, np.ndarray]
 
@@ -74,10 +75,14 @@ class Opened:
 
 
 def opened(chosen: Settings, workdir: str, needed: Sequence[str] = (), words: str = "it") -> Opened:
-    """Loads a model for a study. Raises UsageError if it lacks a modality; `words` are what the study then needs."""
+    """Loads a model for a study. Raises UsageError if it lacks a modality, or differs from the settings.
+
+    `words` are what the study needs, where a modality is lacking.
+    """
     architecture, params = model_folders.load(workdir, chosen.sample.step)
     if missing := [m for m in needed if m not in architecture.modalities]:
         raise UsageError(f"the model {workdir!r} has no {' and no '.join(missing)}; this study needs {words}")
+    check_config(chosen, architecture, workdir)
     return Opened(chosen, architecture, params)
 
 

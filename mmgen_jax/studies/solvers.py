@@ -30,8 +30,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mmgen_jax import settings
-from mmgen_jax.checkpoints import model_folders
-from mmgen_jax.data import held_out, tiles
+from mmgen_jax.data import held_out
 from mmgen_jax.diffusion import keys
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
@@ -42,6 +41,7 @@ from mmgen_jax.sampling import SOLVERS, bind, requests, sample
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
+from mmgen_jax.studies.opening import opened
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -60,13 +60,16 @@ def steps_within(solver: str, calls: int) -> int:
 
 
 def study(chosen: Settings, workdir: str, calls: Sequence[int], reference: int) -> dict[str, list[Row]]:
-    """Name of `RUNS` -> a row for each number of calls that its solver can use, if the model can use the solver."""
-    architecture, params = model_folders.load(workdir, chosen.sample.step)
+    """Name of `RUNS` -> a row for each number of calls that its solver can use, if the model can use the solver.
+
+    Raises UsageError as `opened` does.
+    """
+    begun = opened(chosen, workdir, ("rgb",))
+    architecture, params, facts = begun.architecture, begun.params, begun.facts
     sampler, names = Sampler(architecture), architecture.modalities
     data = chosen.data
     batch = held_out.first(data.dir, data.test_split, names, architecture.image_size, chosen.evaluate.n)
     n = len(batch["rgb"])
-    facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
     truth, there = report.truth(batch, names, facts), report.present(batch, architecture)
     given = sampler.encode({"rgb": to_array(batch["rgb"])})
     request = requests.request(keys.of_seed(chosen.seed, "understanding"), jnp.arange(n), architecture.sample_shapes)

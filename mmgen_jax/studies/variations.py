@@ -32,7 +32,6 @@ from mmgen_jax.studies.opening import Values
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training.architecture import check_config
 
 GEOMETRY = ("depth", "normal", "mask")
 WAYS: Mapping[str, tuple[str, ...]] = {"nothing": (), "depth": ("depth",), "depth, normals, regions": GEOMETRY}
@@ -52,7 +51,6 @@ class Study:
     def __init__(self, chosen: Settings, workdir: str):
         """Raises UsageError for scenes or models that lack a modality, and for fewer than two scenes."""
         self._opened = opening.opened(chosen, workdir, ("rgb", *GEOMETRY))
-        check_config(chosen, self._opened.architecture, workdir)
         if chosen.evaluate.n < 2:
             raise UsageError(f"config key evaluate.n is {chosen.evaluate.n}; variations are compared with at least 2")
         self._class_id = self._opened.class_id
