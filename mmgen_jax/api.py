@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -163,7 +163,8 @@ class MMGen(Joining):
           wanted: names of the modalities that are made; None means all that are not given. What is neither given nor
             wanted is ignored, which a model must have been trained for.
           via: names of the modalities that are read from all that is given, as `evaluate` reads them, and from which
-            alone the rest is made: rgb of another class or seed from the geometry of an image.
+            alone the rest is made: rgb of another class or seed from the geometry of an image. What another of the
+            `models` tells, that one reads.
           strength: given modality -> weight of it, between 0 (left out) and 1 (as it is), above 1 (guidance on it) or
             below 0 (away from it). Needs a model that was trained to ignore modalities.
           interval: given modality -> times [low, high] of what is made when its strength counts; elsewhere it is 1.
@@ -281,10 +282,12 @@ class MMGen(Joining):
         known = _for_each(known_pixels(keep, tuple(conditions), count, a), count)
         begin = _for_each(values_of("start", _mapping("start", start), count, a), count)
         passed = _for_each(noise_values(noise, count, a), count)
+        whole = tuple(m for m in conditions if m not in known)
         asked = Asked(
             options,
             a.modalities,
-            given=options.seen(tuple(m for m in conditions if m not in known), a.modalities),
+            given=options.seen(whole, a.modalities),
+            source=whole,
             partial=tuple(known),
             start=tuple(begin),
             conditional=bool((class_ids != a.null_class).any()),
@@ -342,11 +345,16 @@ class MMGen(Joining):
         return "+".join(choice(f"{name} modality", m, self.modalities) for m in chosen)
 
     def _read(self, given: Mapping[str, np.ndarray], numbers: np.ndarray, options: Options) -> dict[str, np.ndarray]:
-        """Values [1 or n, ...] of what `options.via` names, read from what is given [1 or n, ...]."""
+        """Values [1 or n, ...] of what `options.via` names, read from what is given [1 or n, ...]; see `others`."""
         how = Options(solver=Evaluate.solver, steps=Evaluate.steps, temperature=Evaluate.temperature)
         how = dataclasses.replace(how, **{name: getattr(options, name) for name in ("seed", "batch", "whole")})
-        read = self.draw(how, n=numbers[: max(map(len, given.values()))], given=given, progress=lambda _: None)
-        return {m: read[m] for m in options.seen(tuple(given), self.modalities)}
+        names = options.seen(tuple(given), self.modalities)
+        readers, found = {m: cast(MMGen, self._told.get(m, self._first)) for m in names}, dict[str, np.ndarray]()
+        for reader in dict.fromkeys(readers.values()):
+            known = {m: x for m, x in given.items() if m in reader.modalities}
+            read = reader.draw(how, n=numbers[: max(map(len, known.values()))], given=known, progress=lambda _: None)
+            found |= {m: read[m] for m in names if readers[m] is reader}
+        return {m: found[m] for m in names}
 
     def _section(self, name: str, chosen: object, kind: type) -> Any:
         """Values by modality as a section of the settings. Raises UsageError."""

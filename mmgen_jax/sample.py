@@ -175,6 +175,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
         options,
         architecture.modalities,
         given=options.seen(whole, architecture.modalities),
+        source=whole,
         partial=tuple(given.known),
         start=tuple(given.start),
         conditional=architecture.class_index(section.class_id) != architecture.null_class,

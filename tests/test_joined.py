@@ -111,6 +111,21 @@ def test_a_weak_model_with_other_classes_serves_without_a_class(first, given):
             first.generate(**asked, given={"depth": given["depth"]}, weak=weak, autoguidance=2.0, **FAST)
 
 
+def test_conditions_are_read_by_the_models_that_tell_them(first, other):
+    rgb = tiny_model.values(2)["rgb"]
+    how = {"n": 2, "given": {"rgb": rgb}, "solver": "euler", "steps": 4, "temperature": 0, "seed": 0}
+    read = {"depth": first.generate(**how)["depth"], "mask": other.generate(**how)["mask"]}
+    options = {"n": 2, "wanted": ("rgb",), "compose": True, "models": {"mask": other}, **FAST}
+    out = first.generate(given={"rgb": rgb}, via=("depth", "mask"), **options)
+    two = first.generate(given=read, **options)
+    for m in ("rgb", "depth", "mask"):
+        np.testing.assert_array_equal(out[m], two[m])
+    assert out.given == ("depth", "mask") and list(out.source) == ["rgb"]
+    weak = MMGen(*tiny_model.part(("rgb", "depth"), 5))
+    alone = first.generate(n=2, given={"rgb": rgb}, via=("depth",), weak=weak, autoguidance=2.0, **FAST)
+    np.testing.assert_array_equal(alone["depth"], read["depth"])
+
+
 def differing(**changes):
     return MMGen(*tiny_model.part(("rgb", "mask"), 2, **changes))
 
@@ -137,7 +152,7 @@ ALONE = {"given": {}, "compose": False}
         ),
         (
             lambda o: {"models": {"mask": o}, "via": ("mask",), "given": {"depth": tiny_model.values(1)["depth"]}},
-            "via is 'mask'; allowed: empty, as other models have a say",
+            "via is 'mask', and the model that tells mask does not know depth, which is given; allowed: rgb",
         ),
         (lambda o: ALONE | {"autoguidance": 2.0}, "autoguidance is 2, which needs a weak model; none is given"),
         (

@@ -18,6 +18,7 @@ class Asked:
       options: how samples are drawn; each of them alone has a value that is allowed.
       modalities: those of the model.
       given: the modalities that are given as a whole, or read from those, see `Options.seen`.
+      source: those that are given as a whole, from which `given` is read where `options.via` says so.
       partial: the modalities of which a part is given.
       start: the modalities that do not begin at noise.
       conditional: whether a class is given to each sample.
@@ -28,6 +29,7 @@ class Asked:
     options: Options
     modalities: tuple[str, ...]
     given: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
     partial: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
     conditional: bool = False

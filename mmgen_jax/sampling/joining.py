@@ -20,6 +20,7 @@ class Joining(Editing):
     def __init__(self, sampler: Sampler, params: Params):
         super().__init__(sampler, params)
         self._company, self._voices = Company(sampler.architecture), tuple[Voice, ...]()
+        self._first, self._told = self, dict[str, Joining]()
 
     def joined(self, models: Mapping[str, Joining] | None = None, weak: Joining | None = None) -> Self:
         """This model together with others that have a say in what `draw` makes; see `sampling.others`.
@@ -40,6 +41,7 @@ class Joining(Editing):
         if not told and weak is None:
             return self
         view, others = copy.copy(self), {m: other.architecture for m, other in told.items()}
+        view._told = told
         view._company = Company(self.architecture, others, weak.architecture if weak else None)
         tells = {other: tuple(m for m in told if told[m] is other) for other in told.values()}
         view._voices = tuple(Voice(other._sampler, other._params, names) for other, names in tells.items())

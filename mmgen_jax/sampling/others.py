@@ -16,6 +16,9 @@ Gaussians.
 model of the same modalities, given the same, errs in the same directions and further, so the velocity leads away from
 it: v = v_weak + w (v - v_weak). With guidance and strengths, v is here what all conditions together say, and each of
 them adds its own difference to it; in a composition v is v_0.
+
+*Reading.* Where conditions are read from what is given (`Options.via`), each is read by the model that tells it, from
+those of the given modalities that this model knows. The weak model reads nothing.
 """
 
 from __future__ import annotations
@@ -161,8 +164,14 @@ class Company:
                     f"a class is given, and the weak model has the {len(theirs)} classes {theirs[:3]}...; "
                     f"allowed: those of the first model, {len(ours)}, {ours[:3]}..."
                 )
-        if options.via and (self.weak or self.told):
-            raise UsageError(f"via is {options.via!r}; allowed: empty, as other models have a say")
+        for m in given if options.via else ():
+            reader = self.told.get(m, self.first)
+            if not set(asked.source) & set(reader.modalities):
+                found, allowed = " + ".join(asked.source), [x for x in reader.modalities if x not in given]
+                raise UsageError(
+                    f"via is {options.via!r}, and the model that tells {m} does not know {found}, which is given; "
+                    f"allowed: {'+'.join(allowed) or 'nothing'}"
+                )
         for m, other in self.told.items():
             if m not in given:
                 found = " + ".join(given) or "nothing"
