@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epath
@@ -129,8 +129,8 @@ def _made_by(chosen: Settings, task: str, source: dict[str, object], weights: ob
     """All that a sample depends on besides its number; not the batch that it is computed in."""
     section = chosen.sample
     names = {field.name for field in dataclasses.fields(Options)} - {"batch"} | {"to_seed", "invert_class"}
-    if section.to_seed >= 0:
-        source = source | {"sample.n": section.n}  # on the way from one seed to the other, the share of each
+    if section.to_seed >= 0 or set_paths(section.invert_to):
+        source = source | {"sample.n": section.n}  # on the way from one noise to the other, the share of each
     how = {
         f"sample.{name}": value
         for name, field, value in settings.declared(chosen.sample)
@@ -139,10 +139,11 @@ def _made_by(chosen: Settings, task: str, source: dict[str, object], weights: ob
     return {"sample.task": task} | how | source | {"the weights": digest(weights)}
 
 
-def _folder_name(section: Sample, task: str, asked: Asked, inverted: Iterable[str]) -> str:
+def _folder_name(section: Sample, task: str, asked: Asked, given: Given) -> str:
     """Name of the folder of a request: the task, and what else it asks for."""
     parts = [*(f"part of {m}" for m in asked.partial), *(f"from {m}" for m in asked.start)]
-    parts += [*(f"inverted {m}" for m in inverted), *([f"to seed {section.to_seed}"] if section.to_seed >= 0 else [])]
+    parts += [*(f"inverted {m}" for m in given.inverted), *(f"to another {m}" for m in given.ends)]
+    parts += [f"to seed {section.to_seed}"] if section.to_seed >= 0 else []
     parts += [*(["via", section.via] if section.via else []), *(["to", section.wanted] if section.wanted else [])]
     return " ".join([task, *parts])
 
@@ -161,12 +162,12 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     names, options = given_names(task, architecture.modalities), section.options()
     given = conditions(chosen, task, names, architecture)
     given = given.keeping(known_pixels(set_paths(section.keep), names, section.n, architecture))
-    start, inverted = (
-        values_of(role, set_paths(getattr(section, role)), section.n, architecture) for role in ("start", "invert")
+    roles = ("start", "invert", "invert_to")
+    given = given.beginning(
+        *(values_of(role, set_paths(getattr(section, role)), section.n, architecture) for role in roles)
     )
-    given = given.beginning(start, inverted)
-    points, size = set_paths(section.points), architecture.image_size
-    guide = guides.from_files(points, section.region.mask, section.region.colour, size)
+    points, size = (set_paths(section.points), set_paths(section.unscaled)), architecture.image_size
+    guide = guides.from_files(*points, section.region.mask, section.region.colour, size)
     whole = tuple(m for m in names if m not in given.known)
     if len(whole) == len(architecture.modalities):
         raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
@@ -179,7 +180,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
         partial=tuple(given.known),
         start=tuple(given.start),
         conditional=architecture.class_index(section.class_id) != architecture.null_class,
-        noise=bool(inverted) or section.to_seed >= 0,
+        noise=bool(given.inverted) or section.to_seed >= 0,
         guided=guide is not None,
     )
     asked.check(architecture.path)
@@ -191,7 +192,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     if npz and "rgb" not in (*seen, *made):
         raise UsageError(f"--npz is of rgb; samples have {', '.join((*seen, *made))}")
     here = epath.Path() if workdir in model_folders.bundled() else folder
-    target = files.path_of(out, "--out") if out else here / "samples" / _folder_name(section, task, asked, inverted)
+    target = files.path_of(out, "--out") if out else here / "samples" / _folder_name(section, task, asked, given)
     files.check_place(target, "--out", folder=True)
     first = model_folders.load(workdir, section.step)
     model, theirs = joined(section, MMGen(*first))
@@ -224,8 +225,13 @@ def _check_noise(section: Sample, given: Given, made: Sequence[str], architectur
     moving, key = section.to_seed >= 0, "sample.to_seed" if section.to_seed >= 0 else "sample.invert"
     if moving and given.inverted:
         raise UsageError(f"config key sample.to_seed is {section.to_seed}; allowed: -1, as files are inverted")
-    if moving and section.n < 2:
-        raise UsageError(f"config key sample.to_seed is {section.to_seed}, which needs sample.n of at least 2")
+    ends = {f"sample.invert_to.{m}": path for m, path in set_paths(section.invert_to).items()}
+    for m in given.inverted.keys() ^ given.ends.keys() if ends else ():
+        one, other = ("invert", "invert_to") if m in given.inverted else ("invert_to", "invert")
+        raise UsageError(f"config key sample.{one}.{m} is set, and sample.{other}.{m} is empty; allowed: both or none")
+    for name, value in (ends | ({"sample.to_seed": section.to_seed} if moving else {})).items():
+        if section.n < 2:
+            raise UsageError(f"config key {name} is {value!r}, which needs sample.n of at least 2")
     if (moving or given.inverted) and SOLVERS[section.solver].stochastic:
         raise UsageError(
             f"config key sample.solver is {section.solver!r}, which draws noise; {key} needs one that does not"
@@ -235,16 +241,26 @@ def _check_noise(section: Sample, given: Given, made: Sequence[str], architectur
 def _noise(section: Sample, model: MMGen, given: Given) -> Callable[[np.ndarray], Values | None]:
     """Function of the numbers of samples to the noise from which they are made, or to None where it is drawn."""
     if section.to_seed >= 0:
-        first, second = (model.noise(seed) for seed in (section.seed, section.to_seed))
-        way = np.linspace(0, 1, section.n, dtype=np.float32)
-        return lambda numbers: {m: np.asarray(z) for m, z in slerp(first, second, way[numbers]).items()}
-    if given.inverted:
+        ends = [model.noise(seed) for seed in (section.seed, section.to_seed)]
+    elif given.inverted:
         values, how = given.values(np.arange(section.n)), section.options()
-        found = model.invert(
-            given.inverted, values, section.invert_class, given_time=how.given_time, seed=how.seed, batch=how.batch
-        )
-        return lambda numbers: rows_of(found, numbers)
-    return lambda _: None
+        ends = [
+            model.invert(
+                photos, values, section.invert_class, given_time=how.given_time, seed=how.seed, batch=how.batch
+            )
+            for photos in (given.inverted, given.ends)
+            if photos
+        ]
+    else:
+        return lambda _: None
+    way = np.linspace(0, 1, section.n, dtype=np.float32)
+
+    def noise(numbers: np.ndarray) -> Values:
+        first, *second = (rows_of(end, numbers) for end in ends)
+        between = slerp(first, *second, way[numbers]) if second else first
+        return {m: np.asarray(z) for m, z in between.items()}
+
+    return noise
 
 
 def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: Given, guide: object) -> None:

@@ -219,7 +219,7 @@ class Sample(RequestFiles, Options):
     index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
     weak: str = setting("", TEXT, "smaller or earlier model of the same modalities, for autoguidance; as --workdir")
     to_seed: int = setting(-1, integer(-1), "samples go from the noise of seed to that of this one; -1 = none")
-    invert_class: str = setting("", TEXT, "index or name of the class that the files in invert are of; empty = none")
+    invert_class: str = setting("", TEXT, "index or name of the class of the files that are inverted; empty = none")
 
     def options(self) -> Options:
         """How samples are drawn, as `sampling.sampler` takes it."""

@@ -88,6 +88,8 @@ SMALLER = {
     ],
     "mmgen_jax.studies.information": ["--config.evaluate.n=1", "--draws=2"],
     "mmgen_jax.studies.guides": ["--config.evaluate.n=2", *SAMPLE],
+    "mmgen_jax.studies.inpainting": ["--config.evaluate.n=2", *SAMPLE],
+    "mmgen_jax.studies.whole": ["--width=60"],
     "mmgen_jax.studies.composition": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.two_models": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.dial": ["--config.evaluate.n=2", *SAMPLE],

@@ -7,6 +7,7 @@ from annotations import unchecked
 from PIL import Image
 
 from mmgen_jax import MMGen, sample
+from mmgen_jax.sampling import slerp
 from mmgen_jax.system.errors import UsageError
 
 FAST = {"steps": 2, "solver": "euler"}
@@ -178,6 +179,17 @@ def test_command_inverts_and_goes_from_seed_to_seed(model, model_dir, model_conf
     z = model.invert({"rgb": values["rgb"][0]}, class_id="torus")
     same = model.generate(n=1, noise=z, wanted=("rgb",), solver="euler", steps=2)
     np.testing.assert_array_equal(made(tmp_path / "back", 0), same["rgb"][0])
+    section.n, section.invert_to.rgb = 3, str(tmp_path / "other.png")
+    sample.run(model_config, str(model_dir), str(tmp_path / "between"))
+    ends = [model.invert({"rgb": x}, class_id="torus") for x in values["rgb"]]
+    for i in range(3):
+        noise = slerp(*ends, i / 2)
+        same = model.generate(n=1, noise=noise, wanted=("rgb",), solver="euler", steps=2)
+        np.testing.assert_allclose(made(tmp_path / "between", i).astype(int), same["rgb"][0], atol=1)
+    section.n = 4
+    with pytest.raises(UsageError, match="sample.n"):
+        sample.run(model_config, str(model_dir), str(tmp_path / "between"))
+    section.n, section.invert_to.rgb = 1, ""
     for changed, message in (
         ({"wanted": "depth"}, "sample.invert.rgb is .*; allowed: empty, as rgb is not made"),
         ({"start": {"rgb": str(tmp_path / "rgb.png")}}, "sample.invert.rgb is .*; allowed: empty, as rgb has a start"),
@@ -190,6 +202,11 @@ def test_command_inverts_and_goes_from_seed_to_seed(model, model_dir, model_conf
             "sample.solver is 'euler_maruyama', which draws noise; sample.invert needs",
         ),
         ({"draws": 2}, "draws is 2; allowed: 1, as noise is passed"),
+        ({"invert_to": {"rgb": str(tmp_path / "other.png")}}, "invert_to.rgb is .*other.png', which needs sample.n of"),
+        (
+            {"invert_to": {"rgb": str(tmp_path / "other.png")}, "invert": {"rgb": ""}, "invert_class": ""},
+            "sample.invert_to.rgb is set, and sample.invert.rgb is empty; allowed: both or none",
+        ),
     ):
         other = model_config.copy_and_resolve_references()
         other.sample.update(changed)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 import tiny_model
 from annotations import unchecked
 from PIL import Image
@@ -14,6 +15,7 @@ from mmgen_jax import MMGen, sample
 from mmgen_jax.frozen.autoencoders.protocol import clipped
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling import guides
+from mmgen_jax.sampling.training_free import Images
 from mmgen_jax.system.errors import NotFinite, UsageError
 
 FAST = {"steps": 3, "solver": "euler"}
@@ -157,6 +159,47 @@ def test_a_loss_that_is_not_a_number_is_told(model):
         model.generate(n=2, guide=lambda i: jnp.log(-1 - i["depth"].sum((1, 2))), guide_through="decoder", **FAST)
 
 
+UNSCALED = np.concatenate([ROWS, [[3, 12, 0.3]]])
+
+
+def test_points_without_a_scale_are_the_same_in_any_unit(model):
+    """Rows whose values are scaled and shifted give the same samples, and these fit them up to a scale and a shift."""
+
+    def misfit(depth):
+        found = depth[UNSCALED[:, 1].astype(int), UNSCALED[:, 0].astype(int)]
+        design = np.stack([UNSCALED[:, 2], np.ones(4)], 1)
+        return scipy.optimize.lsq_linear(design, found, bounds=([0, -np.inf], np.inf)).cost
+
+    plain = model.generate(n=2, **FAST)
+    out = model.generate(n=2, guide=guides.unscaled("depth", UNSCALED), **FAST)
+    compiled = model._sampler._draw._cache_size()
+    for scale, shift in ((3.0, 5.0), (0.01, -2.0), (1e6, 1e6), (1e300, 0.0)):
+        other = UNSCALED * [1, 1, scale] + [0, 0, shift]
+        same = model.generate(n=2, guide=guides.unscaled("depth", other), **FAST)
+        np.testing.assert_allclose(same["depth"], out["depth"], atol=1e-4)
+    assert model._sampler._draw._cache_size() == compiled
+    for i in range(2):
+        assert misfit(out["depth"][i]) < 0.5 * misfit(plain["depth"][i])
+
+
+def test_the_loss_without_a_scale_is_that_of_the_best_scale_and_shift(rng):
+    """Against SciPy's bounded least squares; half of the images are upside down, where the best scale is 0."""
+    rows = np.stack([np.concatenate([ROWS, [[3, 12, v]]]) for v in (0.2, 0.4, 0.6, 0.8)])
+    images = rng.uniform(size=(4, 16, 16)).astype(np.float32)
+    images[:2] = 0.3 + 0.2 * images[:2]
+    for i, sign in enumerate((1, -1, 1, -1)):
+        images[i, rows[i, :, 1].astype(int), rows[i, :, 0].astype(int)] += sign * 0.4 * rows[i, :, 2]
+    seen = Images(("depth",), lambda _: jnp.asarray(2 * images - 1)[..., None])
+    found = guides.unscaled("depth", rows, 0.1)(seen)
+    scales = []
+    for i, (x, y, value) in enumerate(rows.transpose(0, 2, 1)):
+        design = np.stack([value, np.ones(4)], 1)
+        fit = scipy.optimize.lsq_linear(design, images[i, y.astype(int), x.astype(int)], ([0, -np.inf], np.inf))
+        np.testing.assert_allclose(found[i], fit.cost / 0.1**2, rtol=1e-3)
+        scales.append(fit.x[0])
+    assert min(scales) < 1e-3 < 0.1 < max(scales)
+
+
 ARGUMENTS = {
     "modality": (("points", "sound", ROWS), "modality of points is 'sound'; allowed: rgb, depth, normal, mask"),
     "deviation": (("points", "depth", ROWS, 0.0), "deviation of points is 0.0; it must be a finite number above 0"),
@@ -173,6 +216,10 @@ ARGUMENTS = {
         r"region of rgb has a value of type int64 and shape \[2\]; allowed: 3",
     ),
     "bright": (("region", "rgb", SQUARE, (0, 1, 2)), "region of rgb has the value 2; allowed: 0 to 1"),
+    "two": (("unscaled", "depth", ROWS[:2]), "unscaled points of depth are 2; allowed: at least 3"),
+    "level": (("unscaled", "depth", ROWS * [1, 1, 0]), "unscaled points of depth have one value everywhere; allowed"),
+    "endless": (("unscaled", "depth", ROWS * [1, 1, np.inf]), "unscaled points of depth have the value inf; allowed"),
+    "of colours": (("unscaled", "rgb", ROWS), "modality of unscaled points is 'rgb'; allowed: depth"),
     "empty": (("region", "depth", ~SQUARE & SQUARE, 0.5), "region of depth is empty; allowed: True in some pixels"),
     "levels": (("region", "depth", 0.3 * SQUARE, 0.5), "region of depth has values from 0 to 0.3; allowed: "),
 }
@@ -215,3 +262,11 @@ def test_command(model_dir, model_config, tmp_path):
     file.write_text("2\t3\t0.8\n12 3 0.1\n")
     with pytest.raises(UsageError, match="the points of depth"):
         run()
+    section.points.depth, section.unscaled.depth = "", str(file)
+    with pytest.raises(UsageError, match="unscaled points of depth are 2; allowed: at least 3"):
+        run()
+    file.write_text("2 3 40\n12 3 10\n4 9 20\n")
+    sample.run(model_config, str(model_dir), str(tmp_path / "unscaled"))
+    file.write_text("2 3 40\n12 3 10\n4 9 21\n")
+    with pytest.raises(UsageError, match="the unscaled points of depth"):
+        sample.run(model_config, str(model_dir), str(tmp_path / "unscaled"))

@@ -34,6 +34,7 @@ class Given:
       known: modality -> pixels bool [1 or n, H, W] that are known of it, of those that are given in part.
       start: values [1 or n, ...] from which modalities that are wanted begin.
       inverted: values [1 or n, ...] from whose own noise they begin.
+      ends: values [1 or n, ...] of the same, to whose own noise they go from there, sample by sample.
     """
 
     values: Callable[[np.ndarray], Values]
@@ -42,17 +43,19 @@ class Given:
     known: Values = dataclasses.field(default_factory=dict)
     start: Values = dataclasses.field(default_factory=dict)
     inverted: Values = dataclasses.field(default_factory=dict)
+    ends: Values = dataclasses.field(default_factory=dict)
 
     def keeping(self, known: Values) -> Given:
         """The same with only some pixels known."""
         source = self.source | {f"the pixels of {m} that are kept": digest(x) for m, x in known.items()}
         return dataclasses.replace(self, source=source, known=known)
 
-    def beginning(self, start: Values, inverted: Values) -> Given:
-        """The same with a start of some modalities, and with others that begin from noise of their own."""
+    def beginning(self, start: Values, inverted: Values, ends: Values) -> Given:
+        """The same with a start of some modalities, and with others that begin from noise of their own, or between."""
         source = self.source | {f"the start of {m}": digest(x) for m, x in start.items()}
         source |= {f"the {m} that is inverted": digest(x) for m, x in inverted.items()}
-        return dataclasses.replace(self, source=source, start=start, inverted=inverted)
+        source |= {f"the {m} that is inverted at the end": digest(x) for m, x in ends.items()}
+        return dataclasses.replace(self, source=source, start=start, inverted=inverted, ends=ends)
 
 
 def set_paths(section: object) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Guides to hand: what is known in some points, and the mean over a region. See `training_free` for how they lead.
+"""Guides to hand: what is known in some points, also without its scale, and the mean over a region.
+
+`training_free` says how they lead.
 
 All of them are pytrees: other numbers of the same shapes compile nothing. Pixels are those of the images that are made.
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +20,7 @@ from mmgen_jax.data.latents.plan import digest
 from mmgen_jax.modalities import kept
 from mmgen_jax.modalities.directions import Directions
 from mmgen_jax.modalities.files import Source, given_array
+from mmgen_jax.modalities.modality import Scalar
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling.training_free import Images
 from mmgen_jax.system import reading
@@ -39,6 +43,7 @@ class Points:
       modality: its name.
     """
 
+    what: ClassVar[str] = "points"
     column: AnyArray
     row: AnyArray
     value: AnyArray
@@ -47,13 +52,35 @@ class Points:
 
     def __call__(self, images: Images) -> jax.Array:
         """Loss [B] of images. Raises UsageError for a point beside them, where the points are known."""
+        return jnp.square((self.found(images) - self.value) / self.deviation).sum((1, 2)) / 2
+
+    def found(self, images: Images) -> jax.Array:
+        """What images say at the points, [B, P, C]. Raises UsageError as a call does."""
         image = images[self.modality]
         for name, place, side in (("x", self.column, image.shape[2]), ("y", self.row, image.shape[1])):
             if not isinstance(place, jax.core.Tracer) and np.max(place) >= side:
                 raise UsageError(f"points of {self.modality} have {name} = {np.max(place)}; allowed: 0 to {side - 1}")
         found = image[jnp.arange(len(image))[:, None], self.row, self.column]
-        off = (found.reshape(*found.shape[:2], -1) - self.value) / self.deviation
-        return jnp.square(off).sum((1, 2)) / 2
+        return found.reshape(*found.shape[:2], -1)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Unscaled(Points):
+    """Values of a modality that are known in some pixels up to a scale of at least 0 and a shift, those of each sample.
+
+    An image says z = a y + b of the values y, up to normal errors. The loss is that of the scale and the shift that fit
+    best: a = max(y.z / y.y, 0) with y and z less their means. If a > 0 it is that of the P - 2 combinations of z that
+    are 0 for any scale and shift, which is all that the values tell. `value` has a mean of 0 and a deviation of 1.
+    """
+
+    what: ClassVar[str] = "unscaled points"
+
+    def __call__(self, images: Images) -> jax.Array:
+        found = self.found(images)
+        centred = found - found.mean(1, keepdims=True)
+        scale = jnp.maximum((self.value * centred).mean(1, keepdims=True), 0)
+        return jnp.square((centred - scale * self.value) / self.deviation).sum((1, 2)) / 2
 
 
 @jax.tree_util.register_dataclass
@@ -68,6 +95,7 @@ class Region:
       modality: its name.
     """
 
+    what: ClassVar[str] = "region"
     inside: AnyArray
     value: AnyArray
     deviation: AnyArray
@@ -108,18 +136,53 @@ def points(modality: str, rows: object, deviation: float = DEVIATION) -> Points:
       UsageError: an argument is not allowed.
     """
     source, count, low = _about("points", modality, deviation)
+    column, row, value = _rows(source, rows, count)
+    _check_values(source, value, low)
+    return Points(column, row, value.astype(np.float32), np.full(1, deviation, np.float32), modality)
+
+
+def unscaled(modality: str, rows: object, deviation: float = DEVIATION) -> Unscaled:
+    """A guide to values in some pixels whose scale and shift are not known, such as depth in metres or of stereo.
+
+    Relative inverse depth is 1 / distance up to a scale and a shift, so of distances in any unit give the inverse.
+
+    Args:
+      modality: whose values they are, depth.
+      rows: float [P, 3], x (to the right) and y (down) of pixels from 0, and the value there, larger = nearer. For all
+        samples, or [n, P, 3] for each. At least three points, not all of one value.
+      deviation: standard deviation of the values once they are scaled to what is made, which is 0 to 1.
+
+    Raises:
+      UsageError: an argument is not allowed.
+    """
+    scalars = [m for m, kind in MODALITIES.items() if isinstance(kind, Scalar)]
+    source, count, _ = _about("unscaled points", choice("modality of unscaled points", modality, scalars), deviation)
+    column, row, value = _rows(source, rows, count)
+    if value.shape[1] < 3:
+        raise source.error(f"are {value.shape[1]}", "at least 3, as some scale and shift fit two of them")
+    if not np.isfinite(value).all():
+        raise source.error(f"have the value {value[~np.isfinite(value)][0]:g}", "finite numbers")
+    value = value / np.maximum(np.abs(value).max(1, keepdims=True), np.finfo(np.float64).tiny)
+    centred = value - value.mean(1, keepdims=True)
+    spread = np.sqrt(np.square(centred).mean(1, keepdims=True))
+    if (spread <= 1e-12).any():
+        raise source.error("have one value everywhere", "values that differ")
+    known = (centred / spread).astype(np.float32)
+    return Unscaled(column, row, known, np.full(1, deviation, np.float32), modality)
+
+
+def _rows(source: Source, rows: object, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns and rows int [1 or n, P] of pixels, and values float64 [1 or n, P, count]. Raises UsageError."""
     array, allowed = given_array(rows, source), f"[P, {2 + count}] or [n, P, {2 + count}], rows of x, y and the value"
     if array.dtype.kind not in "iuf":
         raise source.error(f"have type {array.dtype}", f"numbers, {allowed}")
     if array.ndim not in (2, 3) or array.shape[-1] != 2 + count or not array.size:
         raise source.error(f"have shape {list(array.shape)}", allowed)
-    array = array.astype(np.float32).reshape(-1, *array.shape[-2:])
+    array = array.astype(np.float64).reshape(-1, *array.shape[-2:])
     place, value = array[..., :2], array[..., 2:]
     if not (np.isfinite(place).all() and (place == np.rint(place)).all() and (place >= 0).all()):
         raise source.error("have pixels that are no integers of at least 0", allowed)
-    _check_values(source, value, low)
-    pixels = place.astype(np.int32)
-    return Points(pixels[..., 0], pixels[..., 1], value, np.full(1, deviation, np.float32), modality)
+    return place[..., 0].astype(np.int32), place[..., 1].astype(np.int32), value
 
 
 def region(modality: str, inside: object, value: Sequence[float] | float, deviation: float = DEVIATION) -> Region:
@@ -162,10 +225,10 @@ def _check_values(source: Source, value: np.ndarray, low: float) -> None:
         raise source.error(f"has the value {wrong.flat[0]:g}", f"{low:g} to 1")
 
 
-def read_points(modality: str, path: epath.PathLike) -> Points:
-    """The points in a text file: a row of x, y and the value for each. Rows may be empty, or comments after a #.
+def read_rows(modality: str, path: epath.PathLike) -> list[list[float]]:
+    """Points in a text file: a row of x, y and the value for each. Rows may be empty, or comments after a #.
 
-    Raises UsageError for a file that cannot be read, and as `points` does.
+    Raises UsageError for a file that cannot be read.
     """
     rows, wide = [], 2 + MODALITIES[modality].channels
     for i, line in enumerate(reading.text(path).splitlines(), 1):
@@ -180,15 +243,18 @@ def read_points(modality: str, path: epath.PathLike) -> Points:
             raise UsageError(f"points of {modality} ({path}) have {len(words)} numbers in line {i}; allowed: {wide}")
     if not rows:
         raise UsageError(f"points of {modality} ({path}) are none; allowed: rows of x, y and the value")
-    return points(modality, rows)
+    return rows
 
 
-def from_files(paths: Mapping[str, str], mask: str, colour: Sequence[float], size: int) -> Together | None:
+def from_files(
+    paths: Mapping[str, str], without_scale: Mapping[str, str], mask: str, colour: Sequence[float], size: int
+) -> Together | None:
     """The guide that settings ask for: points of some modalities, and the colour of a region; None if there is none.
 
-    Raises UsageError for files that cannot be read.
+    Raises UsageError for files that cannot be read, and as `points` and `unscaled` do.
     """
-    found: list[Points | Region] = [read_points(m, path) for m, path in paths.items()]
+    found: list[Points | Region] = [points(m, read_rows(m, path)) for m, path in paths.items()]
+    found += [unscaled(m, read_rows(m, path)) for m, path in without_scale.items()]
     if mask:
         found.append(region("rgb", kept.read("region", mask, size), colour))
     return Together(tuple(found)) if found else None
@@ -196,4 +262,4 @@ def from_files(paths: Mapping[str, str], mask: str, colour: Sequence[float], siz
 
 def source(guide: Together | None) -> dict[str, object]:
     """Name -> value, as JSON has it, that tells what a guide of `from_files` knows."""
-    return {f"the {type(g).__name__.lower()} of {g.modality}": digest(g) for g in (guide.guides if guide else ())}
+    return {f"the {g.what} of {g.modality}": digest(g) for g in (guide.guides if guide else ())}

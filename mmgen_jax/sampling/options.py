@@ -27,10 +27,10 @@ TIMES = Rule(lambda v: (isinstance(v, tuple) and not v) or GRID.allows(v), f"a t
 WHOLE = Rule(lambda v: number(0, 64).allows(v) and not 0 < v < 1, "a number 1 to 64, or 0")
 
 
-def by_modality(name: str, default: object, allowed: Rule, meaning: str) -> type:
-    """A section of settings with one for each modality; `meaning` has a place for the modality's name."""
+def by_modality(name: str, default: object, allowed: Rule, meaning: str, names: Sequence[str] = NAMES) -> type:
+    """A section of settings with one for each of the modalities; `meaning` has a place for the modality's name."""
     kind = type(default)
-    lines = [(m, kind, setting(default, allowed, meaning.format(m))) for m in NAMES]
+    lines = [(m, kind, setting(default, allowed, meaning.format(m))) for m in names]
     return dataclasses.make_dataclass(name, lines, frozen=True)
 
 

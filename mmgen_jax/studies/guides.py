@@ -2,10 +2,10 @@
 
 python -m mmgen_jax.studies.guides --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=32
 
-Points of the true depth of held-out scenes guide what is made of nothing, and of the rgb of the scenes. Errors are
-those of metres, without any fit, at the points and elsewhere. The mean rgb of a square in the middle is guided to red;
-its error is the mean absolute one of the three channels. `calls` are evaluations of the network for each sample, and a
-gradient through it counts as two more.
+Points of the true depth of held-out scenes guide what is made of nothing, and of the rgb of the scenes; without a scale
+they are 1 / metres. Errors are those of metres, without any fit, at the points and elsewhere. The mean rgb of a square
+in the middle is guided to red; its error is the mean absolute one of the three channels. `calls` are evaluations of the
+network for each sample, and a gradient through it counts as two more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax import settings
-from mmgen_jax.modalities.geometry import relative_to_depth
+from mmgen_jax.modalities.geometry import relative_to_depth, to_inverse_depth
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.sampling import guides
 from mmgen_jax.sampling.training_free import DECODER, NETWORK
@@ -41,6 +41,7 @@ from mmgen_jax.system.errors import UsageError
 
 RED = (0.9, 0.15, 0.15)
 SCENES = 5  # number of rows of the sheet
+UNSCALED, BEST = "without a scale, through the network", "through the network"
 WAYS: dict[str, dict[str, object]] = {
     "no guide": {},
     "through the decoder": {"guide_through": DECODER},
@@ -96,8 +97,10 @@ class Study:
 
     def depths(self, given: Sequence[str]) -> dict[str, tuple[Values, int]]:
         """What each way makes of the points, and of what is given."""
-        guide = guides.points("depth", self.rows)
-        return {name: self.made(way, guide, given) for name, way in WAYS.items()}
+        guide, metres = guides.points("depth", self.rows), self.rows.copy()
+        metres[..., 2] = to_inverse_depth(self.rows[..., 2], self.opened.facts.depth_range)
+        found = {name: self.made(way, guide, given) for name, way in WAYS.items()}
+        return found | {UNSCALED: self.made(WAYS[BEST], guides.unscaled("depth", metres), given)}
 
     def colours(self) -> dict[str, tuple[Values, int]]:
         """What each way makes of the colour of the square."""
@@ -114,12 +117,12 @@ class Study:
         facts, picture = self.opened.facts, MODALITIES["depth"].picture
         truth = self.opened.pictures(("depth",), SCENES)["depth"]
         seen = np.where(self.there[:SCENES, ..., None], truth, 0)
-        columns, best = {"points": seen}, "through the network"
-        for name, way in (("without", "no guide"), ("guided", best)):
+        columns = {"points": seen}
+        for name, way in (("without", "no guide"), ("guided", BEST)):
             columns[f"depth {name}"] = picture(depths[way][0]["depth"], facts)
             columns[f"rgb {name}"] = depths[way][0]["rgb"]
         columns["true depth"] = truth
-        columns["no colour"], columns["red in the middle"] = colours["no guide"][0]["rgb"], colours[best][0]["rgb"]
+        columns["no colour"], columns["red in the middle"] = colours["no guide"][0]["rgb"], colours[BEST][0]["rgb"]
         return pictures.sheet({name: x[:SCENES] for name, x in columns.items()}, given=("points",))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.sampling import sample
-from mmgen_jax.sampling.training_free import DECODER, NETWORK, THROUGH, Guided
+from mmgen_jax.sampling import guides, sample
+from mmgen_jax.sampling.training_free import DECODER, NETWORK, THROUGH, Guided, Images
 
 COUNT = 4000
 NAMES = ("a", "b")  # two pixels, each a modality of its own
@@ -59,6 +59,29 @@ def test_the_velocity_of_one_measurement_is_that_of_the_posterior(row, deviation
         x, t = noise(NAMES, count=50), jnp.broadcast_to(jnp.array(times), (50, 2))
         found, wanted = field(x, t), exact(x, t)
         for m in NAMES:
+            np.testing.assert_allclose(found[m], wanted[m], rtol=2e-3, atol=2e-3)
+
+
+def test_three_points_without_a_scale_are_one_measurement():
+    """Of them, only the combination that no scale and no shift changes is known: exactly, as in the test above."""
+    known, mean = np.array([0.1, 0.5, 0.6]), np.array([1.0, 4.0, 6.0])
+    covariance = 0.3 * np.exp(-np.abs(np.arange(3)[:, None] - np.arange(3)) / 2)
+    row = np.cross(known, np.ones(3))
+    row = row[None] / np.linalg.norm(row)
+    gain = covariance @ row.T / (row @ covariance @ row.T + 0.1**2)
+    exact = oracle(mean - gain @ row @ mean, covariance - gain @ row @ covariance)
+    guide = guides.unscaled("depth", [[i, 0, 7 * value - 3] for i, value in enumerate(known)], 0.1)
+
+    def loss(z):
+        return guide(Images(("depth",), lambda _: 2 * jnp.concatenate(list(z.values()), 2) - 1))
+
+    names = ("a", "b", "c")
+    field = Guided(oracle(mean, covariance), loss)
+    for time in (0.7, 0.4, 0.1):
+        t = jnp.full((50, 3), time)
+        x = Latents((m, z * time + (1 - time) * mean[i]) for i, (m, z) in enumerate(noise(names, count=50).items()))
+        found, wanted = field(x, t), exact(x, t)
+        for m in names:
             np.testing.assert_allclose(found[m], wanted[m], rtol=2e-3, atol=2e-3)
 
 

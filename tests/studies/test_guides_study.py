@@ -31,9 +31,9 @@ def test_errors_are_those_of_metres():
 def test_two_tables_and_a_sheet(model_config, model_dir, tmp_path):
     model_config.evaluate.n, model_config.sample.steps, model_config.sample.solver = 3, 3, "euler"
     rows = guides.run(settings.parse(model_config), str(model_dir), str(tmp_path / "sheet.png"), points=4)
-    assert [row[-3] for row in rows[:4]] == [3, 3, 9, 3 * (3 + 2 * 2)]
-    assert rows[2][-2] < rows[0][-2]  # at the points
-    assert rows[10][-1] < rows[8][-1]  # the colour
+    assert [row[2] for row in rows[:5]] == [3, 3, 9, 3 * (3 + 2 * 2), 9]
+    assert rows[2][3] < rows[0][3]  # at the points
+    assert rows[12][-1] < rows[10][-1]  # the colour
     assert Image.open(tmp_path / "sheet.png").width > 300
 
 
