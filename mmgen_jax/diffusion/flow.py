@@ -55,9 +55,13 @@ def x0_from_velocity(path: Path, velocity: jax.Array, x_t: jax.Array, t: jax.Arr
     return (d_sigma * x_t - sigma * velocity) / (alpha * d_sigma - d_alpha * sigma)
 
 
-def spread_of_normal(t: jax.Array) -> jax.Array:
-    """Returns the variance t^2 / ((1 - t)^2 + t^2) of a standard normal x0 given x_t, on the linear path."""
-    return jnp.square(t) / (jnp.square(1 - t) + jnp.square(t))
+def spread_of_normal(t: jax.Array, deviation: float | jax.Array = 1.0) -> jax.Array:
+    """Returns the variance s^2 t^2 / (s^2 (1 - t)^2 + t^2) of x0 given x_t, on the linear path.
+
+    Here x0 is normal with the standard deviation s.
+    """
+    variance = jnp.square(deviation)
+    return variance * jnp.square(t) / (variance * jnp.square(1 - t) + jnp.square(t))
 
 
 def noise_from_velocity(path: Path, velocity: jax.Array, x_t: jax.Array, t: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ from mmgen_jax.sampling.branches import CLASS, Branches, Member, Network, Presen
 from mmgen_jax.sampling.composition import alone
 from mmgen_jax.sampling.grids import in_order
 from mmgen_jax.sampling.guidance import leaned, velocity
-from mmgen_jax.sampling.inpainting import Inpainted, whole_cells
+from mmgen_jax.sampling.inpainting import Inpainted, Mixed, mixed_cells, whole_cells
 from mmgen_jax.sampling.options import WEAK, Choices, Dials, Options, plan
 from mmgen_jax.sampling.roles import hold
 from mmgen_jax.sampling.solvers import SOLVERS, sample
@@ -145,6 +145,7 @@ class Sampler:
         _check_averages(choices, a, bool(known), guide is not None)
         beside = tuple(others.Other(v.params, v.sampler.architecture.model, v.tells) for v in voices)
         key = keys.of_seed(options.seed, stream)
+        across = any(mixed_cells(x, height, width).any() for x in known.values())
         parts, progress = [], progress or Progress("sample", count, "samples")
         for rows in requests.batches(count, size):
             own, draws = np.divmod(rows, options.draws)
@@ -156,12 +157,24 @@ class Sampler:
             clean = self.encode(images)
             for voice in voices:  # what both models know has the same latents
                 clean |= voice.sampler.encode({m: images[m] for m in voice.tells if m not in a.modalities})
-            batch = Rows(kept, draws, own_class, clean, where, self.encode(first), passed)
+            mixed = self._mixed({m: x[own] for m, x in known.items()}, images, height, width) if across else None
+            batch = Rows(kept, draws, own_class, clean, where, mixed, self.encode(first), passed)
             batch = dataclasses.replace(batch, guide=self._guide(guide, own, options))
             latents = self._draw(params, batch, dials, key, beside, choices=choices)
             parts.append(finish(self.decode(latents, numbers[own])))
             progress(min(size, count - (len(parts) - 1) * size))
         return _joined(parts, count)
+
+    def _mixed(
+        self, pixels: Mapping[str, np.ndarray], images: Mapping[str, jax.Array], height: int, width: int
+    ) -> Mixed:
+        """What is known within cells, of pixels bool [B, H, W] and arrays [B, H, W, C]; on the devices."""
+        where = {m: x[..., None] for m, x in pixels.items()}
+        cells = {m: mixed_cells(x, height, width) for m, x in pixels.items()}
+        own = {m: images[m] for m in pixels}
+        return Mixed(
+            self._autoencoder, *jax.device_put(tuple(map(self.architecture.ordered, (own, where, cells))), self._split)
+        )
 
     def _guide(self, loss: Loss | None, rows: np.ndarray, options: Options) -> Guide | None:
         """The guide of the samples `rows` [B], of one whose arrays are [1 or n, ...], on the devices."""
@@ -223,6 +236,7 @@ class Rows:
       class_id: int [B], their classes.
       given: clean latents [B, h, w, C] of the modalities that are given.
       known: bool [B, h, w, 1], where those of them are known that are given only in part.
+      mixed: what is known of them within other cells; None if nothing is.
       start: clean latents [B, h, w, C] from which wanted modalities begin.
       noise: latents [B, h, w, C] in place of the noise that is drawn, of some modalities.
       guide: leads them to a small loss.
@@ -233,6 +247,7 @@ class Rows:
     class_id: jax.Array
     given: Latents
     known: Latents = dataclasses.field(default_factory=Latents)
+    mixed: Mixed | None = None
     start: Latents = dataclasses.field(default_factory=Latents)
     noise: Latents = dataclasses.field(default_factory=Latents)
     guide: Guide | None = None
@@ -289,7 +304,7 @@ def draw(
     more, added = others.said(beside, layout, present, theirs, parts)
     branches = parts(layout, params, present, len(terms) + 1, terms + added, more)
     partial = Latents((m, rows.given[m]) for m in rows.known)
-    field = Inpainted(branches, partial, rows.known) if partial else branches
+    field = Inpainted(branches, partial, rows.known, rows.mixed, architecture.autoencoder.std) if partial else branches
     scaled = Latents((m, dials.temperature * drawn[m]) for m in choices.targets)
     made = sample(
         rows.guide.guided(field) if rows.guide else field,
