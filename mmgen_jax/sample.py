@@ -256,8 +256,8 @@ def _noise(section: Sample, model: MMGen, given: Given) -> Callable[[np.ndarray]
     way = np.linspace(0, 1, section.n, dtype=np.float32)
 
     def noise(numbers: np.ndarray) -> Values:
-        first, *second = (rows_of(end, numbers) for end in ends)
-        between = slerp(first, *second, way[numbers]) if second else first
+        own = [rows_of(end, numbers) for end in ends]
+        between = own[0] if len(own) == 1 else slerp(own[0], own[1], way[numbers])
         return {m: np.asarray(z) for m, z in between.items()}
 
     return noise

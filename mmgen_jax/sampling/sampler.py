@@ -169,12 +169,11 @@ class Sampler:
         self, pixels: Mapping[str, np.ndarray], images: Mapping[str, jax.Array], height: int, width: int
     ) -> Mixed:
         """What is known within cells, of pixels bool [B, H, W] and arrays [B, H, W, C]; on the devices."""
-        where = {m: x[..., None] for m, x in pixels.items()}
-        cells = {m: mixed_cells(x, height, width) for m, x in pixels.items()}
-        own = {m: images[m] for m in pixels}
-        return Mixed(
-            self._autoencoder, *jax.device_put(tuple(map(self.architecture.ordered, (own, where, cells))), self._split)
-        )
+        a = self.architecture
+        own = a.ordered({m: images[m] for m in pixels})
+        where = a.ordered({m: x[..., None] for m, x in pixels.items()})
+        cells = a.ordered({m: mixed_cells(x, height, width) for m, x in pixels.items()})
+        return Mixed(self._autoencoder, *jax.device_put((own, where, cells), self._split))
 
     def _guide(self, loss: Loss | None, rows: np.ndarray, options: Options) -> Guide | None:
         """The guide of the samples `rows` [B], of one whose arrays are [1 or n, ...], on the devices."""

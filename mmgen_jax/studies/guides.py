@@ -79,8 +79,8 @@ def square(size: int) -> np.ndarray:
 class Study:
     """A model, the scenes that guide it, and what is made of them."""
 
-    def __init__(self, opened: Opened, points: int):
-        self.opened = opened
+    def __init__(self, opened: Opened, depth_range: Sequence[float], points: int):
+        self.opened, self._range = opened, depth_range
         self.options = opened.chosen.sample.options().plain()
         self.rows, self.there = chosen_points(opened.scenes["depth"], points, opened.chosen.seed)
         self.inside = square(opened.architecture.image_size)
@@ -98,7 +98,7 @@ class Study:
     def depths(self, given: Sequence[str]) -> dict[str, tuple[Values, int]]:
         """What each way makes of the points, and of what is given."""
         guide, metres = guides.points("depth", self.rows), self.rows.copy()
-        metres[..., 2] = to_inverse_depth(self.rows[..., 2], self.opened.facts.depth_range)
+        metres[..., 2] = to_inverse_depth(self.rows[..., 2], self._range)
         found = {name: self.made(way, guide, given) for name, way in WAYS.items()}
         return found | {UNSCALED: self.made(WAYS[BEST], guides.unscaled("depth", metres), given)}
 
@@ -132,7 +132,7 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike, points: in
     names, depth_range = begun.architecture.modalities, begun.facts.depth_range
     if depth_range is None or not {"rgb", "depth"} <= set(names):
         raise UsageError(f"this study needs rgb and depth in metres; the model has {', '.join(names)}")
-    study, rows = Study(begun, points), list[tuple[object, ...]]()
+    study, rows = Study(begun, depth_range, points), list[tuple[object, ...]]()
     say(
         f"| given | {points} points of depth | calls | AbsRel at the points | AbsRel elsewhere |\n|---|---|---|---|---|"
     )
