@@ -14,6 +14,7 @@ from mmgen_jax.system.errors import EXIT_USAGE
 
 COMMANDS = (
     "train",
+    "train_autoencoder",
     "sample",
     "evaluate",
     "classify",
@@ -42,7 +43,7 @@ def _about(name: str) -> str:
 
 def usage() -> str:
     """Text that lists the commands, each with one line."""
-    lines = [f"  {name:<11} {_about(name)}" for name in COMMANDS]
+    lines = [f"  {name:<17} {_about(name)}" for name in COMMANDS]
     return "\n".join(["Usage: mmgen COMMAND [--option=value ...]", "", *lines, "", "Options: mmgen COMMAND --help"])
 
 

@@ -32,7 +32,7 @@ from mmgen_jax import settings
 from mmgen_jax.data import description, pipeline, tiles
 from mmgen_jax.data.latents import encoding, shards
 from mmgen_jax.data.latents.plan import Request, make_info
-from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders import arrays_file, registry
 from mmgen_jax.frozen.dino import Dino
 from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
@@ -100,9 +100,9 @@ def encode(
     wanted = request(chosen)
     info = make_info(wanted, splits, autoencoder, dino)
     shards.begin(folder, info)
-    if registry.KINDS[chosen.autoencoder.name].fitted and not sealed.expects(folder / registry.FILE):
-        with sealed.sealing(folder, (registry.FILE,)):
-            registry.save_arrays(folder, autoencoder)
+    if registry.KINDS[chosen.autoencoder.name].fitted and not sealed.expects(folder / arrays_file.FILE):
+        with sealed.sealing(folder, (arrays_file.FILE,)):
+            arrays_file.save_arrays(folder, autoencoder)
     say(shards.describe(info))
     todo = shards.remaining(folder, info, worker, workers)
     progress = console.Progress("encode", sum(shard.count for shard in todo), "samples")

@@ -95,13 +95,17 @@ class Data:
 class Autoencoder:
     """What makes latents of images."""
 
-    name: str = setting("identity", one_of(*registry.NAMES), "pixels, PCA fitted on tiles, or pretrained")
-    path: str = setting("", TEXT, "kl: diffusers folder, weights file or hub id; it is kept in the workdir")
-    dtype: str = setting("float32", one_of(*DTYPES), "kl: type that it multiplies matrices in")
-    chunk: int = setting(16, integer(1), "kl: images at once, on all devices; 0.11 GB each at 256 pixels, decoded 0.24")
+    name: str = setting("identity", one_of(*registry.NAMES), "pixels, PCA fitted on tiles, or trained before")
+    path: str = setting("", TEXT, "kl: diffusers folder, file or hub id; conv: its workdir; the weights are kept")
+    dtype: str = setting("float32", one_of(*DTYPES), "kl, conv: type that they multiply in")
+    chunk: int = setting(16, integer(1), "kl, conv: images at once, on all devices; kl: 0.24 GB each at 256 pixels")
     factor: int = setting(8, integer(1), "pixels per latent position, each way")
     components: tuple[int, ...] = setting((), each(integer(1)), "patch_pca: latent channels of each modality")
     whitening: float = setting(0.5, number(0, 1), "patch_pca: 1 = unit variance in each channel, 0 = as in pixels")
+    channels: int = setting(32, integer(1, 10_000), "train_autoencoder: latent channels of each modality")
+    width: int = setting(64, integer(1, 10_000), "train_autoencoder: channels of 4 x 4 pixels, double at each halving")
+    blocks: int = setting(2, integer(1, 1_000), "train_autoencoder: residual blocks at each resolution, both ways")
+    noise: float = setting(0.1, number(0, 10), "train_autoencoder: deviation of noise on latents of unit variance")
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ def resumed(workdir, **optim):
     tx = make_optimizer(chosen.optim, chosen.train.steps)
     architecture = architectures.load(workdir)
     training = setup.assemble(chosen, architecture, sharding.make_mesh())
-    state, meta = setup.restore_or_init(chosen, architecture, training, workdir)
+    state, meta = setup.restore_or_init(chosen, training, dict, workdir)
     return tx, state, meta["samples"]
 
 

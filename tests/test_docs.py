@@ -61,6 +61,7 @@ SMALLER = {
     "mmgen_jax.data.shapes": DATA,
     "mmgen_jax.data.sheet": [],
     "mmgen_jax.train": TRAIN,
+    "mmgen_jax.train_autoencoder": [*TRAIN, "--config.autoencoder.width=8", "--config.evaluate.n=8"],
     "mmgen_jax.sample": SAMPLE,
     "mmgen_jax.evaluate": EVALUATE,
     "mmgen_jax.classify": [

@@ -20,7 +20,7 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen import abstract
 from mmgen_jax.frozen.abstract import Params
-from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders import arrays_file, registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities import facts
 from mmgen_jax.modalities.facts import Facts
@@ -103,8 +103,8 @@ class Architecture:
 
     def save(self, workdir: epath.PathLike) -> None:
         """Writes `model.json` and, if the autoencoder has arrays, `autoencoder.safetensors`, with their checksums."""
-        with sealed.sealing(workdir, (FILE, registry.FILE)):
-            registry.save_arrays(workdir, self.autoencoder)
+        with sealed.sealing(workdir, (FILE, arrays_file.FILE)):
+            arrays_file.save_arrays(workdir, self.autoencoder)
             files.write(epath.Path(workdir) / FILE, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
     def init(self, key: jax.Array) -> Params:
@@ -165,7 +165,7 @@ def load(workdir: epath.PathLike) -> Architecture:
     if not sealed.expects(path):
         raise UsageError(f"{workdir} holds no model: {FILE} is missing")
     stored = reading.parse_json(sealed.read(path), path)
-    arrays = registry.load_arrays(workdir)
+    arrays = arrays_file.load_arrays(workdir)
     facts.check(stored, path)
     try:
         found = _from_json(stored, arrays)
@@ -173,7 +173,7 @@ def load(workdir: epath.PathLike) -> Architecture:
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{workdir} holds no model: {FILE} or {registry.FILE} is damaged ({error!r})") from error
+        raise UsageError(f"{workdir} holds no model: {FILE} or {arrays_file.FILE} is damaged ({error!r})") from error
     return found
 
 

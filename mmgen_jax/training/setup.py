@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,19 +22,18 @@ from mmgen_jax.data.train_data import TrainData
 from mmgen_jax.diffusion import flow, keys
 from mmgen_jax.diffusion.conditioning import TIME_SAMPLERS, parse_mix, row_sizes
 from mmgen_jax.frozen import dino, dino_files
-from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders import arrays_file, registry
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models import architectures
-from mmgen_jax.models.architectures import Architecture
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import console, hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.telemetry import memory
-from mmgen_jax.training import class_table
 from mmgen_jax.training.architecture import check_latent_settings, from_settings
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
 from mmgen_jax.training.objective import Objective
@@ -73,16 +72,16 @@ def make_autoencoder(chosen: Settings, latents_folder: epath.PathLike = "") -> A
     """
     names, section = chosen.data.modalities, chosen.autoencoder
     if latents_folder and registry.KINDS[section.name].fitted:
-        if arrays := registry.load_arrays(latents_folder):
+        if arrays := arrays_file.load_arrays(latents_folder):
             return registry.rebuild({"name": section.name, "factor": section.factor}, names, arrays)
-    return registry.build(section, names, functools.partial(_images_to_fit, chosen))
+    return registry.build(section, names, functools.partial(spread_images, chosen, FIT_TILES))
 
 
-def _images_to_fit(chosen: Settings) -> dict[str, np.ndarray]:
-    """Arrays [N, H, W, C] in [-1, 1] of each modality, from tiles spread over the train split that have it."""
+def spread_images(chosen: Settings, count: int) -> dict[str, np.ndarray]:
+    """Arrays [N, H, W, C] in [-1, 1] of each modality, from at most `count` tiles of the train split that have it."""
     data, names = chosen.data, chosen.data.modalities
     reader = pipeline.open_split(data.dir, data.train_split, names, data.image_size)
-    spread = np.linspace(0, len(reader) - 1, min(FIT_TILES, len(reader))).round().astype(int)
+    spread = np.linspace(0, len(reader) - 1, min(count, len(reader))).round().astype(int)
     batch = reader.load(spread, Tally(data.max_damaged, len(reader), say))
     return {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
 
@@ -178,12 +177,12 @@ def load_dino(chosen: Settings) -> dino.Dino:
 
 
 def restore_or_init(
-    chosen: Settings, architecture: Architecture, training: Training, workdir: epath.PathLike
+    chosen: Settings, training: Training, start: Callable[[str], Params], workdir: epath.PathLike
 ) -> tuple[TrainState, dict]:
     """The state to start from, and the numbers in its checkpoint that say which data it has seen. Writes nothing.
 
-    The state comes from the newest checkpoint of the workdir; if there is none, it has the parameters of
-    `train.init_from`, with the classes of `architecture`; if that is not set, fresh parameters.
+    The state comes from the newest checkpoint of the workdir; if there is none, it has the parameters that `start`
+    makes of `train.init_from`; if that is not set, fresh parameters.
     """
     folder = restore.folder_of(workdir)
     if restore.steps_in(folder):
@@ -193,8 +192,7 @@ def restore_or_init(
     _check_memory(training.state)
     state = training.init(keys.of_seed(chosen.seed, "init"))
     if chosen.train.init_from:
-        theirs, params = model_folders.load(chosen.train.init_from)
-        params = class_table.fit(params, theirs, architecture)
+        params = start(chosen.train.init_from)
         where = jax.tree.map(lambda leaf: leaf.sharding, training.state.params)
         # Parameters and averages need buffers of their own, since the step donates both.
         params, ema = (jax.device_put(jax.tree.map(np.array, params), where) for _ in range(2))
@@ -211,8 +209,8 @@ def _check_memory(state: TrainState) -> None:
         count = sum(p.size for p in jax.tree.leaves(state.params))
         raise UsageError(
             f"a model of {count / 1e6:.1f} M parameters needs {needed / 1e9:.1f} GB on each device for parameters, "
-            f"average and moments, which have {there / 1e9:.1f} GB; make model.depth, model.width or model.mlp_ratio "
-            "smaller, or mesh.fsdp larger"
+            f"average and moments, which have {there / 1e9:.1f} GB; make the model "
+            "narrower or less deep, or mesh.fsdp larger"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Int
 
-from mmgen_jax.models.architectures import Architecture, Params
+from mmgen_jax.models.architectures import Params
 from mmgen_jax.system.arrays import AnyArray
 
 
@@ -24,9 +25,9 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def init_state(architecture: Architecture, tx: optax.GradientTransformation, key: jax.Array) -> TrainState:
+def init_state(init: Callable[[jax.Array], Params], tx: optax.GradientTransformation, key: jax.Array) -> TrainState:
     """Makes a fresh state. Run it under jit with `out_shardings`, so that no device ever holds the whole state."""
-    params = architecture.init(key)
+    params = init(key)
     # The average is a copy, since the step donates both buffers.
     ema = jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), params, ema, tx.init(params))

@@ -12,13 +12,13 @@ from annotations import unchecked
 from safetensors.numpy import load, save
 
 from mmgen_jax.checkpoints import model_folders
-from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders import arrays_file
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
 from mmgen_jax.models import architectures
 from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import UsageError
 
-FILES = (architectures.FILE, registry.FILE, model_folders.WEIGHTS_FILE, sealed.FILE)
+FILES = (architectures.FILE, arrays_file.FILE, model_folders.WEIGHTS_FILE, sealed.FILE)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def reshaped(name):
     ],
 )
 def test_autoencoders_that_make_no_sense(unsealed, spoil, words):
-    path = unsealed / registry.FILE
+    path = unsealed / arrays_file.FILE
     path.write_bytes(save(spoil({name: array.copy() for name, array in load(path.read_bytes()).items()})))
     refused(unsealed, *words)
 
@@ -209,7 +209,7 @@ def test_networks_of_autoencoders_that_make_no_sense(unsealed, entry, value):
         stored["model"] |= {"modalities": [[m, 4] for m in ("rgb", "depth", "normal", "mask")], "data_std": None}
         (unsealed / architectures.FILE).write_text(json.dumps(stored | {"autoencoder": autoencoder, "image_size": 32}))
 
-    (unsealed / registry.FILE).unlink()  # of a converted model without its autoencoder's weights
+    (unsealed / arrays_file.FILE).unlink()  # of a converted model without its autoencoder's weights
     write(KL)
     assert architectures.load(unsealed).autoencoder.params is None
     write(KL | {"config": KL["config"] | {entry: value}})
@@ -222,7 +222,7 @@ def test_networks_of_autoencoders_that_make_no_sense(unsealed, entry, value):
     "kl", [KL | {"factor": 4}, KL | {"config": None}, KL | {"config": []}, {"name": "kl", "factor": 8}]
 )
 def test_an_autoencoder_that_says_two_things(unsealed, kl):
-    (unsealed / registry.FILE).unlink()
+    (unsealed / arrays_file.FILE).unlink()
     stored = json.loads((unsealed / architectures.FILE).read_text())
     stored["model"] |= {"modalities": [[m, 4] for m in ("rgb", "depth", "normal", "mask")], "data_std": None}
     (unsealed / architectures.FILE).write_text(json.dumps(stored | {"autoencoder": kl, "image_size": 32}))

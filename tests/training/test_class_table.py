@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_model
+from etils import epath
 
 from mmgen_jax import settings, train
 from mmgen_jax.checkpoints import model_folders, weights
@@ -70,8 +71,10 @@ def test_own_classes_on_a_trained_model(own, model_dir, tmp_path, capsys):
     chosen = settings.parse(own)
     architecture = setup.make_architecture(chosen, tmp_path / "run", setup.open_data(chosen))
     assert architecture.facts.class_names == names == tiles.class_names(own.data.dir) and architecture.null_class == 3
-    training = setup.assemble(chosen, architecture, sharding.make_mesh())
-    state, _ = setup.restore_or_init(chosen, architecture, training, tmp_path / "run")
+    mesh = sharding.make_mesh()
+    training = setup.assemble(chosen, architecture, mesh)
+    job = train._job(chosen, epath.Path(tmp_path / "run"), mesh)
+    state, _ = setup.restore_or_init(chosen, training, job.start, tmp_path / "run")
     theirs = np.asarray(model_folders.load(model_dir)[1]["class_embed"]["embedding"])
     wanted = theirs[[3 if name == KINDS[3] else 8 for name in names] + [8]]
     for tree in (state.params, state.ema):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mmgen_jax.diffusion import keys
 from mmgen_jax.frozen import abstract, torch_names
 from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.autoencoders import kl_names
+from mmgen_jax.frozen.autoencoders.chunks import chunked
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
 from mmgen_jax.frozen.autoencoders.protocol import Arrays, Options, ReadImages, clipped
 from mmgen_jax.modalities.registry import MODALITIES
@@ -159,20 +159,9 @@ class AutoencoderKL:
         # Modalities are stacked on the second axis, so that a batch stays split over devices by samples.
         names = [m for m in self.modalities if m in arrays]
         stacked = jnp.stack([arrays[m] for m in names], 1)
-        out = _chunked(run, stacked.reshape(-1, *stacked.shape[2:]), self.chunk)
+        out = chunked(run, stacked.reshape(-1, *stacked.shape[2:]), self.chunk)
         out = out.reshape(*stacked.shape[:2], *out.shape[1:])
         return OrderedDict((m, out[:, i]) for i, m in enumerate(names))
-
-
-def _chunked(run: Callable[[Array], Array], x: Float[Array, "N ..."], chunk: int) -> Float[Array, "N ..."]:
-    """Computes `run` on at most `chunk` rows at once. The rows of a chunk are spread over the batch and its devices."""
-    parts = math.ceil(len(x) / chunk)
-    if parts <= 1:
-        return run(x)
-    rows = math.ceil(len(x) / parts)
-    padded = jnp.pad(x, [(0, rows * parts - len(x))] + [(0, 0)] * (x.ndim - 1))
-    out = jax.lax.map(run, padded.reshape(rows, parts, *x.shape[1:]).swapaxes(0, 1))
-    return out.swapaxes(0, 1).reshape(rows * parts, *out.shape[2:])[: len(x)]
 
 
 def _tiled(run: Callable[[Array], Array], x: Float[Array, "N H W C"], side: int, zoom: float) -> Array:

@@ -46,6 +46,7 @@ class Options(Protocol):
       path: folder, file or hub id of pretrained weights; "" = none.
       dtype: of products, "float32" or "bfloat16".
       chunk: images that the network sees at once.
+      width, blocks, channels: shapes of a network that is to be trained, see `ConvConfig`.
     """
 
     @property
@@ -68,6 +69,15 @@ class Options(Protocol):
 
     @property
     def chunk(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def blocks(self) -> int: ...
+
+    @property
+    def channels(self) -> int: ...
 
 
 @runtime_checkable

@@ -1,26 +1,20 @@
-"""The kinds of autoencoders by name, and the file that the arrays of one are kept in."""
+"""The kinds of autoencoders by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
-from etils import epath
-from safetensors import SafetensorError
-from safetensors.numpy import load as parse_safetensors
-from safetensors.numpy import save as dump_safetensors
 
+from mmgen_jax.frozen.autoencoders.conv import ConvAutoencoder
 from mmgen_jax.frozen.autoencoders.identity import Identity
 from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.frozen.autoencoders.patch_pca import PatchPCA
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder, Options, ReadImages
-from mmgen_jax.system import files, sealed
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.system.rules import integer, require
-from mmgen_jax.tensor_files import fit
 
-FILE = "autoencoder.safetensors"
-KINDS: dict[str, type[Autoencoder]] = {kind.name: kind for kind in (Identity, PatchPCA, AutoencoderKL)}
+KINDS: dict[str, type[Autoencoder]] = {kind.name: kind for kind in (Identity, PatchPCA, AutoencoderKL, ConvAutoencoder)}
 NAMES = tuple(KINDS)
 
 
@@ -56,22 +50,3 @@ def stand_in(options: Options, modalities: tuple[str, ...]) -> Autoencoder:
 
 def _known(name: str) -> str:
     return choice("autoencoder.name", name, KINDS)
-
-
-def save_arrays(folder: epath.PathLike, autoencoder: Autoencoder) -> None:
-    """Writes the arrays of an autoencoder to `FILE` in a folder that is sealed later; nothing where it has none."""
-    if arrays := autoencoder.arrays():
-        files.write(epath.Path(folder) / FILE, dump_safetensors(arrays))
-
-
-def load_arrays(folder: epath.PathLike) -> dict[str, np.ndarray]:
-    """What `save_arrays` wrote; empty where there is no file. Raises UsageError for one that is damaged."""
-    path = epath.Path(folder) / FILE
-    if not sealed.expects(path):
-        return {}
-    try:
-        arrays = parse_safetensors(sealed.read(path))
-    except (SafetensorError, KeyError) as error:  # KeyError: a type that NumPy does not have
-        raise UsageError(f"{path} is damaged or not a safetensors file ({error})") from error
-    fit.check_finite(arrays, path)
-    return arrays
