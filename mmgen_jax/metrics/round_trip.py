@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import jax
+import numpy as np
 
 from mmgen_jax.data import pipeline
 from mmgen_jax.frozen.autoencoders.protocol import Arrays, Autoencoder
@@ -18,9 +19,9 @@ from mmgen_jax.modalities.pixels import to_array
 _jitted = jax.jit(lambda autoencoder, arrays: autoencoder.decode(autoencoder.encode(arrays)))
 
 
-def images(autoencoder: Autoencoder, arrays: Arrays) -> Arrays:
+def images(autoencoder: Autoencoder, arrays: Arrays) -> dict[str, np.ndarray]:
     """Arrays [N, H, W, C] in [-1, 1] of some modalities, encoded and decoded again."""
-    return _jitted(autoencoder, arrays)
+    return {m: np.asarray(x) for m, x in _jitted(autoencoder, arrays).items()}
 
 
 def scores(autoencoder: Autoencoder, scenes: Iterable[pipeline.Batch], facts: Facts) -> dict[str, float]:

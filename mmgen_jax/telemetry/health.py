@@ -26,8 +26,10 @@ def range_name(index: int) -> str:
 def losses_by_time(metrics: Mapping[str, np.ndarray], modalities: Sequence[str]) -> dict[str, float]:
     """Turns the sums and counts of `losses.by_time` into mean errors by modality and range of t.
 
-    A range of t in which a modality had no sample is left out.
+    A range of t in which a modality had no sample is left out. Empty where nothing has a time.
     """
+    if "by_time/error" not in metrics:
+        return {}
     error, count = metrics["by_time/error"], metrics["by_time/count"]
     return {
         f"by_time/{m}/{range_name(r)}": float(error[i, r] / count[i, r])
@@ -100,6 +102,8 @@ class Health:
 
     def _where(self, metrics: Mapping[str, np.ndarray]) -> str:
         """Names the modalities and ranges of t whose error is not finite; empty if that is true of all of them."""
+        if "by_time/error" not in metrics:
+            return ""
         bad = ~np.isfinite(metrics["by_time/error"])
         if not bad.any() or bad.sum() == (metrics["by_time/count"] > 0).sum():
             return ""

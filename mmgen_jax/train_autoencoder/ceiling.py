@@ -66,5 +66,5 @@ class Glance:
     def _sheet(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         kinds = {m: MODALITIES[m] for m in arrays}
         return pictures.sheet(
-            {m: kind.picture(kind.value(np.asarray(arrays[m]), self._facts), self._facts) for m, kind in kinds.items()}
+            {m: kind.picture(kind.value(arrays[m], self._facts), self._facts) for m, kind in kinds.items()}
         )

@@ -22,6 +22,7 @@ from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
+from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.training.objective import Metrics
 from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState, init_state
@@ -49,10 +50,10 @@ class Example:
     noise: Float[Array, "B M h w K"]
 
 
-def make_example(config: ConvConfig, batch: Mapping[str, Array], key: jax.Array) -> Example:
+def make_example(config: ConvConfig, batch: Mapping[str, AnyArray], key: jax.Array) -> Example:
     """The example of a GLOBAL batch, as the pipeline reads it. All random numbers of a step are drawn here."""
     names = config.modalities
-    images = conv.stacked({m: to_array(batch[m]) for m in names}, names)
+    images = conv.stacked({m: to_array(jnp.asarray(batch[m])) for m in names}, names)
     everywhere = jnp.ones(images.shape[:1] + images.shape[2:4], bool)
     valid = jnp.stack([batch.get(holes.key(m), everywhere) for m in names], 1).astype(jnp.float32)
     sides = tuple(side // config.factor for side in images.shape[2:4])
@@ -65,7 +66,7 @@ def make_example(config: ConvConfig, batch: Mapping[str, Array], key: jax.Array)
 
 
 def difference(
-    prediction: Float[Array, "B M H W C"], target: Float[Array, "B M H W C"], valid: Float[Array, "B M H W"]
+    prediction: Float[AnyArray, "B M H W C"], target: Float[AnyArray, "B M H W C"], valid: Float[AnyArray, "B M H W"]
 ) -> Float[Array, "B M"]:
     """How far images are from those that they should be, averaged over the pixels that count, and their channels.
 
@@ -73,7 +74,7 @@ def difference(
     first term of the differences of d between neighbours in both directions, each the mean over its pairs. 0 where no
     pixel counts.
     """
-    change = prediction - target
+    change = jnp.asarray(prediction) - target
     return _mean(_charbonnier(change) + jnp.square(change), valid) + EDGES * (
         _mean(_charbonnier(jnp.diff(change, axis=2)), valid[:, :, 1:] * valid[:, :, :-1])
         + _mean(_charbonnier(jnp.diff(change, axis=3)), valid[..., 1:] * valid[..., :-1])
@@ -84,11 +85,11 @@ def _charbonnier(x: Array) -> Array:
     return jnp.sqrt(jnp.square(x) + SMOOTH**2) - SMOOTH
 
 
-def _mean(values: Float[Array, "B M H W C"], valid: Float[Array, "B M H W"]) -> Float[Array, "B M"]:
+def _mean(values: Float[AnyArray, "B M H W C"], valid: Float[AnyArray, "B M H W"]) -> Float[Array, "B M"]:
     return (values.mean(-1) * valid).sum((2, 3)) / jnp.maximum(valid.sum((2, 3)), 1.0)
 
 
-def normalised(z: Float[Array, "B M h w K"], weights: Float[Array, "B M"]) -> Float[Array, "B M h w K"]:
+def normalised(z: Float[AnyArray, "B M h w K"], weights: Float[AnyArray, "B M"]) -> Float[Array, "B M h w K"]:
     """Latents of mean 0 and variance 1 in each channel of each modality, over the samples of the batch that have it.
 
     Noise of one size then takes the same share of every channel, and no network can outgrow it.

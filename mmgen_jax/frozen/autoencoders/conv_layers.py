@@ -65,13 +65,14 @@ class Make:
         self.dtype, self.rngs = jnp.dtype(dtype), rngs
         self.precision = jax.lax.Precision.HIGHEST if dtype == "float32" else None
 
-    def conv(self, inputs: int, outputs: int, size: int = 3, gain: float = 1.0) -> nnx.Conv:
+    def conv(self, inputs: int, outputs: int, size: int = 3, gain: float = 1.0, bias: bool = True) -> nnx.Conv:
         """A convolution over `size` x `size` positions, with zeros around; `gain` 0 lets it begin as zero."""
         return nnx.Conv(
             inputs,
             outputs,
             (size, size),
             padding=size // 2,
+            use_bias=bias,
             dtype=self.dtype,
             precision=self.precision,
             kernel_init=nnx.initializers.variance_scaling(gain, "fan_in", "truncated_normal")
@@ -129,8 +130,9 @@ class Encoder(nnx.Module):
         self.modality = nnx.Dict({m: Shift(widths[0]) for m in config.modalities})
         self.stages = nnx.List([Stage(make, width, config.blocks) for width in widths])
         self.downs = nnx.List([make.conv(4 * width, 2 * width, 1) for width in widths[:-1]])
-        self.norm, self.out = make.norm(widths[-1]), make.conv(widths[-1], config.channels, 1)
-        self.linear = make.conv(COLOURS * config.factor**2, config.channels, 1)
+        # Without biases, as what follows subtracts the mean of each channel.
+        self.norm, self.out = make.norm(widths[-1]), make.conv(widths[-1], config.channels, 1, bias=False)
+        self.linear = make.conv(COLOURS * config.factor**2, config.channels, 1, bias=False)
 
     def __call__(self, x: Array, names: Sequence[str]) -> Array:
         linear = self.linear(space_to_depth(x, self.config.factor))
@@ -150,8 +152,9 @@ class Decoder(nnx.Module):
         self.stages = nnx.List([Stage(make, width, config.blocks) for width in widths])
         self.ups = nnx.List([make.conv(width, 2 * width, 1) for width in widths[:-1]])
         self.norm, self.fine = make.norm(widths[-1]), make.conv(widths[-1], FINE * config.stem**2, 1)
-        self.edges, self.out = Block(make, FINE), make.conv(FINE, COLOURS)
-        self.linear = make.conv(config.channels, COLOURS * config.factor**2, 1)
+        # Grey at first, which is closer to images than noise is.
+        self.edges, self.out = Block(make, FINE), make.conv(FINE, COLOURS, gain=0)
+        self.linear = make.conv(config.channels, COLOURS * config.factor**2, 1, gain=0)
 
     def __call__(self, z: Array, names: Sequence[str]) -> Array:
         x = _shifted(self.stem(z), self.modality, names)
