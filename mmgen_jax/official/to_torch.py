@@ -66,7 +66,7 @@ def _train_state(folder: epath.Path, model: Architecture) -> TrainState | None:
     # The structure of an optimizer's state does not depend on its settings, so default settings are good enough.
     base = settings.Settings()
     tx = make_optimizer(base.optim, base.train.steps)
-    shapes = jax.eval_shape(functools.partial(init_state, model, tx), jax.random.key(0))
+    shapes = jax.eval_shape(functools.partial(init_state, model.init, tx), jax.random.key(0))
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes)
     return restore.restore(folder, abstract)[0]

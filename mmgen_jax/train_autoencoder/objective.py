@@ -98,7 +98,7 @@ def normalised(z: Float[AnyArray, "B M h w K"], weights: Float[AnyArray, "B M"])
     over = functools.partial(jnp.einsum, "bmhwk,bm->mk", precision=jax.lax.Precision.HIGHEST)
     positions = z.shape[2] * z.shape[3]
     mean = over(z, share) / positions
-    centred = z - mean[:, None, None]
+    centred = jnp.asarray(z) - mean[:, None, None]
     variance = over(jnp.square(centred), share) / positions
     return centred / jnp.sqrt(variance + conv.EPSILON)[:, None, None]
 

@@ -120,7 +120,7 @@ class ConvAutoencoder(Deterministic):
         return self.config.modalities
 
     @property
-    def factor(self) -> int:
+    def factor(self) -> int:  # type: ignore[override]  # the others store it beside their arrays
         return self.config.factor
 
     @property
@@ -215,7 +215,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], modalities: tuple[str, ...], s
         for m, x in parts[part].items():
             if not (x > 0).all():
                 raise UsageError(f"{source}: {_statistic(m, part)} has values that are not above 0")
-    return ConvAutoencoder(config, params, **parts)
+    return ConvAutoencoder(config, params, parts["mean"], parts["scale"], parts["sigma"])
 
 
 def _place(modality: str) -> tuple[int, str]:
