@@ -128,7 +128,7 @@ def test_workdirs_of_other_runs_are_refused_and_kept(config, tiny_config, tmp_pa
     config.autoencoder.width = 16
     with pytest.raises(UsageError, match="autoencoder.width is 16; the run in .*run was begun with 8"):
         train_autoencoder.train(config, tmp_path / "run")
-    with pytest.raises(UsageError, match="no checkpoint in .* can be read"):
+    with pytest.raises(UsageError, match="checkpoint of step 1 in .* is sound, but belongs to another model"):
         train.train(tiny_config, tmp_path / "run")
     monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.5)
     with files.alone(tmp_path / "run"), pytest.raises(UsageError, match="is in use by another run"):
@@ -204,6 +204,6 @@ def test_models_are_trained_on_its_latents(config, tiny_config, tmp_path):
     assert out["rgb"].shape == (2, 16, 16, 3) and model.architecture.autoencoder.name == "conv"
     for m, x in conv.load(tmp_path / "moved", NAMES).arrays().items():
         np.testing.assert_array_equal(model.architecture.autoencoder.arrays()[m], x)
-    tiny_config.autoencoder.factor = 2
+    tiny_config.data.latents, tiny_config.autoencoder.factor = "", 2
     with pytest.raises(UsageError, match="config key autoencoder.factor is 2; the model in .* has 4"):
         train.train(tiny_config, tmp_path / "latent")
