@@ -89,6 +89,7 @@ SMALLER = {
     ],
     "mmgen_jax.studies.information": ["--config.evaluate.n=1", "--draws=2"],
     "mmgen_jax.studies.guides": ["--config.evaluate.n=2", *SAMPLE],
+    "mmgen_jax.studies.guidance": ["--config.evaluate.n=12", *SAMPLE],
     "mmgen_jax.studies.inpainting": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.whole": ["--width=60"],
     "mmgen_jax.studies.composition": ["--config.evaluate.n=2", *SAMPLE],
