@@ -66,6 +66,8 @@ def label(
         raise UsageError(f"size is {size}; allowed: 0 for images as they are, or 8 to 4096")
     if not 0 <= worker < workers:
         raise UsageError(f"worker is {worker} of {workers} workers; allowed: 0 to workers - 1")
+    for name, path in (("images", folder), ("out", out)):
+        files.here(path, name)
     if Path(out).resolve().is_relative_to(Path(folder).resolve()):
         raise UsageError(f"out {out!r} is inside images {folder!r}, where its labels would be taken for images")
     files.check_place(out, "out", folder=True)

@@ -78,8 +78,6 @@ def _read(path: epath.PathLike, source: Source) -> bytes:
         return file.read_bytes()
     except UsageError:
         raise
-    except ImportError as error:  # of what reads gs://
-        raise source.error(f"cannot be opened ({error}); ./launch/setup.sh --gcs installs it", _GIVEN) from error
     except Exception as error:  # remote storage has errors of its own
         raise source.error(f"cannot be opened ({_reason(error)})", _GIVEN) from error
 

@@ -13,10 +13,10 @@ from etils import epath
 
 from mmgen_jax.models.mmdit import SIZES, MMDiTConfig, parse_size
 from mmgen_jax.official import names
-from mmgen_jax.system import reading
+from mmgen_jax.system import files, reading
 from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.tensor_files import hub, local, states, tensors
+from mmgen_jax.tensor_files import hub, states, tensors
 from mmgen_jax.tensor_files.torch_pickle import Unknown
 
 DIGESTS = {  # sha256 of the released files
@@ -63,7 +63,7 @@ class Adam:
 
 def verify(path: epath.PathLike, digest: str) -> None:
     """Raises UsageError unless the file's sha256 is `digest`; "auto" means that of the released file with its name."""
-    path = local.place(path)
+    path = files.here(path)
     if digest == "auto":
         digest = DIGESTS[choice("with --sha256=auto the name of the file", path.name, DIGESTS)]
     if len(digest) != 64 or set(digest.lower()) - set("0123456789abcdef"):
@@ -85,7 +85,7 @@ def read(path: epath.PathLike, which: str = "ema") -> Checkpoint:
     `path` is a file, the index of several, or a folder that holds either. Raises UsageError for what cannot be read or
     does not have these weights.
     """
-    file = hub.weights_file(local.place(path))
+    file = hub.weights_file(files.here(path))
     value = tensors.read(file)
     networks = states.find(value, names.ANCHORS, file)
     chosen = _chosen(networks, which, file)

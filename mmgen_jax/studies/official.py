@@ -173,12 +173,11 @@ def compare(official: Path, size: str, batch: int, steps: int, unroll: int, repe
 def main(argv: Sequence[str]) -> None:
     del argv
     given = flags.FLAGS
-    check_clone(Path(given.official))
+    folder = Path(files.here(given.official, "--official"))
+    check_clone(folder)
     if given.json:
         files.check_place(given.json, "--json", folder=False)
-    found = compare(
-        Path(given.official), given.size, given.batch, given.steps, given.unroll, given.repeats, given.seconds
-    )
+    found = compare(folder, given.size, given.batch, given.steps, given.unroll, given.repeats, given.seconds)
     if given.json:
         files.write(given.json, (json.dumps(found, indent=1) + "\n").encode())
 

@@ -29,12 +29,14 @@ from typing import Any
 import grain.python as grain
 import h5py
 import numpy as np
+from etils import epath
 
 from mmgen_jax.data import pipeline, tiles
 from mmgen_jax.data.latents import dataset, hdf5
 from mmgen_jax.data.latents.record import FEATURES
 from mmgen_jax.data.shapes import builder
 from mmgen_jax.modalities.registry import NAMES
+from mmgen_jax.system import files
 
 SAMPLES, BATCH = 2000, 256
 SHAPES = {m: (4, 32, 32, 2) for m in NAMES} | {FEATURES: (256, 768)}
@@ -146,7 +148,10 @@ def compare(folder: Path) -> None:
 
 def main(argv: list[str]) -> None:
     del argv
-    with tempfile.TemporaryDirectory(dir=flags.FLAGS.folder) as folder:
+    place = flags.FLAGS.folder or tempfile.gettempdir()
+    files.check_place(files.here(place, "--folder"), "--folder", folder=True)
+    epath.Path(place).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         compare(Path(folder))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import importlib
 import os
 import stat
 import tempfile
@@ -56,17 +57,37 @@ def kind(path: epath.PathLike) -> str:
 
 
 def path_of(value: object, name: str) -> epath.Path:
-    """The path that a user passes as `name`. Raises UsageError for what is none, an empty one and a URL of the web."""
+    """The path that a user passes as `name`.
+
+    Raises UsageError for what is none, an empty one, a URL of the web, other storage than gs://, and gs:// without the
+    package that reads it.
+    """
     allowed, text = "a path on this machine or in gs://", value
     try:
         if value != "":
             text = str(path := epath.Path(value))  # type: ignore[arg-type]
-            if "\0" not in text:
-                return path
     except Exception as error:  # an object of the user's may raise anything
         raise UsageError(f"{name} is {shown(value)}; allowed: {allowed}") from error
-    has = ", which has '\\x00'" if text else ""
-    raise UsageError(f"{name} is {shown(text)}{has}; allowed: {allowed}")
+    if not text or "\0" in str(text):
+        has = ", which has '\\x00'" if text else ""
+        raise UsageError(f"{name} is {shown(text)}{has}; allowed: {allowed}")
+    if is_remote(path):
+        taken = "" if is_remote(value) else f", which is taken for {path}"  # type: ignore[arg-type]  # /s3/a is, by etils
+        if not str(path).startswith("gs://"):
+            raise UsageError(f"{name} is {shown(value)}{taken}; allowed: {allowed}")
+        try:
+            importlib.import_module("gcsfs")
+        except ImportError as error:
+            needs = f"which needs gcsfs; allowed: {allowed}, after ./launch/setup.sh --gcs"
+            raise UsageError(f"{name} is {shown(value)}{taken}, {needs}") from error
+    return path
+
+
+def here(path: epath.PathLike, name: str = "") -> epath.Path:
+    """A path on this machine, which a user passes as `name`. Raises UsageError for any other."""
+    if is_remote(path):
+        raise UsageError(f"{f'{name} ' if name else ''}{path} is not on this machine; copy it here and give its path")
+    return path_of(path, name or str(path))
 
 
 def check_path(path: epath.PathLike, name: str) -> None:

@@ -7,7 +7,7 @@ import mmap
 import numpy as np
 from etils import epath
 
-from mmgen_jax.system import reading
+from mmgen_jax.system import files, reading
 from mmgen_jax.system.errors import UsageError
 
 POINTER = (
@@ -15,19 +15,12 @@ POINTER = (
 )
 
 
-def place(path: epath.PathLike) -> epath.Path:
-    """A path on this machine. Raises UsageError for a URL."""
-    if "://" in str(path):
-        raise UsageError(f"{path} is not on this machine; copy it here and give its path")
-    return epath.Path(path)
-
-
 def map_file(path: epath.PathLike) -> np.ndarray:
     """Maps a local file as read-only bytes, uint8.
 
     Raises UsageError as `reading.regular` does, and for an empty file or a pointer of Git LFS.
     """
-    path = reading.regular(place(path))
+    path = reading.regular(files.here(path))
     if not path.stat().length:
         raise UsageError(f"{path} is empty")
     with open(path, "rb") as file:

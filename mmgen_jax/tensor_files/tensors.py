@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from mmgen_jax.system import reading
+from mmgen_jax.system import files, reading
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import local, torch_file
 from mmgen_jax.tensor_files.npz import Npz
@@ -46,7 +46,7 @@ def read(path: epath.PathLike) -> object:
     arrays of all its files are returned. Suffixes may be of any case; the format is the one that a file begins with.
     Raises UsageError for a file that is missing or damaged.
     """
-    path = local.place(path)
+    path = files.here(path)
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
         raise UsageError(f"{path} has the suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")

@@ -1,11 +1,14 @@
 """Files that are whole or not there, and places for them."""
 
+import functools
 import os
+import sys
+import types
 
 import pytest
 from annotations import unchecked
 
-from mmgen_jax.system import files
+from mmgen_jax.system import files, reading
 from mmgen_jax.system.errors import RunError, UsageError
 
 
@@ -34,7 +37,20 @@ def test_a_folder_replaces_nothing_or_an_empty_one_and_leaves_nothing_after_an_e
     assert (tmp_path / "new" / "inner" / "whole").exists() and not any(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("url", ["s3://b/c", "az://b/c", "hf://b/c", "gs://b/c", "/s3/b/c", "/gs/b/c"])
+def test_storage_that_nothing_here_reads_is_refused_at_once(url, monkeypatch):
+    """gs:// without its package, and others always. To etils local folders /gs and /s3 are storage too."""
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    reason = "which needs gcsfs; .* after ./launch/setup.sh --gcs" if "gs" in url else "allowed: a path on this"
+    for refused in (files.check_path, functools.partial(files.check_place, folder=True), reading.regular):
+        with pytest.raises(UsageError, match=f"^workdir is '{url}'.*{reason}"):
+            refused(url, "workdir")
+    with pytest.raises(UsageError, match=f"^--images (is '{url}', which is taken for|{url} is not on this machine; copy)"):
+        files.here(url, "--images")
+
+
 def test_places_are_checked_without_a_trace(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", types.ModuleType("gcsfs"))
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
     for place in ("new", "a/b/new", tmp_path / "c" / "new", "file", ".", "gs://bucket/new"):

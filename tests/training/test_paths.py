@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -137,6 +139,7 @@ def test_what_is_relative_to_a_folder_with_brackets_is_refused(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path / "exp[v2]")
     with pytest.raises(UsageError, match=r"^workdir is '/.*/exp\[v2\]/run', which has '\['; allowed: "):
         restore.folder_of("run")
+    monkeypatch.setitem(sys.modules, "gcsfs", types.ModuleType("gcsfs"))
     files.check_path("gs://bucket/run", "workdir")
 
 

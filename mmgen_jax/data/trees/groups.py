@@ -22,6 +22,7 @@ from mmgen_jax.modalities.depth import DEPTH
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.files import here
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def find(folder: str | Path) -> dict[str, str]:
 
     Raises UsageError if there are no images, or two with the same key.
     """
-    root = Path(folder)
+    root = Path(here(folder))
     if not root.is_dir():
         raise UsageError(f"folder {str(root)!r} {'is a file' if root.exists() else 'does not exist'}")
     found = keyed((key_of(path.relative_to(root)), path) for path in disk.files(root, SUFFIXES))

@@ -29,6 +29,7 @@ from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.files import here
 
 ENDING = ".png"  # or in capitals
 VISIBLE = ".vis"  # stands before the ending in these modalities; files without it are taken where there are none
@@ -96,7 +97,7 @@ def make_plan(root: str, splits: dict[str, str], strict: bool, reading: Reading)
     both = sorted(set(scenes["train"]) & set(scenes.get("test", ())))
     if both:
         raise UsageError(f"scene {both[0]!r} is in both split files, one of {len(both)}")
-    if not Path(root).is_dir():
+    if not Path(here(root, "root")).is_dir():
         raise UsageError(f"root {root!r} does not exist")
     once = disk.Once()
     found = {split: find(root, names, strict, once) for split, names in scenes.items()}

@@ -29,6 +29,7 @@ from mmgen_jax.data.trees.groups import Group, Reading
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.files import here
 
 SPLITS = {"train": "train", "val": "test"}  # name of the folder -> split of the data set
 
@@ -72,7 +73,7 @@ def find_classes(base: Path, keys: Iterable[str], synsets: str | None, strict: b
 
 def make_plan(root: str, synsets: str | None, strict: bool, reading: Reading) -> Plan:
     """Plans the tiles of an ImageNet tree. Raises UsageError if its folders are not as the top of this file says."""
-    base = Path(root)
+    base = Path(here(root, "root"))
     if not (base / "rgb" / "train").is_dir():
         raise UsageError(f"{root!r} is not an ImageNet tree; it needs rgb/train/<synset>/<image>")
     modalities = tuple(m for m in NAMES if disk.is_folder(base / m))
