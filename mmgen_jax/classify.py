@@ -35,13 +35,13 @@ from mmgen_jax.settings import Settings
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
-from mmgen_jax.training.architecture import check_config
+from mmgen_jax.training.architecture import check_classes, check_config
 
 SHOWN = 8  # samples in the table that is printed
 
 
 def observed(chosen: Settings, architecture: Architecture) -> tuple[dict[str, object], np.ndarray | None]:
-    """What is observed: files, or values of held-out scenes and their classes int [n]. Raises UsageError."""
+    """What is observed: files, or values of scenes and their classes int [n], -1 for none. Raises UsageError."""
     names, section, data = architecture.modalities, chosen.classify, chosen.data
     given = set_paths(chosen.sample.given)
     paths: dict[str, object] = {choice("modality of sample.given", m, names): path for m, path in given.items()}
@@ -63,15 +63,20 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "") -
     section, stored = chosen.classify, architectures.load(model_folders.locate(workdir))
     check_config(chosen, stored, workdir)
     given, class_id = observed(chosen, stored)
-    if class_id is not None and section.calibrate >= len(class_id):
-        raise UsageError(
-            f"config key classify.calibrate is {section.calibrate}; it must be below the {len(class_id)} scenes"
-        )
+    if class_id is not None:
+        check_classes(chosen.data.dir, stored, workdir)
+        if section.calibrate >= len(class_id):
+            raise UsageError(
+                f"config key classify.calibrate is {section.calibrate}; it must be below the {len(class_id)} scenes"
+            )
+        if section.calibrate and not (class_id[: section.calibrate] >= 0).any():
+            raise UsageError(f"config key classify.calibrate is {section.calibrate}; none of these scenes has a class")
     if out:
         files.check_place(out, "--out", folder=False)
     found = MMGen.load(workdir, chosen.sample.step).classify(given, **vars(section.effort()))
     if class_id is not None and section.calibrate:
-        found = found.at(fit_temperature(found.log_ratio[: section.calibrate], class_id[: section.calibrate]))
+        rows = np.flatnonzero(class_id[: section.calibrate] >= 0)
+        found = found.at(fit_temperature(found.log_ratio[rows], class_id[rows]))
     say(table(found, class_id, SHOWN).expandtabs(12))
     say(f"{found.evaluations.mean():.1f} evaluations of the network for each sample")
     if class_id is not None:
@@ -84,14 +89,19 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "") -
 
 
 def scores(found: Classified, class_id: np.ndarray, calibrate: int) -> str:
-    """Accuracy of the scenes after the first ones, which calibrate, and their calibration errors."""
-    right = (found.best == class_id)[calibrate:]
-    before, after = (
-        calibration_error(each.probabilities[calibrate:], class_id[calibrate:]) for each in (found.at(1.0), found)
-    )
+    """Accuracy of the scenes after the first ones, which calibrate, and their calibration errors.
+
+    Scenes without a class count in nothing.
+    """
+    rows = calibrate + np.flatnonzero(class_id[calibrate:] >= 0)
+    if not rows.size:
+        return "no scene that is scored has a class"
+    right = found.best[rows] == class_id[rows]
+    before, after = (calibration_error(each.probabilities[rows], class_id[rows]) for each in (found.at(1.0), found))
     lines = [f"accuracy {right.mean():.4f} on {len(right)} scenes", f"expected calibration error {before:.4f}"]
     if calibrate:
-        lines[-1] += f", and {after:.4f} at temperature {found.temperature:.4g}, which {calibrate} other scenes chose"
+        chose = (class_id[:calibrate] >= 0).sum()
+        lines[-1] += f", and {after:.4f} at temperature {found.temperature:.4g}, which {chose} other scenes chose"
     return "\n".join(lines)
 
 
@@ -100,7 +110,7 @@ def table(found: Classified, class_id: np.ndarray | None, most: int | None = Non
     known = [] if class_id is None else ["class"]
     lines = ["\t".join(["sample", *known, "best", "evaluations", *found.class_names])]
     for i, row in enumerate(found.probabilities[:most]):
-        truth = [] if class_id is None else [found.class_names[class_id[i]]]
+        truth = [] if class_id is None else [found.class_names[class_id[i]] if class_id[i] >= 0 else "-"]
         shown = [str(i), *truth, found.class_names[found.best[i]], str(found.evaluations[i])]
         lines.append("\t".join([*shown, *(f"{p:.4f}" for p in row)]))
     return "\n".join(lines)

@@ -31,7 +31,7 @@ from mmgen_jax.settings import Settings
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training.architecture import check_config
+from mmgen_jax.training.architecture import check_classes, check_config
 
 FILE = "metrics.json"
 _BASELINE = 2000  # number of train tiles in the mean image
@@ -65,9 +65,7 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     """Loads model and data, evaluates, prints the table, and writes the report, which it returns."""
     stored = architectures.load(model_folders.locate(workdir))
     check_config(chosen, stored, workdir)
-    names = tiles.class_names(chosen.data.dir)
-    if names and names != stored.facts.named(names).class_names:  # scenes without classes can be scored too
-        raise UsageError(f"data.dir {chosen.data.dir!r} has the classes {names[:8]}; the model {workdir!r} has others")
+    check_classes(chosen.data.dir, stored, workdir)
     tasks = any_to_any.parse(chosen.evaluate.tasks, stored.modalities)
     path = _output(out, workdir)
     files.check_place(path, "--out", folder=False)

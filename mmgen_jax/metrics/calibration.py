@@ -1,6 +1,7 @@
 """How well uncertainty tells errors apart, and how large it is: sparsification, coverage of intervals, and one factor.
 
-All functions are of errors [P] and uncertainties [P] of pixels, in the same unit.
+All functions are of errors [P] and uncertainties [P] of pixels, in the same unit. They raise ValueError for other
+numbers of both, for none, and for what is not finite, which sorting and counting would take for large or small.
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ STEPS = 100  # of a sparsification curve
 _SMALLEST = 1e-12  # uncertainty that counts as none
 
 
+def _check(error: np.ndarray, other: np.ndarray) -> None:
+    if error.shape != other.shape or not error.size:
+        raise ValueError(f"errors have shape {error.shape}, uncertainties {other.shape}: must be the same, not empty")
+    for name, values in (("errors", error), ("uncertainties", other)):
+        if bad := int((~np.isfinite(values)).sum()):
+            raise ValueError(f"{name} are NaN or infinite in {bad} of {values.size} pixels: must be finite")
+
+
 def sparsification(error: np.ndarray, by: np.ndarray, steps: int = STEPS) -> np.ndarray:
     """Mean error of the pixels that are left when a share k / steps of them is removed, float64 [steps], k = 0, 1, ...
 
     Those with the largest `by` go first: the uncertainty, or the error itself, which is the best order that there is.
     This is the risk at coverage 1 - k / steps too. Pixels with the same `by` go in no particular order.
     """
+    _check(error, by)
     mixed = np.random.default_rng(0).permutation(len(error))
     order = mixed[np.argsort(by[mixed], kind="stable")]
     sums = np.cumsum(np.asarray(error, np.float64)[order])
@@ -36,6 +46,7 @@ def ause(error: np.ndarray, uncertainty: np.ndarray) -> float:
 
 def coverage(error: np.ndarray, uncertainty: np.ndarray, interval: float) -> float:
     """Share of the errors that are at most `interval` times the uncertainty."""
+    _check(error, uncertainty)
     return float((error <= interval * uncertainty).mean())
 
 
@@ -44,6 +55,7 @@ def rate_gap(error: np.ndarray, uncertainty: np.ndarray, bins: int = 10) -> floa
 
     That is the distance between both means, averaged over pixels in bins of like uncertainty.
     """
+    _check(error, uncertainty)
     number = np.minimum((np.clip(uncertainty, 0, 1) * bins).astype(int), bins - 1)
     gaps = np.bincount(number, np.asarray(error, np.float64) - np.clip(uncertainty, 0, 1), bins)
     return float(np.abs(gaps).sum() / len(error))
@@ -54,6 +66,7 @@ def factor(error: np.ndarray, uncertainty: np.ndarray, interval: float | None) -
 
     Without intervals, that with which the mean uncertainty is the share of errors. 1 where there is nothing to go by.
     """
+    _check(error, uncertainty)
     if interval is None:
         expected, found = float(np.mean(uncertainty)), float(np.mean(error))
         return found / expected if expected > 0 and found > 0 else 1.0

@@ -163,8 +163,21 @@ def for_classes(class_names: Sequence[str]) -> Classifier | None:
 
 
 def accuracy(probabilities: np.ndarray, class_id: np.ndarray) -> float:
-    """Share of the rows of probabilities [N, K] whose largest entry is at class_id [N]."""
-    return float(np.mean(probabilities.argmax(-1) == class_id))
+    """Share of the rows of probabilities [N, K] whose largest entry is at class_id [N].
+
+    Rows of class -1, which are of no known class, do not count; NaN if no row does. Raises ValueError for shapes that
+    do not fit, for classes beyond K, and for probabilities that are not finite, whose largest entry means nothing.
+    """
+    if probabilities.shape[:-1] != class_id.shape:
+        raise ValueError(f"class_id has shape {class_id.shape}: must be {probabilities.shape[:-1]}")
+    if class_id.size and not -1 <= class_id.min() <= class_id.max() < probabilities.shape[-1]:
+        raise ValueError(
+            f"class_id is {class_id.min()} to {class_id.max()}: must be -1 to {probabilities.shape[-1] - 1}"
+        )
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities are NaN or infinite: must be finite")
+    known = class_id >= 0
+    return float(np.mean((probabilities.argmax(-1) == class_id)[known])) if known.any() else float("nan")
 
 
 def per_class(probabilities: np.ndarray, class_id: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

@@ -115,12 +115,15 @@ def boundary_scores(boundaries: np.ndarray, edges: np.ndarray) -> dict[str, np.n
 
     "recall" is the share of boundary pixels with an edge at most one pixel away, "precision" the share of edge pixels
     with a boundary that near, and "f" their harmonic mean. There are true edges inside a region (those of a box, for
-    instance), so precision is below 1 on real scenes too.
+    instance), so precision is below 1 on real scenes too. Without boundaries recall is NaN, without edges precision is;
+    "f" is 0 if only one of both is there, as where a mask of one region misses all edges, and NaN if neither is.
     """
     recall = image_mean(_dilate(edges), boundaries)
     precision = image_mean(_dilate(boundaries), edges)
-    total = np.where(recall + precision > 0, recall + precision, 1)
-    return {"recall": recall, "precision": precision, "f": 2 * recall * precision / total}
+    neither = np.isnan(recall) & np.isnan(precision)
+    found, near = np.nan_to_num(recall), np.nan_to_num(precision)
+    f = 2 * found * near / np.where(found + near > 0, found + near, 1)
+    return {"recall": recall, "precision": precision, "f": np.where(neither, np.nan, f)}
 
 
 def summary(values: Values, from_rgb: Values | None, facts: Facts) -> dict[str, float]:

@@ -34,15 +34,23 @@ def averages(prediction: Values, truth: Values, facts: Facts, present: Values | 
 
     Raises:
       NotFinite: a prediction has NaN or infinity, which no score can count.
+      ValueError: shapes that do not fit.
     """
     ones = np.ones(len(next(iter(truth.values()))), bool)
-    present = {m: ones if present is None else np.asarray(present.get(m, ones)) for m in truth}
+    present = {m: ones if present is None else np.asarray(present.get(m, ones), bool) for m in truth}
+    for m, there in present.items():
+        if there.shape != ones.shape:
+            raise ValueError(f"present has shape {there.shape} of {m}: must be {ones.shape}")
     objects = object_pixels(truth["mask"], facts.regions) if "mask" in truth else None
     if objects is not None:
         objects = objects & present["mask"][:, None, None]
     scores: Averages = {}
     for m in (m for m in prediction if m in MODALITIES):
-        bad = np.flatnonzero(~np.isfinite(prediction[m]).reshape(len(prediction[m]), -1).all(1))
+        if prediction[m].shape != truth[m].shape:
+            raise ValueError(
+                f"predicted {m} has shape {prediction[m].shape}: must be that of the truth, {truth[m].shape}"
+            )
+        bad = np.flatnonzero(~np.isfinite(prediction[m]).all(tuple(range(1, prediction[m].ndim))))
         if bad.size:
             raise NotFinite(
                 f"the predicted {m} is NaN or infinite in {bad.size} images, the first of which is {bad[0]}"

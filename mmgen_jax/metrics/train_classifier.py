@@ -33,6 +33,7 @@ from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.system import files
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import Progress, say
+from mmgen_jax.system.errors import UsageError
 
 _KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
 _LEARNING_RATE = 3e-3  # the largest of the schedule
@@ -105,7 +106,10 @@ def run(data_dir: epath.PathLike, out: epath.PathLike, scenes: int, steps: int, 
     files.check_place(out, "--out", folder=False)
     say(f"reading at most {scenes} scenes")
     data = held_out.first(data_dir, "train", ("rgb",), size, scenes)
-    train(data["rgb"], data["class_id"], names, steps=steps, seed=seed).save(out)
+    known = data["class_id"] >= 0
+    if not known.any():
+        raise UsageError(f"data directory {str(data_dir)!r} has no train scene with a class; a classifier learns them")
+    train(data["rgb"][known], data["class_id"][known], names, steps=steps, seed=seed).save(out)
     test = pipeline.load(data_dir, "test", ("rgb",), size, None)
     judge = load(out)  # the stored weights, in half precision
     probabilities = judge.predict(test["rgb"])

@@ -70,8 +70,12 @@ def depth_errors(prediction: np.ndarray, depth: np.ndarray, valid: np.ndarray | 
     """Errors of metric depth [N, H, W], per image [N]:
 
     absrel = mean |prediction - depth| / depth; delta1 = share with max(prediction / depth, depth / prediction) < 1.25.
+    Raises ValueError for shapes that do not fit, and for depth of 0 or less, as of values that are not relative depth.
     """
     valid = check(prediction, depth, valid, depth.shape)
+    if (depth[valid] <= 0).any() or (prediction[valid] <= 0).any():
+        lowest = min(depth[valid].min(), prediction[valid].min())
+        raise ValueError(f"depth is {lowest:g} m somewhere: must be above 0")
     p = np.where(valid, np.asarray(prediction, np.float64), 1)
     z = np.where(valid, np.asarray(depth, np.float64), 1)
     return {

@@ -67,14 +67,15 @@ def check(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None, p
 
 def image_mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Mean over the pixels of each image where `where`, float [N]; NaN for none."""
-    count = where.reshape(len(where), -1).sum(1)
-    total = np.where(where, values, 0).reshape(len(where), -1).sum(1, dtype=np.float64)
+    pixels = tuple(range(1, where.ndim))
+    count = where.sum(pixels)
+    total = np.where(where, values, 0).sum(pixels, dtype=np.float64)
     return np.divide(total, count, out=np.full(len(where), np.nan), where=count > 0)
 
 
 def over_images(values: np.ndarray, where: np.ndarray) -> Average:
     """The mean of one value per image [N] over the images that have a pixel where `where`, bool [N, ...]."""
-    counted = where.reshape(len(where), -1).any(1)
+    counted = where.any(tuple(range(1, where.ndim)))
     return Average(np.array([np.sum(values[counted], dtype=np.float64)]), np.array([counted.sum()]))
 
 

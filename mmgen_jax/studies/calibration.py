@@ -72,7 +72,12 @@ def pixels(runner: Runner, batches: held_out.Scenes, facts: Facts, seed: int) ->
                 part = error[where], made.uncertainty[m][where]
                 halves.setdefault(m, ([], []))[half].append(part)
         first += len(batch["rgb"])
-    return {m: (_joined(a), _joined(b)) for m, (a, b) in halves.items()}
+    found = {m: (_joined(a), _joined(b)) for m, (a, b) in halves.items()}
+    if not (whole := {m: both for m, both in found.items() if all(error.size for error, _ in both)}):
+        raise UsageError(f"no modality has a pixel to compare with in both halves of the {batches.count} scenes")
+    for m in found.keys() - whole.keys():
+        say(f"{m} has no pixel to compare with in one half of the scenes")
+    return whole
 
 
 def _joined(parts: list[Pixels]) -> Pixels:

@@ -18,7 +18,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.settings import Settings
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.training.architecture import check_config
+from mmgen_jax.training.architecture import check_classes, check_config
 
 Values = dict[str, np.ndarray]
 
@@ -31,11 +31,13 @@ class Opened:
       chosen: the settings.
       architecture: of the model.
       params: its weights.
+      workdir: what the model was called.
     """
 
     chosen: Settings
     architecture: Architecture
     params: Params
+    workdir: str
 
     @functools.cached_property
     def model(self) -> MMGen:
@@ -58,7 +60,12 @@ class Opened:
 
     @property
     def class_id(self) -> np.ndarray:
-        """Classes int [n] of the scenes."""
+        """Classes int [n] of the scenes. Raises UsageError where they are not the model's, or a scene has none."""
+        check_classes(self.chosen.data.dir, self.architecture, self.workdir)
+        if without := int((self._batch["class_id"] < 0).sum()):
+            raise UsageError(
+                f"{without} of {len(self._batch['class_id'])} scenes have no class; this study needs one of each"
+            )
         return self._batch["class_id"]
 
     @functools.cached_property
@@ -83,7 +90,7 @@ def opened(chosen: Settings, workdir: str, needed: Sequence[str] = (), words: st
     if missing := [m for m in needed if m not in architecture.modalities]:
         raise UsageError(f"the model {workdir!r} has no {' and no '.join(missing)}; this study needs {words}")
     check_config(chosen, architecture, workdir)
-    return Opened(chosen, architecture, params)
+    return Opened(chosen, architecture, params, workdir)
 
 
 def table(title: str, heads: Sequence[str], rows: Mapping[str, Mapping[str, float]]) -> str:

@@ -9,8 +9,9 @@ from etils import epath
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from mmgen_jax.system import files, reading
+from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.files import here
 from mmgen_jax.tensor_files import tensors
 
 CONFIG = "config.json"
@@ -37,7 +38,7 @@ def resolve(name: epath.PathLike, files: Sequence[str]) -> epath.Path:
     Raises:
       UsageError: `name` is neither a path that exists nor an id that can be downloaded.
     """
-    path = files.here(name)
+    path = here(name)
     if path.exists():
         return path
     if not _ID.fullmatch(str(name)):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from etils import epath
+
+from mmgen_jax.data import tiles
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.models import architectures
@@ -41,6 +44,16 @@ def check_latent_settings(chosen: Settings, found: Architecture, where: object) 
     for key, (wanted, stored) in pairs.items():
         if wanted != stored:
             raise UsageError(f"config key {key} is {wanted!r}; the model in {where} has {stored!r}")
+
+
+def check_classes(folder: epath.PathLike, found: Architecture, where: object) -> None:
+    """Raises UsageError if a data set names other classes than a stored architecture, or in another order.
+
+    The numbers of the classes of its scenes would mean others. A data set without classes fits every model.
+    """
+    names = tiles.class_names(folder)
+    if names and names != found.facts.named(names).class_names:
+        raise UsageError(f"data.dir {str(folder)!r} has the classes {names[:8]}; the model {str(where)!r} has others")
 
 
 def check_config(chosen: Settings, found: Architecture, where: object) -> None:

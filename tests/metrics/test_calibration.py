@@ -51,3 +51,36 @@ def test_nothing_to_go_by_is_left_as_it_is():
     zero = np.zeros(5)
     assert [calibration.factor(zero, zero, i) for i in (None, 1.6)] == [1, 1]
     assert calibration.factor(np.ones(5), zero, 1.6) == 1 and calibration.ause(zero, zero) == 0
+
+
+def test_four_errors_by_hand():
+    """Errors 1, 2, 3, 4: without the largest shares their means are 2.5, 2, 1.5, 1; reversed 2.5, 3, 3.5, 4."""
+    error = np.array([1.0, 2, 3, 4])
+    np.testing.assert_allclose(calibration.sparsification(error, error, 4), [2.5, 2, 1.5, 1])
+    np.testing.assert_allclose(calibration.sparsification(error, -error, 4), [2.5, 3, 3.5, 4])
+    assert calibration.coverage(error, np.full(4, 2.0), 1.5) == 0.75  # at most 3
+    assert calibration.coverage(error, np.zeros(4), 1.5) == 0
+    # Two bins: chance 0.2 with 1 of 2 wrong, 0.9 with 2 of 2: (2 * 0.3 + 2 * 0.1) / 4.
+    wrong, chance = np.array([0.0, 1, 1, 1]), np.array([0.2, 0.2, 0.9, 0.9])
+    assert calibration.rate_gap(wrong, chance) == pytest.approx(0.2)
+    assert calibration.factor(wrong, chance, None) == pytest.approx(0.75 / 0.55)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("which", ["errors", "uncertainties"])
+def test_what_is_not_finite_is_no_score(number, which):
+    good, bad = np.ones(4), np.array([1, number, 1, 1])
+    pair = (bad, good) if which == "errors" else (good, bad)
+    for call in (calibration.ause, calibration.rate_gap, *(lambda e, u, f=f: f(e, u, 1.6) for f in SCALED)):
+        with pytest.raises(ValueError, match="^(errors|uncertainties) are NaN or infinite in 1 of 4 pixels"):
+            call(*pair)
+
+
+SCALED = (calibration.coverage, calibration.factor)
+
+
+@pytest.mark.parametrize("other", [np.ones(3), np.ones((4, 1)), np.ones(0)])
+def test_other_numbers_of_pixels_are_no_score(other):
+    for call in (calibration.ause, calibration.rate_gap, *(lambda e, u, f=f: f(e, u, 1.6) for f in SCALED)):
+        with pytest.raises(ValueError, match="must be the same, not empty"):
+            call(np.ones(4) if other.size else other, other)

@@ -58,6 +58,33 @@ def test_per_class_accuracy_by_hand():
     assert scores["a"] == scores["b"] == 0.5 and np.isnan(scores["c"])
 
 
+def test_scenes_without_a_class_count_in_no_accuracy():
+    probabilities = np.eye(3)[[0, 1, 1, 2]]
+    class_id = np.array([0, -1, 2, -1])
+    assert classifier.accuracy(probabilities, class_id) == 0.5
+    assert classifier.per_class(probabilities, class_id, ("a", "b", "c")) == {
+        "a": 1,
+        "b": pytest.approx(np.nan, nan_ok=True),
+        "c": 0,
+    }
+    assert np.isnan(classifier.accuracy(probabilities, np.full(4, -1)))
+    assert np.isnan(classifier.accuracy(probabilities[:0], class_id[:0]))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "class_id", "message"),
+    [
+        (np.eye(3), np.array([0]), "class_id has shape"),
+        (np.eye(3), np.array([0, 1, 3]), "class_id is 0 to 3: must be -1 to 2"),
+        (np.eye(3), np.array([0, 1, -2]), "class_id is -2 to 1: must be -1 to 2"),
+        (np.full((3, 3), np.nan), np.array([0, 0, 0]), "must be finite"),
+    ],
+)
+def test_what_would_be_a_wrong_accuracy(probabilities, class_id, message):
+    with pytest.raises(ValueError, match=message):
+        classifier.accuracy(probabilities, class_id)
+
+
 def test_augmentation_keeps_range_and_shape():
     x = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 3)).astype(np.float32)
     y = train_classifier.augment(jax.random.key(0), x)

@@ -71,6 +71,39 @@ def test_boundary_scores_by_hand():
     np.testing.assert_allclose(scores["f"], [1, 0, 2 / 3])
 
 
+def test_a_side_without_marks_is_the_worst_score_and_not_left_out():
+    """Boundaries 2 TP / (2 TP + FP + FN): no boundary beside true edges is 0, as is no edge beside boundaries."""
+    none, line = np.zeros((1, 5, 8), bool), np.zeros((1, 5, 8), bool)
+    line[:, :, 3] = True
+    marks = (np.concatenate(x) for x in zip((none, line), (line, none), (line, line), (none, none), strict=True))
+    scores = consistency.boundary_scores(*marks)
+    np.testing.assert_array_equal(scores["f"], [0, 0, 1, np.nan])
+    np.testing.assert_array_equal(scores["recall"], [np.nan, 0, 1, np.nan])
+    np.testing.assert_array_equal(scores["precision"], [0, np.nan, 1, np.nan])
+
+
+def test_masks_of_one_region_do_not_raise_the_mean_of_the_others(scenes):
+    """Half of the samples have the right mask and half have none: the mean is half of that of right ones."""
+    flat = scenes | {"mask": np.where(np.arange(64)[:, None, None] % 2, 0, scenes["mask"])}
+    right = consistency.averages({m: x[::2] for m, x in scenes.items()}, None, FACTS)
+    found = consistency.averages(flat, None, FACTS)
+    for key in ("boundary/rgb/f", "boundary/geometry/f"):
+        assert found[key].count == 64 and found[key].value == pytest.approx(right[key].value / 2)
+
+
+def test_normals_against_depth_by_hand_in_other_axes_and_lengths():
+    """A wall turned to the right by 30 degrees: its normals mirrored are off by 60, in x and y by arccos(3/4)."""
+    normal = np.array([0.5, 0, np.sqrt(3) / 2])
+    inverse = (np.einsum("i,ihw->hw", normal, pixel_rays(16)) / -5.0)[None]
+    depth = (inverse - 1 / DEPTH_RANGE[1]) / (1 / DEPTH_RANGE[0] - 1 / DEPTH_RANGE[1])
+    for axes, angle_ in (([1, 1, 1], 0), ([-1, 1, 1], 60), ([9, 9, 9], 0), ([-1, -1, -1], 180)):
+        given = np.broadcast_to(normal * axes, (1, 16, 16, 3))
+        found = consistency.depth_normal_angle(depth, given, CAMERA)
+        assert found["angle"] == pytest.approx(angle_, abs=1e-6) and found["pixels"] == pytest.approx((14 / 16) ** 2)
+    swapped = consistency.depth_normal_angle(depth, np.broadcast_to(normal[[1, 0, 2]], (1, 16, 16, 3)), CAMERA)
+    assert swapped["angle"] == pytest.approx(np.degrees(np.arccos(0.75)))
+
+
 def test_rendered_scenes_agree_and_shuffled_ones_do_not(scenes):
     real = consistency.summary(scenes, scenes, FACTS)
     values, from_rgb = consistency.shuffled(scenes, {m: scenes[m] for m in ("depth", "normal", "mask")})

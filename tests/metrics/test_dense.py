@@ -230,8 +230,6 @@ def test_holes_of_the_truth_are_left_out(rng, modality):
             fitted = 1 / np.clip(np.polyval(np.polyfit(p, q, 1), p), 1 / RANGE[1], 1 / RANGE[0])
             expected.append(np.mean(np.abs(fitted * q - 1)))
         assert scores["depth/absrel"].value == pytest.approx(np.mean(expected)) and scores["depth/absrel"].count == 7
-    nothing = dense.summary(truth, truth | {modality: np.full_like(truth[modality], np.nan)}, facts) if False else None
-    assert nothing is None
 
 
 def test_scores_of_batches_add_up_to_those_of_all(rng):
@@ -249,6 +247,72 @@ def test_scores_of_batches_add_up_to_those_of_all(rng):
         total = added(total, dense.averages(cut[0], cut[1], facts, cut[2]))
     whole = dense.summary(prediction, truth, facts, present)
     assert {key: average.value for key, average in total.items()} == pytest.approx(whole)
+
+
+def direction(x, y, z):
+    return np.broadcast_to(np.array([x, y, z]) / np.linalg.norm([x, y, z]), (1, 2, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "angle"),
+    [
+        ((0.6, 0.0, 0.8), 0.0),
+        ((3.0, 0.0, 4.0), 0.0),  # of another length
+        ((0.0, 0.6, 0.8), np.degrees(np.arccos(0.64))),  # x and y exchanged
+        ((-0.6, 0.0, 0.8), 2 * np.degrees(np.arcsin(0.6))),  # x turned around
+        ((0.8, 0.0, 0.6), np.degrees(np.arccos(0.96))),  # x and z exchanged
+        ((-0.6, 0.0, -0.8), 180.0),
+        ((0.0, 0.0, 0.0), 90.0),  # no direction is nearer to none than another
+    ],
+)
+def test_normals_of_other_axes_and_lengths_by_hand(predicted, angle):
+    truth = direction(0.6, 0.0, 0.8)
+    scores = dense.summary({"normal": np.broadcast_to(predicted, truth.shape)}, {"normal": truth}, Facts())
+    assert scores["normal/mean"] == scores["normal/median"] == pytest.approx(angle, abs=1e-9)
+
+
+def test_masks_by_hand_when_labels_are_permuted_or_one_region_is_all():
+    """Of 4 pixels 2 are ground, 1 object and 1 distractor."""
+    truth, regions = np.array([[[1, 1], [2, 3]]]), ("background", "ground", "object", "distractor")
+
+    def scores(*ids):
+        return dense.summary({"mask": np.array(ids).reshape(1, 2, 2)}, {"mask": truth}, Facts(regions=regions))
+
+    assert scores(1, 1, 3, 2)["mask/miou"] == pytest.approx(1 / 3)  # object and distractor exchanged
+    one = scores(1, 1, 1, 1)  # ground everywhere: 2 of 4 pixels, and the others are missed
+    assert one["mask/miou"] == pytest.approx(1 / 6) and one["mask/iou/ground"] == 1 / 2
+    assert np.isnan(one["mask/iou/background"]) and one["mask/iou/object"] == 0
+    assert scores(0, 0, 0, 0)["mask/miou"] == scores(0, 0, 0, 0)["mask/iou/background"] == 0
+    missed = scores(1, 1, 1, 3)  # the single pixel of an object
+    assert [missed[f"mask/iou/{name}"] for name in regions[1:]] == pytest.approx([2 / 3, 0, 1])
+
+
+def test_depth_by_hand_when_it_is_constant_or_known_in_one_pixel():
+    """1/z of 0.2 and 0.4: whatever constant is predicted, 0.3 fits best, 3.33 m in place of 5 m and 2.5 m."""
+    facts, relative = Facts(depth_range=RANGE), np.array([[[0.25, 0.75]]])  # of 1/z from 0.1 to 0.5
+    for constant in (0.0, 0.3, 1.0):
+        scores = dense.summary({"depth": np.full_like(relative, constant)}, {"depth": relative}, facts)
+        assert scores == {"depth/absrel": pytest.approx(1 / 3), "depth/delta1": 0}
+    unknown = dense.summary({"depth": np.zeros_like(relative)}, {"depth": relative}, Facts())
+    assert unknown == {"depth/l1": pytest.approx(0.25)}
+    alone = np.where([True, False], relative, np.nan)
+    assert dense.averages({"depth": relative}, {"depth": alone}, facts)["depth/absrel"].count == 1
+    nothing = dense.averages({"depth": relative}, {"depth": np.full_like(relative, np.nan)}, facts)["depth/absrel"]
+    assert nothing.count == 0 and np.isnan(nothing.value)
+
+
+def test_images_of_which_there_are_none_one_or_too_few(rng):
+    truth, facts = perfect(rng)
+    none = {m: x[:0] for m, x in truth.items()}
+    assert all(average.count.sum() == 0 for average in dense.averages(none, none, facts).values())
+    one = dense.averages(*[{m: x[:1] for m, x in truth.items()}] * 2, facts)
+    assert one["rgb/psnr"].value == 100 and one["normal/mean"].count == 1
+    for m, x in truth.items():
+        for other in (x[:1], x[:, :3], x[..., None]):  # which NumPy would stretch to the truth's shape
+            with pytest.raises(ValueError, match=f"predicted {m} has shape .*: must be that of the truth"):
+                dense.averages({m: other}, truth, facts)
+        with pytest.raises(ValueError, match=f"present has shape .* of {m}: must be"):
+            dense.averages(truth, truth, facts, {m: np.ones(1, bool)})
 
 
 @pytest.mark.parametrize("regions", [150, 257, 1000])
@@ -273,6 +337,7 @@ def test_masks_of_many_regions_are_scored_and_read_in_little_memory(rng, regions
     [
         (lambda: affine_fit(np.zeros((1, 2, 2)), np.zeros((1, 2, 3))), "prediction has shape (1, 2, 2)"),
         (lambda: depth_errors(*np.ones((2, 1, 2, 2)), np.ones((2, 2), bool)), "valid has shape (2, 2)"),
+        (lambda: depth_errors(*np.full((2, 1, 2, 2), -1.0)), "depth is -1 m somewhere"),
         (lambda: confusion(np.full((1, 1, 1), 4), np.zeros((1, 1, 1), int), 4), "region ids 4 to 4"),
     ],
 )

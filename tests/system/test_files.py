@@ -45,7 +45,9 @@ def test_storage_that_nothing_here_reads_is_refused_at_once(url, monkeypatch):
     for refused in (files.check_path, functools.partial(files.check_place, folder=True), reading.regular):
         with pytest.raises(UsageError, match=f"^workdir is '{url}'.*{reason}"):
             refused(url, "workdir")
-    with pytest.raises(UsageError, match=f"^--images (is '{url}', which is taken for|{url} is not on this machine; copy)"):
+    with pytest.raises(
+        UsageError, match=f"^--images (is '{url}', which is taken for|{url} is not on this machine; copy)"
+    ):
         files.here(url, "--images")
 
 
