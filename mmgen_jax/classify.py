@@ -49,7 +49,7 @@ def observed(chosen: Settings, architecture: Architecture) -> tuple[dict[str, ob
         return paths, None
     wanted = named("classify.given", section.given, names)
     reader = open_split(data.dir, data.test_split, names, architecture.image_size)
-    rows = range(min(section.n, len(reader)))
+    rows = range(held_out.at_most(reader, data.test_split, section.n, "classify.n"))
     values = held_out.values(reader, rows, architecture.facts)
     for m in wanted:
         if m not in values:

@@ -71,7 +71,7 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     files.check_place(path, "--out", folder=False)
     data, names, size = chosen.data, stored.modalities, stored.image_size
     batch, read = chosen.evaluate.batch, held_out.Scenes.first
-    scenes = read(data.dir, data.test_split, names, size, chosen.evaluate.n, batch)
+    scenes = read(data.dir, data.test_split, names, size, chosen.evaluate.n, batch, "evaluate.n")
     try:
         average = mean_image(read(data.dir, data.train_split, names, size, _BASELINE, batch), stored)
     except UsageError as error:  # a data set may have no train split
@@ -79,7 +79,9 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
         average = None
     runner = Runner.from_settings(chosen, *model_folders.load(workdir, chosen.sample.step))
     facts = stored.facts.with_camera_of(tiles.read_facts(data.dir))
-    samples = chosen.evaluate.samples
+    samples, classes = chosen.evaluate.samples, len(stored.facts.class_names)
+    if classes and samples % classes:
+        say(f"evaluate.samples is {samples}; the first {samples % classes} of {classes} classes get one sample more")
     say(f"{scenes.count} held-out scenes, {samples} samples")
     counts = scored(scenes, stored)
     for m, count in counts.items():

@@ -21,6 +21,8 @@ if __name__ == "__main__":
     command.parse()  # before the imports below, which take seconds
 
 import dataclasses
+import functools
+import operator
 import sys
 from collections.abc import Callable, Sequence
 
@@ -32,15 +34,17 @@ from mmgen_jax import settings
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data.latents.plan import digest
+from mmgen_jax.modalities import kept
 from mmgen_jax.models import architectures
-from mmgen_jax.models.architectures import Architecture
+from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling import classes, guides
 from mmgen_jax.sampling.asked import Asked
 from mmgen_jax.sampling.given import (
     Given,
     Values,
-    from_files,
     from_scenes,
+    from_values,
+    given_values,
     known_pixels,
     named,
     rows_of,
@@ -58,7 +62,7 @@ from mmgen_jax.show.outputs import GALLERY, Outputs, file_names
 from mmgen_jax.show.sample_folder import SampleFolder
 from mmgen_jax.system import files, preemption
 from mmgen_jax.system.console import Progress, say
-from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.system.errors import UsageError, about_setting, choice
 from mmgen_jax.training.architecture import check_config
 
 JOINT = "category"
@@ -96,7 +100,11 @@ def conditions(chosen: Settings, task: str, names: Sequence[str], architecture: 
         if paths and m not in paths:
             raise UsageError(f"config key sample.images.{m} is empty; task {task!r} with files needs one for each")
     if paths or not names:
-        return from_files(paths, sample.n, architecture, sample.whole)
+        values: Values = {}
+        for m in names:
+            with about_setting(f"sample.{'given' if m in given else 'images'}.{m}", paths[m]):
+                values |= given_values({m: paths[m]}, sample.n, architecture, sample.whole)
+        return from_values(values)
     data = chosen.data
     try:
         return from_scenes(data.dir, data.test_split, sample.index, sample.n, names, architecture)
@@ -104,16 +112,36 @@ def conditions(chosen: Settings, task: str, names: Sequence[str], architecture: 
         raise UsageError(f"task {task!r} needs sample.images.{names[0]} or a data set: {error}") from error
 
 
+def _read(section: Sample, role: str, read: Callable[[dict[str, str]], Values]) -> Values:
+    """Modality -> what `read` makes of its file, for all files that the settings of a role name."""
+    found: Values = {}
+    for m, path in set_paths(getattr(section, role)).items():
+        with about_setting(f"sample.{role}.{m}", path):
+            found |= read({m: path})
+    return found
+
+
 def company(section: Sample, first: Architecture) -> Company:
     """The models of a request, without their weights. Raises UsageError for one that is not there, or does not fit."""
-    told = {m: architectures.load(model_folders.locate(path)) for m, path in set_paths(section.models).items()}
-    return Company(first, told, architectures.load(model_folders.locate(section.weak)) if section.weak else None)
+    told, weak = {}, None
+    for m, path in set_paths(section.models).items():
+        with about_setting(f"sample.models.{m}", path):
+            told[m] = architectures.load(model_folders.locate(path))
+            Company(first, {m: told[m]})
+    if section.weak:
+        with about_setting("sample.weak", section.weak):
+            weak = architectures.load(model_folders.locate(section.weak))
+            Company(first, weak=weak)
+    return Company(first, told, weak)
 
 
 def joined(section: Sample, first: MMGen) -> tuple[MMGen, dict[str, object]]:
     """The model together with those that have a say, and what tells the weights of these from others."""
     paths = set_paths(section.models) | ({WEAK: section.weak} if section.weak else {})
-    read = {path: model_folders.load(path) for path in dict.fromkeys(paths.values())}
+    read: dict[str, tuple[Architecture, Params]] = {}
+    for name, path in paths.items():
+        with about_setting("sample.weak" if name == WEAK else f"sample.models.{name}", path):
+            read[path] = read.get(path) or model_folders.load(path)
     made = {path: MMGen(*parts) for path, parts in read.items()}
     weights: dict[str, object] = {f"the weights of {name}": digest(read[path][1]) for name, path in paths.items()}
     others = {name: made[path] for name, path in paths.items()}
@@ -161,13 +189,15 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     task = task_of(chosen, architecture.modalities)
     names, options = given_names(task, architecture.modalities), section.options()
     given = conditions(chosen, task, names, architecture)
-    given = given.keeping(known_pixels(set_paths(section.keep), names, section.n, architecture))
-    roles = ("start", "invert", "invert_to")
+    given = given.keeping(_read(section, "keep", lambda file: known_pixels(file, names, section.n, architecture)))
     given = given.beginning(
-        *(values_of(role, set_paths(getattr(section, role)), section.n, architecture) for role in roles)
+        *(
+            _read(section, role, functools.partial(values_of, role, n=section.n, architecture=architecture))
+            for role in ("start", "invert", "invert_to")
+        )
     )
-    points, size = (set_paths(section.points), set_paths(section.unscaled)), architecture.image_size
-    guide = guides.from_files(*points, section.region.mask, section.region.colour, size)
+    size, known = architecture.image_size, _guides(section, architecture.image_size)
+    guide = guides.Together(tuple(known.values())) if known else None
     whole = tuple(m for m in names if m not in given.known)
     if len(whole) == len(architecture.modalities):
         raise UsageError(f"config key sample.task is {task!r}, which is all modalities; one must be left to generate")
@@ -186,8 +216,9 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     asked.check(architecture.path)
     models.check(asked)
     made, seen = asked.targets, asked.given
-    if guide is not None:
-        prepared(guide, section.n, made, size)  # before weights are read, as all of the above
+    for key, part in known.items():
+        with about_setting(f"sample.{key}", operator.attrgetter(key)(section)):
+            prepared(part, section.n, made, size)  # before weights are read, as all of the above
     _check_noise(section, given, made, architecture)
     if npz and "rgb" not in (*seen, *made):
         raise UsageError(f"--npz is of rgb; samples have {', '.join((*seen, *made))}")
@@ -209,6 +240,20 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
         if npz:
             samples.write_npz("rgb.npz")
     return target
+
+
+def _guides(section: Sample, size: int) -> dict[str, guides.Points | guides.Region]:
+    """Name of a setting -> the guide that it asks for. Raises UsageError for files that cannot be read."""
+    found: dict[str, guides.Points | guides.Region] = {}
+    for role, make in (("points", guides.points), ("unscaled", guides.unscaled)):
+        for m, path in set_paths(getattr(section, role)).items():
+            with about_setting(f"sample.{role}.{m}", path):
+                found[f"{role}.{m}"] = make(m, guides.read_rows(m, path))
+    if section.region.mask:
+        with about_setting("sample.region.mask", section.region.mask):
+            inside = kept.read("region", section.region.mask, size)
+            found["region.mask"] = guides.region("rgb", inside, section.region.colour)
+    return found
 
 
 def _check_noise(section: Sample, given: Given, made: Sequence[str], architecture: Architecture) -> None:

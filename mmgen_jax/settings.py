@@ -239,8 +239,8 @@ class Sample(RequestFiles, Options):
 class Evaluate:
     """Scores on held-out scenes."""
 
-    n: int = setting(512, integer(1), "held-out scenes")
-    samples: int = setting(256, integer(0), "generated scenes, balanced over the classes; 0 = none")
+    n: int = setting(512, integer(1), "held-out scenes, the first ones; all if there are fewer")
+    samples: int = setting(256, integer(0), "generated scenes, of all classes in turn; 0 = none")
     batch: int = setting(64, integer(1), "scenes computed at once")
     draws: int = setting(1, integer(1), "predictions of each scene, which are combined")
     steps: int = setting(4, integer(1), "steps of the solver, for predictions from rgb")
@@ -256,7 +256,7 @@ class Classify(Effort):
     """Zero-shot classification of held-out scenes or of the files in `sample.given`."""
 
     given: str = setting("rgb", TEXT, 'what is observed of scenes: "rgb", "depth+mask", ...')
-    n: int = setting(512, integer(1), "held-out scenes")
+    n: int = setting(512, integer(1), "held-out scenes, the first ones; all if there are fewer")
     calibrate: int = setting(0, integer(0), "of these, the first ones find the temperature, and the others are scored")
 
     def effort(self) -> Effort:

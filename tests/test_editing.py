@@ -238,5 +238,5 @@ def test_command(model_dir, model_config, tmp_path):
     with pytest.raises(UsageError, match="the start of rgb"):
         sample.run(model_config, str(model_dir), str(tmp_path / "out"))
     section.start.rgb, section.start.depth = "", str(tmp_path / "nowhere.png")
-    with pytest.raises(UsageError, match=r"start depth \(.*nowhere.png\)"):
+    with pytest.raises(UsageError, match=r"^config key sample.start.depth is '.*nowhere.png': start depth \(.*nowhere"):
         sample.run(model_config, str(model_dir), str(tmp_path / "none"))

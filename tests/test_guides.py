@@ -250,7 +250,8 @@ def test_command(model_dir, model_config, tmp_path):
         ("20 1 0.5\n", "points of depth have x = 20; allowed: 0 to 15"),
     ):
         file.write_text(text)
-        with pytest.raises(UsageError, match=message.replace("has 2", "have 2")):
+        named = f"^config key sample.points.depth is '{file}': .*"
+        with pytest.raises(UsageError, match=named + message.replace("has 2", "have 2")):
             run()
     assert not (tmp_path / "out").exists()
     file.write_text("# x\ty\tdepth\n2\t3\t0.9\n\n12 3 0.1\n")

@@ -217,7 +217,7 @@ def test_the_command_takes_conditions_of_another_model_and_knows_it_again(model_
     with pytest.raises(UsageError, match='was begun with the weights of mask "[0-9a-f]{16}" instead of'):
         sample.run(c, first)
     c.sample.models.mask = str(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="no model at .*nowhere"):
+    with pytest.raises(UsageError, match="^config key sample.models.mask is '.*nowhere': no model at .*nowhere"):
         sample.run(c, first)
 
 

@@ -15,7 +15,7 @@ from absl import logging
 
 from mmgen_jax.data import description
 from mmgen_jax.system import files
-from mmgen_jax.system.errors import OF_MACHINE, UsageError
+from mmgen_jax.system.errors import UsageError
 
 MOST_WORKERS = 256
 
@@ -65,11 +65,8 @@ def command(folder: str, name: str) -> Iterator[None]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     files.check_place(folder, name, folder=True)
     try:
-        yield
-    except OSError as error:
-        if error.errno in OF_MACHINE:
-            raise
-        raise UsageError(f"{folder!r} cannot be written: {error}") from error
+        with files.writing(f"{name} {folder}", folder):
+            yield
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was written", file=sys.stderr)
         sys.exit(130)

@@ -12,6 +12,7 @@ from mmgen_jax.data.pipeline import Batch, Reader, open_split
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system.console import say
 
 
 @dataclass(frozen=True)
@@ -30,21 +31,37 @@ class Scenes:
 
     @classmethod
     def first(
-        cls, directory: epath.PathLike, split: str, modalities: Sequence[str], size: int, count: int, batch: int
+        cls,
+        directory: epath.PathLike,
+        split: str,
+        modalities: Sequence[str],
+        size: int,
+        count: int,
+        batch: int,
+        name: str = "",
     ) -> Scenes:
-        """The first `count` scenes, or all if there are fewer."""
+        """The first `count` scenes, or all if there are fewer, which is said of the setting `name`."""
         reader = open_split(directory, split, modalities, size)
-        return cls(reader, min(count, len(reader)), batch)
+        return cls(reader, at_most(reader, split, count, name), batch)
 
     def __iter__(self) -> Iterator[Batch]:
         for i in range(0, self.count, self.batch):
             yield self.reader.load(range(i, min(i + self.batch, self.count)))
 
 
-def first(directory: epath.PathLike, split: str, modalities: Sequence[str], size: int, count: int) -> Batch:
-    """Reads the first `count` scenes of a split, or all if there are fewer, as `Reader.load` does."""
+def at_most(reader: Reader, split: str, count: int, name: str) -> int:
+    """`count`, or the number of all scenes if there are fewer, which is said of the setting `name` if that is given."""
+    if name and count > len(reader):
+        say(f"{name} is {count}; split {split!r} has {len(reader)} scenes, all of which are used")
+    return min(count, len(reader))
+
+
+def first(
+    directory: epath.PathLike, split: str, modalities: Sequence[str], size: int, count: int, name: str = ""
+) -> Batch:
+    """Reads the first scenes of a split, see `at_most`, as `Reader.load` does."""
     reader = open_split(directory, split, modalities, size)
-    return reader.load(range(min(count, len(reader))))
+    return reader.load(range(at_most(reader, split, count, name)))
 
 
 def values(reader: Reader, indices: Sequence[int] | np.ndarray, facts: Facts) -> dict[str, np.ndarray]:

@@ -141,9 +141,8 @@ def noise_values(noise: Mapping[str, object] | None, n: int, architecture: Archi
     return {m: np.asarray(z, np.float32) for m, z in found.items()}
 
 
-def from_files(paths: Mapping[str, str], n: int, architecture: Architecture, whole: float = 0) -> Given:
-    """Files, see `given_values`, which raises UsageError for one that cannot be given."""
-    given = given_values(paths, n, architecture, whole)
+def from_values(given: Values) -> Given:
+    """Values as `given_values` returns them."""
     source: dict[str, object] = {f"the {m} that is given": digest(value) for m, value in given.items()}
     return Given(lambda i: rows_of(given, i), lambda _: {}, source)
 
@@ -157,6 +156,10 @@ def from_scenes(
     """
 
     reader = open_split(directory, split, architecture.modalities, architecture.image_size)
+    if first + n > len(reader):
+        raise UsageError(
+            f"config key sample.index is {first} and sample.n is {n}, but split {split!r} has {len(reader)} scenes"
+        )
 
     def truth(numbers: np.ndarray) -> Values:
         found = held_out.values(reader, first + numbers, architecture.facts)

@@ -7,7 +7,7 @@ All of them are pytrees: other numbers of the same shapes compile nothing. Pixel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -246,20 +246,6 @@ def read_rows(modality: str, path: epath.PathLike) -> list[list[float]]:
     return rows
 
 
-def from_files(
-    paths: Mapping[str, str], without_scale: Mapping[str, str], mask: str, colour: Sequence[float], size: int
-) -> Together | None:
-    """The guide that settings ask for: points of some modalities, and the colour of a region; None if there is none.
-
-    Raises UsageError for files that cannot be read, and as `points` and `unscaled` do.
-    """
-    found: list[Points | Region] = [points(m, read_rows(m, path)) for m, path in paths.items()]
-    found += [unscaled(m, read_rows(m, path)) for m, path in without_scale.items()]
-    if mask:
-        found.append(region("rgb", kept.read("region", mask, size), colour))
-    return Together(tuple(found)) if found else None
-
-
 def source(guide: Together | None) -> dict[str, object]:
-    """Name -> value, as JSON has it, that tells what a guide of `from_files` knows."""
+    """Name -> value, as JSON has it, that tells what a guide knows."""
     return {f"the {g.what} of {g.modality}": digest(g) for g in (guide.guides if guide else ())}

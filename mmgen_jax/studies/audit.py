@@ -85,7 +85,7 @@ def study(chosen: Settings, workdir: str, draws: int) -> Iterator[tuple[str, str
     architecture, params = model_folders.load(workdir, chosen.sample.step)
     runner, facts = Runner.from_settings(auditing.drawing(chosen, draws), architecture, params), architecture.facts
     data, size, rng = chosen.data, architecture.image_size, np.random.default_rng(chosen.seed)
-    batch = held_out.first(data.dir, data.test_split, architecture.modalities, size, chosen.evaluate.n)
+    batch = held_out.first(data.dir, data.test_split, architecture.modalities, size, chosen.evaluate.n, "evaluate.n")
     numbers = np.arange(len(batch["present"]))
     for m in auditing.labels(architecture.modalities):
         progress = Progress(f"predictions of {m}", len(numbers) * draws, "draws")

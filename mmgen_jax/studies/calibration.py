@@ -114,7 +114,7 @@ def study(chosen: Settings, workdir: str) -> dict[str, tuple[Pixels, Pixels]]:
         raise UsageError(f"config key evaluate.{name} is {value}; a calibration needs at least 2")
     facts = architecture.facts.with_camera_of(tiles.read_facts(data.dir))
     names, size = architecture.modalities, architecture.image_size
-    scenes = held_out.Scenes.first(data.dir, data.test_split, names, size, e.n, e.batch)
+    scenes = held_out.Scenes.first(data.dir, data.test_split, names, size, e.n, e.batch, "evaluate.n")
     return pixels(Runner.from_settings(chosen, architecture, params), scenes, facts, chosen.seed)
 
 

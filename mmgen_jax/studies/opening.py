@@ -51,7 +51,8 @@ class Opened:
     @functools.cached_property
     def _batch(self) -> Batch:
         a, data = self.architecture, self.chosen.data
-        return held_out.first(data.dir, data.test_split, a.modalities, a.image_size, self.chosen.evaluate.n)
+        count = self.chosen.evaluate.n
+        return held_out.first(data.dir, data.test_split, a.modalities, a.image_size, count, "evaluate.n")
 
     @functools.cached_property
     def scenes(self) -> Values:

@@ -68,7 +68,7 @@ def study(chosen: Settings, workdir: str, calls: Sequence[int], reference: int) 
     architecture, params, facts = begun.architecture, begun.params, begun.facts
     sampler, names = Sampler(architecture), architecture.modalities
     data = chosen.data
-    batch = held_out.first(data.dir, data.test_split, names, architecture.image_size, chosen.evaluate.n)
+    batch = held_out.first(data.dir, data.test_split, names, architecture.image_size, chosen.evaluate.n, "evaluate.n")
     n = len(batch["rgb"])
     truth, there = report.truth(batch, names, facts), report.present(batch, architecture)
     given = sampler.encode({"rgb": to_array(batch["rgb"])})

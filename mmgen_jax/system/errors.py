@@ -66,6 +66,11 @@ def about(culprit: object) -> Iterator[None]:
         raise UsageError(f"{culprit}: {error}") from error
 
 
+def about_setting(key: str, value: object) -> contextlib.AbstractContextManager[None]:
+    """`about` a setting and its value, for what is found wrong in the file that it names."""
+    return about(f"config key {key} is {shown(value)}")
+
+
 def shown(value: object) -> str:
     """A value as an error shows it: on one line, and cut if it is long."""
     try:

@@ -64,7 +64,7 @@ class Profiler:
     def look(self, step: int) -> None:
         """Looks for the file that asks for a trace; if it is there, deletes it and traces the steps after `step`."""
         request = self._workdir / REQUEST
-        if not self._tracing and request.exists():
+        if not self._tracing and request.is_file():  # a file system may take the folder for it
             request.unlink()
             self._wanted.append(range(step + 1, step + 1 + REQUESTED_STEPS))
             say(f"tracing steps {step + 1} to {step + REQUESTED_STEPS}, as the file {REQUEST} asks")

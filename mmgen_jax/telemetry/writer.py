@@ -13,6 +13,7 @@ from mmgen_jax.telemetry.lines import Lines
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FILE = "events.jsonl"
+BOARD_FOLDER = "tensorboard"
 
 
 class Writer:
@@ -25,7 +26,7 @@ class Writer:
         workdir = epath.Path(workdir)
         self._lines = Lines(workdir / METRICS_FILE)
         self._events = Lines(workdir / EVENTS_FILE)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step or None)
+        self._board = SummaryWriter(str(workdir / BOARD_FOLDER), purge_step=first_step or None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         values = {key: float(value) for key, value in values.items()}

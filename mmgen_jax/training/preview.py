@@ -18,6 +18,7 @@ from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import NotFinite
 
 COUNT = 8  # samples of each kind
+FOLDER = "samples"
 
 
 class Preview:
@@ -33,7 +34,7 @@ class Preview:
     def __init__(self, architecture: Architecture, chosen: Settings, workdir: epath.PathLike, mesh: Mesh | None = None):
         self._sampler = Sampler(architecture, mesh)
         self._options = chosen.sample.options().plain()
-        self._folder = epath.Path(workdir) / "samples"
+        self._folder = epath.Path(workdir) / FOLDER
         self._given = _held_out(architecture, chosen) if chosen.data.dir and len(architecture.modalities) > 1 else {}
 
     def __call__(self, params: Params, step: int) -> np.ndarray | None:

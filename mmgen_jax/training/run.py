@@ -31,6 +31,7 @@ from mmgen_jax.training import history
 from mmgen_jax.training.loop import run_loop
 from mmgen_jax.training.setup import open_batches, restore_or_init
 from mmgen_jax.training.step import Training
+from mmgen_jax.training.workdir import check as check_workdir
 
 Preview = Callable[[Params, int], np.ndarray | None]  # (averaged parameters, step) -> a picture uint8 [H, W, 3]
 
@@ -70,6 +71,8 @@ def alone(chosen: Settings, workdir: epath.PathLike) -> Iterator[epath.Path]:
         files.check_place(folder, "workdir", folder=True)
     # Before anything in it is looked at: a run that is just ending may still write the checkpoint to continue from.
     with files.alone(folder) if hosts.is_first() else contextlib.nullcontext():
+        if hosts.is_first():
+            check_workdir(folder)
         hosts.meet("the workdir is this run's")
         yield folder
 

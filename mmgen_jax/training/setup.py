@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -32,7 +33,7 @@ from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import console, hosts
 from mmgen_jax.system.console import say
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, about_setting
 from mmgen_jax.telemetry import memory
 from mmgen_jax.training.architecture import check_latent_settings, from_settings
 from mmgen_jax.training.inputs import Inputs, LatentInputs, TileInputs
@@ -74,7 +75,8 @@ def make_autoencoder(chosen: Settings, latents_folder: epath.PathLike = "") -> A
     if latents_folder and registry.KINDS[section.name].fitted:
         if arrays := arrays_file.load_arrays(latents_folder):
             return registry.rebuild({"name": section.name, "factor": section.factor}, names, arrays)
-    return registry.build(section, names, functools.partial(spread_images, chosen, FIT_TILES))
+    with about_setting("autoencoder.path", section.path) if section.path else contextlib.nullcontext():
+        return registry.build(section, names, functools.partial(spread_images, chosen, FIT_TILES))
 
 
 def spread_images(chosen: Settings, count: int) -> dict[str, np.ndarray]:
@@ -98,7 +100,8 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
     if (epath.Path(workdir) / architectures.FILE).exists():
         stored, where = architectures.load(workdir), workdir
     elif chosen.train.init_from:
-        stored, where = architectures.load(model_folders.locate(chosen.train.init_from)), chosen.train.init_from
+        with about_setting("train.init_from", chosen.train.init_from):
+            stored, where = architectures.load(model_folders.locate(chosen.train.init_from)), chosen.train.init_from
         stored = stored.with_classes(data.facts.class_names or stored.facts.class_names)
         # A flow map has the same weights as the model that it is made of.
         stored = dataclasses.replace(stored, model=dataclasses.replace(stored.model, decoupled=chosen.model.decoupled))
@@ -173,7 +176,8 @@ def check_latents(chosen: Settings, autoencoder: Autoencoder) -> None:
 def load_dino(chosen: Settings) -> dino.Dino:
     """Loads DINOv2, set up to return one feature for each of the model's tokens."""
     grid = chosen.data.image_size // (chosen.autoencoder.factor * chosen.model.patch)
-    return dino_files.load(chosen.features.path, dtype=chosen.features.dtype, grid=grid)
+    with about_setting("features.path", chosen.features.path):
+        return dino_files.load(chosen.features.path, dtype=chosen.features.dtype, grid=grid)
 
 
 def restore_or_init(
@@ -192,7 +196,8 @@ def restore_or_init(
     _check_memory(training.state)
     state = training.init(keys.of_seed(chosen.seed, "init"))
     if chosen.train.init_from:
-        params = start(chosen.train.init_from)
+        with about_setting("train.init_from", chosen.train.init_from):
+            params = start(chosen.train.init_from)
         where = jax.tree.map(lambda leaf: leaf.sharding, training.state.params)
         # Parameters and averages need buffers of their own, since the step donates both.
         params, ema = (jax.device_put(jax.tree.map(np.array, params), where) for _ in range(2))
