@@ -55,6 +55,7 @@ def run(
     chosen = settings.parse(config)
     check_beyond(beyond)
     files.check_place(out, "--out", folder=True)
+    files.check_files(out, [SHEET, LIST], "--out")
     runner, scenes, facts = opened(chosen, workdir, draws)
     found: list[Suspect] = []
     worst: list[tuple[Suspect, int]] = []
@@ -85,7 +86,9 @@ def opened(chosen: Settings, workdir: epath.PathLike, draws: int) -> tuple[Runne
     """A model that draws each label so often, the first `evaluate.n` scenes of `data.test_split`, and their facts."""
     stored, data, e = architectures.load(model_folders.locate(workdir)), chosen.data, chosen.evaluate
     check_config(chosen, stored, workdir)
-    scenes = held_out.Scenes.first(data.dir, data.test_split, stored.modalities, stored.image_size, e.n, e.batch)
+    scenes = held_out.Scenes.first(
+        data.dir, data.test_split, stored.modalities, stored.image_size, e.n, e.batch, "evaluate.n"
+    )
     runner = Runner.from_settings(auditing.drawing(chosen, draws), *model_folders.load(workdir, chosen.sample.step))
     return runner, scenes, stored.facts.with_camera_of(tiles.read_facts(data.dir))
 

@@ -35,7 +35,7 @@ from mmgen_jax.models import architectures
 from mmgen_jax.sampling.options import Options
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.show.gallery import Section
-from mmgen_jax.show.outputs import Outputs
+from mmgen_jax.show.outputs import GALLERY, Outputs
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -129,6 +129,8 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike, name: 
     check_config(chosen, architecture, workdir)
     folder = files.path_of(out, "--out") / name
     files.check_place(folder, "--out", folder=True)
+    files.check_files(folder, [STORE], "--out")
+    files.check_files(out, [GALLERY], "--out")
     for path in _stored(out):
         gallery.restore(path)  # those of other models, before any work
     data, rows = chosen.data, chosen.sample.index + np.arange(SCENES)
@@ -153,7 +155,7 @@ def _stored(out: epath.PathLike) -> list[epath.Path]:
 def assemble(out: epath.PathLike) -> epath.Path:
     """Writes `out`/gallery.html from the sections of all models in `out`, and returns its path."""
     sections = [section for path in _stored(out) for section in gallery.restore(path)]
-    path = epath.Path(out) / "gallery.html"
+    path = epath.Path(out) / GALLERY
     caption = (
         "One diffusion transformer for images, depth, surface normals and segmentation. Click a picture to enlarge it."
     )

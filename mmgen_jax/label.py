@@ -79,18 +79,25 @@ def label(
         if (size or m != "rgb") and any(place.is_relative_to(written) for place in places):
             raise UsageError(f"images {folder!r} has images in {written}, where labels are written; give another --out")
     listed = _listed(only, chosen, jobs, folder) if only else {m: jobs for m in chosen}
+    name = FAILURES_FILE if workers == 1 else f"failures-{worker}-of-{workers}.jsonl"
+    files.check_files(out, [name, contact_sheet.FILE, *(f"{m}.json" for m in chosen)], "out")
+    for m in ["rgb"] * bool(size) + list(chosen):
+        files.check_place(Path(out) / m, "out", folder=True)
+    for m, some in listed.items():
+        for job in some:
+            for written in ["rgb"] * bool(size) + [m]:
+                tree.has(written, job.key)  # raises for what would be found in the middle of the work
     experts = {m: described.make(str(Path(out) / "depth")) for m, described in chosen.items()}
     record.begin(Path(out), chosen, size, Path(folder), [job.key for job in jobs])
     say(f"{len(jobs)} images; {', '.join(f'{m} by {descriptions[m]}' for m in experts)}")
     failures = []
     for m, expert in experts.items():
         failures += run_expert(m, expert, listed[m], tree, batch, chosen[m].entry.whole)
-    name = FAILURES_FILE if workers == 1 else f"failures-{worker}-of-{workers}.jsonl"
     files.write(Path(out) / name, "".join(json.dumps(failure) + "\n" for failure in failures).encode())
     if worker == 0:
         shown = contact_sheet.write(Path(out), {job.key: job.path for job in jobs}, size)
         say(f"look at {shown}" if shown else "no image has a label to show")
-    labelled = {m: sum(tree.file(m, job.key).exists() for job in listed[m]) for m in experts}
+    labelled = {m: sum(tree.has(m, job.key) for job in listed[m]) for m in experts}
     say(", ".join(f"{m} {count}/{len(listed[m])}" for m, count in labelled.items()))
     if failures:
         first = failures[0]

@@ -260,7 +260,10 @@ def test_all_images_in_one_file(many, model_dir, tmp_path):
         ({"sample.task": "sound"}, r"sample.task is 'sound'; allowed: category, or some of rgb, depth, normal, mask"),
         ({"sample.task": "rgb+depth+normal+mask"}, "one must be left"),
         ({"sample.class_id": "unicorn"}, "class is 'unicorn'"),
-        ({"sample.task": "rgb", "sample.index": 23}, r"needs sample.images.rgb or a data set: index 25 of split"),
+        (
+            {"sample.task": "rgb", "sample.index": 23},
+            r"config key sample.index is 23 and sample.n is 3, but split 'test' has 24",
+        ),
         ({"sample.task": "rgb", "data.dir": "nowhere"}, "data directory 'nowhere' does not exist"),
         ({"sample.images.rgb": "a.png"}, r"sample.images.rgb is 'a.png'; allowed: empty"),
         ({"sample.task": "rgb+mask", "sample.images.rgb": "a.png"}, "sample.images.mask is empty"),

@@ -14,6 +14,7 @@ from mmgen_jax.experts.protocol import Expert
 from mmgen_jax.modalities.pixels import center_crop
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import pictures
+from mmgen_jax.system import files
 from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import RunError, UsageError
 
@@ -37,12 +38,18 @@ class Tree:
     def file(self, modality: str, key: str) -> Path:
         return self.out / modality / f"{key}.png"
 
+    def has(self, modality: str, key: str) -> bool:
+        """Whether there is a label. Raises UsageError for a folder, FIFO or the like in its place."""
+        path = self.file(modality, key)
+        files.check_files(path.parent, [path.name], "label")
+        return path.exists()
+
     def read(self, job: Job, whole: bool) -> np.ndarray:
         """The image as experts see it, uint8 [H, W, 3], or the `whole` image; cropped ones are kept in the tree."""
         rgb = MODALITIES["rgb"].read(job.path)
         if not self.size:
             return rgb
-        if not self.file("rgb", job.key).exists():
+        if not self.has("rgb", job.key):
             self.write("rgb", job.key, rgb)
         return rgb if whole else center_crop(rgb, self.size)
 
@@ -70,7 +77,7 @@ def run_expert(
     An error that an expert raises for one image is recorded, and the other images are labelled. With `whole` the expert
     sees images before they are cropped.
     """
-    todo = [job for job in jobs if not tree.file(modality, job.key).exists()]
+    todo = [job for job in jobs if not tree.has(modality, job.key)]
     if len(todo) < len(jobs):
         say(f"{modality}: {len(jobs) - len(todo)} of {len(jobs)} are there already")
     progress, failures = Progress(modality, len(todo), "images"), []

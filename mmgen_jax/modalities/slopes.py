@@ -23,6 +23,7 @@ _RADII = (1, 2, 3, 5, 8, 12, 18)  # of windows, in pixels; the largest is for th
 _FITS = 0.4
 _MANY, _FLAT = 8, 4  # numbers of flat parts that tell levels, and pixels of each
 _STORED = 2.5 / 65535  # by how much rounding to 16 bits moves multiples of the smallest gap
+_CLOSE, _ENOUGH = 0.25, 24  # mean cosine of the phases of numbers around levels, and how many levels tell it
 _ROUNDING = 1e-9  # of float64, relative to the largest number
 
 
@@ -30,7 +31,8 @@ def level(numbers: np.ndarray, valid: np.ndarray | None = None) -> float:
     """The size of one level of [H, W] numbers in [0, 1] that were rounded to levels; 0 if all are equal.
 
     It is the smallest difference of two numbers. Where the image was resized after it was rounded, all numbers occur,
-    but flat parts still have those of the levels: many numbers, all of them whole levels apart.
+    but flat parts still have those of the levels: many numbers, all of them whole levels apart. Without flat parts, as
+    on steep slopes, the numbers still gather around levels of 8 bits (see `_gathered`), which are the usual ones.
 
     Args:
       numbers: [H, W].
@@ -44,6 +46,8 @@ def level(numbers: np.ndarray, valid: np.ndarray | None = None) -> float:
     flat = ndimage.maximum_filter(numbers, 3) == ndimage.minimum_filter(numbers, 3)
     kept, counts = np.unique(numbers[flat if valid is None else flat & valid], return_counts=True)
     kept = kept[counts >= _FLAT]
+    if smallest < 0.5 / 255 and (size := _gathered(numbers[~flat if valid is None else ~flat & valid])):
+        return size
     if len(kept) <= _MANY:
         return smallest
     gaps = np.diff(kept)
@@ -51,6 +55,22 @@ def level(numbers: np.ndarray, valid: np.ndarray | None = None) -> float:
     exact = gaps - np.rint(gaps / larger) * larger
     levels = larger > max(3 * smallest, 30 * _STORED) and np.abs(exact).max() <= _STORED
     return larger if levels else smallest
+
+
+def _gathered(numbers: np.ndarray) -> float:
+    """The size of a level of 8 bits, stored in 16, around whose multiples numbers [P] gather; 0 if they do not.
+
+    The mean cosine of their phases is 0 for numbers of any smooth surface. Resizing, which moves numbers between two
+    levels only where one meets the other, leaves more on all slopes of less than about a level for each pixel. Each
+    level counts alike, so that a large frontal surface is not taken for many of them.
+    """
+    for step in (257, 256):  # of numbers that were scaled, and of those that were shifted
+        of = np.rint(numbers * 65535 / step).astype(int)
+        cosines, counts = np.bincount(of, np.cos(2 * np.pi * numbers * 65535 / step)), np.bincount(of)
+        there = counts >= _MANY
+        if there.sum() >= _ENOUGH and (cosines[there] / counts[there]).mean() > _CLOSE:
+            return step / 65535
+    return 0.0
 
 
 def plane_slopes(q: np.ndarray, size: float, valid: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from mmgen_jax.surfaces.reconstruction import Reconstruction, reconstruct
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError, choice, shown
 
-SHEET, GALLERY = "sheet.png", "gallery.html"
+SHEET, GRID, GALLERY = "sheet.png", "grid.png", "gallery.html"
 RECORD = "samples.json"  # of a folder that `sample_folder` writes
 
 
@@ -141,6 +141,7 @@ class Outputs(dict[str, np.ndarray]):
             made |= self.files(i, i)
         made |= self._pages(title, sections)
         with files.writing("samples", folder):
+            files.check_files(folder, made, "file")
             (folder / GALLERY).unlink(missing_ok=True)  # it says that all is there
             files.claim(folder, made)
             for name, data in made.items():
@@ -207,7 +208,7 @@ class Outputs(dict[str, np.ndarray]):
         """Names and contents of the pictures of all samples, with the gallery as the last one."""
         made = {SHEET: pictures.png(self.sheet())}
         if "rgb" in self:
-            made["grid.png"] = pictures.png(pictures.grid(pictures.reduced(self["rgb"])))
+            made[GRID] = pictures.png(pictures.grid(pictures.reduced(self["rgb"])))
         return made | {GALLERY: gallery.page([self.section(), *gallery.checked(sections)], title)}
 
 

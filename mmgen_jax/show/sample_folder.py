@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.show.outputs import GALLERY, RECORD, SHEET, Outputs, file_name
+from mmgen_jax.show.outputs import GALLERY, GRID, RECORD, SHEET, Outputs, file_name
 from mmgen_jax.system import files, reading
 from mmgen_jax.system.errors import UsageError
 
@@ -37,6 +38,7 @@ class SampleFolder:
         """
         self.path, self._names, self._n = epath.Path(path), tuple(names), n
         self.path.mkdir(parents=True, exist_ok=True)
+        self._check()
         there, begun = self._there(), self._begun()
         if begun is None:
             foreign = next((x for i in range(n) for x in self._of(i) if x in there), None)
@@ -90,6 +92,16 @@ class SampleFolder:
 
     def _images(self) -> Iterator[np.ndarray]:
         return (MODALITIES["rgb"].read(self.path / file_name("rgb.png", i)) for i in range(self._n))
+
+    def _check(self) -> None:
+        """Raises UsageError for a folder, FIFO or the like with the name of a file: it would be taken for that."""
+        if files.is_remote(self.path):
+            return
+        with os.scandir(self.path) as entries:
+            odd = {entry.name for entry in entries if not entry.is_file()}
+        if odd:
+            own = {SHEET, GRID, GALLERY, RECORD, *(name for i in range(self._n) for name in self._of(i))}
+            files.check_files(self.path, sorted(odd & own), "--out")
 
     def _of(self, number: int) -> list[str]:
         return [file_name(name, number) for name in self._names]

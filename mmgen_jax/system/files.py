@@ -209,8 +209,8 @@ def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:
     with writing(f"{name} {path}", path):
         if kind(path) not in ("", wanted):
             raise UsageError(f"{name} {path} is {kind(path)}; allowed: {wanted}")
-        if not kind(path) and os.path.islink(path):  # writing would replace the link, or follow it who knows where
-            raise UsageError(f"{name} {path} is a link that leads nowhere; allowed: {wanted}")
+        if not folder:
+            check_files(path.parent, [path.name], name)
         missing, place = ([], path) if folder else ([path.name], path.parent)
         while not kind(place) and not os.path.islink(place):
             missing, place = [place.name, *missing], place.parent
@@ -222,6 +222,19 @@ def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:
             tempfile.TemporaryDirectory(prefix=".", dir=place) as trial,
         ):
             write(epath.Path(trial, *missing, *["file"] * folder), b"\n")
+
+
+def check_files(folder: epath.PathLike, names: Iterable[str], name: str) -> None:
+    """Raises UsageError where something else than a file stands in the place of a file of a folder that is written.
+
+    It would be taken for the file, or found when all the work is done. `name` is what the folder was given as.
+    """
+    if is_remote(folder):
+        return
+    for path in (epath.Path(folder) / file for file in names):
+        found = kind(path) or ("a link that leads nowhere" if os.path.islink(path) else "a file")
+        if found != "a file":
+            raise UsageError(f"{name} {path} is {found}; allowed: a file")
 
 
 @contextlib.contextmanager
@@ -240,6 +253,7 @@ def claim(folder: epath.PathLike, names: Iterable[str]) -> None:
     `files.txt` in the folder lists the previous set and is rewritten; files that it does not list are never removed.
     """
     folder, names = epath.Path(folder), sorted(names)
+    check_files(folder, [LIST], "file")
     listed = folder / LIST
     if listed.is_file():
         for name in set(listed.read_text().splitlines()) - set(names):

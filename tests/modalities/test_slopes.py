@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmgen_jax.modalities.geometry import Camera, angle
+from mmgen_jax.data.shapes.render import render
+from mmgen_jax.data.shapes.single import DEPTH_RANGE
+from mmgen_jax.modalities.geometry import Camera, angle, depth_to_relative
 from mmgen_jax.modalities.slopes import level, normals
 
 HEIGHT, WIDTH, DISTANCE = 192, 288, 2.2
@@ -33,6 +35,28 @@ def test_depth_of_8_bits_that_was_resized_and_stored_in_16(direction, scale, met
     stored = np.rint(resized(np.rint(relative * 255), scale, method).clip(0, 255) * 257) / 65535
     assert abs(level(stored) * 255 - 1) < 0.02
     assert angle(normals(stored, Camera()), normal).mean() < 3
+
+
+@pytest.mark.parametrize("direction", [(0.3, 0, 1), (0.5, 0, 1), (1, 0, 1), (0, 1, 1), (-0.7, 0.5, 1)])
+@pytest.mark.parametrize("scale", [0.7, 1.5, 2.0])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_steep_slopes_of_8_bits_that_were_resized_and_stored_in_16(direction, scale, shifted):
+    """They have no flat parts. Where there are none, all numbers occur, and slopes of single levels looked exact."""
+    relative, normal = wall(direction)
+    rounded = np.rint(relative * 255)
+    top = 256 * 255 if shifted else 65535
+    stored = np.rint(resized(rounded, scale).clip(0, 255) * (256 if shifted else 257)) / 65535
+    exact = normals(resized(relative, scale).clip(0, 1) * top / 65535, Camera())
+    assert angle(normals(stored, Camera()), exact).mean() < (3 if scale < 1 else 1)
+
+
+def test_depth_of_16_bits_does_not_gather_around_levels_of_8():
+    """Rendered scenes, planes and boards, as they are and resized: their level is the smallest difference."""
+    scenes = [depth_to_relative(z, DEPTH_RANGE) for z in render(0, "test", np.arange(6), 128)["depth"]]
+    planes = [wall(direction)[0] for direction in ((0.3, 0, 1), (1, 0, 1), (0, 1, 1), (2, 0.5, 1))]
+    for image in (np.rint(x * 65535) for x in scenes + planes):
+        for numbers in (image, np.rint(np.array(Image.fromarray(image.astype(np.float32)).resize((200, 200), 3)))):
+            assert level(numbers / 65535) == np.diff(np.unique(numbers / 65535)).min()
 
 
 def test_depth_of_16_bits_has_its_own_level_whatever_is_flat_in_it():

@@ -70,6 +70,7 @@ def test_places_are_checked_without_a_trace(tmp_path, monkeypatch):
         ("fifo", True, "--out fifo is a FIFO; allowed: a folder"),
         ("fifo/x", True, "--out fifo/x cannot be written: fifo is a FIFO"),
         ("null", False, "--out null is a device; allowed: a file"),
+        ("dangling", False, "--out dangling is a link that leads nowhere; allowed: a file"),
         ("dangling/x", True, "--out dangling/x cannot be written: dangling is a link that leads nowhere"),
         ("/proc/a/x", True, "--out /proc/a/x cannot be written: /proc: No such file or directory"),
         ("/proc/x.json", False, "--out /proc/x.json cannot be written: /proc: No such file or directory"),
