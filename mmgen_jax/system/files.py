@@ -125,6 +125,10 @@ def replacing(path: epath.PathLike) -> Iterator[epath.Path]:
     try:
         yield part
         os.replace(part, path)  # epath's would refuse an empty folder
+    except OSError as error:
+        if error.filename is None:  # as of a disk that is full while an open file is written
+            error.filename = str(path)
+        raise
     finally:
         if part.is_dir():
             part.rmtree()

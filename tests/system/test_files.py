@@ -94,6 +94,14 @@ def test_places_that_cannot_be_written_are_named(tmp_path, monkeypatch, place, f
     assert str(caught.value) == message and sorted(tmp_path.iterdir()) == before
 
 
+def test_a_disk_that_fills_while_a_file_is_written_names_the_file(mounted, tmp_path):
+    with mounted(tmp_path / "small", "size=64k") as small:
+        with pytest.raises(OSError, match="No space left") as caught:
+            files.write(small / "sub" / "a.png", b"x" * 200_000)
+        assert caught.value.filename == str(small / "sub" / "a.png")
+        assert list((small / "sub").iterdir()) == []
+
+
 def test_a_disk_that_is_read_only_or_full_is_told_before_work(mounted, tmp_path):
     with mounted(tmp_path / "locked", "ro") as locked, mounted(tmp_path / "full", "size=4k") as full:
         (full / "x").write_bytes(b"x" * 4096)
