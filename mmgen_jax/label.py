@@ -85,8 +85,8 @@ def label(
         files.check_place(Path(out) / m, "out", folder=True)
     for m, some in listed.items():
         for job in some:
-            for written in ["rgb"] * bool(size) + [m]:
-                tree.has(written, job.key)  # raises for what would be found in the middle of the work
+            for label_of in ["rgb"] * bool(size) + [m]:
+                tree.has(label_of, job.key)  # raises for what would be found in the middle of the work
     experts = {m: described.make(str(Path(out) / "depth")) for m, described in chosen.items()}
     record.begin(Path(out), chosen, size, Path(folder), [job.key for job in jobs])
     say(f"{len(jobs)} images; {', '.join(f'{m} by {descriptions[m]}' for m in experts)}")
