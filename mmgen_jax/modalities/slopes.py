@@ -62,12 +62,14 @@ def _gathered(numbers: np.ndarray) -> float:
 
     The mean cosine of their phases is 0 for numbers of any smooth surface. Resizing, which moves numbers between two
     levels only where one meets the other, leaves more on all slopes of less than about a level for each pixel. Each
-    level counts alike, so that a large frontal surface is not taken for many of them.
+    level counts alike, and only with several different numbers: a frontal surface has one alone.
     """
+    different = np.unique(numbers)
     for step in (257, 256):  # of numbers that were scaled, and of those that were shifted
         of = np.rint(numbers * 65535 / step).astype(int)
         cosines, counts = np.bincount(of, np.cos(2 * np.pi * numbers * 65535 / step)), np.bincount(of)
-        there = counts >= _MANY
+        kinds = np.bincount(np.rint(different * 65535 / step).astype(int), minlength=len(counts))
+        there = (counts >= _MANY) & (kinds > 1)
         if there.sum() >= _ENOUGH and (cosines[there] / counts[there]).mean() > _CLOSE:
             return step / 65535
     return 0.0
