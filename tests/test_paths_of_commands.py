@@ -94,6 +94,7 @@ WRITTEN = {
             "editing",
             "guides",
             "variations",
+            "whole",
             "reconstruction",
         )
     },

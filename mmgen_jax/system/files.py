@@ -213,8 +213,8 @@ def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:
     with writing(f"{name} {path}", path):
         if kind(path) not in ("", wanted):
             raise UsageError(f"{name} {path} is {kind(path)}; allowed: {wanted}")
-        if not folder:
-            check_files(path.parent, [path.name], name)
+        if not kind(path) and os.path.islink(path):
+            raise UsageError(f"{name} {path} is a link that leads nowhere; allowed: {wanted}")
         missing, place = ([], path) if folder else ([path.name], path.parent)
         while not kind(place) and not os.path.islink(place):
             missing, place = [place.name, *missing], place.parent
