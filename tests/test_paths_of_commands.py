@@ -95,6 +95,7 @@ WRITTEN = {
             "guides",
             "variations",
             "whole",
+            "inpainting",
             "reconstruction",
         )
     },
