@@ -27,7 +27,7 @@ from numpy.typing import DTypeLike
 
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, restore, weights
-from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders import arrays_file
 from mmgen_jax.models import architectures
 from mmgen_jax.system import console, files, sealed
 from mmgen_jax.system.errors import UsageError
@@ -40,7 +40,7 @@ def export(name: epath.PathLike, out: epath.PathLike, step: int | None = None, d
     Raises UsageError if `out` already holds a model of another architecture.
     """
     files.check_place(out, "--out", folder=True)
-    own = (architectures.FILE, registry.FILE, model_folders.WEIGHTS_FILE, sealed.FILE)
+    own = (architectures.FILE, arrays_file.FILE, model_folders.WEIGHTS_FILE, sealed.FILE)
     files.check_files(out, own, "--out")
     model, params = model_folders.load(name, step)
     out = epath.Path(out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from etils import epath
 
 from mmgen_jax.checkpoints import restore
-from mmgen_jax.frozen.autoencoders import registry
+from mmgen_jax.frozen.autoencoders import arrays_file
 from mmgen_jax.models import architectures
 from mmgen_jax.system import files, sealed
 from mmgen_jax.telemetry import profiler, writer
@@ -14,7 +14,7 @@ from mmgen_jax.training import history, preview
 FOLDERS = (restore.FOLDER, writer.BOARD_FOLDER, preview.FOLDER, profiler.FOLDER)
 FILES = (
     *(writer.METRICS_FILE, writer.EVENTS_FILE, history.FIRST, history.CHANGES),
-    *(architectures.FILE, registry.FILE, sealed.FILE),
+    *(architectures.FILE, arrays_file.FILE, sealed.FILE),
 )
 
 

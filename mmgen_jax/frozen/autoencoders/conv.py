@@ -31,7 +31,8 @@ from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, Option
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import fit, local
+from mmgen_jax.system.files import here
+from mmgen_jax.tensor_files import fit
 
 EPSILON = 1e-5  # added to the variance of latents
 _LEAST = 1e-5  # deviation of a channel that is constant, since nothing may divide by zero
@@ -194,7 +195,7 @@ def load(path: epath.PathLike, modalities: tuple[str, ...]) -> ConvAutoencoder:
 
     Raises UsageError if there is none, or for the first array that is missing, damaged or does not fit.
     """
-    file = local.place(path)
+    file = here(path)
     file = file / arrays_file.FILE if file.is_dir() else file
     return from_arrays(arrays_file.read_arrays(file), modalities, file)
 
