@@ -38,7 +38,7 @@ def abstract(count: int) -> TrainState:
 def test_a_model_larger_than_the_memory_is_refused_before_it_is_made():
     there = memory.of_device()
     setup._check_memory(abstract(there // 20))  # parameters, average and two moments take 16 bytes each
-    with pytest.raises(UsageError, match=r"^a model of .* M parameters needs .* GB on each device .* make the model"):
+    with pytest.raises(UsageError, match=r"^a model of .* M parameters needs .* GB on each device .* make model.depth"):
         setup._check_memory(abstract(there // 15))
 
 
