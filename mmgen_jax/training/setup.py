@@ -214,8 +214,8 @@ def _check_memory(state: TrainState) -> None:
         count = sum(p.size for p in jax.tree.leaves(state.params))
         raise UsageError(
             f"a model of {count / 1e6:.1f} M parameters needs {needed / 1e9:.1f} GB on each device for parameters, "
-            f"average and moments, which have {there / 1e9:.1f} GB; make model.depth, model.width or model.mlp_ratio (of an "
-            "autoencoder autoencoder.width or autoencoder.blocks) smaller, or mesh.fsdp larger"
+            f"average and moments, which have {there / 1e9:.1f} GB; make model.depth, model.width or model.mlp_ratio "
+            "(of an autoencoder autoencoder.width or autoencoder.blocks) smaller, or mesh.fsdp larger"
         )
 
 
