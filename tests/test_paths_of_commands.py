@@ -96,6 +96,7 @@ WRITTEN = {
             "variations",
             "whole",
             "inpainting",
+            "guidance",
             "reconstruction",
         )
     },
