@@ -212,7 +212,8 @@ class MMDiT(nnx.Module):
                 raise ValueError(f"{name} has shape {x[name].shape}: must be {(b, h, w, channels)}")
         for name, time in (("t", t), ("r", t if r is None else r)):
             if time.shape != (b, len(config.names)):
-                raise ValueError(f"{name} has shape {time.shape}: must be {(b, len(config.names))}, one per modality")
+                allowed = (b, len(config.names))
+                raise ValueError(f"{name} has shape {time.shape}: must be {allowed}, one time per modality")
 
     def _preconditioning(self, t: jax.Array) -> tuple[dict, dict, dict]:
         """Three factors of each modality, [B, 1, 1, C]: of x_t in the velocity, of the network's input, of its output.

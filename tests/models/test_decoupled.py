@@ -69,7 +69,7 @@ def test_blocks_of_the_published_sizes():
 def test_bad_ends_are_named():
     a, params = decoupled()
     x, t, prompt = inputs(a)
-    with pytest.raises(ValueError, match=r"r has shape \(4, 1\): must be \(4, 4\), one per modality"):
+    with pytest.raises(ValueError, match=r"r has shape \(4, 1\): must be \(4, 4\), one time per modality"):
         a.apply(params, x, t, prompt, r=t[:, :1])
     plain, params = tiny_model.build()
     with pytest.raises(UsageError, match="model.decoupled is 0; a flow map needs a model that was trained with it"):
