@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
     files.check_place(values.out, "--out", folder=False)
-    pictures.save_png(epath.Path(values.out), sheet(values.data_dir, values.split, values.rows))
+    pictures.save_png(values.out, sheet(values.data_dir, values.split, values.rows))
     say(f"written: {values.out}")
 
 

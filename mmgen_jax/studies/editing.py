@@ -94,7 +94,7 @@ def run(chosen: Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[s
     made = study.made()
     rows = {name: study.row(name, rgb) for name, rgb in made.items()}
     say(table(rows))
-    pictures.save_png(epath.Path(out), study.sheet(made))
+    pictures.save_png(out, study.sheet(made))
     return rows
 
 

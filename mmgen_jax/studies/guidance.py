@@ -130,8 +130,7 @@ def run(chosen: Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[s
     made = study.all(MMGen.load(chosen.sample.weak) if chosen.sample.weak else None)
     rows = {name: study.row(values) for name, values in made.items()}
     say(table("samples", HEADS, rows))
-    epath.Path(out).parent.mkdir(parents=True, exist_ok=True)
-    pictures.save_png(epath.Path(out), study.sheet(made))
+    pictures.save_png(out, study.sheet(made))
     return rows
 
 

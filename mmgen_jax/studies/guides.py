@@ -148,8 +148,7 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike, points: in
     for name, (made, count) in colours.items():
         rows.append((name, count, study.off_red(made["rgb"])))
         say(f"| {name} | {count} | {rows[-1][-1]:.4f} |")
-    epath.Path(out).parent.mkdir(parents=True, exist_ok=True)
-    pictures.save_png(epath.Path(out), study.sheet(found[()], colours))
+    pictures.save_png(out, study.sheet(found[()], colours))
     return rows
 
 

@@ -19,7 +19,6 @@ import itertools
 import math
 
 import numpy as np
-from etils import epath
 
 from mmgen_jax import settings
 from mmgen_jax.api import MMGen
@@ -84,7 +83,6 @@ def main(argv: list[str]) -> None:
     model = opened(chosen, v.workdir).model
     values, found = study(chosen, model, v.draws)
     say(table(found))
-    epath.Path(v.out).parent.mkdir(parents=True, exist_ok=True)
     pictures.save_png(v.out, picture(values, found, model))
     say(f"look at {v.out}")
 

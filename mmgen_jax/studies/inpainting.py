@@ -108,7 +108,7 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[st
                 made[m, hole, corrector] = study.filled(m, kept, corrector)
                 rows[f"{m}, {hole}, {corrector} corrector steps"] = study.row(m, kept, made[m, hole, corrector])
     say(table("multiple of the scenes' energy", HEADS, rows))
-    pictures.save_png(epath.Path(out), study.sheet(made))
+    pictures.save_png(out, study.sheet(made))
     return rows
 
 

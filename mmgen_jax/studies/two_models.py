@@ -127,7 +127,7 @@ def run(chosen: settings.Settings, judge: str, pair: tuple[str, str], out: epath
         say(f"| {name} | {' | '.join(f'{rows[name][key]:.4f}' for key in METRICS)} |")
     columns = seen.pictures(GIVEN, SCENES) | {"rgb of the scene": seen.scenes["rgb"][:SCENES]}
     columns |= {name: rgb[:SCENES] for name, rgb in made.items()}
-    pictures.save_png(epath.Path(out), pictures.sheet(columns, given=GIVEN))
+    pictures.save_png(out, pictures.sheet(columns, given=GIVEN))
     return rows
 
 

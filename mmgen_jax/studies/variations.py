@@ -106,7 +106,7 @@ def run(chosen: Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[s
     study = Study(chosen, workdir)
     rows, made = study.rows()
     say(table(rows))
-    pictures.save_png(epath.Path(out), study.sheet(made))
+    pictures.save_png(out, study.sheet(made))
     return rows
 
 

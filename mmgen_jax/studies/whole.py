@@ -67,8 +67,7 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike, width: int
     say("| `sample.whole` | correlation with the true depth |\n|---|---|")
     for whole, value in rows.items():
         say(f"| {whole:g} | {value:.4f} |")
-    epath.Path(out).parent.mkdir(parents=True, exist_ok=True)
-    pictures.save_png(epath.Path(out), found[TIMES[0]].sheet())
+    pictures.save_png(out, found[TIMES[0]].sheet())
     return rows
 
 
