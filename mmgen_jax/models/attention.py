@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.models import attention_kernel
+from mmgen_jax.models.rows import spread
 
 NAMES = ("auto", "xla", "pallas")
 Project = Callable[[str], jax.Array]  # equation of tokens "btd" and fused kernel "de" -> q, k, v without their bias
@@ -19,7 +20,7 @@ Attention = Callable[[Project, jax.Array, int], jax.Array]
 def xla(project: Project, bias: jax.Array, heads: int) -> jax.Array:
     """Computes attention by XLA, on any platform and for any shape; the softmax is float32."""
     qkv = project("btd,de->bte")
-    qkv = checkpoint_name(qkv + bias.astype(qkv.dtype), "qkv")
+    qkv = checkpoint_name(qkv + spread(bias, qkv), "qkv")
     b, n, _ = qkv.shape
     q, k, v = jnp.moveaxis(qkv.reshape(b, n, 3, heads, -1), 2, 0)
     return checkpoint_name(jax.nn.dot_product_attention(q, k, v).reshape(b, n, -1), "attention")

@@ -16,6 +16,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.models.attention import Attention
+from mmgen_jax.models.rows import spread
 from mmgen_jax.parallel.placement import Placement
 
 XAVIER = nnx.initializers.xavier_uniform()
@@ -115,7 +116,7 @@ def _normalise_jvp(primals, tangents):
 
 def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
     """x (1 + scale) + shift for tokens x [B, T, D] with shift and scale [B, D]."""
-    return x * (1 + scale[:, None]) + shift[:, None]
+    return x * (1 + spread(scale, x)) + spread(shift, x)
 
 
 class TimeEmbedder(nnx.Module):
@@ -155,18 +156,19 @@ class Block(nnx.Module):
         def stored_bias(name: str) -> jax.Array:
             return getattr(self, name).bias[...]
 
-        def bias(name: str) -> jax.Array:
-            return stored_bias(name).astype(getattr(self, name).dtype)
+        def biased(name: str, out: jax.Array) -> jax.Array:
+            return out + spread(stored_bias(name), out)
 
-        modulation = product("adaln", condition, "bd,de->be") + bias("adaln")
+        modulation = biased("adaln", product("adaln", condition, "bd,de->be"))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6, -1)
         inner = placement.share(modulate(normalise(x), shift_a, scale_a))
         mixed = attend(lambda equation: product("qkv", inner, equation), stored_bias("qkv"), heads)
-        x = x + gate_a[:, None] * checkpoint_name(placement.join(product("proj", mixed)) + bias("proj"), "proj")
+        out = checkpoint_name(biased("proj", placement.join(product("proj", mixed))), "proj")
+        x = x + spread(gate_a, x) * out
         inner = placement.share(modulate(normalise(x), shift_m, scale_m))
-        hidden = checkpoint_name(product("fc1", inner) + bias("fc1"), "mlp_in")
-        out = placement.join(product("fc2", gelu(hidden))) + bias("fc2")
-        return x + gate_m[:, None] * checkpoint_name(out, "mlp_out")
+        hidden = checkpoint_name(biased("fc1", product("fc1", inner)), "mlp_in")
+        out = checkpoint_name(biased("fc2", placement.join(product("fc2", gelu(hidden)))), "mlp_out")
+        return x + spread(gate_m, x) * out
 
 
 class Head(nnx.Module):

@@ -47,7 +47,7 @@ from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.parallel import sharding
-from mmgen_jax.parallel.placement import Placement, einsum
+from mmgen_jax.parallel.placement import Placement, einsum_for
 from mmgen_jax.system.errors import UsageError
 
 # (array, mesh axis, dimension) -> this device's part, along the dimension, of the sum over the axis
@@ -234,6 +234,8 @@ class Layout:
         of all blocks would be whole in memory when the backward pass begins. The second gather costs little there, as
         TPUs gather in the background of other work.
         """
+
+        einsum = einsum_for(self.platform, forward=forward)
 
         def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
             kernel = self._gather(f"blocks/{name}/kernel", kernel.astype(self._dtype), stacked=True)

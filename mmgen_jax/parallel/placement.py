@@ -12,6 +12,7 @@ functions add nothing (`single`). `models/layout.py` makes the functions for a m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,44 @@ def einsum(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.einsum(equation, x, kernel.astype(x.dtype), precision=precision)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def wide_einsum(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Computes `einsum` for CPUs, whose bfloat16 units only give float32: XLA multiplies in float32 for other results.
+
+    All three products of a training step ask for float32 and round afterwards, which is the same number up to the order
+    of sums. Gradients of a float32 kernel are not rounded. It has no derivatives in forward mode, and the axis that the
+    kernel adds must be the last of the result, as XLA cannot compute transposed ones.
+    """
+    return _wide(equation, x, kernel.astype(x.dtype)).astype(x.dtype)
+
+
+def _wide(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    return jnp.einsum(equation, a, b, precision=precision, preferred_element_type=jnp.float32)
+
+
+def _wide_backward(equation: str, stored: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = stored
+    inputs, out = equation.split("->")
+    of_x, of_kernel = inputs.split(",")
+    grad_x = _wide(f"{out},{of_kernel}->{of_x}", grad, kernel.astype(x.dtype))
+    return grad_x.astype(x.dtype), _wide(f"{of_x},{out}->{of_kernel}", x, grad).astype(kernel.dtype)
+
+
+wide_einsum.defvjp(lambda equation, x, kernel: (wide_einsum(equation, x, kernel), (x, kernel)), _wide_backward)
+
+
 def _same(x: Any) -> Any:
     return x
 
 
 def _product(_name: str, equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return einsum(equation, x, kernel)
+
+
+def einsum_for(platform: str, *, forward: bool = False) -> Callable[[str, jax.Array, jax.Array], jax.Array]:
+    """What multiplies with kernels on a platform; `forward` is for derivatives in forward mode."""
+    return wide_einsum if platform == "cpu" and not forward else einsum
 
 
 @dataclass(frozen=True)
@@ -63,6 +96,12 @@ class Placement:
 def single(*, forward: bool = False) -> Placement:
     """The placement of a network that computes on the default device alone.
 
-    `forward` is for derivatives in forward mode, which the attention kernel does not have.
+    `forward` is for derivatives in forward mode, which neither the attention kernel nor `wide_einsum` has.
     """
-    return Placement(jax.default_backend(), attention="xla" if forward else "")
+    platform = jax.default_backend()
+    multiply = einsum_for(platform, forward=forward)
+    return Placement(
+        platform,
+        product=lambda _name, equation, x, kernel: multiply(equation, x, kernel),
+        attention="xla" if forward else "",
+    )
