@@ -33,8 +33,7 @@ from mmgen_jax.sampling import guides
 from mmgen_jax.sampling.training_free import DECODER, NETWORK
 from mmgen_jax.show import pictures
 from mmgen_jax.studies.composition import calls
-from mmgen_jax.studies.opening import Opened, opened
-from mmgen_jax.system import files
+from mmgen_jax.studies.opening import Opened, into_file, opened
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -152,13 +151,5 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike, points: in
     return rows
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    values = flags.FLAGS
-    files.check_place(values.out, "--out", folder=False)
-    run(settings.parse(values.config), values.workdir, values.out, values.points)
-    say(f"\nwritten: {values.out}")
-
-
 if __name__ == "__main__":
-    command.run(main)
+    command.run(into_file(lambda chosen, workdir, out: run(chosen, workdir, out, flags.FLAGS.points)))

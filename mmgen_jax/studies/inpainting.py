@@ -28,8 +28,7 @@ from etils import epath
 from mmgen_jax import settings
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import pictures
-from mmgen_jax.studies.opening import Opened, opened, table
-from mmgen_jax.system import files
+from mmgen_jax.studies.opening import Opened, into_file, opened, table
 from mmgen_jax.system.console import say
 
 KEPT = ("rgb", "depth")
@@ -112,13 +111,5 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[st
     return rows
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    values = flags.FLAGS
-    files.check_place(values.out, "--out", folder=False)
-    run(settings.parse(values.config), values.workdir, values.out)
-    say(f"\nwritten: {values.out}")
-
-
 if __name__ == "__main__":
-    command.run(main)
+    command.run(into_file(run))

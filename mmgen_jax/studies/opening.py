@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from absl import flags
 
+from mmgen_jax import settings
 from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.data import held_out, tiles
@@ -17,6 +19,8 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.settings import Settings
+from mmgen_jax.system import files
+from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_classes, check_config
 
@@ -92,6 +96,19 @@ def opened(chosen: Settings, workdir: str, needed: Sequence[str] = (), words: st
         raise UsageError(f"the model {workdir!r} has no {' and no '.join(missing)}; this study needs {words}")
     check_config(chosen, architecture, workdir)
     return Opened(chosen, architecture, params, workdir)
+
+
+def into_file(study: Callable[[Settings, str, str], object]) -> Callable[[Sequence[str]], None]:
+    """The `main` of a study of --config and --workdir that writes --out, where a file can be written."""
+
+    def main(argv: Sequence[str]) -> None:
+        del argv
+        values = flags.FLAGS
+        files.check_place(values.out, "--out", folder=False)
+        study(settings.parse(values.config), values.workdir, values.out)
+        say(f"\nwritten: {values.out}")
+
+    return main
 
 
 def table(title: str, heads: Sequence[str], rows: Mapping[str, Mapping[str, float]]) -> str:

@@ -44,8 +44,7 @@ from mmgen_jax.sampling.options import Options
 from mmgen_jax.sampling.probing import velocity_of
 from mmgen_jax.show import pictures
 from mmgen_jax.studies.composition import GIVEN, METRICS, SCENES, agreement
-from mmgen_jax.studies.opening import Values, opened
-from mmgen_jax.system import files
+from mmgen_jax.studies.opening import Values, into_file, opened
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -131,13 +130,7 @@ def run(chosen: settings.Settings, judge: str, pair: tuple[str, str], out: epath
     return rows
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    values = flags.FLAGS
-    files.check_place(values.out, "--out", folder=False)
-    run(settings.parse(values.config), values.workdir, (values.first, values.second), values.out)
-    say(f"\nwritten: {values.out}")
-
-
 if __name__ == "__main__":
-    command.run(main)
+    command.run(
+        into_file(lambda chosen, workdir, out: run(chosen, workdir, (flags.FLAGS.first, flags.FLAGS.second), out))
+    )

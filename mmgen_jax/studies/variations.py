@@ -25,11 +25,10 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.metrics import classifier, dense, diversity
-from mmgen_jax.settings import Settings, parse
+from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
 from mmgen_jax.studies import opening
 from mmgen_jax.studies.opening import Values
-from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -110,13 +109,5 @@ def run(chosen: Settings, workdir: str, out: epath.PathLike) -> dict[str, dict[s
     return rows
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    values = flags.FLAGS
-    files.check_place(values.out, "--out", folder=False)
-    run(parse(values.config), values.workdir, values.out)
-    say(f"\nwritten: {values.out}")
-
-
 if __name__ == "__main__":
-    command.run(main)
+    command.run(opening.into_file(run))

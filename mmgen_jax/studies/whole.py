@@ -29,8 +29,7 @@ from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import pictures
 from mmgen_jax.show.outputs import Outputs
-from mmgen_jax.studies.opening import Opened, Values, opened
-from mmgen_jax.system import files
+from mmgen_jax.studies.opening import Opened, Values, into_file, opened
 from mmgen_jax.system.console import say
 
 SCENES = 3
@@ -71,13 +70,5 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike, width: int
     return rows
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    values = flags.FLAGS
-    files.check_place(values.out, "--out", folder=False)
-    run(settings.parse(values.config), values.workdir, values.out, values.width)
-    say(f"\nwritten: {values.out}")
-
-
 if __name__ == "__main__":
-    command.run(main)
+    command.run(into_file(lambda chosen, workdir, out: run(chosen, workdir, out, flags.FLAGS.width)))

@@ -47,13 +47,16 @@ def absolute(path: epath.PathLike) -> epath.Path:
 
 
 def kind(path: epath.PathLike) -> str:
-    """What is at a path on this machine: "a file", "a folder", "a FIFO", ...; "" for nothing. Links are followed."""
+    """What is at a path on this machine: "a file", "a folder", "a FIFO", ...; "" for nothing.
+
+    Links are followed; one that leads to nothing is "a link that leads nowhere".
+    """
     try:
         return _KINDS[stat.S_IFMT(os.stat(path).st_mode)]
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         if isinstance(error, OSError) and error.errno not in _NONE:
             raise
-        return ""
+        return "a link that leads nowhere" if isinstance(error, OSError) and os.path.islink(path) else ""
 
 
 def path_of(value: object, name: str) -> epath.Path:
@@ -213,14 +216,11 @@ def check_place(path: epath.PathLike, name: str, *, folder: bool) -> None:
     with writing(f"{name} {path}", path):
         if kind(path) not in ("", wanted):
             raise UsageError(f"{name} {path} is {kind(path)}; allowed: {wanted}")
-        if not kind(path) and os.path.islink(path):
-            raise UsageError(f"{name} {path} is a link that leads nowhere; allowed: {wanted}")
         missing, place = ([], path) if folder else ([path.name], path.parent)
-        while not kind(place) and not os.path.islink(place):
+        while not kind(place):
             missing, place = [place.name, *missing], place.parent
         if kind(place) != "a folder":
-            found = kind(place) or "a link that leads nowhere"
-            raise UsageError(f"{name} {path} cannot be written: {place} is {found}")
+            raise UsageError(f"{name} {path} cannot be written: {place} is {kind(place)}")
         with (
             writing(f"{name} {path}", place),
             tempfile.TemporaryDirectory(prefix=".", dir=place) as trial,
@@ -236,9 +236,8 @@ def check_files(folder: epath.PathLike, names: Iterable[str], name: str) -> None
     if is_remote(folder):
         return
     for path in (epath.Path(folder) / file for file in names):
-        found = kind(path) or ("a link that leads nowhere" if os.path.islink(path) else "a file")
-        if found != "a file":
-            raise UsageError(f"{name} {path} is {found}; allowed: a file")
+        if kind(path) not in ("", "a file"):
+            raise UsageError(f"{name} {path} is {kind(path)}; allowed: a file")
 
 
 @contextlib.contextmanager
