@@ -146,9 +146,8 @@ class Model:
     attention: str = setting("auto", FIELDS["attention"], "pallas: a kernel for TPUs; auto: the fastest")
     unroll: int = setting(1, integer(1), "blocks per iteration of the scan over depth; depth or more = no loop")
     precondition: bool = setting(False, SWITCH, "network output scaled by the data's variance, still a velocity")
-    decoupled: float = setting(
-        0.0, FIELDS["decoupled"], "share of the blocks of a flow map that see t; 0 = no flow map"
-    )
+    decoupled: float = setting(0.0, FIELDS["decoupled"], "share of blocks of a flow map that see t; 0 = no flow map")
+    recipe: str = setting("published", FIELDS["recipe"], "blocks; modern: RMSNorm, RoPE, query-key norm, SwiGLU, ...")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def network_flops(model: MMDiTConfig, tokens: int) -> float:
     """Flops of the network, without the alignment projector, for one sample of `tokens` tokens."""
     width, count = model.width, len(model.modalities)
     outputs = model.patch**2 * sum(c for _, c in model.modalities)
-    products = 4 * width**2 + 2 * width * model.mlp_width  # qkv, projection, both layers of the MLP
+    products = 4 * width**2 + model.kind.mlp_numbers(width, model.mlp_width)  # qkv, projection, MLP
     attention = 2 * tokens * width  # scores and mixing
     per_token = 2 * outputs * width + model.depth * (products + attention)
     times = count * (2 * TIME_FREQUENCIES * width + width * width // 2) + count * width * width // 2 + width**2

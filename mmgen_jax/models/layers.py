@@ -134,8 +134,28 @@ class TimeEmbedder(nnx.Module):
         return self.fused_out(jax.nn.silu(self.fused(each.reshape(t.shape[0], -1))))
 
 
-class Block(nnx.Module):
-    """adaLN-Zero transformer block: tokens [B, T, D] and silu(condition) [B, D] -> tokens."""
+class BlockLayers(nnx.Module):
+    """Base of blocks: computes with their linear layers, which are attributes, by their names."""
+
+    def product(self, placement: Placement, name: str, x: jax.Array, equation: str = "btd,de->bte") -> jax.Array:
+        """Multiplies with the kernel of a layer in its type, without its bias."""
+        layer = getattr(self, name)
+        return placement.product(name, equation, x.astype(layer.dtype), layer.kernel[...])
+
+    def biased(self, name: str, out: jax.Array) -> jax.Array:
+        """Adds the bias of a layer to what `product` returned."""
+        return out + spread(self.stored_bias(name), out)
+
+    def stored_bias(self, name: str) -> jax.Array:
+        return getattr(self, name).bias[...]
+
+    def modulation(self, placement: Placement, condition: jax.Array) -> list[jax.Array]:
+        """Shift, scale and gate [B, D] of attention, then those of the MLP, from silu(condition) [B, D]."""
+        return jnp.split(self.biased("adaln", self.product(placement, "adaln", condition, "bd,de->be")), 6, -1)
+
+
+class Block(BlockLayers):
+    """adaLN-Zero transformer block of SiT: tokens [B, T, D] and silu(condition) [B, D] -> tokens."""
 
     def __init__(self, width: int, mlp_width: int, dtype, *, rngs: nnx.Rngs):
         self.adaln = linear(width, 6 * width, rngs, dtype, ZEROS)
@@ -145,30 +165,31 @@ class Block(nnx.Module):
         self.fc2 = linear(mlp_width, width, rngs, dtype)
 
     def __call__(
-        self, x: jax.Array, condition: jax.Array, heads: int, attend: Attention, placement: Placement
-    ) -> jax.Array:
-        """Computes the block. `heads` is the number of heads on this device, which may be a part of all heads."""
+        self,
+        x: jax.Array,
+        memory: None,
+        is_first: jax.Array,
+        condition: jax.Array,
+        heads: int,
+        attend: Attention,
+        placement: Placement,
+    ) -> tuple[jax.Array, None]:
+        """Computes the block. `heads` is the number of heads on this device, which may be a part of all heads.
 
-        def product(name: str, x: jax.Array, equation: str = "btd,de->bte") -> jax.Array:
-            layer = getattr(self, name)
-            return placement.product(name, equation, x.astype(layer.dtype), layer.kernel[...])
-
-        def stored_bias(name: str) -> jax.Array:
-            return getattr(self, name).bias[...]
-
-        def biased(name: str, out: jax.Array) -> jax.Array:
-            return out + spread(stored_bias(name), out)
-
-        modulation = biased("adaln", product("adaln", condition, "bd,de->be"))
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = jnp.split(modulation, 6, -1)
+        Blocks of this kind hand nothing on to later ones besides the tokens: there is no `memory`, and the first is as
+        the others.
+        """
+        del is_first
+        product = partial(self.product, placement)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(placement, condition)
         inner = placement.share(modulate(normalise(x), shift_a, scale_a))
-        mixed = attend(lambda equation: product("qkv", inner, equation), stored_bias("qkv"), heads)
-        out = checkpoint_name(biased("proj", placement.join(product("proj", mixed))), "proj")
+        mixed = attend(lambda equation: product("qkv", inner, equation), self.stored_bias("qkv"), heads)
+        out = checkpoint_name(self.biased("proj", placement.join(product("proj", mixed))), "proj")
         x = x + spread(gate_a, x) * out
         inner = placement.share(modulate(normalise(x), shift_m, scale_m))
-        hidden = checkpoint_name(biased("fc1", product("fc1", inner)), "mlp_in")
-        out = checkpoint_name(biased("fc2", placement.join(product("fc2", gelu(hidden)))), "mlp_out")
-        return x + spread(gate_m, x) * out
+        hidden = checkpoint_name(self.biased("fc1", product("fc1", inner)), "mlp_in")
+        out = checkpoint_name(self.biased("fc2", placement.join(product("fc2", gelu(hidden)))), "mlp_out")
+        return x + spread(gate_m, x) * out, memory
 
 
 class Head(nnx.Module):

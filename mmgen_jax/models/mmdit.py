@@ -18,17 +18,8 @@ from flax import nnx
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models import attention
-from mmgen_jax.models.layers import (
-    Block,
-    Head,
-    Projector,
-    TimeEmbedder,
-    linear,
-    normalise,
-    patchify,
-    position_embedding,
-    unpatchify,
-)
+from mmgen_jax.models.layers import Head, Projector, TimeEmbedder, linear, normalise, patchify, unpatchify
+from mmgen_jax.models.recipes import RECIPES, Recipe
 from mmgen_jax.parallel.placement import Placement, single
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.rules import Rule, integer, number, one_of, require
@@ -57,6 +48,7 @@ FIELDS: dict[str, Rule] = {
     "feature_width": integer(0, 2**20),
     "mlp_ratio": number(0.25, 1024),
     "decoupled": number(0, 1),
+    "recipe": one_of(*RECIPES),
     "dtype": one_of(*DTYPES),
     "remat": one_of("none", *POLICIES),
     "attention": one_of(*attention.NAMES),
@@ -93,6 +85,7 @@ class MMDiTConfig:
       decoupled: share of the blocks, from the first, that see the time t in a flow map; the others and the heads see
         the end r of a step (Decoupled MeanFlow, Lee et al. 2025). 0 means that there is no flow map. It adds no
         parameters.
+      recipe: kind of the blocks: "published", or "modern", see `models/modern.py`.
     """
 
     modalities: tuple[tuple[str, int], ...]
@@ -111,6 +104,7 @@ class MMDiTConfig:
     unroll: int | bool = 1
     data_std: tuple[tuple[float, ...], ...] | None = None
     decoupled: float = 0.0
+    recipe: str = "published"
 
     def __post_init__(self):
         for name, rule in FIELDS.items():
@@ -119,6 +113,9 @@ class MMDiTConfig:
             raise UsageError(f"width={self.width}: must be divisible by heads={self.heads} and by 4")
         if self.feature_width and not 1 <= self.encoder_depth <= self.depth:
             raise UsageError(f"encoder_depth={self.encoder_depth}: must be in 1..depth={self.depth} with a projector")
+        if self.recipe == "modern" and self.width // self.heads % 4:
+            each = self.width // self.heads
+            raise UsageError(f"width={self.width}: must be a multiple of 4 in each of heads={self.heads}, not {each}")
         channels = tuple(c for _, c in self.modalities)
         if self.data_std is not None and tuple(map(len, self.data_std)) != channels:
             raise UsageError(f"data_std has {tuple(map(len, self.data_std))} values: must be {channels} per modality")
@@ -132,6 +129,11 @@ class MMDiTConfig:
     @property
     def mlp_width(self) -> int:
         return int(self.width * self.mlp_ratio)
+
+    @property
+    def kind(self) -> Recipe:
+        """The kind of its blocks."""
+        return RECIPES[self.recipe]
 
     @property
     def blocks_of_start(self) -> int:
@@ -151,8 +153,8 @@ class MMDiT(nnx.Module):
         self.class_embed = nnx.Embed(config.num_classes + 1, width, embedding_init=normal(0.02), rngs=rngs)
         self.task_embed = nnx.Embed(len(config.modalities) + 1, width, embedding_init=normal(1.0), rngs=rngs)
 
-        def block(key: jax.Array) -> Block:
-            return Block(width, config.mlp_width, dtype, rngs=nnx.Rngs(key))
+        def block(key: jax.Array) -> nnx.Module:
+            return config.kind.block(width, config.mlp_width, dtype, rngs=nnx.Rngs(key))
 
         self.blocks = nnx.vmap(block)(jax.random.split(rngs.params(), config.depth))
         self.heads = nnx.Dict({name: Head(width, area * c, rngs=rngs) for name, c in config.modalities})
@@ -240,10 +242,11 @@ class MMDiT(nnx.Module):
     ) -> tuple[dict[str, jax.Array], jax.Array | None]:
         config = self.config
         height, width = x[config.names[0]].shape[1:3]
-        position = position_embedding(height // config.patch, width // config.patch, config.width)
+        grid = (height // config.patch, width // config.patch)
+        position = config.kind.position(*grid, config.width)
         tokens = self.patch_embed(patchify(jnp.concatenate(list(x.values()), -1), config.patch))
         start, end = self._condition(t, prompt), None if r is None else self._condition(r, prompt)
-        tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), start, end, placement)
+        tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), grid, start, end, placement)
         features = self.projector(tapped).astype(jnp.float32) if self.projector and tapped is not None else None
         # All heads normalise the same tokens in the same way; only the modulation differs.
         normalised, condition = normalise(tokens.astype(jnp.float32)), start if end is None else end
@@ -258,32 +261,35 @@ class MMDiT(nnx.Module):
         return jax.nn.silu(self.time_embed(time) + self.class_embed(prompt.class_id) + self.task_embed(prompt.task))
 
     def _trunk(
-        self, tokens: jax.Array, start: jax.Array, end: jax.Array | None, placement: Placement
+        self, tokens: jax.Array, grid: tuple[int, int], start: jax.Array, end: jax.Array | None, placement: Placement
     ) -> tuple[jax.Array, jax.Array | None]:
         """Tokens after all blocks, and after block `encoder_depth` if a projector reads those, else None.
 
-        Blocks see the condition `start`, and from `blocks_of_start` on `end`, unless it is None.
+        The tokens are those of a `grid` of rows and columns. Blocks see the condition `start`, and from
+        `blocks_of_start` on `end`, unless it is None.
         """
         config = self.config
         tapping = self.projector is not None
         head_width = config.width // config.heads
         heads = config.heads // placement.members
-        kind = placement.attention or config.attention
-        attend = attention.choose(kind, placement.platform, tokens.shape[1], head_width)
+        attend = placement.attention or config.attention
+        mixer = config.kind.mixer(attend, placement.platform, *grid, head_width)
 
         def body(carry, layer):
-            tokens, tapped = carry
-            is_tap, sees_end, block = layer
+            tokens, memory, tapped = carry
+            number, sees_end, block = layer
             condition = start if end is None else jnp.where(sees_end, end, start)
-            tokens = placement.block(block)(tokens, condition, heads, attend, placement)
+            compute = placement.block(block)
+            tokens, memory = compute(tokens, memory, number == 1, condition, heads, mixer, placement)
             # The tokens are selected in the carry, as cutting the stack of blocks in two would cost more.
-            return (tokens, jnp.where(is_tap, tokens, tapped) if tapping else None), None
+            tapped = jnp.where(number == config.encoder_depth, tokens, tapped) if tapping else None
+            return (tokens, memory, tapped), None
 
         if config.remat != "none":
             body = jax.checkpoint(body, prevent_cse=False, policy=POLICIES[config.remat])
         number = jnp.arange(1, config.depth + 1)
         sees_end = None if end is None else number > config.blocks_of_start
-        layers = (number == config.encoder_depth, sees_end, self.blocks)
-        carry = (tokens, jnp.zeros_like(tokens) if tapping else None)
-        carry, _ = jax.lax.scan(body, carry, layers, unroll=config.unroll)
-        return carry
+        memory = config.kind.memory(tokens, heads, head_width)
+        carry = (tokens, memory, jnp.zeros_like(tokens) if tapping else None)
+        (tokens, _, tapped), _ = jax.lax.scan(body, carry, (number, sees_end, self.blocks), unroll=config.unroll)
+        return tokens, tapped

@@ -48,8 +48,8 @@ RULES = (
     Rule(r"blocks/qkv/kernel", (("fsdp", "tensor"), None), ("fsdp", "tensor")),
     Rule(r"blocks/qkv/bias", ("tensor",), ("tensor",)),
     Rule(r"blocks/(proj|fc2)/kernel", (("tensor", "fsdp"), None)),
-    Rule(r"blocks/fc1/kernel", ("fsdp", "tensor")),
-    Rule(r"blocks/fc1/bias", ("tensor",), ()),
+    Rule(r"blocks/(fc1|gate)/kernel", ("fsdp", "tensor")),
+    Rule(r"blocks/(fc1|gate)/bias", ("tensor",), ()),
     Rule(r"kernel", ("fsdp", None)),
 )
 
