@@ -37,9 +37,9 @@ FILE = "metrics.json"
 _BASELINE = 2000  # number of train tiles in the mean image
 
 
-def _output(path: str, workdir: epath.PathLike) -> epath.Path:
+def _output(path: epath.PathLike, workdir: epath.PathLike) -> epath.Path:
     """The file to write: --out, or else a file in the workdir, or in the current folder for a bundled model."""
-    if path:
+    if path != "":
         return files.path_of(path, "--out")
     return epath.Path(workdir) / FILE if (epath.Path(workdir) / restore.FOLDER).is_dir() else epath.Path(FILE)
 
