@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev] [--experts] [--gcs] [--compiler]
+Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev] [--experts] [--gcs] [--docs] [--compiler]
 
 Makes .venv in the repository and installs requirements.txt into it. When that is done already it ends at once.
 
@@ -15,6 +15,7 @@ Makes .venv in the repository and installs requirements.txt into it. When that i
   --experts   also requirements-experts.txt: PyTorch and what labels your own images with it
   --compiler  also requirements-compiler.txt: the TPU compiler, for python -m mmgen_jax.compile; Linux on x86-64
   --gcs       also requirements-gcs.txt: data and workdirs in Google Cloud Storage, gs://
+  --docs      also requirements-docs.txt: what builds docs/ as a site, with python -m mkdocs build
 
 PYTHON=/path/to/python chooses the interpreter (3.11 to 3.13) of a new .venv.
 TEXT
@@ -103,9 +104,9 @@ for option in "$@"; do
   case "$option" in
     --cpu | --tpu | --gpu) wanted="${option#--}" ;;
     --compiler) compiler=yes ;;
-    --dev | --experts | --gcs) extras="$extras ${option#--}" ;;
+    --dev | --experts | --gcs | --docs) extras="$extras ${option#--}" ;;
     -h | --help) usage && exit 0 ;;
-    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --experts, --gcs, --compiler, --help" 2 ;;
+    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --experts, --gcs, --docs, --compiler, --help" 2 ;;
   esac
 done
 

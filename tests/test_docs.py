@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 # Other guides start from the model that the first one converts.
 GUIDES = sorted((ROOT / "docs").rglob("*.md"), key=lambda page: (page.stem != "official-checkpoints", page))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDES]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *GUIDES]
 BY_SLOW_TESTS = [pytest.param(page, marks=pytest.mark.slow) for page in GUIDES]
 LOGS = Path("docs/inside/data")
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.M | re.S)

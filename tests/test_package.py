@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import mmgen_jax
 from mmgen_jax.__main__ import COMMANDS
@@ -36,6 +37,30 @@ def test_requirements_agree():
     assert {f"requirements-{name}.txt" for name in extras} == {file.name for file in ROOT.glob("requirements-*.txt")}
     for name, packages in extras.items():
         assert set(packages) == requirements(f"requirements-{name}.txt"), name
+
+
+def test_license_and_version_are_told_alike():
+    """pyproject.toml, LICENSE, CITATION.cff and the changelog."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == mmgen_jax.__version__
+    assert citation["license"] == project["license"] == "Apache-2.0"
+    assert [ROOT / name for name in project["license-files"]] == [ROOT / "LICENSE"]
+    assert "Apache License\n                           Version 2.0" in (ROOT / "LICENSE").read_text()
+    assert re.findall(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(), re.M)[0] == mmgen_jax.__version__
+
+
+def test_commits_are_checked_by_the_tools_of_the_environment():
+    """Hooks of pre-commit fetch nothing: each is a module that .venv has."""
+    done = run(sys.executable, "-m", "pre_commit", "validate-config", ".pre-commit-config.yaml", cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [local] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert local["repo"] == "local"
+    for hook in local["hooks"]:
+        interpreter, _, module, *_ = hook["entry"].split()
+        assert hook["language"] == "system" and interpreter == ".venv/bin/python"
+        assert run(sys.executable, "-m", module, "--version").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -73,7 +98,8 @@ def test_runs_a_command(tmp_path):
 def test_wheel_works_elsewhere(tmp_path):
     """A wheel, installed into another environment, samples the bundled model in a folder that is not a checkout."""
     source, elsewhere, environment = tmp_path / "source", tmp_path / "elsewhere", tmp_path / "venv"
-    tracked = run("git", "ls-files", "pyproject.toml", "README.md", "mmgen_jax", cwd=ROOT).stdout.splitlines()
+    sources = "pyproject.toml", "README.md", "LICENSE", "mmgen_jax"
+    tracked = run("git", "ls-files", *sources, cwd=ROOT).stdout.splitlines()
     for name in tracked:  # a copy, as building leaves files in the sources
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())

@@ -118,7 +118,8 @@ class Understanding:
         """What given modalities tell of others, log p(values | given) / p(values), as maps; see `sampling.information`.
 
         Args:
-          values, given: modality -> a file or array (see `modalities.modality`), of n samples or of one.
+          values: modality -> a file or array (see `modalities.modality`), of n samples or of one.
+          given: modality -> a file or array, like `values`.
           draws: number of draws of noise.
           times: range (low, high) of its times; the information is on values seen through noise at t = low.
           given_time: time at which given modalities are held.
