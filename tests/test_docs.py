@@ -103,6 +103,7 @@ SMALLER = {
     "mmgen_jax.verify": [],
     "mmgen_jax.demo": [*SAMPLE, "--config.sample.index=0"],
     "mmgen_jax.metrics.train_classifier": ["--steps=2", "--scenes=16"],
+    "mmgen_jax.metrics.generation": ["--samples=data/shapes32"],  # more than the two that are sampled above
     "mmgen_jax.label": [
         f"--depth=depth-anything:{GOLDEN}/tiny_depth_anything",
         "--mask=precomputed:regions",

@@ -62,6 +62,11 @@ def corner_bilinear(old: int, new: int) -> np.ndarray:
     return _linear(np.arange(new, dtype=np.float32) * step, old)  # PyTorch computes positions in float32 too
 
 
+def tensorflow_bilinear(old: int, new: int) -> np.ndarray:
+    """The matrix of TensorFlow 1's ResizeBilinear: as `bilinear`, but positions count from corners, not centres."""
+    return _linear(np.arange(new, dtype=np.float32) * np.float32(old / new), old)  # in float32, as there
+
+
 def _linear(source: np.ndarray, old: int) -> np.ndarray:
     first = np.floor(source).astype(int)
     part = (source - first)[:, None]

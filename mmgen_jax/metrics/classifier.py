@@ -32,6 +32,7 @@ _NAMES = "*-classifier.safetensors"  # of all that come with the package
 _WIDTHS = (24, 32, 48, 64)  # numbers of channels of the last four convolutions
 _STRIDES = (2, 1, 2, 1)
 _FIRST = 16  # number of channels of those before, which have stride 2
+FEATURES = 2 * _WIDTHS[-1]
 _SMALL, _MOST = 32, 2  # size in pixels of images for which four convolutions are enough, and how many more there may be
 _CHUNK = 256  # number of images computed at once
 
@@ -93,20 +94,20 @@ class Classifier:
 
         Raises ValueError for another type or shape, and NotFinite for weights that make NaN of an image.
         """
-        return self._judge(rgb)[0]
+        return self.judge(rgb)[0]
 
     def features(self, rgb: np.ndarray) -> np.ndarray:
         """Features float32 [N, D] before the last layer, of rgb as `predict` takes it; raises as that does."""
-        return self._judge(rgb)[1]
+        return self.judge(rgb)[1]
 
-    def _judge(self, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities and features."""
+    def judge(self, rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `predict` and `features` return, computed together."""
         rgb = np.asarray(rgb)
         if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
             raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}: must be uint8 [N, H, W, 3]")
         blank = (
             np.zeros((0, len(self.class_names)), np.float32),
-            np.zeros((0, 2 * _WIDTHS[-1]), np.float32),
+            np.zeros((0, FEATURES), np.float32),
         )
         parts = [blank]
         for start in range(0, len(rgb), _CHUNK):

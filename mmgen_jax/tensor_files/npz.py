@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from typing import IO
 
 import ml_dtypes
 import numpy as np
@@ -40,14 +42,40 @@ class Npz(Mapping):
         self._entries = {entry.filename.removesuffix(SUFFIX): entry for entry in self._file.infolist()}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        try:
+        with self._told(name):
             return self._read(self._entries[name])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an entry, which is not read. Raises KeyError without one, and UsageError as reading it does."""
+        with self._told(name), self._opened(self._entries[name]) as (_, shape, _, _):
+            return shape
+
+    def rows(self, name: str, count: int) -> Iterator[np.ndarray]:
+        """The entry in parts of at most `count` rows, so that it may be larger than the memory; raises as `shape`."""
+        with self._told(name), self._opened(self._entries[name]) as (file, shape, transposed, dtype):
+            if transposed:
+                raise ValueError("its columns are stored one after another")
+            for first in range(0, shape[0], count):
+                part = (min(count, shape[0] - first), *shape[1:])
+                yield np.frombuffer(file.read(math.prod(part) * dtype.itemsize), dtype).reshape(part)
+
+    @contextlib.contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except BROKEN as error:
-            if name not in self._entries:
+            if isinstance(error, UsageError) or name not in self._entries:
                 raise
             raise UsageError(f"entry {name} of {self._path} is damaged or not an array ({error})") from error
 
     def _read(self, entry: zipfile.ZipInfo) -> np.ndarray:
+        with self._opened(entry) as (file, shape, transposed, dtype):
+            array = np.frombuffer(file.read(), dtype, math.prod(shape))
+            return array.reshape(shape, order="F" if transposed else "C")
+
+    @contextlib.contextmanager
+    def _opened(self, entry: zipfile.ZipInfo) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype]]:
+        """The numbers of an entry, its shape, whether columns follow each other, and its type."""
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError("it is compressed in another way than NumPy does")
         if entry.file_size > RATIO * (entry.compress_size + 1):
@@ -64,8 +92,7 @@ class Npz(Mapping):
             count, size = math.prod(shape), entry.file_size - file.tell()
             if not all(type(n) is int and n >= 0 for n in shape) or count * dtype.itemsize != size:
                 raise ValueError(f"its header says {dtype} {shape}, but {size} bytes follow")
-            array = np.frombuffer(file.read(), dtype, count)
-            return array.reshape(shape, order="F" if transposed else "C")
+            yield file, shape, transposed, dtype
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

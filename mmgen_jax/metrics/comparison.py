@@ -1,0 +1,156 @@
+"""Generated images against real ones: what a network makes of both, the figures, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmgen_jax.metrics import image_sets, neighbours
+from mmgen_jax.metrics.gaussians import Gaussian, Moments, distance
+from mmgen_jax.metrics.image_sets import ImageSet
+from mmgen_jax.metrics.inception_score import SPLIT, inception_score
+from mmgen_jax.metrics.judges import Judge
+from mmgen_jax.system.console import Progress
+from mmgen_jax.system.errors import NotFinite
+
+PUBLISHED = 50_000  # samples in published figures
+_FEW = 10_000  # images below which FID says little
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a network made of a set of images.
+
+    Attributes:
+      features, probabilities: of all images, float32 [N, D] and [N, K].
+      gaussians: "features" and, of a network that has them, "spatial".
+      sizes: (height, width) of the images.
+    """
+
+    features: np.ndarray
+    probabilities: np.ndarray
+    gaussians: dict[str, Gaussian]
+    sizes: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+
+
+def look(images: ImageSet, judge: Judge, name: str) -> Looked:
+    """Shows all images of a set, at least two, to a network. `name` is the option that gave the set.
+
+    Raises NotFinite for a network that makes NaN of an image.
+    """
+    features, probabilities, sizes = [], [], set()
+    moments: dict[str, Moments] = {}
+    progress = Progress(name, images.count, "images")
+    for batch in images.batches():
+        seen = judge(batch)
+        if not np.isfinite(seen.features).all():
+            raise NotFinite(f"features of {name} {images.source} are NaN or infinite; look at the network's weights")
+        features.append(seen.features)
+        probabilities.append(seen.probabilities)
+        sizes.add((batch.shape[1], batch.shape[2]))
+        for kind, values in (("features", seen.features), ("spatial", seen.spatial)):
+            if values is not None:
+                part = Moments.of(values)
+                moments[kind] = moments[kind] + part if kind in moments else part
+        progress(len(batch))
+    gaussians = {kind: value.gaussian() for kind, value in moments.items()}
+    return Looked(np.concatenate(features), np.concatenate(probabilities), gaussians, frozenset(sizes))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Samples and a reference as one network saw them.
+
+    Attributes:
+      judge: the network.
+      samples: what it made of the samples.
+      reference: the same of the reference; None where there are only statistics.
+      stored: statistics of the reference from a file, which may be those of many more images; they go first.
+    """
+
+    judge: Judge
+    samples: Looked
+    reference: Looked | None
+    stored: dict[str, Gaussian]
+
+    @property
+    def gaussians(self) -> dict[str, Gaussian]:
+        """Mean and covariance of the reference."""
+        return self.stored or (self.reference.gaussians if self.reference else {})
+
+    def scores(self) -> dict[str, float]:
+        """fid, sfid, inception_score, precision and recall; those that cannot be had are not in the dict."""
+        both = {"fid": "features", "sfid": "spatial"}
+        known = self.samples.gaussians.keys() & self.gaussians.keys()
+        found = {
+            name: distance(self.samples.gaussians[kind], self.gaussians[kind])
+            for name, kind in both.items()
+            if kind in known
+        }
+        found["inception_score"] = inception_score(self.samples.probabilities)
+        if self.reference is not None:
+            shares = neighbours.precision_recall(self.samples.features, self.reference.features)
+            found |= dict(zip(("precision", "recall"), shares, strict=True))
+        return found
+
+    def protocol(self) -> dict[str, str]:
+        """Figure -> how it is made, in words, or why there is none."""
+        samples, width, classes = len(self.samples.features), self.judge.width, self.samples.probabilities.shape[1]
+        images = "no images" if self.reference is None else f"{len(self.reference.features):,} images"
+        pairs = f"{samples:,} samples and {'statistics of a file' if self.stored else images}"
+        nearest = f"{samples:,} samples and {images}; within the distance of the third neighbour, float32"
+        if self.reference is None:
+            nearest = f"the reference has no images, which an .npz has as {image_sets.ARRAY}"
+        places = f"{pairs}; 7 channels of mixed_6/conv at 17 x 17 places"
+        if "spatial" not in self.gaussians:
+            places = "the reference has no mu_s and sigma_s"
+        if "spatial" not in self.samples.gaussians:
+            places = "the network has no features of places"
+        return {
+            "fid": f"{pairs}; {width:,} features, covariances with n - 1",
+            "sfid": places,
+            "inception_score": f"{samples:,} samples in splits of {SPLIT:,}; probabilities of {classes:,} classes",
+            "precision": nearest,
+            "recall": nearest,
+        }
+
+    def warnings(self) -> list[str]:
+        """What makes figures unreliable, in words."""
+        samples, reference = self.samples, self.reference
+        told = self._few("samples", len(samples.features))
+        if reference is not None and not self.stored:
+            told += self._few("reference images", len(reference.features))
+        if len(samples.features) < SPLIT:
+            told.append(f"{len(samples.features)} samples: Inception Score of fewer than {SPLIT:,} is too small")
+        if reference is not None and samples.sizes != reference.sizes:
+            told.append(
+                f"samples have {_sizes(samples)} pixels and the reference {_sizes(reference)}, which changes all "
+                "figures; --size crops images of folders"
+            )
+        return told
+
+    def _few(self, name: str, count: int) -> list[str]:
+        if count <= self.judge.width:
+            return [
+                f"{count} {name}: their covariance of {self.judge.width:,} features is singular and FID far too large; "
+                f"it needs more than {self.judge.width:,}, and published figures have {PUBLISHED:,} samples"
+            ]
+        if count < _FEW:
+            return [
+                f"{count} {name}: FID of fewer than {_FEW:,} is too large, the more so the fewer there are; compare it "
+                "only with FID of as many"
+            ]
+        return []
+
+
+def _sizes(looked: Looked) -> str:
+    first = [f"{width} x {height}" for height, width in sorted(looked.sizes)[:3]]
+    more = len(looked.sizes) - len(first)
+    return ", ".join(first) + (f" and {more} other sizes of" if more else "")
+
+
+def table(scores: dict[str, float], protocol: dict[str, str]) -> str:
+    """A line for each figure, with its protocol beside it; a dash means that there is none."""
+    cells = {name: f"{scores[name]:.4f}" if name in scores else "-" for name in protocol}
+    return "\n".join(f"{name:<16}{cells[name]:>12}  {words}" for name, words in protocol.items())

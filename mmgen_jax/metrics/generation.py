@@ -1,0 +1,124 @@
+"""Compares generated images with real ones: FID, sFID, Inception Score, precision and recall, by ADM's protocol.
+
+python -m mmgen_jax.metrics.generation --samples=out/rgb.npz --reference=data/shapes32 --inception=weights.pth
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("samples", None, "Folder of images or samples, data set of tiles, or ADM's .npz.")
+    flags.DEFINE_string("reference", None, "What they are compared with: as --samples, or an .npz of mu and sigma.")
+    flags.DEFINE_string("inception", "", "File of the FID Inception-v3, .pth; without it a small classifier is used.")
+    flags.DEFINE_enum("protocol", "adm", ("adm", "pytorch-fid"), "How images are resized for the Inception-v3.")
+    flags.DEFINE_string("split", "train", "Name of a split of data sets of tiles.")
+    flags.DEFINE_integer("size", 0, "Side that images in files are cropped to as ADM does, 0 = none.", lower_bound=0)
+    flags.DEFINE_string("statistics", "", "File .npz for the statistics of the reference, to be a --reference later.")
+    flags.DEFINE_string("out", "generation.json", "File of the report.")
+    flags.mark_flags_as_required(["samples", "reference"])
+    command.parse()  # before the imports below, which take seconds
+
+import json
+
+from etils import epath
+
+from mmgen_jax.metrics import image_sets, judges, neighbours
+from mmgen_jax.metrics.comparison import Comparison, look, table
+from mmgen_jax.metrics.image_sets import ImageSet
+from mmgen_jax.metrics.judges import Judge
+from mmgen_jax.system import files
+from mmgen_jax.system.console import say
+from mmgen_jax.system.errors import UsageError
+
+_LEAST = neighbours.NEIGHBOUR + 1  # images that have a third neighbour
+
+
+def run(
+    samples: epath.PathLike,
+    reference: epath.PathLike,
+    inception: epath.PathLike = "",
+    out: epath.PathLike = "generation.json",
+    *,
+    protocol: str = "adm",
+    split: str = "train",
+    size: int = 0,
+    statistics: epath.PathLike = "",
+) -> dict:
+    """Compares, prints the table, and writes the report, which it returns; options are those of the command.
+
+    Raises UsageError, before images are looked at, for what cannot be read, compared or written.
+    """
+    _check_places(out, statistics)
+    made = image_sets.read(samples, "--samples", split, size)
+    real = image_sets.read(reference, "--reference", split, size)
+    _check_counts(made, real)
+    judge = judges.load(inception, protocol)
+    _check_statistics(real, judge)
+    looked = look(made, judge, "--samples")
+    against = look(real, judge, "--reference") if real.count else None
+    comparison = Comparison(judge, looked, against, real.gaussians)
+    scores, told, warnings = comparison.scores(), comparison.protocol(), comparison.warnings()
+    say(f"network: {judge.network}\nresizing: {judge.resizing}\n\n{table(scores, told)}")
+    for line in warnings:
+        say(f"warning: {line}")
+    report = {
+        "scores": scores,
+        "protocol": {"network": judge.network, "resizing": judge.resizing} | told,
+        "samples": {"source": made.source, "images": made.count},
+        "reference": {"source": real.source, "images": real.count, "statistics_of_a_file": bool(real.gaussians)},
+        "warnings": warnings,
+    }
+    files.write(out, (json.dumps(report, indent=1) + "\n").encode())
+    if statistics:
+        image_sets.write_statistics(statistics, comparison.gaussians)
+    say(f"written: {out}")
+    return report
+
+
+def _check_places(out: epath.PathLike, statistics: epath.PathLike) -> None:
+    files.check_place(out, "--out", folder=False)
+    if statistics:
+        if not str(statistics).endswith(".npz"):
+            raise UsageError(f"--statistics is {str(statistics)!r}; allowed: a file with the suffix .npz")
+        files.check_place(statistics, "--statistics", folder=False)
+
+
+def _check_counts(made: ImageSet, real: ImageSet) -> None:
+    if not made.count:
+        raise UsageError(f"--samples {made.source} has statistics alone; allowed: images, as {image_sets.ARRAY}")
+    for name, images in (("--samples", made), ("--reference", real)):
+        if 0 < images.count < _LEAST:
+            raise UsageError(f"{name} {images.source} has {images.count} images; allowed: at least {_LEAST}")
+
+
+def _check_statistics(real: ImageSet, judge: Judge) -> None:
+    if real.gaussians and "features" not in real.gaussians:
+        raise UsageError(f"--reference {real.source} has no mu and sigma; allowed: those, images, or both")
+    for gaussian in (real.gaussians[kind] for kind in real.gaussians if kind == "features"):
+        if len(gaussian.mean) != judge.width:
+            raise UsageError(
+                f"--reference {real.source} has statistics of {len(gaussian.mean)} features; allowed: {judge.width}, "
+                f"those of the {judge.network}; --inception=FILE gives the Inception-v3"
+            )
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    values = flags.FLAGS
+    run(
+        values.samples,
+        values.reference,
+        values.inception,
+        values.out,
+        protocol=values.protocol,
+        split=values.split,
+        size=values.size,
+        statistics=values.statistics,
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,141 @@
+"""Sets of rgb images to compare: a folder of files, a data set of tiles, or an ADM .npz, read some at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+
+from mmgen_jax.data import description, tiles
+from mmgen_jax.data.trees import groups
+from mmgen_jax.metrics.gaussians import Gaussian
+from mmgen_jax.modalities.pixels import center_crop
+from mmgen_jax.modalities.registry import MODALITIES
+from mmgen_jax.system import files
+from mmgen_jax.system.console import say
+from mmgen_jax.system.errors import UsageError
+from mmgen_jax.tensor_files.npz import Npz
+
+ARRAY = "arr_0"  # ADM's name of the images
+STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # ADM's names of mean and covariance
+_SAMPLE = re.compile(r"rgb_\d+\.png")  # in folders of samples, where pictures of other modalities stand beside them
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images, or what is left of them, or both.
+
+    Attributes:
+      source: where they are, for messages.
+      count: number of images; 0 for statistics alone.
+      batches: reads them from the start, uint8 [n, H, W, 3] with any n; all of one batch have one size.
+      gaussians: "features" and "spatial" -> what is known of all images of a reference without looking at them.
+    """
+
+    source: str
+    count: int
+    batches: Callable[[], Iterator[np.ndarray]]
+    gaussians: dict[str, Gaussian]
+
+
+def read(path: epath.PathLike, name: str, split: str = "train", size: int = 0) -> ImageSet:
+    """Opens a set of images. `name` is the option that gave the path.
+
+    Args:
+      path: an .npz of ADM with images as `arr_0`, statistics as `mu`, `sigma`, `mu_s` and `sigma_s`, or both; a folder
+        of samples, of which the files rgb_*.png count; any other folder of image files, at any depth; or a data set.
+      split: of a data set.
+      size: side in pixels that images of folders and data sets are cropped and resized to, as ADM does; 0: none.
+
+    Raises:
+      UsageError: there is nothing of that kind, or no image in it.
+    """
+    place = files.here(path, name)
+    kind = files.kind(place)
+    if kind == "a file" and place.suffix.lower() == ".npz":
+        return _npz(place, name)
+    if kind != "a folder":
+        raise UsageError(f"{name} {place} is {kind or 'not there'}; allowed: a folder of images, a data set, an .npz")
+    whole = any(any(place.glob(f"{'*/' * depth}{description.INFO}")) for depth in range(4))  # as `tiles.find_dataset`
+    return _tiles(place, split, size) if whole else _folder(place, size)
+
+
+def _cropped(image: np.ndarray, size: int) -> np.ndarray:
+    return center_crop(image, size) if size else image
+
+
+def _stacked(images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Images one by one -> batches of neighbours that have one size."""
+    held: list[np.ndarray] = []
+    for image in images:
+        if held and (len(held) == _BATCH or image.shape != held[0].shape):
+            yield np.stack(held)
+            held = []
+        held.append(image)
+    if held:
+        yield np.stack(held)
+
+
+def _folder(place: epath.Path, size: int) -> ImageSet:
+    samples = sorted(path for path in place.iterdir() if _SAMPLE.fullmatch(path.name))
+    found: Sequence[Path | str | epath.Path] = samples or list(groups.find(str(place)).values())
+
+    def batches() -> Iterator[np.ndarray]:
+        return _stacked(_cropped(MODALITIES["rgb"].read(path), size) for path in found)
+
+    return ImageSet(str(place), len(found), batches, {})
+
+
+def _tiles(place: epath.Path, split: str, size: int) -> ImageSet:
+    source, column = tiles.read_tiles(place, split), list(MODALITIES).index("rgb")
+
+    def images() -> Iterator[np.ndarray]:
+        for i in range(len(source)):
+            tile = tiles.decode_tile(source[i])
+            if not tile["present"][column]:
+                raise UsageError(f"tile {tile['key']} of split {split!r} of {place} has no rgb; all need one")
+            yield _cropped(tile["rgb"], size)
+
+    return ImageSet(f"{place}, split {split}", len(source), lambda: _stacked(images()), {})
+
+
+def _npz(place: epath.Path, name: str) -> ImageSet:
+    entries = Npz(place)
+    found = {kind: _gaussian(entries, keys, place) for kind, keys in STATISTICS.items() if keys[0] in entries}
+    if ARRAY not in entries:
+        if not found:
+            raise UsageError(f"{name} {place} has {', '.join(entries) or 'nothing'}; allowed: {ARRAY}, or mu and sigma")
+        return ImageSet(str(place), 0, lambda: iter(()), found)
+    shape = entries.shape(ARRAY)
+    first = next(entries.rows(ARRAY, 1)) if shape and shape[0] else np.zeros(0)
+    if first.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+        raise UsageError(f"{name} {place}: {ARRAY} is {first.dtype} {shape}; allowed: uint8 (n, height, width, 3)")
+    return ImageSet(str(place), shape[0], lambda: entries.rows(ARRAY, _BATCH), found)
+
+
+def _gaussian(entries: Npz, keys: tuple[str, str], place: epath.Path) -> Gaussian:
+    if keys[1] not in entries:
+        raise UsageError(f"{place} has {keys[0]}, but no {keys[1]}; allowed: both or none")
+    mean, covariance = (np.asarray(entries[key], np.float64) for key in keys)
+    if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
+        raise UsageError(
+            f"{place}: {keys[0]} and {keys[1]} are {mean.shape} and {covariance.shape}; allowed: (D,) and (D, D)"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise UsageError(f"{place}: {keys[0]} or {keys[1]} has values that are not finite")
+    return Gaussian(mean, covariance)
+
+
+def write_statistics(path: epath.PathLike, gaussians: dict[str, Gaussian]) -> None:
+    """Writes mean and covariance of all kinds as ADM names them, so that a reference is looked at once."""
+    arrays: dict[str, np.ndarray] = {}
+    for kind, found in gaussians.items():
+        arrays |= dict(zip(STATISTICS[kind], (found.mean, found.covariance), strict=True))
+    with files.replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # mypy takes all for the option allow_pickle
+    say(f"written: {path}")
