@@ -96,6 +96,7 @@ def test_images_of_any_size_are_cropped(place):
     assert not any("pixels" in line for line in cropped["warnings"])
 
 
+@pytest.mark.slow  # roots of matrices of 2,048 rows
 def test_inception_gives_all_five_figures(place):
     save_file(random_inception.state(), place / "weights.safetensors")
     small = save(place / "few", images(0, 4)), save(place / "others", images(1, 5))
