@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev] [--experts] [--gcs] [--docs] [--compiler]
+Usage: ./launch/setup.sh [--cpu | --tpu | --gpu] [--dev] [--experts] [--gcs] [--docs] [--app] [--compiler]
 
 Makes .venv in the repository and installs requirements.txt into it. When that is done already it ends at once.
 
@@ -16,6 +16,7 @@ Makes .venv in the repository and installs requirements.txt into it. When that i
   --compiler  also requirements-compiler.txt: the TPU compiler, for python -m mmgen_jax.compile; Linux on x86-64
   --gcs       also requirements-gcs.txt: data and workdirs in Google Cloud Storage, gs://
   --docs      also requirements-docs.txt: what builds docs/ as a site, with python -m mkdocs build
+  --app       also requirements-app.txt: the page in the browser, python -m mmgen_jax.app
 
 PYTHON=/path/to/python chooses the interpreter (3.11 to 3.13) of a new .venv.
 TEXT
@@ -104,9 +105,9 @@ for option in "$@"; do
   case "$option" in
     --cpu | --tpu | --gpu) wanted="${option#--}" ;;
     --compiler) compiler=yes ;;
-    --dev | --experts | --gcs | --docs) extras="$extras ${option#--}" ;;
+    --dev | --experts | --gcs | --docs | --app) extras="$extras ${option#--}" ;;
     -h | --help) usage && exit 0 ;;
-    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --experts, --gcs, --docs, --compiler, --help" 2 ;;
+    *) fail "unknown option '$option'; allowed: --cpu, --tpu, --gpu, --dev, --experts, --gcs, --docs, --app, --compiler, --help" 2 ;;
   esac
 done
 

@@ -20,6 +20,7 @@ COMMANDS = (
     "classify",
     "audit",
     "reconstruct",
+    "app",
     "encode",
     "label",
     "convert",

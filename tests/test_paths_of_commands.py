@@ -48,6 +48,7 @@ READ = {
         for m in ("rgb", "depth", "normal", "mask")
     },
     **{f"{name} --workdir=": ("{config}", "{data}") for name in ("classify", "evaluate", "demo", "audit")},
+    "app --workdir=": (),
     "reconstruct --workdir=": ("{config}", "{data}", "--out={new}"),
     "reconstruct --photo=": (*RUN, "--out={new}"),
     "reconstruct --samples=": ("--out={new}",),

@@ -35,7 +35,11 @@ class Source:
 
 def read_image(path: epath.PathLike, source: Source) -> Decoded:
     """An image file, see `decoding`; raises UsageError where it cannot be read."""
-    data = _read(path, source)
+    return decoded(_read(path, source), source)
+
+
+def decoded(data: bytes, source: Source) -> Decoded:
+    """The image of a file's bytes, see `decoding`; raises UsageError where they are not one."""
     try:
         image = decode(data)
     except Exception as error:  # decoders of damaged files raise anything

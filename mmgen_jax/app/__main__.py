@@ -1,0 +1,66 @@
+"""Serves a page on which a model can be played with, in a browser on this machine.
+
+python -m mmgen_jax.app
+python -m mmgen_jax.app --workdir=runs/a --config=configs/shapes_tiny.py --port=8000
+
+Paint or upload any modality, make the others, and take the result along. It needs ./launch/setup.sh --app.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from mmgen_jax.system import command
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", "shapes-tiny", "Folder of one run, or the name of a bundled model.")
+    flags.DEFINE_string("config", "configs/shapes_tiny.py", "Recipe that the shown command line names.")
+    flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets in everybody in the network.")
+    flags.DEFINE_integer("port", 7860, "Port to listen on.", lower_bound=1, upper_bound=65535)
+    command.parse()  # before the imports below, which take seconds
+
+import importlib.util
+import os
+import socket
+from collections.abc import Sequence
+
+from mmgen_jax.api import MMGen
+from mmgen_jax.system.console import say
+from mmgen_jax.system.errors import UsageError
+
+
+def check_place(host: str, port: int) -> None:
+    """Raises UsageError where nothing can listen."""
+    try:
+        with socket.socket() as place:
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.bind((host, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(
+            f"--host is {host!r} and --port {port} ({reason}); allowed: a free port of this machine"
+        ) from error
+
+
+def run(workdir: str, config: str, host: str, port: int) -> None:
+    """Serves the page until it is interrupted. Raises UsageError before it starts."""
+    model = MMGen.load(workdir)
+    if importlib.util.find_spec("gradio") is None:
+        raise UsageError("the page needs gradio, which is not installed; ./launch/setup.sh --app installs it")
+    check_place(host, port)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when the library is imported
+    from mmgen_jax.app.page import Page
+
+    page = Page(model, workdir, config)
+    say(f"page: http://{host}:{port} (Ctrl-C ends it)")
+    page.launch(host, port)
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    v = flags.FLAGS
+    run(v.workdir, v.config, v.host, v.port)
+
+
+if __name__ == "__main__":
+    command.run(main)
