@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import benchmark_trees
 import image_trees
 import official_standins
 import pytest
@@ -103,6 +104,7 @@ SMALLER = {
     "mmgen_jax.verify": [],
     "mmgen_jax.demo": [*SAMPLE, "--config.sample.index=0"],
     "mmgen_jax.metrics.train_classifier": ["--steps=2", "--scenes=16"],
+    "mmgen_jax.studies.depth_benchmarks": ["--images=1", "--config.evaluate.steps=1"],
     "mmgen_jax.metrics.generation": ["--samples=data/shapes32"],  # more than the two that are sampled above
     "mmgen_jax.label": [
         f"--depth=depth-anything:{GOLDEN}/tiny_depth_anything",
@@ -154,6 +156,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "own" / "rgb").rename(folder / "photos")
     (folder / "own" / "mask").rename(folder / "regions")
     (folder / "own" / "depth").rename(folder / "millimetres")
+    benchmark_trees.ibims(folder / "data" / "ibims1")
     image_trees.imagenet(folder / "imagenet", count=8, size=64)
     image_trees.hypersim(folder, count=8, size=64)
     run(smaller("python -m mmgen_jax.data.shapes --data_dir=data/shapes32 --size=32".split()), folder)

@@ -6,6 +6,7 @@ import ast
 import os
 from pathlib import Path
 
+import benchmark_trees
 import forked
 import h5py
 import numpy as np
@@ -19,7 +20,7 @@ GOLDEN = "--source=tests/golden/mmgen_tiny.pt"
 WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size", "split", "splits", "sha256", "scenes"}
 WORDS |= {"second"}  # as --first of the same study, which must fit before it is looked at
 WORDS |= {"depth_is", "depth_range", "normal_axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
-WORDS |= {"formats"}
+WORDS |= {"formats", "benchmark"}
 PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from"}
 PATHS |= {f"sample.{kind}.{m}" for kind in ("images", "given", "keep") for m in ("rgb", "depth", "normal", "mask")}
 # command -> how its inputs and outputs are given, and what it needs besides; {} stands for other folders, see `inputs`.
@@ -72,6 +73,9 @@ READ = {
     "metrics.generation --reference=": ("--samples={tiles}", "--out={new}"),
     "metrics.generation --inception=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
     "studies.official --official=": (),
+    "studies.depth_benchmarks --workdir=": ("{config}", "--benchmark=diode", "--root={rooms}", "--out={new}"),
+    "studies.depth_benchmarks --root=": (*RUN, "--benchmark=diode", "--out={new}"),
+    "studies.depth_benchmarks --list=": (*RUN, "--benchmark=kitti", "--root={rooms}", "--out={new}"),
     "studies.learned --before=": ("--after={new}",),
     "studies.learned --after=": ("--before={report}",),
     "studies.two_models --first=": (*RUN, "--second={model}", "--out={new}"),
@@ -117,6 +121,7 @@ WRITTEN = {
     "metrics.generation --statistics=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
     "studies.layouts --json=": ("{config}",),
     "studies.dtypes --json=": ("{config}", "{data}"),
+    "studies.depth_benchmarks --out=": (*RUN, "--benchmark=diode", "--root={rooms}"),
     "studies.official --json=": ("--official={clone}",),
     "studies.reading --folder=": (),
     "data.shapes --data_dir=": (),
@@ -137,12 +142,15 @@ def words(tmp_path, model_dir, tiles_dir):
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / place / "a.png")
     with h5py.File(tmp_path / "moments", "w") as file:
         file.create_dataset("a.png", data=np.ones((4, 8, 8, 2), np.float32))
+    benchmark_trees.diode(tmp_path / "rooms")
     (tmp_path / "report").write_text('{"understanding": {}}')
     for name in ("models/sit.py", "loss.py", "samplers.py", "utils/latents.py"):
         (tmp_path / "clone" / name).touch()
     (tmp_path / "index").write_text('{"path_rel_rgb": "a.png", "cat": "x", "idx_cat": 0}\n')
     known = {"model": model_dir, "tiles": tiles_dir, "data": f"--config.data.dir={tiles_dir}"}
-    known |= {name: tmp_path / name for name in ("new", "photos", "index", "clone", "tree", "moments", "report")}
+    known |= {
+        name: tmp_path / name for name in ("new", "photos", "index", "clone", "tree", "moments", "report", "rooms")
+    }
     small = (
         "data.image_size=16",
         "autoencoder.components=(6,4,6,6)",

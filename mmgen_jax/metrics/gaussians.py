@@ -70,7 +70,11 @@ def distance(first: Gaussian, second: Gaussian) -> float:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """A matrix R with R R^T = `covariance`. Eigenvalues that rounding alone makes count as 0: their roots are large."""
+    """A matrix R with R R^T = `covariance`, of as many columns as it has directions.
+
+    Eigenvalues that rounding alone makes are left out: their roots are large.
+    """
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     rounding = len(values) * np.finfo(np.float64).eps * values.max(initial=0)
-    return vectors * np.sqrt(np.where(values > rounding, values, 0))
+    kept = values > rounding
+    return vectors[:, kept] * np.sqrt(values[kept])

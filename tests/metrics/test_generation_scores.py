@@ -31,6 +31,8 @@ def test_distance_of_gaussians_with_common_axes(rng):
     assert distance(a, b) == pytest.approx(wanted, rel=1e-12)
     assert distance(a, b) == pytest.approx(distance(b, a), rel=1e-12)
     assert distance(a, a) == pytest.approx(0, abs=1e-12)
+    point = Gaussian(means[0], np.zeros((6, 6)))  # all images are the same
+    assert distance(point, b) == pytest.approx(((means[0] - means[1]) ** 2).sum() + (second**2).sum(), rel=1e-12)
 
 
 def test_distance_of_gaussians_without_common_axes():
