@@ -1,4 +1,7 @@
-"""The model of the rich scenes at 64 x 64: any to any, on latents of an autoencoder that was trained on them."""
+"""A model of the rich scenes at 64 x 64: any to any, on latents of an autoencoder that was trained on them.
+
+It has not been trained to its end yet, so its length and its learning rate are a first guess.
+"""
 
 from ml_collections import ConfigDict
 
@@ -11,6 +14,7 @@ def get_config() -> ConfigDict:
     config.data.dir = "data/rich64"
     config.data.latents = "data/rich64_latents"  # python -m mmgen_jax.encode with this config writes them
     config.data.image_size = 64
+    config.data.flip = False  # the latents are stored mirrored as well
 
     config.autoencoder.name = "conv"
     config.autoencoder.path = "runs/rich_autoencoder"  # python -m mmgen_jax.train_autoencoder writes it
