@@ -1,4 +1,4 @@
-"""An autoencoder for rendered scenes at 64 x 64: python -m mmgen_jax.train_autoencoder with this config trains it."""
+"""An autoencoder of rendered scenes at 64 x 64: python -m mmgen_jax.train_autoencoder with this config trains it."""
 
 from ml_collections import ConfigDict
 
@@ -12,11 +12,12 @@ def get_config() -> ConfigDict:
 
     config.autoencoder.name = "conv"
     config.autoencoder.factor = 8  # 8 x 8 latent positions
-    config.autoencoder.channels = 32
+    config.autoencoder.channels = 48
+    config.autoencoder.noise = 0.05
     config.autoencoder.chunk = 128
     config.model.patch = 1
 
-    config.optim.learning_rate = 2e-3
+    config.optim.learning_rate = 1e-3
     config.optim.warmup_steps = 200
     config.optim.decay_steps = 4_000
     config.optim.b2 = 0.99

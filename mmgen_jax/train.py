@@ -60,7 +60,9 @@ def _job(chosen: Settings, workdir: epath.Path, mesh: jax.sharding.Mesh) -> runs
     if chosen.data.latents:
         setup.check_latents(chosen, architecture.autoencoder)
 
-    def start(source: str) -> Params:
+    def start(source: str) -> Params | None:
+        if not source:
+            return None
         theirs, params = model_folders.load(source)
         return class_table.fit(params, theirs, architecture)
 

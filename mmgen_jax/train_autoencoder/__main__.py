@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import restore
 from mmgen_jax.data import train_data
+from mmgen_jax.diffusion import keys
 from mmgen_jax.frozen.autoencoders import arrays_file, conv
 from mmgen_jax.frozen.autoencoders.conv import ConvAutoencoder
 from mmgen_jax.frozen.autoencoders.conv_layers import ConvConfig
@@ -35,7 +36,7 @@ from mmgen_jax.system import hosts, sealed
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.telemetry import profiler
-from mmgen_jax.train_autoencoder import ceiling
+from mmgen_jax.train_autoencoder import beginning, ceiling
 from mmgen_jax.train_autoencoder.objective import make_training
 from mmgen_jax.training import history, setup
 from mmgen_jax.training import run as runs
@@ -102,6 +103,9 @@ def _job(chosen: Settings, config: ConvConfig, mesh: jax.sharding.Mesh) -> runs.
     sharding.check_batch(chosen.train.batch // chosen.train.accumulate, mesh, "train.batch / train.accumulate")
 
     def start(source: str) -> Params:
+        if not source:
+            key = keys.of_seed(chosen.seed, "init")
+            return beginning.fresh(config, key, setup.spread_images(chosen, ceiling.MEASURED))
         found = conv.load(source, chosen.data.modalities)
         if found.config != config:
             raise UsageError(f"config key train.init_from is {source!r}, which has {found.config}, not {config}")

@@ -23,6 +23,7 @@ from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
 from mmgen_jax.system.arrays import AnyArray
+from mmgen_jax.train_autoencoder import beginning
 from mmgen_jax.training.objective import Metrics
 from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState, init_state
@@ -107,7 +108,7 @@ def example_loss(
     config: ConvConfig, dtype: str, noise: float, params: Params, example: Example
 ) -> tuple[Float[Array, ""], Metrics]:
     """Loss and metrics of a global batch, or of a part of it: the losses of parts add up to that of the whole."""
-    net = conv.network(config, dtype, params)
+    net = conv.network(config, dtype, beginning.held(params))
     z = normalised(net.encode(example.images, config.modalities), example.weights)
     found = net.decode(z + noise * example.noise, config.modalities)
     by_modality = (example.weights * difference(found, example.images, example.valid)).sum(0)

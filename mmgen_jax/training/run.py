@@ -44,7 +44,7 @@ class Job:
       training: the compiled programs.
       inputs: what the step takes besides state and batch, a pytree on the host or on devices.
       data: the train split.
-      start: (value of `train.init_from`) -> the parameters that a new run starts from.
+      start: (value of `train.init_from`) -> the parameters that a new run starts from; None for fresh ones.
       save: (workdir) -> writes what a workdir says of the model besides its checkpoints.
       flops: floating-point operations of a step.
       preview: draws pictures on the way; None for no pictures.
@@ -53,7 +53,7 @@ class Job:
     training: Training
     inputs: Any
     data: TrainData
-    start: Callable[[str], Params]
+    start: Callable[[str], Params | None]
     save: Callable[[epath.Path], object]
     flops: float
     preview: Preview | None

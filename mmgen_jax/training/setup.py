@@ -181,12 +181,12 @@ def load_dino(chosen: Settings) -> dino.Dino:
 
 
 def restore_or_init(
-    chosen: Settings, training: Training, start: Callable[[str], Params], workdir: epath.PathLike
+    chosen: Settings, training: Training, start: Callable[[str], Params | None], workdir: epath.PathLike
 ) -> tuple[TrainState, dict]:
     """The state to start from, and the numbers in its checkpoint that say which data it has seen. Writes nothing.
 
     The state comes from the newest checkpoint of the workdir; if there is none, it has the parameters that `start`
-    makes of `train.init_from`; if that is not set, fresh parameters.
+    makes of `train.init_from`, or fresh ones if that is None.
     """
     folder = restore.folder_of(workdir)
     if restore.steps_in(folder):
@@ -195,14 +195,16 @@ def restore_or_init(
         return state, meta
     _check_memory(training.state)
     state = training.init(keys.of_seed(chosen.seed, "init"))
-    if chosen.train.init_from:
-        with about_setting("train.init_from", chosen.train.init_from):
-            params = start(chosen.train.init_from)
+    source = chosen.train.init_from
+    with about_setting("train.init_from", source) if source else contextlib.nullcontext():
+        params = start(source)
+    if params is not None:
         where = jax.tree.map(lambda leaf: leaf.sharding, training.state.params)
         # Parameters and averages need buffers of their own, since the step donates both.
         params, ema = (jax.device_put(jax.tree.map(np.array, params), where) for _ in range(2))
         state = TrainState(state.step, params, ema, state.opt_state)
-        say(f"starting from the weights of {chosen.train.init_from}")
+    if source:
+        say(f"starting from the weights of {source}")
     return state, {"samples": 0}
 
 

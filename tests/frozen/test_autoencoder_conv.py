@@ -137,14 +137,14 @@ class InTorch:
         return x
 
     def encode(self, image, m):
-        linear = self.conv(self.patches(image, self.config.factor), "encoder.linear")
+        linear = self.conv(self.patches(image, self.config.factor), f"encoder.linear.{m}")
         x = self.conv(self.patches(image, self.config.stem), "encoder.stem")
         x = x + self.state[f"encoder.modality.{m}.bias"][:, None, None]
         x = self.stages(x, "encoder", lambda x, i: self.conv(self.patches(x, 2), f"encoder.downs.{i}"))
         return linear + self.conv(self.norm(x, "encoder.norm"), "encoder.out")
 
     def decode(self, z, m):
-        linear = self.pixels(self.conv(z, "decoder.linear"), self.config.factor)
+        linear = self.pixels(self.conv(z, f"decoder.linear.{m}"), self.config.factor)
         x = self.conv(z, "decoder.stem") + self.state[f"decoder.modality.{m}.bias"][:, None, None]
         x = self.stages(x, "decoder", lambda x, i: self.pixels(self.conv(x, f"decoder.ups.{i}"), 2))
         x = self.pixels(self.conv(self.norm(x, "decoder.norm"), "decoder.fine"), self.config.stem)
@@ -176,7 +176,8 @@ def test_parity_with_torch(rng, factor, blocks):
 def test_latents_are_white_and_std_says_how_white(rng):
     autoencoder, given = random(rng), images(rng, count=16)
     params = autoencoder.params
-    params["encoder"]["linear"]["kernel"][..., 0] = params["encoder"]["out"]["kernel"][..., 0] = 0
+    for layer in (params["encoder"]["out"], *params["encoder"]["linear"].values()):
+        layer["kernel"][..., 0] = 0
     found = conv.whitened(autoencoder.config, params, given)
     for m, z in encode(found, given).items():
         z = np.asarray(z)
@@ -277,7 +278,7 @@ SPOILED = {
     "misshapen": (changed("decoder.fine.weight", lambda x: x[:5]), ("misshapen decoder.fine.weight",)),
     "flat": (changed("encoder.stem.weight", np.ravel), ("encoder.stem.weight has shape",)),
     "statistics": (changed("latents.depth.mean", lambda x: x[:2]), ("misshapen latents.depth.mean",)),
-    "patch": (changed("encoder.linear.weight", lambda x: x[:, :27]), ("27 inputs", "3 and 4 pixels")),
+    "patch": (changed("encoder.linear.rgb.weight", lambda x: x[:, :27]), ("27 inputs", "3 and 4 pixels")),
     "stem": (changed("encoder.stem.weight", lambda x: x[:, :12]), ("192 inputs", "8 and 2 pixels")),
     "integers": (changed("latents.rgb.mean", lambda x: x.astype(np.int32)), ("latents.rgb.mean has type int32",)),
     "scale": (changed("latents.rgb.scale", filled(0)), ("latents.rgb.scale has values that are not above 0",)),

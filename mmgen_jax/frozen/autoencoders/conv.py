@@ -37,7 +37,9 @@ from mmgen_jax.tensor_files import fit
 EPSILON = 1e-5  # added to the variance of latents
 _LEAST = 1e-5  # deviation of a channel that is constant, since nothing may divide by zero
 _STATISTICS = ("mean", "scale", "sigma")
-_OF_ONE = re.compile(r"(?:(?:en|de)coder\.modality|latents)\.([^.]+)\.")  # begins names of what one modality has
+_OF_ONE = re.compile(
+    r"(?:(?:en|de)coder\.(?:modality|linear)|latents)\.([^.]+)\."
+)  # begins names of what one modality has
 
 
 def init(config: ConvConfig, key: jax.Array) -> Params:
@@ -229,7 +231,8 @@ def _config(arrays: Mapping[str, AnyArray], modalities: tuple[str, ...], source:
     """The shapes of the network, as the arrays tell them; those that contradict it are found when it is filled."""
     width, numbers, *_ = fit.shape_of(arrays, "encoder.stem.weight", 4, source)
     channels = fit.shape_of(arrays, "encoder.out.weight", 4, source)[0]
-    pixels = fit.shape_of(arrays, "encoder.linear.weight", 4, source)[1]
+    linear = f"encoder.linear.{modalities[0]}.weight"
+    pixels = fit.shape_of(arrays, linear, 4, source)[1]
     blocks = sum(re.fullmatch(r"encoder\.stages\.0\.blocks\.\d+\.norm\.weight", name) is not None for name in arrays)
     factor, stem = (math.isqrt(n // COLOURS) for n in (pixels, numbers))
     try:
@@ -238,7 +241,7 @@ def _config(arrays: Mapping[str, AnyArray], modalities: tuple[str, ...], source:
         found = None
     if found is None or found.stem != stem:
         raise UsageError(
-            f"{source} is not that of the network: encoder.linear.weight has {pixels} inputs and encoder.stem.weight "
+            f"{source} is not that of the network: {linear} has {pixels} inputs and encoder.stem.weight "
             f"{numbers}, for patches of {factor} and {stem} pixels"
         )
     return found

@@ -29,7 +29,8 @@ class ConvConfig:
     """The shapes of the network.
 
     Attributes:
-      modalities: those that it knows; each has a vector of its own in encoder and decoder, all else is shared.
+      modalities: those that it knows; each has a linear map of patches and a vector of its own in encoder and decoder,
+        all else is shared.
       factor: pixels per latent position, each way; one of `FACTORS`.
       width: channels at the finest resolution, twice as many after each halving.
       blocks: residual blocks at each resolution, in the encoder and in the decoder.
@@ -121,6 +122,13 @@ def _shifted(x: Float[Array, "N h w C"], shifts: nnx.Dict, names: Sequence[str])
     return (x.reshape(-1, len(names), *x.shape[1:]) + vectors[:, None, None]).reshape(x.shape)
 
 
+def _linear(x: Float[Array, "N h w C"], maps: nnx.Dict, names: Sequence[str]) -> Float[Array, "N h w D"]:
+    """Maps the positions of each image by the linear map of its modality; images are sorted as in `_shifted`."""
+    apart = x.reshape(-1, len(names), *x.shape[1:])
+    mapped = jnp.stack([maps[m](apart[:, i]) for i, m in enumerate(names)], 1)
+    return mapped.reshape(-1, *mapped.shape[2:])
+
+
 class Encoder(nnx.Module):
     """Images [N, H, W, 3] -> latents [N, H/f, W/f, K], which are not normalised."""
 
@@ -131,11 +139,12 @@ class Encoder(nnx.Module):
         self.stages = nnx.List([Stage(make, width, config.blocks) for width in widths])
         self.downs = nnx.List([make.conv(4 * width, 2 * width, 1) for width in widths[:-1]])
         # Without biases, as what follows subtracts the mean of each channel.
-        self.norm, self.out = make.norm(widths[-1]), make.conv(widths[-1], config.channels, 1, bias=False)
-        self.linear = make.conv(COLOURS * config.factor**2, config.channels, 1, bias=False)
+        self.norm, self.out = make.norm(widths[-1]), make.conv(widths[-1], config.channels, 1, gain=0, bias=False)
+        numbers = COLOURS * config.factor**2
+        self.linear = nnx.Dict({m: make.conv(numbers, config.channels, 1, bias=False) for m in config.modalities})
 
     def __call__(self, x: Array, names: Sequence[str]) -> Array:
-        linear = self.linear(space_to_depth(x, self.config.factor))
+        linear = _linear(space_to_depth(x, self.config.factor), self.linear, names)
         x = _shifted(self.stem(space_to_depth(x, self.config.stem)), self.modality, names)
         for i, stage in enumerate(self.stages):
             x = stage(self.downs[i - 1](space_to_depth(x, 2)) if i else x)
@@ -154,18 +163,19 @@ class Decoder(nnx.Module):
         self.norm, self.fine = make.norm(widths[-1]), make.conv(widths[-1], FINE * config.stem**2, 1)
         # Grey at first, which is closer to images than noise is.
         self.edges, self.out = Block(make, FINE), make.conv(FINE, COLOURS, gain=0)
-        self.linear = make.conv(config.channels, COLOURS * config.factor**2, 1, gain=0)
+        numbers = COLOURS * config.factor**2
+        self.linear = nnx.Dict({m: make.conv(config.channels, numbers, 1, gain=0) for m in config.modalities})
 
     def __call__(self, z: Array, names: Sequence[str]) -> Array:
         x = _shifted(self.stem(z), self.modality, names)
         for i, stage in enumerate(self.stages):
             x = stage(depth_to_space(self.ups[i - 1](x), 2) if i else x)
         x = self.edges(depth_to_space(self.fine(self.norm(x)), self.config.stem))
-        return depth_to_space(self.linear(z), self.config.factor) + self.out(x)
+        return depth_to_space(_linear(z, self.linear, names), self.config.factor) + self.out(x)
 
 
 class ConvNetwork(nnx.Module):
-    """Encoder and decoder, each with a linear map of patches beside it, so that the rest only has to add to that.
+    """Encoder and decoder, each with linear maps of patches beside it, so that the rest only has to add to those.
 
     Both take images or latents of samples and modalities, [B, M, ...] with the modalities `names`; all is float32.
     """
