@@ -20,7 +20,8 @@ GOLDEN = "--source=tests/golden/mmgen_tiny.pt"
 WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size", "split", "splits", "sha256", "scenes"}
 WORDS |= {"second"}  # as --first of the same study, which must fit before it is looked at
 WORDS |= {"depth_is", "depth_range", "normal_axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
-WORDS |= {"formats", "benchmark"}
+WORDS |= {"formats", "benchmark", "variants", "host"}
+WORDS |= {"config"}  # of the app, which only shows it; that of other commands is defined elsewhere
 PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from"}
 PATHS |= {f"sample.{kind}.{m}" for kind in ("images", "given", "keep") for m in ("rgb", "depth", "normal", "mask")}
 # command -> how its inputs and outputs are given, and what it needs besides; {} stands for other folders, see `inputs`.
@@ -109,6 +110,7 @@ WRITTEN = {
         )
     },
     "studies.relabel --out=": ("{config}", "{data}"),
+    "studies.recipes --out=": ("{config}", "{data}"),
     "studies.two_models --out=": (*RUN, "--first={model}", "--second={model}"),
     "encode --out=": ("{config}", "{data}"),
     "label --out=": ("--images={photos}", "--depth=precomputed:{photos}"),
