@@ -28,6 +28,7 @@ LONGEST_QUEUE = 16  # requests that wait; more are refused
 KEPT = 3600  # seconds for which the files of a result can be downloaded
 _HERE = Path(__file__).parent
 _FIRST = "Choose, press Make, and look. The first picture of a kind takes some seconds longer, as it is compiled."
+_REFUSED = "This was not made; the message in the corner says why."  # by the library: a field's limits, a full queue
 # Nothing is fetched from elsewhere, whatever the library has in its templates: fonts, analytics, decoders.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -121,6 +122,7 @@ class Page:
             run = begun.then(self._run, [*inputs, shown], results, show_progress_on=[looks], **_private)
             # In one answer with what makes it visible, the library forgets the scene while it loads what draws it.
             run.then(lambda path: path, mesh, scene, queue=False, **_private)
+            run.failure(lambda: _line(_REFUSED, wrong=True), None, line, queue=False, **_private)
             run.then(lambda: _buttons(False), None, [make, stop], queue=False, **_private)
             stop.click(self._stop, None, [line], queue=False, **_private)
             for event in (left.change, right.change):
