@@ -130,7 +130,8 @@ def test_what_is_not_a_file(tmp_path, suffix):
         file.truncate(10 * 2**40)
     for name, message in (
         ("pipe", "is a FIFO; allowed: an image or NPY file"), ("to_pipe", "is a FIFO"), ("device", "is a device"),
-        ("dangling", "is a link that leads nowhere"), ("loop", "is a link that leads nowhere"), ("folder", "is a folder"),
+        ("dangling", "is a link that leads nowhere"), ("loop", "is a link that leads nowhere"),
+        ("folder", "is a folder"),
         ("large", "has 10995116277760 bytes"), ("nothing", "no such file"),
         ("a\0b", "allowed: a path on this machine"),
         ("x" * 300, "no such file"), ("large.png/x", "no such file"),

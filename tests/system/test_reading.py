@@ -24,8 +24,8 @@ def make_socket(path):
         (make_socket, "x is a socket; allowed: a file"),
         (os.mkdir, "x is a folder; allowed: a file"),
         (lambda path: path.symlink_to("/dev/zero"), "x is a device; allowed: a file"),
-        (lambda path: path.symlink_to(path), "x: no such file"),
-        (lambda path: path.symlink_to("nowhere"), "x: no such file"),
+        (lambda path: path.symlink_to(path), "x is a link that leads nowhere; allowed: a file"),
+        (lambda path: path.symlink_to("nowhere"), "x is a link that leads nowhere; allowed: a file"),
         (lambda path: None, "x: no such file"),
     ],
 )
