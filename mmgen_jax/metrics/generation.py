@@ -97,12 +97,11 @@ def _check_counts(made: ImageSet, real: ImageSet) -> None:
 def _check_statistics(real: ImageSet, judge: Judge) -> None:
     if real.gaussians and "features" not in real.gaussians:
         raise UsageError(f"--reference {real.source} has no mu and sigma; allowed: those, images, or both")
-    for gaussian in (real.gaussians[kind] for kind in real.gaussians if kind == "features"):
-        if len(gaussian.mean) != judge.width:
-            raise UsageError(
-                f"--reference {real.source} has statistics of {len(gaussian.mean)} features; allowed: {judge.width}, "
-                f"those of the {judge.network}; --inception=FILE gives the Inception-v3"
-            )
+    if real.gaussians and (width := len(real.gaussians["features"].mean)) != judge.width:
+        raise UsageError(
+            f"--reference {real.source} has statistics of {width} features; allowed: {judge.width}, "
+            f"those of the {judge.network}; --inception=FILE gives the Inception-v3"
+        )
 
 
 def main(argv: list[str]) -> None:

@@ -37,9 +37,8 @@ from mmgen_jax.tensor_files import fit
 EPSILON = 1e-5  # added to the variance of latents
 _LEAST = 1e-5  # deviation of a channel that is constant, since nothing may divide by zero
 _STATISTICS = ("mean", "scale", "sigma")
-_OF_ONE = re.compile(
-    r"(?:(?:en|de)coder\.(?:modality|linear)|latents)\.([^.]+)\."
-)  # begins names of what one modality has
+# Begins names of what one modality has.
+_OF_ONE = re.compile(r"(?:(?:en|de)coder\.(?:modality|linear)|latents)\.([^.]+)\.")
 
 
 def init(config: ConvConfig, key: jax.Array) -> Params:
