@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from configs import shapes_tiny
@@ -11,6 +12,8 @@ from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.data.shapes import builder
 from mmgen_jax.data.shapes.solids import KINDS
+from mmgen_jax.diffusion.latents import Latents
+from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.frozen.autoencoders import patch_pca, registry
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
@@ -72,6 +75,15 @@ def random(architecture, seed):
     """Random parameters, also in the output layers, which are zero in a fresh model."""
     rng, shapes_ = np.random.default_rng(seed), jax.eval_shape(architecture.init, jax.random.key(0))
     return jax.tree.map(lambda leaf: 0.2 * rng.normal(size=leaf.shape).astype(np.float32), shapes_)
+
+
+def inputs(architecture, rows):
+    """Random latents, times and classes of so many samples, as the network takes them."""
+    keys = jax.random.split(jax.random.key(0), len(architecture.modalities) + 1)
+    shapes = architecture.latent_shapes(rows).items()
+    x = Latents((m, jax.random.normal(k, shape)) for k, (m, shape) in zip(keys, shapes, strict=False))
+    t = jax.random.uniform(keys[-1], (rows, len(architecture.modalities)))
+    return x, t, Prompt(jnp.arange(rows) % 8, jnp.zeros(rows, int))
 
 
 def save(folder, model=None):

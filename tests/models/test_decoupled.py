@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import tiny_model
 
-from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models.mmdit import MMDiTConfig, parse_size
 from mmgen_jax.system.errors import UsageError
 
@@ -24,18 +22,10 @@ def decoupled(share=0.5, **changes):
     return a, tiny_model.random(a, 0)
 
 
-def inputs(a):
-    keys = jax.random.split(jax.random.key(0), len(a.modalities) + 1)
-    shapes = a.latent_shapes(ROWS).items()
-    x = Latents((m, jax.random.normal(k, shape)) for k, (m, shape) in zip(keys, shapes, strict=False))
-    t = jax.random.uniform(keys[-1], (ROWS, len(a.modalities)))
-    return x, t, Prompt(jnp.arange(ROWS) % 8, jnp.zeros(ROWS, int))
-
-
 def test_without_a_step_it_is_bitwise_the_plain_network():
     a, params = decoupled(feature_width=6, projector_width=8, encoder_depth=1)
     plain = dataclasses.replace(a, model=dataclasses.replace(a.model, decoupled=0.0))
-    x, t, prompt = inputs(a)
+    x, t, prompt = tiny_model.inputs(a, ROWS)
     expected = jax.jit(plain.apply)(params, x, t, prompt)
     for r in (None, t):
         jax.tree.map(np.testing.assert_array_equal, jax.jit(a.apply)(params, x, t, prompt, r=r), expected)
@@ -53,7 +43,7 @@ def test_the_first_blocks_see_the_time_and_the_others_the_end(share, seen):
     for depth in (1, 2):
         a, params = decoupled(share, feature_width=6, projector_width=8, encoder_depth=depth)
         assert a.model.blocks_of_start == seen
-        x, t, prompt = inputs(a)
+        x, t, prompt = tiny_model.inputs(a, ROWS)
         apply = jax.jit(a.apply)
         velocity, features = apply(params, x, t, prompt, r=t)
         other, others = apply(params, x, t, prompt, r=0.5 * t)
@@ -68,7 +58,7 @@ def test_blocks_of_the_published_sizes():
 
 def test_bad_ends_are_named():
     a, params = decoupled()
-    x, t, prompt = inputs(a)
+    x, t, prompt = tiny_model.inputs(a, ROWS)
     with pytest.raises(ValueError, match=r"r has shape \(4, 1\): must be \(4, 4\), one time per modality"):
         a.apply(params, x, t, prompt, r=t[:, :1])
     plain, params = tiny_model.build()

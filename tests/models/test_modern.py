@@ -10,8 +10,6 @@ import pytest
 import tiny_model
 from flax import nnx
 
-from mmgen_jax.diffusion.latents import Latents
-from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models import flops, modern
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.models.mmdit import MMDiTConfig, parse_size
@@ -28,14 +26,6 @@ def model(**changes):
     changes = {"width": 32, "heads": 4, "feature_width": 6, "projector_width": 8, "encoder_depth": 1} | changes
     a = dataclasses.replace(plain, model=dataclasses.replace(plain.model, recipe="modern", **changes))
     return a, tiny_model.random(a, 0)
-
-
-def inputs(a):
-    keys = jax.random.split(jax.random.key(0), len(a.modalities) + 1)
-    shapes = a.latent_shapes(ROWS).items()
-    x = Latents((m, jax.random.normal(k, shape)) for k, (m, shape) in zip(keys, shapes, strict=False))
-    t = jax.random.uniform(keys[-1], (ROWS, len(a.modalities)))
-    return x, t, Prompt(jnp.arange(ROWS) % 8, jnp.zeros(ROWS, int))
 
 
 def test_scores_depend_on_differences_of_positions_alone():
@@ -135,13 +125,13 @@ def test_outputs_and_gradients_on_a_mesh_are_those_of_one_device(sizes):
         value, grads = jax.value_and_grad(loss)(params)
         return grads, {"loss": value}
 
-    expected = jax.jit(functools.partial(gradients, a.apply))(params, *inputs(a))
+    expected = jax.jit(functools.partial(gradients, a.apply))(params, *tiny_model.inputs(a, ROWS))
     placed = jax.device_put(params, sharding.state_shardings(layout.mesh, params))
 
     def local(apply, params, example):
         return gradients(apply, params, *example)
 
-    example = jax.device_put(inputs(a), sharding.batched(layout.mesh))
+    example = jax.device_put(tiny_model.inputs(a, ROWS), sharding.batched(layout.mesh))
     found = jax.jit(functools.partial(layout.gradients, local))(placed, example)
     for (path, one), other in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         error = float(np.abs(np.asarray(one) - other).max() / (np.abs(other).max() + 1e-12))
@@ -150,7 +140,7 @@ def test_outputs_and_gradients_on_a_mesh_are_those_of_one_device(sizes):
 
 def test_it_is_a_flow_map_as_others_are():
     a, params = model(decoupled=0.5)
-    x, t, prompt = inputs(a)
+    x, t, prompt = tiny_model.inputs(a, ROWS)
     velocity, _ = jax.jit(a.apply)(params, x, t, prompt, r=t)
     plain, _ = jax.jit(a.apply)(params, x, t, prompt)
     jax.tree.map(np.testing.assert_array_equal, velocity, plain)
