@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.models import attention_kernel
-from mmgen_jax.models.rows import spread
 
 NAMES = ("auto", "xla", "pallas")
 Project = Callable[[str], jax.Array]  # equation of tokens "btd" and fused kernel "de" -> q, k, v without their bias
-# (projection, its bias [3 * D], heads) -> [B, T, D] before the output projection
-Attention = Callable[[Project, jax.Array, int], jax.Array]
+Spread = Callable[[jax.Array, jax.Array], jax.Array]  # what repeats a vector for all tokens, see `placement.spread`
+# (projection, its bias [3 * D], heads, spread) -> [B, T, D] before the output projection
+Attention = Callable[[Project, jax.Array, int, Spread], jax.Array]
 
 
-def xla(project: Project, bias: jax.Array, heads: int) -> jax.Array:
+def xla(project: Project, bias: jax.Array, heads: int, spread: Spread) -> jax.Array:
     """Computes attention by XLA, on any platform and for any shape; the softmax is float32."""
     qkv = project("btd,de->bte")
     qkv = checkpoint_name(qkv + spread(bias, qkv), "qkv")
@@ -26,8 +26,9 @@ def xla(project: Project, bias: jax.Array, heads: int) -> jax.Array:
     return checkpoint_name(jax.nn.dot_product_attention(q, k, v).reshape(b, n, -1), "attention")
 
 
-def pallas(project: Project, bias: jax.Array, heads: int, *, interpret: bool = False) -> jax.Array:
+def pallas(project: Project, bias: jax.Array, heads: int, spread: Spread, *, interpret: bool = False) -> jax.Array:
     """Computes attention by `attention_kernel`, which must fit the shapes. The projection is made with tokens last."""
+    del spread  # the kernel adds the bias
     qkv = checkpoint_name(project("btd,de->bet"), "qkv")
     return attention_kernel.attend(qkv, bias, heads, interpret).swapaxes(1, 2)
 

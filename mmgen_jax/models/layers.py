@@ -7,6 +7,7 @@ multiplied in the compute type. Small and sensitive parts (times, conditioning, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -16,8 +17,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.models.attention import Attention
-from mmgen_jax.models.rows import spread
-from mmgen_jax.parallel.placement import Placement
+from mmgen_jax.parallel.placement import Placement, spread
 
 XAVIER = nnx.initializers.xavier_uniform()
 ZEROS = nnx.initializers.zeros_init()
@@ -114,8 +114,13 @@ def _normalise_jvp(primals, tangents):
     return out, slope.astype(x.dtype)
 
 
-def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
-    """x (1 + scale) + shift for tokens x [B, T, D] with shift and scale [B, D]."""
+def modulate(
+    x: jax.Array,
+    shift: jax.Array,
+    scale: jax.Array,
+    spread: Callable[[jax.Array, jax.Array], jax.Array] = spread,
+) -> jax.Array:
+    """x (1 + scale) + shift for tokens x [B, T, D] with shift and scale [B, D], which `spread` repeats."""
     return x * (1 + spread(scale, x)) + spread(shift, x)
 
 
@@ -142,16 +147,17 @@ class BlockLayers(nnx.Module):
         layer = getattr(self, name)
         return placement.product(name, equation, x.astype(layer.dtype), layer.kernel[...])
 
-    def biased(self, name: str, out: jax.Array) -> jax.Array:
+    def biased(self, placement: Placement, name: str, out: jax.Array) -> jax.Array:
         """Adds the bias of a layer to what `product` returned."""
-        return out + spread(self.stored_bias(name), out)
+        return out + placement.spread(self.stored_bias(name), out)
 
     def stored_bias(self, name: str) -> jax.Array:
         return getattr(self, name).bias[...]
 
     def modulation(self, placement: Placement, condition: jax.Array) -> list[jax.Array]:
         """Shift, scale and gate [B, D] of attention, then those of the MLP, from silu(condition) [B, D]."""
-        return jnp.split(self.biased("adaln", self.product(placement, "adaln", condition, "bd,de->be")), 6, -1)
+        out = self.product(placement, "adaln", condition, "bd,de->be")
+        return jnp.split(self.biased(placement, "adaln", out), 6, -1)
 
 
 class Block(BlockLayers):
@@ -180,16 +186,16 @@ class Block(BlockLayers):
         the others.
         """
         del is_first
-        product = partial(self.product, placement)
+        product, biased = partial(self.product, placement), partial(self.biased, placement)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(placement, condition)
-        inner = placement.share(modulate(normalise(x), shift_a, scale_a))
-        mixed = attend(lambda equation: product("qkv", inner, equation), self.stored_bias("qkv"), heads)
-        out = checkpoint_name(self.biased("proj", placement.join(product("proj", mixed))), "proj")
-        x = x + spread(gate_a, x) * out
-        inner = placement.share(modulate(normalise(x), shift_m, scale_m))
-        hidden = checkpoint_name(self.biased("fc1", product("fc1", inner)), "mlp_in")
-        out = checkpoint_name(self.biased("fc2", placement.join(product("fc2", gelu(hidden)))), "mlp_out")
-        return x + spread(gate_m, x) * out, memory
+        inner = placement.share(modulate(normalise(x), shift_a, scale_a, placement.spread))
+        mixed = attend(partial(product, "qkv", inner), self.stored_bias("qkv"), heads, placement.spread)
+        out = checkpoint_name(biased("proj", placement.join(product("proj", mixed))), "proj")
+        x = x + placement.spread(gate_a, x) * out
+        inner = placement.share(modulate(normalise(x), shift_m, scale_m, placement.spread))
+        hidden = checkpoint_name(biased("fc1", product("fc1", inner)), "mlp_in")
+        out = checkpoint_name(biased("fc2", placement.join(product("fc2", gelu(hidden)))), "mlp_out")
+        return x + placement.spread(gate_m, x) * out, memory
 
 
 class Head(nnx.Module):

@@ -20,7 +20,6 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.models.layers import ZEROS, BlockLayers, linear, modulate
-from mmgen_jax.models.rows import spread
 from mmgen_jax.parallel.placement import Placement
 
 EPS = 1e-6
@@ -81,19 +80,19 @@ class ModernBlock(BlockLayers):
         placement: Placement,
     ) -> tuple[jax.Array, jax.Array]:
         """Computes the block with `heads` heads on this device. `memory` [B, T, heads, d]: values of the first one."""
-        product = partial(self.product, placement)
+        product, biased = partial(self.product, placement), partial(self.biased, placement)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(placement, condition)
-        inner = placement.share(modulate(root_mean_square(x), shift_a, scale_a))
-        qkv = checkpoint_name(self.biased("qkv", product("qkv", inner)), "qkv")
+        inner = placement.share(modulate(root_mean_square(x), shift_a, scale_a, placement.spread))
+        qkv = checkpoint_name(biased("qkv", product("qkv", inner)), "qkv")
         q, k, v = jnp.moveaxis(qkv.reshape(*qkv.shape[:2], 3, heads, -1), 2, 0)
         memory = jnp.where(is_first, v, memory)
         own = jax.nn.sigmoid(placement.share(self.own[...])).astype(v.dtype)
         q, k = (rotate(root_mean_square(part), turns) for part in (q, k))
         mixed = jax.nn.dot_product_attention(q, k, own * v + (1 - own) * memory)
         mixed = checkpoint_name(mixed.reshape(*mixed.shape[:2], -1), "attention")
-        out = checkpoint_name(self.biased("proj", placement.join(product("proj", mixed))), "proj")
-        x = x + spread(gate_a, x) * out
-        inner = placement.share(modulate(root_mean_square(x), shift_m, scale_m))
-        gate, hidden = (checkpoint_name(self.biased(name, product(name, inner)), "mlp_in") for name in ("gate", "fc1"))
-        out = checkpoint_name(self.biased("fc2", placement.join(product("fc2", jax.nn.silu(gate) * hidden))), "mlp_out")
-        return x + spread(gate_m, x) * out, memory
+        out = checkpoint_name(biased("proj", placement.join(product("proj", mixed))), "proj")
+        x = x + placement.spread(gate_a, x) * out
+        inner = placement.share(modulate(root_mean_square(x), shift_m, scale_m, placement.spread))
+        gate, hidden = (checkpoint_name(biased(name, product(name, inner)), "mlp_in") for name in ("gate", "fc1"))
+        out = checkpoint_name(biased("fc2", placement.join(product("fc2", jax.nn.silu(gate) * hidden))), "mlp_out")
+        return x + placement.spread(gate_m, x) * out, memory

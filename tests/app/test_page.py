@@ -113,7 +113,8 @@ def png(array):
 
 
 def make(page, line):
-    """Presses Make, and waits for a line on the page."""
+    """Presses Make, and waits for a line on the page, which is emptied as the one before may be like it."""
+    page.evaluate("document.querySelector('#line .line').textContent = ''")
     page.click("#make")
     sync_api.expect(page.locator("#line")).to_contain_text(re.compile(line), timeout=PATIENCE)
     sync_api.expect(page.locator("#make")).to_be_enabled(timeout=PATIENCE)
@@ -174,6 +175,7 @@ def test_a_photo_is_uploaded_and_a_region_is_made_anew(page, rng):
     reset(page)
     upload(page, "rgb", png(rng.integers(0, 255, (70, 90, 3), np.uint8)))
     sync_api.expect(page.locator("#role-rgb input[value=given]")).to_be_checked(timeout=PATIENCE)
+    page.wait_for_selector("#painter-rgb [data-state=painted]")  # a picture that arrives ends the region before it
     stroke(page, "rgb", layer="region")
     make(page, "part of rgb|rgb")
     with downloaded(page) as archive:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from mmgen_jax.models import attention, attention_kernel
 from mmgen_jax.models.layers import linear
-from mmgen_jax.parallel.placement import einsum
+from mmgen_jax.parallel.placement import einsum, spread
 
 
 def plain(qkv: np.ndarray, bias: np.ndarray, heads: int) -> np.ndarray:
@@ -41,7 +41,8 @@ def test_gradients_are_those_of_the_xla_form(dtype, tolerance):
 
     def loss(attend, params, x):
         layer = nnx.merge(graph, params)
-        out = attend(lambda equation: einsum(equation, x.astype(dtype), layer.kernel[...]), layer.bias[...], heads)
+        project = lambda equation: einsum(equation, x.astype(dtype), layer.kernel[...])  # noqa: E731
+        out = attend(project, layer.bias[...], heads, spread)
         return (out.astype(jnp.float32) * weight).sum()
 
     interpreted = functools.partial(attention.pallas, interpret=True)

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmgen_jax.models.rows import spread
-from mmgen_jax.parallel.placement import einsum, einsum_for, single, wide_einsum
+from mmgen_jax.parallel.placement import Placement, einsum, einsum_for, single, spread, wide_einsum, wide_spread
 
 EQUATIONS = {"btd,de->bte": (2, 5, 8), "bd,de->be": (2, 8)}
 
@@ -44,10 +43,13 @@ def test_cpus_multiply_for_float32_unless_derivatives_are_in_forward_mode():
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3)])
-def test_spread_repeats_and_sums_gradients_in_float32(shape):
+def test_vectors_are_repeated_and_their_gradients_summed_in_float32_on_cpus(shape):
     vectors, like = jnp.arange(np.prod(shape), dtype=jnp.float32).reshape(shape), jnp.zeros((2, 300, 3), jnp.bfloat16)
-    out, back = jax.vjp(lambda v: spread(v, like), vectors)
+    out, back = jax.vjp(lambda v: wide_spread(v, like), vectors)
     assert out.dtype == like.dtype
+    np.testing.assert_array_equal(out, spread(vectors, like))
+    assert Placement("cpu").spread is wide_spread
+    assert Placement("tpu").spread is spread
     np.testing.assert_array_equal(out, np.broadcast_to(vectors.reshape(-1, 1, 3), like.shape))
     (grad,) = back(jnp.ones_like(like))
     np.testing.assert_array_equal(grad, np.full(shape, 600.0 if len(shape) == 1 else 300.0))  # bfloat16 stops at 256

@@ -100,7 +100,7 @@ def test_what_is_no_file_is_named_at_once(tmp_path, suffix):
     (tmp_path / f"folder{suffix}").mkdir()
     refused(tmp_path / f"folder{suffix}", "is a folder; allowed: a file")
     (tmp_path / f"gone{suffix}").symlink_to(tmp_path / "nowhere")
-    refused(tmp_path / f"gone{suffix}", "no such file")
+    refused(tmp_path / f"gone{suffix}", "is a link that leads nowhere; allowed: a file")
     for url in (f"https://host/x{suffix}", f"gs://bucket/x{suffix}", f"file:///x{suffix}", f"hf://org/x{suffix}"):
         refused(url, "is not on this machine; copy it here")
 
