@@ -51,6 +51,7 @@ def fresh(config: ConvConfig, key: jax.Array, images: Mapping[str, np.ndarray]) 
         encode, decode = (part["linear"][m] for part in (params["encoder"], params["decoder"]))
         encode["kernel"][:] = 0
         encode["kernel"][0, 0, :, :count] = np.where(there, basis / np.maximum(sigma, LEAST), 0)
+        encode["bias"][:] = -np.asarray(found.mean[m]) @ encode["kernel"][0, 0]
         decode["kernel"][0, 0, :count] = np.where(there, basis * sigma, 0).T
         decode["bias"][:] = found.mean[m]
     return params

@@ -29,7 +29,8 @@ SHOWN = 4  # of these in a picture
 def measured(chosen: Settings, config: ConvConfig, params: Params, count: int = MEASURED) -> ConvAutoencoder:
     """The autoencoder of trained weights, with the statistics of latents of tiles spread over the train split."""
     section = chosen.autoencoder
-    return conv.whitened(config, params, setup.spread_images(chosen, count), section.dtype, section.chunk)
+    images = setup.spread_images(chosen, count)
+    return conv.whitened(config, params, images, section.whitening, section.dtype, section.chunk)
 
 
 def scores(chosen: Settings, autoencoder: ConvAutoencoder) -> Scores:

@@ -31,6 +31,7 @@ from mmgen_jax.training.step import Training, accumulated_gradients, advanced, p
 
 SMOOTH = 0.01  # differences below this count by their square, so that the loss has a gradient everywhere
 EDGES = 1.0  # weight of the differences of neighbours
+PRIOR = 0.01  # weight of the size of latents
 
 
 @jax.tree_util.register_dataclass
@@ -90,31 +91,24 @@ def _mean(values: Float[AnyArray, "B M H W C"], valid: Float[AnyArray, "B M H W"
     return (values.mean(-1) * valid).sum((2, 3)) / jnp.maximum(valid.sum((2, 3)), 1.0)
 
 
-def normalised(z: Float[AnyArray, "B M h w K"], weights: Float[AnyArray, "B M"]) -> Float[Array, "B M h w K"]:
-    """Latents of mean 0 and variance 1 in each channel of each modality, over the samples of the batch that have it.
-
-    Noise of one size then takes the same share of every channel, and no network can outgrow it.
-    """
-    share = weights / jnp.maximum(weights.sum(0, keepdims=True), 1e-12)
-    over = functools.partial(jnp.einsum, "bmhwk,bm->mk", precision=jax.lax.Precision.HIGHEST)
-    positions = z.shape[2] * z.shape[3]
-    mean = over(z, share) / positions
-    centred = jnp.asarray(z) - mean[:, None, None]
-    variance = over(jnp.square(centred), share) / positions
-    return centred / jnp.sqrt(variance + conv.EPSILON)[:, None, None]
-
-
 def example_loss(
     config: ConvConfig, dtype: str, noise: float, params: Params, example: Example
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Loss and metrics of a global batch, or of a part of it: the losses of parts add up to that of the whole."""
+    """Loss and metrics of a global batch, or of a part of it: the losses of parts add up to that of the whole.
+
+    Latents are normal variables whose deviation is fixed, and whose mean the encoder finds. Their divergence from
+    standard normals, up to a constant half of the mean's square, keeps them from outgrowing the noise (the VAE of
+    Kingma & Welling 2014, with one variance). Statistics of the batch would do so as well, but a batch has too few
+    samples: the decoder would see each channel at a size that varies by several percent.
+    """
     net = conv.network(config, dtype, beginning.held(params))
-    z = normalised(net.encode(example.images, config.modalities), example.weights)
+    z = net.encode(example.images, config.modalities)
     found = net.decode(z + noise * example.noise, config.modalities)
     by_modality = (example.weights * difference(found, example.images, example.valid)).sum(0)
-    loss = by_modality.mean()
+    size = (example.weights * jnp.square(z).mean((2, 3, 4))).sum(0).mean() / 2
     parts = {f"loss/{m}": by_modality[i] for i, m in enumerate(config.modalities)}
-    return loss, OrderedDict(loss=loss) | parts
+    loss = by_modality.mean() + PRIOR * size
+    return loss, OrderedDict({"loss": loss, "loss/size": size}) | parts
 
 
 def make_training(chosen: Settings, config: ConvConfig, mesh: Mesh) -> Training:

@@ -148,7 +148,10 @@ class InTorch:
         x = self.conv(z, "decoder.stem") + self.state[f"decoder.modality.{m}.bias"][:, None, None]
         x = self.stages(x, "decoder", lambda x, i: self.pixels(self.conv(x, f"decoder.ups.{i}"), 2))
         x = self.pixels(self.conv(self.norm(x, "decoder.norm"), "decoder.fine"), self.config.stem)
-        return linear + self.conv(self.block(x, "decoder.edges"), "decoder.out")
+        x = x + self.conv(linear, "decoder.drawn")
+        for j in range(self.config.blocks):
+            x = self.block(x, f"decoder.edges.blocks.{j}")
+        return linear + self.conv(x, "decoder.out")
 
 
 @pytest.mark.parametrize("factor, blocks", [(8, 2), (2, 1)])
@@ -178,7 +181,7 @@ def test_latents_are_white_and_std_says_how_white(rng):
     params = autoencoder.params
     for layer in (params["encoder"]["out"], *params["encoder"]["linear"].values()):
         layer["kernel"][..., 0] = 0
-    found = conv.whitened(autoencoder.config, params, given)
+    found = conv.whitened(autoencoder.config, params, given, 1.0)
     for m, z in encode(found, given).items():
         z = np.asarray(z)
         np.testing.assert_allclose(z.mean((0, 1, 2)), 0, atol=1e-3)
@@ -186,7 +189,23 @@ def test_latents_are_white_and_std_says_how_white(rng):
         np.testing.assert_allclose(found.std[m][1:], 1, atol=1e-3)
         assert 0 < found.std[m][0] < 1e-2 and not z[..., 0].any()  # and not noise made large
     with pytest.raises(UsageError, match="no tile has depth, whose latents are to be measured"):
-        conv.whitened(autoencoder.config, params, given | {"depth": given["depth"][:0]})
+        conv.whitened(autoencoder.config, params, given | {"depth": given["depth"][:0]}, 1.0)
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5])
+def test_channels_that_draw_more_have_more_variance(rng, whitening):
+    autoencoder, given = random(rng), images(rng, count=16)
+    found = conv.whitened(autoencoder.config, autoencoder.params, given, whitening)
+    plain = conv.whitened(autoencoder.config, autoencoder.params, given, 1.0)
+    for m, z in encode(found, given).items():
+        kernel = np.asarray(autoencoder.params["decoder"]["linear"][m]["kernel"])[0, 0]
+        drawn = found.sigma[m] * np.linalg.norm(kernel, axis=1)
+        spread = np.asarray(z).std((0, 1, 2))
+        np.testing.assert_allclose(spread, found.std[m], rtol=1e-3)
+        np.testing.assert_allclose(spread / spread[0], (drawn / drawn[0]) ** (1 - whitening), rtol=1e-3)
+        assert np.mean(spread**2) == pytest.approx(1, rel=1e-3)
+    for m, x in decode(found, encode(found, given)).items():  # which images come back does not depend on it
+        np.testing.assert_allclose(x, decode(plain, encode(plain, given))[m], atol=1e-4)
 
 
 # ---- the file ----
@@ -194,7 +213,7 @@ def test_latents_are_white_and_std_says_how_white(rng):
 
 def test_the_file_makes_the_same_autoencoder(rng, tmp_path):
     autoencoder, given = random(rng), images(rng)
-    autoencoder = conv.whitened(autoencoder.config, autoencoder.params, given)
+    autoencoder = conv.whitened(autoencoder.config, autoencoder.params, given, 0.5)
     folder = saved(tmp_path / "a", autoencoder)
     for path in (folder, folder / arrays_file.FILE):
         found = registry.build(options(name="conv", path=str(path)), NAMES, dict)

@@ -26,7 +26,7 @@ def images():
 def test_round_trips_are_those_of_pca(images, channels):
     config = ConvConfig(NAMES, factor=4, width=8, blocks=1, channels=channels)
     params = beginning.fresh(config, jax.random.key(0), images)
-    found = conv.whitened(config, params, images)
+    found = conv.whitened(config, params, images, 1.0)
     back = found.decode(found.encode(images))
     pca = fit_patch_pca(images, 4, dict.fromkeys(NAMES, channels), whitening=1.0)
     expected = pca.decode(pca.encode(images))
@@ -38,7 +38,7 @@ def test_round_trips_are_those_of_pca(images, channels):
 def test_channels_beyond_the_components_are_left_to_the_network(images):
     """A patch of one pixel of depth, repeated, has one component; the other channels say nothing and make no noise."""
     config = ConvConfig(NAMES, factor=2, width=8, blocks=1, channels=20)
-    found = conv.whitened(config, beginning.fresh(config, jax.random.key(0), images), images)
+    found = conv.whitened(config, beginning.fresh(config, jax.random.key(0), images), images, 1.0)
     latents = found.encode(images)
     assert (np.asarray(latents["depth"]).std((0, 1, 2)) > 0.5).sum() <= 4
     assert (np.asarray(latents["rgb"]).std((0, 1, 2)) > 0.5).sum() <= 12

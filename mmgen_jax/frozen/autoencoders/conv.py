@@ -28,6 +28,7 @@ from mmgen_jax.frozen.autoencoders import arrays_file
 from mmgen_jax.frozen.autoencoders.chunks import chunked
 from mmgen_jax.frozen.autoencoders.conv_layers import COLOURS, ConvConfig, ConvNetwork
 from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, Options, ReadImages, clipped
+from mmgen_jax.frozen.autoencoders.whitening import deviations
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
@@ -36,6 +37,7 @@ from mmgen_jax.tensor_files import fit
 
 EPSILON = 1e-5  # added to the variance of latents
 _LEAST = 1e-5  # deviation of a channel that is constant, since nothing may divide by zero
+_FAINT = 1e-3  # change of pixels, which reach from -1 to 1, of a channel that the linear maps do not decode
 _STATISTICS = ("mean", "scale", "sigma")
 # Begins names of what one modality has.
 _OF_ONE = re.compile(r"(?:(?:en|de)coder\.(?:modality|linear)|latents)\.([^.]+)\.")
@@ -67,8 +69,7 @@ class ConvAutoencoder(Deterministic):
     """Encodes images of all modalities to latents and decodes them, by the same weights; see `protocol.Autoencoder`.
 
     The channel of images that have only one is repeated for the network, and averaged after decoding. Latents are
-    (z - mean) / scale with z of the network and scale = sqrt(sigma^2 + `EPSILON`), by modality and channel: the
-    diffusion and the decoder see unit variance, and a channel that says nothing of a modality stays close to 0.
+    (z - mean) / scale with z of the network, by modality and channel; see `whitened` for scale.
 
     Attributes:
       config: shapes of the network.
@@ -151,7 +152,8 @@ class ConvAutoencoder(Deterministic):
         if not latents:
             return OrderedDict()
         names = tuple(m for m in self.modalities if m in latents)
-        found = self._each(jnp.stack([latents[m] for m in names], 1), lambda net, z: net.decode(z, names))
+        z = jnp.stack([latents[m] * self.scale[m] + self.mean[m] for m in names], 1)
+        found = self._each(z, lambda net, z: net.decode(z, names))
         return OrderedDict((m, clipped(_channels(found[:, i], m))) for i, m in enumerate(names))
 
     def _each(self, x: Array, compute: Callable[[ConvNetwork, Array], Array]) -> Array:
@@ -171,11 +173,16 @@ def _statistic(modality: str, part: str) -> str:
 
 
 def whitened(
-    config: ConvConfig, params: Params, images: Arrays, dtype: str = "float32", chunk: int = 16
+    config: ConvConfig, params: Params, images: Arrays, whitening: float, dtype: str = "float32", chunk: int = 16
 ) -> ConvAutoencoder:
     """The autoencoder of trained weights, with the statistics of the latents of images [N, H, W, C] in [-1, 1].
 
-    Each modality may have images of its own samples. Raises UsageError for a modality without any.
+    With sigma the standard deviation of a channel of z, scale brings sqrt(sigma^2 + `EPSILON`) to what
+    `whitening.deviations` wants of the change of pixels that its linear map decodes. So a channel that says nothing of
+    a modality stays close to 0. Each modality may have images of its own samples.
+
+    Raises:
+      UsageError: a modality has no images.
     """
     zeros, ones = (dict.fromkeys(config.modalities, np.full(config.channels, v, np.float32)) for v in (0, 1))
     plain = ConvAutoencoder(config, params, zeros, ones, ones, dtype, chunk)
@@ -187,7 +194,9 @@ def whitened(
         z = np.asarray(encode(plain, {m: images[m]})[m], np.float64).reshape(-1, config.channels)
         variance = z.var(0)
         mean[m], sigma[m] = z.mean(0).astype(np.float32), np.sqrt(variance + _LEAST**2).astype(np.float32)
-        scale[m] = np.sqrt(variance + EPSILON).astype(np.float32)
+        size = np.sqrt(variance + EPSILON)
+        drawn = size * np.linalg.norm(np.asarray(params["decoder"]["linear"][m]["kernel"], np.float64)[0, 0], axis=1)
+        scale[m] = (size / deviations(np.maximum(drawn, _FAINT), whitening)).astype(np.float32)
     return dataclasses.replace(plain, mean=mean, scale=scale, sigma=sigma)
 
 

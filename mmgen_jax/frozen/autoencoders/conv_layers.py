@@ -138,10 +138,9 @@ class Encoder(nnx.Module):
         self.modality = nnx.Dict({m: Shift(widths[0]) for m in config.modalities})
         self.stages = nnx.List([Stage(make, width, config.blocks) for width in widths])
         self.downs = nnx.List([make.conv(4 * width, 2 * width, 1) for width in widths[:-1]])
-        # Without biases, as what follows subtracts the mean of each channel.
         self.norm, self.out = make.norm(widths[-1]), make.conv(widths[-1], config.channels, 1, gain=0, bias=False)
         numbers = COLOURS * config.factor**2
-        self.linear = nnx.Dict({m: make.conv(numbers, config.channels, 1, bias=False) for m in config.modalities})
+        self.linear = nnx.Dict({m: make.conv(numbers, config.channels, 1) for m in config.modalities})
 
     def __call__(self, x: Array, names: Sequence[str]) -> Array:
         linear = _linear(space_to_depth(x, self.config.factor), self.linear, names)
@@ -161,8 +160,9 @@ class Decoder(nnx.Module):
         self.stages = nnx.List([Stage(make, width, config.blocks) for width in widths])
         self.ups = nnx.List([make.conv(width, 2 * width, 1) for width in widths[:-1]])
         self.norm, self.fine = make.norm(widths[-1]), make.conv(widths[-1], FINE * config.stem**2, 1)
-        # Grey at first, which is closer to images than noise is.
-        self.edges, self.out = Block(make, FINE), make.conv(FINE, COLOURS, gain=0)
+        # What the linear maps draw is looked at again, as edges ring in it, and colours of regions are few.
+        self.drawn, self.edges = make.conv(COLOURS, FINE), Stage(make, FINE, config.blocks)
+        self.out = make.conv(FINE, COLOURS, gain=0)
         numbers = COLOURS * config.factor**2
         self.linear = nnx.Dict({m: make.conv(config.channels, numbers, 1, gain=0) for m in config.modalities})
 
@@ -170,8 +170,9 @@ class Decoder(nnx.Module):
         x = _shifted(self.stem(z), self.modality, names)
         for i, stage in enumerate(self.stages):
             x = stage(depth_to_space(self.ups[i - 1](x), 2) if i else x)
-        x = self.edges(depth_to_space(self.fine(self.norm(x)), self.config.stem))
-        return depth_to_space(_linear(z, self.linear, names), self.config.factor) + self.out(x)
+        linear = depth_to_space(_linear(z, self.linear, names), self.config.factor)
+        x = depth_to_space(self.fine(self.norm(x)), self.config.stem) + self.drawn(linear)
+        return linear + self.out(self.edges(x))
 
 
 class ConvNetwork(nnx.Module):

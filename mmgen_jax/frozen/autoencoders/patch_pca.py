@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from mmgen_jax.frozen.autoencoders.patches import depth_to_space, space_to_depth
 from mmgen_jax.frozen.autoencoders.protocol import Arrays, Deterministic, Options, ReadImages, clipped
+from mmgen_jax.frozen.autoencoders.whitening import deviations
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.arrays import AnyArray
 from mmgen_jax.system.errors import UsageError
@@ -28,9 +29,8 @@ from mmgen_jax.tensor_files import fit
 class PatchPCA(Deterministic):
     """Represents each f x f patch of a modality by its leading principal components.
 
-    latent_k = ((patch - mean) . basis_k) / scale_k, with scale_k = sigma_k^whitening * c, sigma_k the
-    standard deviation of component k: whitening 1 gives every channel unit variance, 0 keeps the
-    distances of pixel space, and c makes the mean variance of a modality's latents 1.
+    latent_k = ((patch - mean) . basis_k) / scale_k, where scale_k brings the standard deviation sigma_k of component k
+    to that of `whitening.deviations`.
 
     Attributes:
       factor: patch side f.
@@ -137,7 +137,6 @@ def fit_patch_pca(
         values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
         vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(count)])
         sigma[m] = np.sqrt(np.maximum(values, 1e-12)).astype(np.float32)
-        raw = sigma[m] ** whitening
-        scale[m] = (raw * np.sqrt(np.mean((sigma[m] / raw) ** 2))).astype(np.float32)
+        scale[m] = (sigma[m] / deviations(sigma[m], whitening)).astype(np.float32)
         basis[m] = vectors.astype(np.float32)
     return PatchPCA(factor, mean, basis, scale, sigma)
