@@ -101,9 +101,7 @@ class Autoencoder:
     chunk: int = setting(16, integer(1), "kl, conv: images at once, on all devices; kl: 0.24 GB each at 256 pixels")
     factor: int = setting(8, integer(1), "pixels per latent position, each way")
     components: tuple[int, ...] = setting((), each(integer(1)), "patch_pca: latent channels of each modality")
-    whitening: float = setting(
-        0.5, number(0, 1), "patch_pca, train_autoencoder: 1 = channels alike, 0 = as in pixels"
-    )
+    whitening: float = setting(0.5, number(0, 1), "patch_pca, train_autoencoder: 1 = channels alike, 0 = pixels")
     channels: int = setting(32, integer(1, 10_000), "train_autoencoder: latent channels of each modality")
     width: int = setting(64, integer(1, 10_000), "train_autoencoder: channels of 4 x 4 pixels, double at each halving")
     blocks: int = setting(2, integer(1, 1_000), "train_autoencoder: residual blocks at each resolution, both ways")
