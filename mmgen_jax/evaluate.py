@@ -1,4 +1,4 @@
-"""Evaluates a model on held-out scenes: prints a table and writes metrics.json.
+"""Evaluates a model on held-out scenes: prints tables and writes metrics.json, and metrics.html to look at.
 
 python -m mmgen_jax.evaluate --config=configs/shapes_tiny.py --workdir=runs/a
 """
@@ -11,7 +11,7 @@ from mmgen_jax.system import command
 
 if __name__ == "__main__":
     command.define_flags()
-    flags.DEFINE_string("out", "", "File of the report; default: metrics.json in the workdir.")
+    flags.DEFINE_string("out", "", "File of the scores, with a .html beside it; default: metrics.json in the workdir.")
     command.parse()  # before the imports below, which take seconds
 
 import json
@@ -24,7 +24,10 @@ from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, restore
 from mmgen_jax.data import held_out, tiles
 from mmgen_jax.metrics import any_to_any
-from mmgen_jax.metrics.report import evaluate, mean_image, scored, table
+from mmgen_jax.metrics.examples import Examples
+from mmgen_jax.metrics.page import page
+from mmgen_jax.metrics.protocol import protocol
+from mmgen_jax.metrics.report import FROM_RGB, evaluate, mean_image, scored, table
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.models import architectures
 from mmgen_jax.settings import Settings
@@ -42,6 +45,17 @@ def _output(path: epath.PathLike, workdir: epath.PathLike) -> epath.Path:
     if path != "":
         return files.path_of(path, "--out")
     return epath.Path(workdir) / FILE if (epath.Path(workdir) / restore.FOLDER).is_dir() else epath.Path(FILE)
+
+
+def _places(out: epath.PathLike, workdir: epath.PathLike) -> tuple[epath.Path, epath.Path]:
+    """The files to write, JSON and HTML, in places where they can be."""
+    path = _output(out, workdir)
+    if path.suffix.lower() == ".html":
+        raise UsageError(f"--out is {path}; allowed: a file of scores such as metrics.json, the .html is beside it")
+    files.check_place(path, "--out", folder=False)
+    shown = path.with_suffix(".html")
+    files.check_place(shown, "--out", folder=False)
+    return path, shown
 
 
 def _write(path: epath.Path, report: dict) -> None:
@@ -67,8 +81,7 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     check_config(chosen, stored, workdir)
     check_classes(chosen.data.dir, stored, workdir)
     tasks = any_to_any.parse(chosen.evaluate.tasks, stored.modalities)
-    path = _output(out, workdir)
-    files.check_place(path, "--out", folder=False)
+    path, shown = _places(out, workdir)
     data, names, size = chosen.data, stored.modalities, stored.image_size
     batch, read = chosen.evaluate.batch, held_out.Scenes.first
     scenes = read(data.dir, data.test_split, names, size, chosen.evaluate.n, batch, "evaluate.n")
@@ -87,17 +100,22 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     for m, count in counts.items():
         if count < scenes.count:
             say(f"{m}: {count} of {scenes.count} scenes have a pixel to compare with; the others count in no score")
-    scores = evaluate(runner, scenes, counts, samples=samples, facts=facts, average=average, seed=chosen.seed)
+    examples, seed = Examples(facts), chosen.seed
+    scores = evaluate(
+        runner, scenes, counts, samples=samples, facts=facts, average=average, seed=seed, examples=examples
+    )
     for section, columns in scores.items():
         if columns:
             say(f"\n{section}\n{table(columns)}")
     if tasks:
-        pairs = any_to_any.evaluate(runner, scenes, scenes.count, tasks, facts, average, chosen.seed)
+        pairs = any_to_any.evaluate(runner, scenes, scenes.count, tasks, facts, average, seed, examples)
         say(f"\nany to any\n{table(any_to_any.headlines(pairs))}")
         scores["any to any"] = pairs
-    report = {"scenes": scenes.count, "scored": counts, "samples": samples} | scores
+    how = protocol(chosen, str(workdir), runner, facts, counts, examples.pixels(FROM_RGB))
+    report = {"scenes": scenes.count, "scored": counts, "samples": samples, "protocol": how} | scores
     _write(path, report)
-    say(f"\nwritten: {path}")
+    files.write(shown, page(f"Evaluation of {epath.Path(workdir).name}", report, examples))
+    say(f"\nwritten: {path}, {shown}")
     return report
 
 

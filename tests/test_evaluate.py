@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -66,6 +67,14 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     assert report["scored"] == {"rgb": 12, "depth": 12, "normal": 12, "mask": 12}
     named = {"round_trip", "mean_image", "rgb -> depth", "mask -> depth"}
     assert set(report["any to any"]["depth/absrel"]) == named
+    page = (tmp_path / "sub" / "m.html").read_text()
+    assert report["protocol"]["pixels compared"] == {m: 12 * tiny_model.SIZE**2 for m in ("depth", "normal", "mask")}
+    assert report["protocol"]["draws"] == "2 of each scene, combined" and report["protocol"]["seed"] == 0
+    for text in (*report["protocol"], "mask -&gt; depth: the first 6 scenes", "rgb -&gt; all others: where errors are"):
+        assert text in page, text
+    assert f">{model['normal/mean']:.4f}<" in page and "The first 6 samples" in page
+    # Nothing is asked for: all that an attribute refers to is in the file.
+    assert set(re.findall(r'(?:src|href)="([a-z]+:|#)', page)) <= {"data:", "#"} and "url(" not in page
     printed = capsys.readouterr().out
     assert (
         "\nmask -> rgb " in printed
@@ -204,6 +213,11 @@ def test_configs_of_other_models_and_bad_places_are_named_before_evaluating(conf
     monkeypatch.setattr(held_out, "Scenes", None)
     with pytest.raises(UsageError, match=f"--out {tmp_path} is a folder; allowed: a file"):
         evaluate.run(config, str(model_dir), str(tmp_path))
+    with pytest.raises(UsageError, match=r"--out is .*m\.html; allowed: a file of scores such as metrics.json"):
+        evaluate.run(config, str(model_dir), str(tmp_path / "m.html"))
+    (tmp_path / "m.html").mkdir()
+    with pytest.raises(UsageError, match=r"--out .*m\.html is a folder; allowed: a file"):
+        evaluate.run(config, str(model_dir), str(tmp_path / "m.json"))
     config.model.depth = 3
     with pytest.raises(UsageError, match="config key model.depth is 3, the model in .* has 2"):
         evaluate.run(config, str(model_dir))

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmgen_jax.data import pipeline
 from mmgen_jax.metrics import dense, report
+from mmgen_jax.metrics.examples import Examples
 from mmgen_jax.metrics.report import Scenes, Scores
 from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities.facts import Facts
@@ -21,6 +22,7 @@ from mmgen_jax.system.errors import UsageError, choice
 
 MANY = {"one": 1, "two": 2, "three": 3}  # how many are given, all sets of so many
 EACH = "each"
+HEADLINES = ("rgb/psnr", "depth/absrel", "depth/l1", "normal/mean", "mask/miou")  # one for each modality
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,22 @@ def evaluate(
     facts: Facts,
     average: Arrays | None = None,
     seed: int = 0,
+    examples: Examples | None = None,
 ) -> Scores:
     """Scores all tasks on `count` scenes, each on those that have what is given and what is made.
 
-    Predictions are made with `runner.understanding` with `runner.draws` combined, as those from rgb are.
+    Predictions are made with `runner.understanding` with `runner.draws` combined, as those from rgb are. They are added
+    to `examples`, to be shown.
 
     Returns:
       metric -> {"round_trip": value, "mean_image": value, "rgb -> depth": value, ...}: first what the autoencoder loses
       alone, which is a ceiling, and what the mean image of the train split scores, which sees nothing.
     """
     rows: dict[str, Averages] = {}
+    examples = examples or Examples(facts)
     progress, first = Progress("any to any", count * len(tasks) * runner.draws, "samples"), 0
     for batch in scenes:
-        for name, scores in _scores(runner, batch, tasks, facts, average, seed, first, progress).items():
+        for name, scores in _scores(runner, batch, tasks, facts, average, seed, first, progress, examples).items():
             rows[name] = added(rows.get(name, {}), scores)
         first += len(batch["present"])
     metrics = list(dict.fromkeys(key for scores in rows.values() for key in scores))
@@ -94,6 +99,7 @@ def _scores(
     seed: int,
     first: int,
     progress: Progress,
+    examples: Examples,
 ) -> dict[str, Averages]:
     """Scores of one batch, whose first scene has number `first`."""
     names = runner.sampler.architecture.modalities
@@ -103,6 +109,7 @@ def _scores(
     for task in tasks:
         given, stream = {m: to_array(batch[m]) for m in task.given}, f"any to any {task}"
         made = runner.predict(given, task.wanted, seed, stream, first=first, progress=progress)
+        report.show(examples, str(task), task.given, made, batch, runner.sampler.architecture)
         whole = np.all([there[m] for m in task.given], axis=0)
         columns[str(task)] = made, {m: rows & whole for m, rows in there.items()}
     return {name: dense.averages(to_values(x, facts), known, facts, rows) for name, (x, rows) in columns.items()}
@@ -110,5 +117,4 @@ def _scores(
 
 def headlines(scores: Scores) -> Scores:
     """The columns that are printed: one for each modality."""
-    chosen = ("rgb/psnr", "depth/absrel", "depth/l1", "normal/mean", "mask/miou")
-    return {key: scores[key] for key in chosen if key in scores}
+    return {key: scores[key] for key in HEADLINES if key in scores}

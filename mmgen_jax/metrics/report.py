@@ -13,6 +13,7 @@ import numpy as np
 from mmgen_jax.data import pipeline
 from mmgen_jax.metrics import classifier, dense
 from mmgen_jax.metrics.agreement import Agreement
+from mmgen_jax.metrics.examples import Examples
 from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.facts import Facts
@@ -23,6 +24,7 @@ from mmgen_jax.sampling.sampler import Arrays
 from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import UsageError
 
+FROM_RGB = "rgb -> all others"  # the name of these predictions among examples
 SECTIONS = ("understanding", "generation", "consistency")
 Scores = dict[str, dict[str, float]]  # column -> metric -> value
 Scenes = Iterable[pipeline.Batch]  # batches as `pipeline.Reader.load` returns them; can be gone through more than once
@@ -128,6 +130,7 @@ def evaluate(
     facts: Facts,
     average: Arrays | None = None,
     seed: int = 0,
+    examples: Examples | None = None,
 ) -> dict[str, Scores]:
     """Evaluates a model on held-out scenes; returns {section: {column: {metric: value}}}.
 
@@ -139,15 +142,16 @@ def evaluate(
       facts: what the model's data set says of itself, with the camera of the scenes if that is known.
       average: what `mean_image` returns, or None.
       seed: seed of all noise.
+      examples: to which predictions and samples are added, to be shown.
 
     Raises:
       NotFinite: a prediction or a sample has NaN or infinity.
     """
-    a = runner.sampler.architecture
+    a, examples = runner.sampler.architecture, examples or Examples(facts)
     seen = {name: _Judged(a.facts.class_names) for name in ("generated", "real")}
     agreements = {name: Agreement(facts) for name in seen}
-    columns = _on_scenes(runner, scenes, counts, average, seed, agreements["real"], seen["real"])
-    _on_samples(runner, samples, seed, agreements["generated"], seen["generated"])
+    columns = _on_scenes(runner, scenes, counts, average, seed, agreements["real"], seen["real"], examples)
+    _on_samples(runner, samples, seed, agreements["generated"], seen["generated"], examples)
     sections = {
         "understanding": columns,
         "consistency": {f"{name}{end}": scores for name, x in agreements.items() for end, scores in x.scores().items()},
@@ -165,8 +169,9 @@ def _on_scenes(
     seed: int,
     agreement: Agreement,
     seen: _Judged,
+    examples: Examples,
 ) -> dict[str, Averages]:
-    """Scores of predictions from the rgb of held-out scenes; adds these scenes to `agreement` and `seen`."""
+    """Scores of predictions from the rgb of held-out scenes, which it adds to `agreement`, `seen` and `examples`."""
     a, facts, first = runner.sampler.architecture, agreement.facts, 0
     columns: dict[str, Averages] = {}
     progress = Progress("from rgb", counts["rgb"] * runner.draws, "samples")
@@ -176,6 +181,7 @@ def _on_scenes(
         predicted = runner.rest_from_rgb(batch["rgb"], seed, first=first, progress=progress)
         for name, scores in understanding(runner, batch, predicted, facts, average).items():
             columns[name] = added(columns.get(name, {}), scores)
+        show(examples, FROM_RGB, ("rgb",), predicted, batch, a)
         whole = np.all([rows for m, rows in present(batch, a).items() if m in names], axis=0)
         if whole.any():
             read = {m: predicted[m][whole] for m in names if m in predicted}
@@ -185,8 +191,21 @@ def _on_scenes(
     return columns
 
 
-def _on_samples(runner: Runner, samples: int, seed: int, agreement: Agreement, seen: _Judged) -> None:
-    """Generates scenes and adds them to `agreement` and `seen`."""
+def show(
+    examples: Examples, task: str, given: Sequence[str], made: Arrays, batch: pipeline.Batch, architecture: Architecture
+) -> None:
+    """Adds arrays that were made from what is `given` of a batch to what is shown; scenes that lack it do not count."""
+    names, facts, there = architecture.modalities, examples.facts, present(batch, architecture)
+    whole = np.all([there[m] for m in given], axis=0)
+    stored = to_values({m: to_array(batch[m]) for m in names}, facts)
+    scored = {m: rows if m in given else rows & whole for m, rows in there.items()}
+    examples.predicted(task, given, to_values(made, facts), stored, truth(batch, names, facts), scored)
+
+
+def _on_samples(
+    runner: Runner, samples: int, seed: int, agreement: Agreement, seen: _Judged, examples: Examples
+) -> None:
+    """Generates scenes and adds them to `agreement`, `seen` and `examples`."""
     a, facts, size = runner.sampler.architecture, agreement.facts, runner.generation.batch
     progress = Progress("generated", samples * (1 + runner.draws), "samples")
     for first in range(0, samples, size):
@@ -197,6 +216,7 @@ def _on_samples(runner: Runner, samples: int, seed: int, agreement: Agreement, s
         read = runner.rest_from_rgb(values["rgb"], seed, stream, first=first, progress=progress)
         agreement.add(values, to_values(read, facts))
         seen.add(values["rgb"], classes)
+        examples.generated(values)
 
 
 def _with_rgb(scenes: Scenes, architecture: Architecture) -> Iterator[pipeline.Batch]:

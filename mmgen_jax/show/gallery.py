@@ -162,7 +162,8 @@ def _table(section: Section) -> str:
     return f'<div class="scroll"><table style="--side: {side}px">{head}<tbody>{"".join(body)}</tbody></table></div>'
 
 
-def _section(number: int, section: Section) -> str:
+def card(number: int, section: Section) -> str:
+    """HTML of a section, whose anchor has this number; for a `document`."""
     body = _grid(section) if len(section.columns) == 1 else _table(section)
     caption = f"<p>{html.escape(section.caption)}</p>" if section.caption else ""
     level = "h3" if section.chapter else "h2"
@@ -177,7 +178,7 @@ def _links(numbers: Sequence[int], sections: Sequence[Section]) -> str:
 def _chapter(name: str, numbers: Sequence[int], sections: Sequence[Section]) -> str:
     """HTML of the sections of one chapter, with links to them if there are several."""
     head = f"<h2>{html.escape(name)}</h2>" if name else ""
-    body = "".join(_section(i, sections[i]) for i in numbers)
+    body = "".join(card(i, sections[i]) for i in numbers)
     return f'<div class="chapter">{head}{_links(numbers, sections)}{body}</div>'
 
 
@@ -207,16 +208,20 @@ def page(sections: Sequence[Section], title: str, caption: str = "") -> bytes:
     if not isinstance(title, str):
         raise UsageError(f"title is {shown(title)}; allowed: text")
     groups = itertools.groupby(range(len(sections)), lambda i: sections[i].chapter)
-    body = "".join(_chapter(name, list(numbers), sections) for name, numbers in groups)
+    return document(title, "".join(_chapter(name, list(numbers), sections) for name, numbers in groups), caption)
+
+
+def document(title: str, body: str, caption: str = "", style: str = "") -> bytes:
+    """An HTML file with the look of galleries: a heading, a caption and `body`, which is HTML; `style` is more CSS."""
     below = f"<p>{html.escape(caption)}</p>" if caption else ""
-    document = (
+    page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
+        f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style></head>"
         f"<body><main><header><h1>{html.escape(title)}</h1>{below}</header>{body}</main>"
         f'<dialog><img alt=""><p></p></dialog><script>{SCRIPT}</script></body></html>\n'
     )
-    return document.encode(errors="replace")
+    return page.encode(errors="replace")
 
 
 def write_gallery(path: epath.PathLike, sections: Sequence[Section], title: str, caption: str = "") -> None:

@@ -1,0 +1,112 @@
+"""The report of an evaluation as one HTML file: protocol, scores beside their controls, pictures, error maps."""
+
+from __future__ import annotations
+
+import html
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+from mmgen_jax.metrics.any_to_any import HEADLINES
+from mmgen_jax.metrics.examples import Examples
+from mmgen_jax.metrics.report import FROM_RGB, Scores
+from mmgen_jax.show import gallery, scores
+
+NAMES = {
+    "round_trip": "autoencoder (ceiling)",
+    "mean_image": "mean image (sees nothing)",
+    "shuffled": "shuffled (of another scene)",
+    "generated_shuffled": "generated, shuffled",
+    "real": "real scenes",
+    "real_shuffled": "real scenes, shuffled",
+}
+CONTROLS = tuple(NAMES)
+PLOTS = {
+    "generation": ("accuracy",),
+    "consistency": (
+        "depth-normal/angle",
+        "boundary/geometry/f",
+        "boundary/rgb/f",
+        *(f"rgb-rest/{m}" for m in HEADLINES),
+    ),
+}
+CAPTIONS = {
+    FROM_RGB: "All other modalities from held-out images, without a class. The autoencoder's round trip of the truth "
+    "is a ceiling; the mean image of the train split sees nothing; shuffled predictions are of another scene.",
+    "generation": "Share of samples that an independent classifier recognises, beside held-out images.",
+    "consistency": "Whether modalities describe the same scene, beside real scenes and modalities that do not belong "
+    "together.",
+}
+
+
+def page(title: str, report: Mapping, examples: Examples) -> bytes:
+    """An HTML file without outside requests.
+
+    Args:
+      title: its heading.
+      report: what `python -m mmgen_jax.evaluate` writes as JSON, with its `protocol`.
+      examples: pictures of the same evaluation.
+    """
+    numbers = itertools.count()
+    parts = [_card("Protocol", "", scores.facts(_said(report["protocol"])))]
+    parts += _understanding(report, examples, numbers)
+    parts += _pairs(report.get("any to any", {}), examples, numbers)
+    for section in ("generation", "consistency"):
+        if columns := report[section]:
+            shown = examples.samples() if section == "generation" else []
+            parts.append(_card(section, CAPTIONS[section], _plots(columns, PLOTS[section]) + _table(columns)))
+            parts += [gallery.card(next(numbers), s) for s in shown]
+    caption = "Arrows say whether more or less is better. Click a picture to enlarge it."
+    return gallery.document(title, "".join(parts), caption, scores.STYLE)
+
+
+def _understanding(report: Mapping, examples: Examples, numbers: Iterator[int]) -> list[str]:
+    """Predictions from rgb, with the shuffled control that the consistency of real scenes has."""
+    columns, prefix = dict(report["understanding"]), "rgb-rest/"
+    shuffled = report["consistency"].get("real_shuffled", {})
+    if control := {key.removeprefix(prefix): value for key, value in shuffled.items() if key.startswith(prefix)}:
+        columns["shuffled"] = control
+    card = _card(FROM_RGB, CAPTIONS[FROM_RGB], _plots(columns, HEADLINES) + _table(columns))
+    return [card, *(gallery.card(next(numbers), s) for s in examples.sections(FROM_RGB))]
+
+
+def _pairs(pairs: Scores, examples: Examples, numbers: Iterator[int]) -> list[str]:
+    """A card for each modality that is made, with all that it is made from, and pictures of each pair."""
+    parts = []
+    for m in dict.fromkeys(metric.split("/")[0] for metric in pairs):
+        own = {metric: values for metric, values in pairs.items() if metric.split("/")[0] == m}
+        names = dict.fromkeys(name for values in own.values() for name in values)
+        columns = {name: {k: values[name] for k, values in own.items() if name in values} for name in names}
+        caption = (
+            "What is neither given nor made is ignored. The autoencoder is a ceiling; the mean image sees nothing. The "
+            "shuffled control is measured for predictions from rgb alone."
+        )
+        parts.append(_card(f"any to any: {m}", caption, _plots(columns, HEADLINES) + _table(columns)))
+        for name in (name for name in names if name not in CONTROLS):
+            parts += [gallery.card(next(numbers), s) for s in examples.sections(name)]
+    return parts
+
+
+def _card(title: str, caption: str, body: str) -> str:
+    below = f"<p>{html.escape(caption)}</p>" if caption else ""
+    return f"<section><h2>{html.escape(title)}</h2>{below}{body}</section>"
+
+
+def _plots(columns: Scores, metrics: Sequence[str]) -> str:
+    charts = []
+    for metric in metrics:
+        values = {name: column[metric] for name, column in columns.items() if metric in column}
+        if not set(values) <= set(CONTROLS):
+            charts.append(scores.bars(metric, values, NAMES, CONTROLS))
+    return f'<div class="plots">{"".join(charts)}</div>' if charts else ""
+
+
+def _table(columns: Scores) -> str:
+    return f"<details open><summary>all scores</summary>{scores.table(columns, NAMES)}</details>"
+
+
+def _said(protocol: Mapping) -> dict[str, str]:
+    """Entries of the protocol as text; those of several modalities in one line."""
+    return {
+        name: ", ".join(f"{m} {x}" for m, x in value.items()) if isinstance(value, Mapping) else str(value)
+        for name, value in protocol.items()
+    }

@@ -1,0 +1,62 @@
+"""How scores came about, in words and numbers that stand beside them in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import mmgen_jax
+from mmgen_jax.metrics.runner import Runner
+from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.sampling.options import Options
+from mmgen_jax.sampling.solvers import SOLVERS
+from mmgen_jax.settings import Settings
+
+METRES = (
+    "metres, after a scale of at least 0 and a shift per image, fitted in inverse depth by least squares over all "
+    "valid pixels and clipped to the data set's range of {:g} to {:g} m"
+)
+RELATIVE = (
+    "relative inverse depth (the data set has no depth range), after a scale of at least 0 and a shift per image, "
+    "fitted by least squares over all valid pixels"
+)
+Protocol = dict[str, str | int | dict[str, int]]
+
+
+def protocol(
+    chosen: Settings, model: str, runner: Runner, facts: Facts, scored: Mapping[str, int], pixels: Mapping[str, int]
+) -> Protocol:
+    """Model, data, counts, alignment, draws, calls of the network and seed of an evaluation.
+
+    Args:
+      chosen: the settings that it was made with.
+      model: the workdir or name of the model.
+      runner: how it was sampled.
+      facts: what the data set says of itself.
+      scored: number of scenes in which each modality has a pixel to compare with.
+      pixels: number of pixels that predictions from rgb were compared in.
+    """
+    a, e = runner.sampler.architecture, chosen.evaluate
+    found: Protocol = {
+        "model": f"{model}, checkpoint {'newest' if chosen.sample.step is None else chosen.sample.step}",
+        "modalities": f"{', '.join(a.modalities)}, {a.image_size} x {a.image_size} pixels",
+        "data": f"{chosen.data.dir}, split {chosen.data.test_split}",
+        "scenes with truth": dict(scored),
+        "pixels compared": dict(pixels),
+        "predictions": f"{_calls(runner.understanding)}, temperature {e.temperature:g}, without a class",
+        "draws": f"{e.draws} of each scene{', combined' if e.draws > 1 else ''}",
+        "samples": f"{e.samples}; {_calls(runner.generation)}, guidance {runner.generation.guidance:g}",
+        "seed": chosen.seed,
+        "averages": "over images, regions over the whole set; pixels without a truth are left out",
+    }
+    if "depth" in a.modalities:
+        found["depth"] = RELATIVE if facts.depth_range is None else METRES.format(*facts.depth_range)
+    if "normal" in a.modalities:
+        found["normals"] = "angles in degrees; not aligned"
+    if "mask" in a.modalities:
+        found["regions"] = "by their names; not matched"
+    return found | {"software": f"mmgen_jax {mmgen_jax.__version__}"}
+
+
+def _calls(options: Options) -> str:
+    calls = SOLVERS[options.solver].evaluations(options.count)
+    return f"{options.solver}, {options.count} steps, {calls} evaluations of the velocity"
