@@ -29,6 +29,7 @@ from mmgen_jax.metrics.page import page
 from mmgen_jax.metrics.protocol import protocol
 from mmgen_jax.metrics.report import FROM_RGB, evaluate, mean_image, scored, table
 from mmgen_jax.metrics.runner import Runner
+from mmgen_jax.metrics.seeds import Sections, summarised
 from mmgen_jax.models import architectures
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import files
@@ -37,6 +38,7 @@ from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_classes, check_config
 
 FILE = "metrics.json"
+PAIRS = "any to any"
 _BASELINE = 2000  # number of train tiles in the mean image
 
 
@@ -70,6 +72,14 @@ def _write(path: epath.Path, report: dict) -> None:
     files.write(path, (json.dumps(plain(report), indent=1) + "\n").encode())
 
 
+def _print(scores: Sections, spread: Sections) -> None:
+    """Prints the scores of each section that has any; of pairs one for each modality."""
+    for section, columns in scores.items():
+        chosen = any_to_any.headlines if section == PAIRS else dict
+        if columns:
+            say(f"\n{section}\n{table(chosen(columns), chosen(spread.get(section, {})))}")
+
+
 def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "") -> dict:
     """Parses a recipe and evaluates as `score` does."""
     return score(settings.parse(config), workdir, out)
@@ -100,19 +110,21 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     for m, count in counts.items():
         if count < scenes.count:
             say(f"{m}: {count} of {scenes.count} scenes have a pixel to compare with; the others count in no score")
-    examples, seed = Examples(facts), chosen.seed
-    scores = evaluate(
-        runner, scenes, counts, samples=samples, facts=facts, average=average, seed=seed, examples=examples
-    )
-    for section, columns in scores.items():
-        if columns:
-            say(f"\n{section}\n{table(columns)}")
-    if tasks:
-        pairs = any_to_any.evaluate(runner, scenes, scenes.count, tasks, facts, average, seed, examples)
-        say(f"\nany to any\n{table(any_to_any.headlines(pairs))}")
-        scores["any to any"] = pairs
+    examples, found = Examples(facts), []
+    for i in range(chosen.evaluate.seeds):
+        seed, shown_of = (chosen.seed + i) % 2**31, None if i else examples  # seeds are below 2^31
+        scores = evaluate(
+            runner, scenes, counts, samples=samples, facts=facts, average=average, seed=seed, examples=shown_of
+        )
+        if tasks:
+            scores[PAIRS] = any_to_any.evaluate(runner, scenes, scenes.count, tasks, facts, average, seed, shown_of)
+        found.append(scores)
+    scores, spread = summarised(found)
+    _print(scores, spread)
     how = protocol(chosen, str(workdir), runner, facts, counts, examples.pixels(FROM_RGB))
     report = {"scenes": scenes.count, "scored": counts, "samples": samples, "protocol": how} | scores
+    if spread:
+        report["spread"] = spread
     _write(path, report)
     files.write(shown, page(f"Evaluation of {epath.Path(workdir).name}", report, examples))
     say(f"\nwritten: {path}, {shown}")

@@ -242,6 +242,7 @@ class Evaluate:
     samples: int = setting(256, integer(0), "generated scenes, of all classes in turn; 0 = none")
     batch: int = setting(64, integer(1), "scenes computed at once")
     draws: int = setting(1, integer(1), "predictions of each scene, which are combined")
+    seeds: int = setting(1, integer(1), "evaluations, with seed, seed + 1, ..., of which means are told")
     steps: int = setting(4, integer(1), "steps of the solver, for predictions from rgb")
     temperature: float = setting(0.0, number(0, 10), "of predictions from rgb; several draws need one above 0")
     solver: str = setting("euler", one_of(*SOLVERS), "for predictions from rgb")
@@ -351,8 +352,9 @@ def check(chosen: Settings) -> Settings:
         if SOLVERS[solver].averages and not chosen.model.decoupled:
             raise UsageError(f"config key {name}.solver is {solver!r}, which needs model.decoupled above 0")
     e = chosen.evaluate
-    if e.draws > 1 and e.temperature == 0 and not SOLVERS[e.solver].stochastic:
-        raise UsageError(f"config key evaluate.draws is {e.draws}, which needs evaluate.temperature above 0, such as 1")
+    for name, count in (("draws", e.draws), ("seeds", 1 if e.samples else e.seeds)):
+        if count > 1 and e.temperature == 0 and not SOLVERS[e.solver].stochastic:
+            raise UsageError(f"config key evaluate.{name} is {count}, which needs evaluate.temperature above 0, as 1")
     if (batch := chosen.train.batch) % (parts := chosen.train.accumulate):
         raise UsageError(f"config key train.accumulate is {parts}; it must divide train.batch = {batch}")
     return chosen

@@ -84,6 +84,28 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     )
 
 
+def test_several_seeds_give_means_and_deviations_of_what_each_gives_alone(config, model_dir, tmp_path, capsys):
+    config.evaluate.update({"n": 3, "samples": 0, "draws": 1, "tasks": ("mask->rgb",)})
+    alone = []
+    for config.seed in (1, 0):
+        alone.append(evaluate.run(config, str(model_dir), str(tmp_path / "m.json")))
+    assert "spread" not in alone[0]
+    config.evaluate.seeds = 2
+    both = evaluate.run(config, str(model_dir), str(tmp_path / "m.json"))
+    for section, column, metric in (
+        ("understanding", "model", "normal/mean"),
+        ("any to any", "rgb/psnr", "mask -> rgb"),
+    ):
+        a, b = (report[section][column][metric] for report in alone)
+        assert a != b and both[section][column][metric] == pytest.approx((a + b) / 2)
+        assert both["spread"][section][column][metric] == pytest.approx(abs(a - b) / math.sqrt(2))
+    assert both["spread"]["understanding"]["round_trip"]["normal/mean"] == 0
+    assert " +- " in capsys.readouterr().out and " \u00b1 " in (tmp_path / "m.html").read_text()
+    config.evaluate.temperature = 0.0
+    with pytest.raises(UsageError, match="evaluate.seeds is 2, which needs evaluate.temperature above 0, as 1"):
+        evaluate.run(config, str(model_dir))
+
+
 def test_numbered_classes_are_those_of_the_data_if_there_are_as_many(config, model_dir, tmp_path):
     architecture, params = model_folders.load(model_dir)
     for count, fits in ((8, True), (7, False)):

@@ -46,44 +46,56 @@ def page(title: str, report: Mapping, examples: Examples) -> bytes:
       report: what `python -m mmgen_jax.evaluate` writes as JSON, with its `protocol`.
       examples: pictures of the same evaluation.
     """
-    numbers = itertools.count()
+    numbers, spread = itertools.count(), report.get("spread", {})
     parts = [_card("Protocol", "", scores.facts(_said(report["protocol"])))]
     parts += _understanding(report, examples, numbers)
-    parts += _pairs(report.get("any to any", {}), examples, numbers)
+    parts += _pairs(report.get("any to any", {}), spread.get("any to any", {}), examples, numbers)
     for section in ("generation", "consistency"):
         if columns := report[section]:
             shown = examples.samples() if section == "generation" else []
-            parts.append(_card(section, CAPTIONS[section], _plots(columns, PLOTS[section]) + _table(columns)))
+            body = _scores(columns, PLOTS[section], spread.get(section))
+            parts.append(_card(section, CAPTIONS[section], body))
             parts += [gallery.card(next(numbers), s) for s in shown]
     caption = "Arrows say whether more or less is better. Click a picture to enlarge it."
     return gallery.document(title, "".join(parts), caption, scores.STYLE)
 
 
 def _understanding(report: Mapping, examples: Examples, numbers: Iterator[int]) -> list[str]:
-    """Predictions from rgb, with the shuffled control that the consistency of real scenes has."""
-    columns, prefix = dict(report["understanding"]), "rgb-rest/"
-    shuffled = report["consistency"].get("real_shuffled", {})
-    if control := {key.removeprefix(prefix): value for key, value in shuffled.items() if key.startswith(prefix)}:
-        columns["shuffled"] = control
-    card = _card(FROM_RGB, CAPTIONS[FROM_RGB], _plots(columns, HEADLINES) + _table(columns))
+    """Predictions from rgb."""
+    spread = _beside_shuffled(report["spread"]) if "spread" in report else None
+    card = _card(FROM_RGB, CAPTIONS[FROM_RGB], _scores(_beside_shuffled(report), HEADLINES, spread))
     return [card, *(gallery.card(next(numbers), s) for s in examples.sections(FROM_RGB))]
 
 
-def _pairs(pairs: Scores, examples: Examples, numbers: Iterator[int]) -> list[str]:
+def _beside_shuffled(sections: Mapping) -> Scores:
+    """Scores of predictions from rgb, with the shuffled control that the consistency of real scenes has."""
+    columns, prefix = dict(sections["understanding"]), "rgb-rest/"
+    shuffled = sections["consistency"].get("real_shuffled", {})
+    if control := {key.removeprefix(prefix): value for key, value in shuffled.items() if key.startswith(prefix)}:
+        columns["shuffled"] = control
+    return columns
+
+
+def _pairs(pairs: Scores, spread: Scores, examples: Examples, numbers: Iterator[int]) -> list[str]:
     """A card for each modality that is made, with all that it is made from, and pictures of each pair."""
     parts = []
     for m in dict.fromkeys(metric.split("/")[0] for metric in pairs):
-        own = {metric: values for metric, values in pairs.items() if metric.split("/")[0] == m}
-        names = dict.fromkeys(name for values in own.values() for name in values)
-        columns = {name: {k: values[name] for k, values in own.items() if name in values} for name in names}
+        columns = _made(pairs, m)
         caption = (
             "What is neither given nor made is ignored. The autoencoder is a ceiling; the mean image sees nothing. The "
             "shuffled control is measured for predictions from rgb alone."
         )
-        parts.append(_card(f"any to any: {m}", caption, _plots(columns, HEADLINES) + _table(columns)))
-        for name in (name for name in names if name not in CONTROLS):
+        parts.append(_card(f"any to any: {m}", caption, _scores(columns, HEADLINES, _made(spread, m))))
+        for name in (name for name in columns if name not in CONTROLS):
             parts += [gallery.card(next(numbers), s) for s in examples.sections(name)]
     return parts
+
+
+def _made(pairs: Scores, m: str) -> Scores:
+    """Column -> score -> value of one modality, from score -> column -> value of all."""
+    own = {metric: values for metric, values in pairs.items() if metric.split("/")[0] == m}
+    names = dict.fromkeys(name for values in own.values() for name in values)
+    return {name: {k: values[name] for k, values in own.items() if name in values} for name in names}
 
 
 def _card(title: str, caption: str, body: str) -> str:
@@ -91,17 +103,15 @@ def _card(title: str, caption: str, body: str) -> str:
     return f"<section><h2>{html.escape(title)}</h2>{below}{body}</section>"
 
 
-def _plots(columns: Scores, metrics: Sequence[str]) -> str:
+def _scores(columns: Scores, metrics: Sequence[str], spread: Scores | None) -> str:
+    """Bars of some scores, where there are others than controls, and a table of all."""
     charts = []
     for metric in metrics:
-        values = {name: column[metric] for name, column in columns.items() if metric in column}
-        if not set(values) <= set(CONTROLS):
-            charts.append(scores.bars(metric, values, NAMES, CONTROLS))
-    return f'<div class="plots">{"".join(charts)}</div>' if charts else ""
-
-
-def _table(columns: Scores) -> str:
-    return f"<details open><summary>all scores</summary>{scores.table(columns, NAMES)}</details>"
+        if any(metric in column for name, column in columns.items() if name not in CONTROLS):
+            charts.append(scores.bars(metric, columns, NAMES, CONTROLS, spread))
+    plots = f'<div class="plots">{"".join(charts)}</div>' if charts else ""
+    table = scores.table(columns, NAMES, spread)
+    return f"{plots}<details open><summary>all scores</summary>{table}</details>"
 
 
 def _said(protocol: Mapping) -> dict[str, str]:

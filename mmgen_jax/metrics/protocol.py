@@ -45,7 +45,7 @@ def protocol(
         "predictions": f"{_calls(runner.understanding)}, temperature {e.temperature:g}, without a class",
         "draws": f"{e.draws} of each scene{', combined' if e.draws > 1 else ''}",
         "samples": f"{e.samples}; {_calls(runner.generation)}, guidance {runner.generation.guidance:g}",
-        "seed": chosen.seed,
+        "seed": chosen.seed if e.seeds == 1 else f"{e.seeds} seeds from {chosen.seed} on; mean and standard deviation",
         "averages": "over images, regions over the whole set; pixels without a truth are left out",
     }
     if "depth" in a.modalities:

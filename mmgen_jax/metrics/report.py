@@ -240,14 +240,25 @@ def _rows(batch: pipeline.Batch, rows: np.ndarray) -> pipeline.Batch:
     return {key: value[rows] for key, value in batch.items()}
 
 
-def table(scores: Scores) -> str:
-    """Text table with a row for each metric and a column for each entry of `scores`; a dash means no number."""
+def table(scores: Scores, spread: Scores | None = None) -> str:
+    """Text table with a row for each metric and a column for each entry of `scores`; a dash means no number.
+
+    With the standard deviations of the same scores over seeds, a cell is "mean +- deviation".
+    """
     metrics = list(dict.fromkeys(metric for column in scores.values() for metric in column))
     width = max(map(len, metrics), default=0)
-    widths = {name: max(len(name), 9) for name in scores}
+
+    def cell(name: str, metric: str) -> str:
+        value = _cell(scores[name].get(metric, math.nan))
+        return f"{value} +- {_cell(spread[name].get(metric, math.nan))}" if spread and value != "-" else value
+
+    columns = {name: [cell(name, metric) for metric in metrics] for name in scores}
+    widths = {name: max(9, len(name), *map(len, cells)) for name, cells in columns.items()}
     lines = [" " * width + "".join(f"  {name:>{w}}" for name, w in widths.items())]
-    for metric in metrics:
-        cells = {name: scores[name].get(metric, math.nan) for name in widths}
-        row = "".join(f"  {'-' if math.isnan(c) else f'{c:.4f}':>{widths[name]}}" for name, c in cells.items())
-        lines.append(f"{metric:<{width}}{row}")
+    for i, metric in enumerate(metrics):
+        lines.append(f"{metric:<{width}}" + "".join(f"  {columns[name][i]:>{w}}" for name, w in widths.items()))
     return "\n".join(lines)
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"

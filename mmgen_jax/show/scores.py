@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Collection, Mapping
 
+Columns = Mapping[str, Mapping[str, float]]  # column -> score -> value
 LESS = ("absrel", "l1", "mean", "median", "angle")  # scores that are errors: less is better
 NEUTRAL = ("pixels",)  # neither is better
 ROW = 38  # pixels from one bar to the next
@@ -40,13 +41,16 @@ def facts(entries: Mapping[str, object]) -> str:
     return f'<dl class="facts">{"".join(rows)}</dl>'
 
 
-def table(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) -> str:
-    """A row for each score and a column for each entry, as `names` calls it; a dash means no number."""
+def table(columns: Columns, names: Mapping[str, str], spread: Columns | None = None) -> str:
+    """A row for each score and a column for each entry, as `names` calls it; a dash means no number.
+
+    `spread` has the standard deviations of the same scores, where there are several seeds.
+    """
     metrics = list(dict.fromkeys(metric for column in columns.values() for metric in column))
     heads = "".join(f"<th>{html.escape(names.get(name, name))}</th>" for name in columns)
     rows = (
         f"<tr><th>{html.escape(metric)} {sense(metric)}</th>"
-        + "".join(f"<td>{number(column.get(metric, math.nan))}</td>" for column in columns.values())
+        + "".join(f"<td>{number(metric, name, columns, spread)}</td>" for name in columns)
         + "</tr>"
         for metric in metrics
     )
@@ -54,13 +58,22 @@ def table(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) 
     return f'<div class="scroll"><table class="scores">{head}<tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def number(value: float) -> str:
-    """A score as it is printed: four decimals, or a dash for none."""
-    return "-" if math.isnan(value) else f"{value:.4f}"
+def number(metric: str, name: str, columns: Columns, spread: Columns | None = None) -> str:
+    """A score as it is printed: four decimals, or a dash for none, and its standard deviation if there are any."""
+
+    def text(found: Columns) -> str:
+        value = found.get(name, {}).get(metric, math.nan)
+        return "-" if math.isnan(value) else f"{value:.4f}"
+
+    mean = text(columns)
+    return f"{mean} \u00b1 {text(spread)}" if spread and mean != "-" else mean
 
 
-def bars(metric: str, values: Mapping[str, float], names: Mapping[str, str], controls: Collection[str]) -> str:
-    """A bar for each value, from 0 to the largest one; those that are not `controls` have the colour of the model."""
+def bars(
+    metric: str, columns: Columns, names: Mapping[str, str], controls: Collection[str], spread: Columns | None = None
+) -> str:
+    """A bar for a score of each column, from 0 to the largest; those that are no `controls` have the model's colour."""
+    values = {name: column.get(metric, math.nan) for name, column in columns.items()}
     known = {name: value for name, value in values.items() if not math.isnan(value)}
     top = max((abs(value) for value in known.values()), default=0) or 1
     parts = []
@@ -68,7 +81,7 @@ def bars(metric: str, values: Mapping[str, float], names: Mapping[str, str], con
         kind, y, width = "bar" if name in controls else "model", i * ROW, 100 * max(value, 0) / top
         parts.append(
             f'<text x="0" y="{y + 14}">{html.escape(names.get(name, name))}</text>'
-            f'<text x="100%" y="{y + 14}" text-anchor="end">{number(value)}</text>'
+            f'<text x="100%" y="{y + 14}" text-anchor="end">{number(metric, name, columns, spread)}</text>'
             f'<rect class="back" x="0" y="{y + 20}" width="100%" height="8" rx="4"/>'
             f'<rect class="{kind}" x="0" y="{y + 20}" width="{width:.2f}%" height="8" rx="4"/>'
         )
