@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from mmgen_jax.checkpoints import model_folders
+from mmgen_jax.checkpoints import model_folders, pretrained
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities.registry import MODALITIES
@@ -29,7 +29,7 @@ from mmgen_jax.sampling import classes as several
 from mmgen_jax.sampling.asked import Asked
 from mmgen_jax.sampling.captions import caption
 from mmgen_jax.sampling.draws import combined
-from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, values_of
+from mmgen_jax.sampling.given import given_values, known_pixels, noise_values, pasted, values_of
 from mmgen_jax.sampling.grids import GRID
 from mmgen_jax.sampling.joining import Joining
 from mmgen_jax.sampling.options import GivenTimes, Intervals, Options, Order, Strengths
@@ -58,6 +58,15 @@ class MMGen(Joining):
         Raises UsageError if there is no such model.
         """
         return cls(*model_folders.load(name, step))
+
+    @classmethod
+    def from_pretrained(cls, name: epath.PathLike) -> MMGen:
+        """Loads a model folder or a hub id "org/name"; raises UsageError for others, and for damaged files."""
+        return cls(*pretrained.load(name))
+
+    def save_pretrained(self, folder: epath.PathLike, dtype: str = "float32", license: str = "unknown") -> None:
+        """Writes a folder for the hub, with a model card; see `checkpoints.pretrained.save`. Raises UsageError."""
+        pretrained.save(folder, self.architecture, self._params, dtype, license)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -319,7 +328,7 @@ class MMGen(Joining):
         )
         values = _for_each(conditions, count)
         for m, pixels in known.items():
-            made[m] = _pasted(made[m], *(np.repeat(x, options.draws, 0) for x in (values[m], pixels)))
+            made[m] = pasted(made[m], *(np.repeat(x, options.draws, 0) for x in (values[m], pixels)))
         seen = combined(made, options.draws, a.facts)
         seen = canvas.restored(seen, conditions, a.facts) if options.whole else seen
         values |= seen.values
@@ -388,8 +397,3 @@ def _mapping(name: str, value: Mapping[str, object] | None) -> Mapping[str, obje
 def _for_each(values: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     """Values [count, ...] of those [1 or count, ...], of which one is the same for all samples."""
     return {m: np.broadcast_to(x, (count, *x.shape[1:])) for m, x in values.items()}
-
-
-def _pasted(made: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """What is made [n, H, W, ...] with what is known, bool [n, H, W], as it was given."""
-    return np.where(known[..., None] if made.ndim > known.ndim else known, given, made)

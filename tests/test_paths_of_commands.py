@@ -20,7 +20,7 @@ GOLDEN = "--source=tests/golden/mmgen_tiny.pt"
 WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size", "split", "splits", "sha256", "scenes"}
 WORDS |= {"second"}  # as --first of the same study, which must fit before it is looked at
 WORDS |= {"depth_is", "depth_range", "normal_axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
-WORDS |= {"formats", "benchmark", "variants", "host"}
+WORDS |= {"formats", "benchmark", "variants", "host", "license"}
 WORDS |= {"config"}  # of the app, which only shows it; that of other commands is defined elsewhere
 PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from"}
 PATHS |= {f"sample.{kind}.{m}" for kind in ("images", "given", "keep") for m in ("rgb", "depth", "normal", "mask")}

@@ -28,7 +28,9 @@ WRITES = {
     ("label", "--images={photos}", "--depth=precomputed:{photos}", "--size=16"): ("rgb/a.png",),
     ("audit", *SMALL, "--workdir={model}", "--config.data.dir={tiles}"): ("worst.png", "suspects.tsv"),
     ("demo", *SMALL, "--workdir={model}", "--config.data.dir={tiles}", "--name=x"): ("gallery.html", "x/sections.npz"),
-    ("export", *SMALL, "--workdir={model}"): ("model.json", "autoencoder.safetensors", "model.safetensors"),
+    ("export", *SMALL, "--workdir={model}"): (
+        *("model.json", "autoencoder.safetensors", "model.safetensors", "config.json", "README.md"),
+    ),
 }
 
 
@@ -52,7 +54,7 @@ def test_no_command_takes_another_thing_for_its_file(tmp_path, model_dir, tiles_
                 out = tmp_path / f"out{len(cases)}"
                 if words[0] == "export":
                     shutil.copytree(model_dir, out)
-                    (out / name).unlink()
+                    (out / name).unlink(missing_ok=True)
                 put(out / name, kind)
                 filled = [word.format(**known) for word in words]
                 cases.append(([f"mmgen_jax.{filled[0]}", *filled[1:], f"--out={out}"], out, name, kind))

@@ -171,3 +171,8 @@ def from_scenes(
     truth(np.array([0, n - 1]))  # before weights are read
     source = {"the scenes": fingerprint.of(reader.source), "the first scene": first}
     return Given(lambda i: {m: x for m, x in truth(i).items() if m in names}, truth, source)
+
+
+def pasted(made: np.ndarray, given: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """What is made [n, H, W, ...] with what is known, bool [n, H, W], as it was given."""
+    return np.where(known[..., None] if made.ndim > known.ndim else known, given, made)
