@@ -17,8 +17,9 @@ def get_config() -> ConfigDict:
     config.data.flip = False  # the latents are stored mirrored as well
 
     config.autoencoder.name = "conv"
-    config.autoencoder.path = "runs/rich_autoencoder"  # python -m mmgen_jax.train_autoencoder writes it
+    config.autoencoder.path = "runs/autoencoder"  # python -m mmgen_jax.train_autoencoder writes it
     config.autoencoder.factor = 8  # 8 x 8 tokens
+    config.autoencoder.channels = 64
     config.autoencoder.components = ()
     config.autoencoder.chunk = 128
 
