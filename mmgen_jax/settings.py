@@ -140,6 +140,7 @@ class Model:
     patch: int = setting(2, FIELDS["patch"], "latent positions per token, each way")
     mlp_ratio: float = setting(4.0, FIELDS["mlp_ratio"], "hidden width of the MLPs over width")
     projector_width: int = setting(2048, FIELDS["projector_width"], "hidden width of the alignment projector")
+    projector: str = setting("mlp", FIELDS["projector"], "conv: a 3 x 3 convolution over tokens instead (iREPA)")
     feature_width: int = setting(0, FIELDS["feature_width"], "width of the features (768 for ViT-B); 0 = no alignment")
     dtype: str = setting("float32", FIELDS["dtype"], "type that matrices are multiplied in; parameters are float32")
     remat: str = setting("none", FIELDS["remat"], "recomputed in the backward pass; names = all except matrix products")
@@ -174,6 +175,7 @@ class Objective:
     mix: tuple[tuple, ...] = setting(PUBLISHED_MIX, MIX, "tasks and their shares of the batch")
     loss_weights: tuple[float, ...] = setting((), each(WEIGHT), "of each velocity loss; empty = as published")
     alignment_weight: float = setting(0.5, WEIGHT, "of representation alignment, where there are features")
+    alignment_norm: float = setting(0.0, number(0, 1), "0 or the share of their mean that features lose (iREPA)")
     label_dropout: float = setting(0.1, number(0, 1), "share of samples trained with the null class")
 
 
@@ -342,10 +344,8 @@ def check(chosen: Settings) -> Settings:
         raise UsageError(f"config key objective.loss_weights is {weights}; at least one must be above 0")
     size, factor, patch = chosen.data.image_size, chosen.autoencoder.factor, chosen.model.patch
     if size % (factor * patch):
-        raise UsageError(
-            f"config key data.image_size is {size}; it must be a positive multiple of "
-            f"autoencoder.factor x model.patch = {factor} x {patch} = {factor * patch}"
-        )
+        allowed = f"a positive multiple of autoencoder.factor x model.patch = {factor} x {patch} = {factor * patch}"
+        raise UsageError(f"config key data.image_size is {size}; it must be {allowed}")
     _check_features(chosen)
     _check_path(chosen)
     for name, solver in (("sample", chosen.sample.solver), ("evaluate", chosen.evaluate.solver)):

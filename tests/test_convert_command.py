@@ -405,6 +405,16 @@ def test_digests(tmp_path, capsys):
         checkpoint.verify(tmp_path / "pipe", "0" * 64)
 
 
+@pytest.mark.parametrize(("name", "value"), [("recipe", "modern"), ("projector", "conv")])
+def test_networks_that_the_official_code_lacks_are_refused(tmp_path, monkeypatch, name, value):
+    architecture = model_folders.load("shapes-tiny")[0]
+    other = dataclasses.replace(architecture.model, data_std=None, feature_width=4, encoder_depth=1, **{name: value})
+    monkeypatch.setattr(architectures, "load", lambda _: dataclasses.replace(architecture, model=other))
+    with pytest.raises(UsageError, match=f"model.{name}={value}, which the official code does not know"):
+        to_torch.write("shapes-tiny", tmp_path / "x.pt")
+    assert not (tmp_path / "x.pt").exists()
+
+
 def test_what_the_official_code_lacks_is_refused(tmp_path):
     for name, text in [("shapes-tiny", "is preconditioned"), ("nowhere", "no model at 'nowhere'")]:
         with pytest.raises(UsageError, match=text):

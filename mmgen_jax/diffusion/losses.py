@@ -80,3 +80,13 @@ def negative_cosine(features: Float[AnyArray, "B T D"], target: Float[AnyArray, 
         return x / jnp.sqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
 
     return -jnp.mean(jnp.sum(unit(features) * unit(target), -1), -1)
+
+
+def told_apart(features: Float[AnyArray, "B T D"], share: float) -> Float[Array, "B T D"]:
+    """(x - share * mean) / deviation, by sample and feature over its tokens, float32 (iREPA, arXiv 2512.10794).
+
+    What all tokens of an image have in common dominates their features; with less of it, a cosine asks where things
+    are.
+    """
+    x = jnp.asarray(features, jnp.float32)
+    return (x - share * x.mean(1, keepdims=True)) / (x.std(1, keepdims=True) + 1e-6)

@@ -18,6 +18,7 @@ from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.models.layers import TIME_FREQUENCIES
 from mmgen_jax.models.mmdit import MMDiTConfig
+from mmgen_jax.models.projectors import PROJECTORS
 
 # The cost of the backward pass relative to the forward pass: every multiplication needs one more for the gradient of
 # its input, and one more for the gradient of its weights.
@@ -34,8 +35,8 @@ def token_count(architecture: Architecture) -> int:
 
 def _projector_flops(model: MMDiTConfig) -> float:
     """Flops of the alignment projector for one token."""
-    hidden = model.projector_width
-    return 2 * (model.width * hidden + hidden**2 + hidden * model.feature_width) if model.feature_width else 0
+    numbers = PROJECTORS[model.projector].numbers(model.width, model.projector_width, model.feature_width)
+    return 2 * numbers if model.feature_width else 0
 
 
 def network_flops(model: MMDiTConfig, tokens: int) -> float:

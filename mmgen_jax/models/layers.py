@@ -1,4 +1,4 @@
-"""Building blocks of the transformer: embeddings, adaLN-Zero blocks, heads, projector.
+"""Building blocks of the transformer: embeddings, adaLN-Zero blocks, heads.
 
 They follow SiT / DiT (Peebles & Xie 2023, section 3) as MMGen uses them. Parameters are float32, and matrices are
 multiplied in the compute type. Small and sensitive parts (times, conditioning, heads) compute in float32.
@@ -208,15 +208,3 @@ class Head(nnx.Module):
     def __call__(self, normalised: jax.Array, condition: jax.Array) -> jax.Array:
         shift, scale = jnp.split(self.adaln(condition), 2, -1)
         return self.linear(modulate(normalised, shift, scale))
-
-
-class Projector(nnx.Module):
-    """REPA projector (Yu et al. 2024, section 3.2): tokens [B, T, D] -> features [B, T, feature_width]."""
-
-    def __init__(self, width: int, hidden: int, out: int, dtype, *, rngs: nnx.Rngs):
-        self.fc1 = linear(width, hidden, rngs, dtype)
-        self.fc2 = linear(hidden, hidden, rngs, dtype)
-        self.fc3 = linear(hidden, out, rngs, dtype)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.fc3(jax.nn.silu(self.fc2(jax.nn.silu(self.fc1(x)))))

@@ -18,7 +18,8 @@ from flax import nnx
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models import attention
-from mmgen_jax.models.layers import Head, Projector, TimeEmbedder, linear, normalise, patchify, unpatchify
+from mmgen_jax.models.layers import Head, TimeEmbedder, linear, normalise, patchify, unpatchify
+from mmgen_jax.models.projectors import PROJECTORS
 from mmgen_jax.models.recipes import RECIPES, Recipe
 from mmgen_jax.parallel.placement import Placement, single
 from mmgen_jax.system.errors import UsageError
@@ -49,6 +50,7 @@ FIELDS: dict[str, Rule] = {
     "mlp_ratio": number(0.25, 1024),
     "decoupled": number(0, 1),
     "recipe": one_of(*RECIPES),
+    "projector": one_of(*PROJECTORS),
     "dtype": one_of(*DTYPES),
     "remat": one_of("none", *POLICIES),
     "attention": one_of(*attention.NAMES),
@@ -75,6 +77,7 @@ class MMDiTConfig:
       num_classes: number of classes without the null class, which is row `num_classes` of the class table.
       encoder_depth: the REPA projector reads the tokens after this many blocks (1..depth).
       projector_width, feature_width: sizes of the REPA projector; feature_width 0 means that there is none.
+      projector: kind of the REPA projector, "mlp" or "conv", see `models/projectors.py`.
       dtype: type that matrices are multiplied in, "float32" or "bfloat16"; parameters are always float32.
       remat: what the backward pass computes again instead of keeping it in memory: "none" for nothing, "full" for
         everything, "names" for everything except the results of matrix multiplications.
@@ -105,6 +108,7 @@ class MMDiTConfig:
     data_std: tuple[tuple[float, ...], ...] | None = None
     decoupled: float = 0.0
     recipe: str = "published"
+    projector: str = "mlp"
 
     def __post_init__(self):
         for name, rule in FIELDS.items():
@@ -159,7 +163,7 @@ class MMDiT(nnx.Module):
         self.blocks = nnx.vmap(block)(jax.random.split(rngs.params(), config.depth))
         self.heads = nnx.Dict({name: Head(width, area * c, rngs=rngs) for name, c in config.modalities})
         self.projector = (
-            Projector(width, config.projector_width, config.feature_width, dtype, rngs=rngs)
+            PROJECTORS[config.projector](width, config.projector_width, config.feature_width, dtype, rngs=rngs)
             if config.feature_width
             else None
         )
@@ -247,7 +251,7 @@ class MMDiT(nnx.Module):
         tokens = self.patch_embed(patchify(jnp.concatenate(list(x.values()), -1), config.patch))
         start, end = self._condition(t, prompt), None if r is None else self._condition(r, prompt)
         tokens, tapped = self._trunk(tokens + position.astype(np.dtype(config.dtype)), grid, start, end, placement)
-        features = self.projector(tapped).astype(jnp.float32) if self.projector and tapped is not None else None
+        features = self.projector(tapped, grid).astype(jnp.float32) if self.projector and tapped is not None else None
         # All heads normalise the same tokens in the same way; only the modulation differs.
         normalised, condition = normalise(tokens.astype(jnp.float32)), start if end is None else end
         outputs = {

@@ -31,6 +31,7 @@ class Objective:
       time_sampler: (key, shape) -> times t in [0, 1] of that shape.
       loss_weights: [M] floats, the weight of each modality's velocity loss.
       alignment_weight: weight of the representation alignment loss (REPA); has no effect without features.
+      alignment_norm: 0, or the share that `losses.told_apart` takes of features before they are targets (iREPA).
       label_dropout: probability in [0, 1] that a sample's class is replaced by the null class.
     """
 
@@ -39,6 +40,7 @@ class Objective:
     time_sampler: conditioning.TimeSampler
     loss_weights: tuple[float, ...]
     alignment_weight: float
+    alignment_norm: float
     label_dropout: float
 
 
@@ -153,7 +155,9 @@ def example_loss(
         loss += (example.weights * losses.evened(apart)).sum(0) @ jnp.asarray(objective.loss_weights)
         metrics |= {f"average/{m}": e for m, e in zip(example.target, (example.weights * apart).sum(0), strict=True)}
     if features is not None and example.features is not None:
-        alignment = (example.feature_weight * losses.negative_cosine(features, example.features)).sum()
+        share = objective.alignment_norm
+        wanted = losses.told_apart(example.features, share) if share else example.features
+        alignment = (example.feature_weight * losses.negative_cosine(features, wanted)).sum()
         loss += objective.alignment_weight * alignment
         metrics["loss/alignment"] = alignment
     return loss, metrics | {"loss": loss}

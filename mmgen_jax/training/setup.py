@@ -140,6 +140,7 @@ def make_objective(chosen: Settings) -> Objective:
         time_sampler=TIME_SAMPLERS[section.time],
         loss_weights=section.loss_weights or tuple(MODALITIES[m].loss_weight for m in chosen.data.modalities),
         alignment_weight=section.alignment_weight,
+        alignment_norm=section.alignment_norm,
         label_dropout=section.label_dropout,
     )
 

@@ -6,6 +6,7 @@ import golden_arrays
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mmgen_jax.diffusion import flow, losses
 from mmgen_jax.diffusion.latents import Latents
@@ -50,6 +51,17 @@ def test_negative_cosine_is_safe_at_zero_and_in_bfloat16(rng):
     np.testing.assert_allclose(losses.negative_cosine(features, 2 * features), -1, atol=1e-6)
     gradient = jax.grad(lambda f: losses.negative_cosine(f, features).sum())(jnp.zeros((2, 5, 8)))
     assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_features_are_told_apart_by_less_of_what_tokens_have_in_common(rng, share):
+    features = 5 + rng.normal(size=(3, 40, 8))
+    features[..., 0] = 0
+    found = np.asarray(losses.told_apart(features, share), np.float64)[..., 1:]
+    rest = features[..., 1:]
+    np.testing.assert_allclose(found.std(1), 1, rtol=1e-4)
+    np.testing.assert_allclose(found.mean(1), (1 - share) * rest.mean(1) / rest.std(1), rtol=1e-3, atol=1e-4)
+    assert not np.asarray(losses.told_apart(features, share))[..., 0].any()
 
 
 def test_errors_by_time_are_told_apart_and_add_up(rng):

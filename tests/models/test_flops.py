@@ -20,6 +20,7 @@ from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.models import architectures, flops
 from mmgen_jax.models.mmdit import MMDiTConfig
+from mmgen_jax.models.projectors import PROJECTORS
 from mmgen_jax.parallel import chips
 from mmgen_jax.sampling import sampler
 from mmgen_jax.system.errors import UsageError
@@ -67,7 +68,9 @@ def compiled_flops(function, arguments) -> float:
     return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
 
-def test_forward_agrees_with_the_compiler(unrolled):
+@pytest.mark.parametrize("projector", PROJECTORS)
+def test_forward_agrees_with_the_compiler(unrolled, projector):
+    unrolled = dataclasses.replace(unrolled, model=dataclasses.replace(unrolled.model, projector=projector))
     function, arguments = network(unrolled, 4)
     counted = flops.forward_flops(unrolled, 4)
     # The compiler also counts element-wise arithmetic: never less, and little more.

@@ -28,7 +28,7 @@ def mesh_of(sizes):
     return sharding.make_mesh(jax.devices()[: int(np.prod(sizes))], *sizes)
 
 
-def make_case(decoupled=0.0):
+def make_case(**changes):
     """(architecture with a projector, its random parameters, objective, noised example with features, batch)."""
     architecture, _ = tiny_model.build()
     model = dataclasses.replace(
@@ -39,7 +39,7 @@ def make_case(decoupled=0.0):
         projector_width=8,
         encoder_depth=1,
         depth=2,
-        decoupled=decoupled,
+        **changes,
     )
     architecture = dataclasses.replace(architecture, model=model)
     shapes = jax.eval_shape(architecture.init, jax.random.key(0))
@@ -103,6 +103,12 @@ def test_losses_and_all_gradients_are_those_of_one_device(case, wanted, sizes, a
     grads, metrics = jax.jit(functools.partial(layout.gradients, local))(params, example)
     assert_close(grads, wanted[0])
     assert_close(metrics, wanted[1])
+
+
+@pytest.mark.parametrize("sizes", [(1, 4, 2)])
+def test_a_convolution_as_projector_is_that_of_one_device(sizes):
+    convolved = make_case(projector="conv")
+    test_losses_and_all_gradients_are_those_of_one_device(convolved, on_one_device(convolved), sizes, 1)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])

@@ -13,6 +13,7 @@ from flax import nnx, traverse_util
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models import layers
 from mmgen_jax.models.mmdit import MMDiT, MMDiTConfig, parse_size
+from mmgen_jax.models.projectors import PROJECTORS
 
 SMALL = MMDiTConfig((("rgb", 3), ("depth", 1)), depth=3, width=32, heads=4, patch=2, num_classes=5)
 
@@ -96,6 +97,17 @@ def test_projector_reads_the_tokens_after_its_block(depth):
     cut = params | {"blocks": jax.tree.map(lambda p: p[:depth], params["blocks"])}
     shortened = with_params(dataclasses.replace(config, depth=depth), cut)
     np.testing.assert_allclose(run(with_params(config, params), *args)[1], run(shortened, *args)[1], atol=1e-5)
+
+
+def test_a_convolution_projects_tokens_as_pytorch_does():
+    torch = pytest.importorskip("torch", reason="needs ./launch/setup.sh --experts")
+    layer = PROJECTORS["conv"](4, 0, 3, jnp.dtype("float32"), rngs=nnx.Rngs(0))
+    tokens = np.random.default_rng(0).normal(size=(2, 15, 4)).astype(np.float32)
+    layer.conv.bias[...] = jnp.arange(3.0)
+    kernel, bias = (torch.from_numpy(np.array(x[...])) for x in (layer.conv.kernel, layer.conv.bias))
+    image = torch.from_numpy(tokens.reshape(2, 3, 5, 4)).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.conv2d(image, kernel.permute(3, 2, 0, 1), bias, padding=1)
+    np.testing.assert_allclose(layer(jnp.asarray(tokens), (3, 5)), expected.flatten(2).mT.numpy(), atol=1e-5)
 
 
 def test_initialisation():

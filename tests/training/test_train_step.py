@@ -11,6 +11,7 @@ import pytest
 
 from mmgen_jax import settings
 from mmgen_jax.data import pipeline
+from mmgen_jax.diffusion import losses
 from mmgen_jax.diffusion.conditioning import parse_mix
 from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.pixels import to_array
@@ -102,20 +103,27 @@ def test_alignment_counts_where_there_are_features_and_only_there(parts):
     params = jax.jit(aligned.init)(jax.random.key(0))
     features = np.random.default_rng(0).normal(size=(16, 16, 6)).astype(np.float32)
 
-    @jax.jit
-    def losses_of(inputs, batch):
-        example = make_example(aligned, objective, inputs, batch, jax.random.key(1))
-        return example_loss(aligned.apply, objective, params, example)[1]
+    def losses_of(objective, inputs, batch):
+        def losses(inputs, batch):
+            example = make_example(aligned, objective, inputs, batch, jax.random.key(1))
+            return example_loss(aligned.apply, objective, params, example)[1]
+
+        return jax.jit(losses)(inputs, batch)
 
     moments = architecture.autoencoder.moments({m: to_array(batch[m]) for m in architecture.modalities})
     stored = batch | {m: np.asarray(x) for m, x in moments.items()} | {"features": features}
-    plain = losses_of(TileInputs(architecture.autoencoder), batch)
-    extra = losses_of(LatentInputs(architecture.autoencoder), stored)
+    plain = losses_of(objective, TileInputs(architecture.autoencoder), batch)
+    extra = losses_of(objective, LatentInputs(architecture.autoencoder), stored)
     assert "loss/alignment" not in plain
     np.testing.assert_allclose(extra["loss/rgb"], plain["loss/rgb"], rtol=1e-5)
     assert -1 < float(extra["loss/alignment"]) < 1
     expected = plain["loss"] + objective.alignment_weight * extra["loss/alignment"]
     np.testing.assert_allclose(extra["loss"], expected, rtol=1e-5)
+    told_apart = stored | {"features": losses.told_apart(features, 0.6)}
+    wanted = losses_of(objective, LatentInputs(architecture.autoencoder), told_apart)
+    normed = dataclasses.replace(objective, alignment_norm=0.6)
+    found = losses_of(normed, LatentInputs(architecture.autoencoder), stored)
+    np.testing.assert_allclose(found["loss/alignment"], wanted["loss/alignment"], atol=1e-6)
 
 
 def test_label_dropout_and_its_absence(parts):
