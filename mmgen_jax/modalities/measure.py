@@ -13,7 +13,7 @@ import numpy as np
 
 from mmgen_jax.modalities.geometry import angle
 
-ANGLES = (11.25, 22.5, 30.0)  # degrees, the shares that the field reports
+ANGLES = (5.0, 7.5, 11.25, 22.5, 30.0)  # degrees, the shares that the field reports
 
 Values = Mapping[str, np.ndarray]
 
@@ -97,7 +97,7 @@ def psnr(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.nda
 def normal_errors(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Angular errors of directions [N, H, W, 3], per image [N]:
 
-    mean and median in degrees, and the shares under_11.25, under_22.5 and under_30.
+    mean and median in degrees, and the shares under_5, under_7.5, under_11.25, under_22.5 and under_30.
     """
     valid = check(prediction, truth, valid, truth.shape[:-1])
     error = angle(prediction, truth)
@@ -114,6 +114,32 @@ def confusion(prediction: np.ndarray, truth: np.ndarray, regions: int, valid: np
             raise ValueError(f"{name} has region ids {ids.min()} to {ids.max()}: must be 0 to {regions - 1}")
     pairs = truth[valid].astype(np.int64) * regions + prediction[valid]
     return np.bincount(pairs, minlength=regions**2).reshape(regions, regions)
+
+
+def adjusted_rand(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """Adjusted Rand index of region ids int [N, H, W], per image [N] (Hubert and Arabie 1985, from pairs of pixels).
+
+    It compares how pixels are grouped, whatever the groups are called: 1 for the same groups, 0 as by chance, and below
+    it for worse. NaN for an image without valid pixels.
+    """
+    valid = check(prediction, truth, valid, truth.shape)
+    return np.array([_adjusted_rand(p[v], t[v]) for p, t, v in zip(prediction, truth, valid, strict=True)], np.float64)
+
+
+def _adjusted_rand(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Of ids [P] of one image."""
+
+    def pairs(ids: np.ndarray) -> float:
+        counts = np.unique(ids, return_counts=True, axis=0)[1].astype(np.float64)
+        return float((counts * (counts - 1)).sum()) / 2
+
+    if not truth.size:
+        return float("nan")
+    together, found, true = pairs(np.stack([prediction, truth], 1)), pairs(prediction), pairs(truth)
+    if together == found == true:
+        return 1.0  # the same groups, also where all pixels are in one, of which chance says the same
+    chance = found * true / (truth.size * (truth.size - 1) / 2)
+    return (together - chance) / ((found + true) / 2 - chance)
 
 
 def iou(matrix: np.ndarray) -> Average:

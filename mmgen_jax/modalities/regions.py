@@ -79,7 +79,10 @@ class Regions(Modality):
         return np.linalg.norm(a.astype(np.float32) - b.astype(np.float32), axis=-1) <= _COLOR_DISTANCE
 
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
-        """Intersection over union of each region over the whole set, iou/NAME, and their mean, miou."""
+        """Intersection over union of each region over the whole set, iou/NAME, their mean, miou, and ari.
+
+        The last is `measure.adjusted_rand`, the mean over images.
+        """
         if not facts.regions:  # colours of no fixed meaning
             return {}
         shares = measure.iou(measure.confusion(prediction, truth, len(facts.regions), areas[""]))
@@ -87,7 +90,8 @@ class Regions(Modality):
         named = {
             f"iou/{name}": Average(shares.total[i], shares.count[i]) for name, i in zip(facts.regions, one, strict=True)
         }
-        return {"miou": shares} | named
+        groups = measure.averages(lambda where: {"ari": measure.adjusted_rand(prediction, truth, where)}, areas)
+        return {"miou": shares} | named | groups
 
     def from_given(self, given: np.ndarray, size: pixels.Frame, facts: Facts, source: Source) -> np.ndarray:
         files.check_type(given, "u i", "integers", source)

@@ -8,7 +8,7 @@ import pytest
 from mmgen_jax.metrics import dense
 from mmgen_jax.modalities.depth import affine_fit, align_depth, depth_errors
 from mmgen_jax.modalities.facts import Facts
-from mmgen_jax.modalities.measure import ANGLES, added, confusion, iou, normal_errors, over_images
+from mmgen_jax.modalities.measure import ANGLES, added, adjusted_rand, confusion, iou, normal_errors, over_images
 from mmgen_jax.modalities.pixels import nearest_color
 from mmgen_jax.system.errors import NotFinite
 
@@ -345,3 +345,37 @@ def test_error_messages(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert message in str(error.value) and "must be" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "expected"),
+    [
+        ([0, 0, 1, 1], [1, 1, 0, 0], 1.0),  # other names
+        ([0, 0, 1, 2], [0, 0, 1, 1], 4 / 7),  # (1 - 2/6) / (1.5 - 2/6); scikit-learn's documentation has 0.57
+        ([0, 1, 0, 1], [0, 0, 1, 1], -0.5),  # no pair in common, 2/3 by chance: (0 - 2/3) / (2 - 2/3)
+        ([0, 1, 2, 3], [0, 0, 0, 0], 0.0),
+        ([0, 0, 0, 0], [3, 3, 3, 3], 1.0),  # one group each
+        ([0], [1], 1.0),
+        ([], [], np.nan),
+    ],
+)
+def test_adjusted_rand_index_by_hand(prediction, truth, expected):
+    ids = [np.array([[values + [9] * (4 - len(values))]]) for values in (prediction, truth)]
+    found = adjusted_rand(*ids, np.arange(4)[None, None] < len(truth))
+    np.testing.assert_allclose(found, [expected], atol=1e-12)
+
+
+def test_adjusted_rand_index_counts_pairs_of_pixels(rng):
+    """By its definition: agreements of all pairs of pixels, less those expected of random groups of the same sizes."""
+    truth = rng.integers(0, 3, (2, 4, 5))
+    prediction = np.where(rng.random(truth.shape) < 0.4, rng.integers(0, 4, truth.shape), truth)
+    expected = []
+    for p, t in zip(prediction.reshape(2, -1), truth.reshape(2, -1), strict=True):
+        first, second = np.triu_indices(20, 1)
+        a, b = p[first] == p[second], t[first] == t[second]
+        chance = a.mean() * b.mean()
+        expected.append(((a & b).mean() - chance) / ((a.mean() + b.mean()) / 2 - chance))
+    np.testing.assert_allclose(adjusted_rand(prediction, truth), expected)
+    facts = Facts(regions=("background", "object", "distractor", "ground"))
+    scores = dense.summary({"mask": prediction}, {"mask": truth}, facts)
+    assert scores["mask/ari"] == pytest.approx(np.mean(expected)) and scores["mask/objects/ari"] <= 1
