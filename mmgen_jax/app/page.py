@@ -111,7 +111,7 @@ class Page:
                         scene = gr.Model3D(label="scene", height=420, elem_id="scene")
                         about = gr.HTML("", elem_id="about")
                 with gr.Row():
-                    how = {"wrap_lines": True, "show_line_numbers": False, "lines": 1, "min_width": 300}
+                    how: dict[str, Any] = {"wrap_lines": True, "show_line_numbers": False, "lines": 1, "min_width": 300}
                     command = gr.Code("", language="shell", label="the same by a command", elem_id="command", **how)
                     snippet = gr.Code("", language="python", label="the same from Python", elem_id="snippet", **how)
                 download = gr.DownloadButton("Download everything (zip)", elem_id="download")
