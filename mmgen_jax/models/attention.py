@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.models import attention_kernel
+from mmgen_jax.parallel.placement import Spread
 
 NAMES = ("auto", "xla", "pallas")
 Project = Callable[[str], jax.Array]  # equation of tokens "btd" and fused kernel "de" -> q, k, v without their bias
-Spread = Callable[[jax.Array, jax.Array], jax.Array]  # what repeats a vector for all tokens, see `placement.spread`
 # (projection, its bias [3 * D], heads, spread) -> [B, T, D] before the output projection
 Attention = Callable[[Project, jax.Array, int, Spread], jax.Array]
 

@@ -7,7 +7,6 @@ multiplied in the compute type. Small and sensitive parts (times, conditioning, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -17,7 +16,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.models.attention import Attention
-from mmgen_jax.parallel.placement import Placement, spread
+from mmgen_jax.parallel.placement import Placement, Spread, spread
 
 XAVIER = nnx.initializers.xavier_uniform()
 ZEROS = nnx.initializers.zeros_init()
@@ -114,12 +113,7 @@ def _normalise_jvp(primals, tangents):
     return out, slope.astype(x.dtype)
 
 
-def modulate(
-    x: jax.Array,
-    shift: jax.Array,
-    scale: jax.Array,
-    spread: Callable[[jax.Array, jax.Array], jax.Array] = spread,
-) -> jax.Array:
+def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array, spread: Spread = spread) -> jax.Array:
     """x (1 + scale) + shift for tokens x [B, T, D] with shift and scale [B, D], which `spread` repeats."""
     return x * (1 + spread(scale, x)) + spread(shift, x)
 

@@ -54,6 +54,9 @@ def _wide_backward(equation: str, stored: tuple, grad: jax.Array) -> tuple[jax.A
 wide_einsum.defvjp(lambda equation, x, kernel: (wide_einsum(equation, x, kernel), (x, kernel)), _wide_backward)
 
 
+Spread = Callable[[jax.Array, jax.Array], jax.Array]  # (vectors, what they are repeated like) -> the latter's shape
+
+
 def spread(vectors: jax.Array, like: jax.Array) -> jax.Array:
     """Repeats a vector [D] for all rows of `like` [..., D], or vectors [B, D] for all tokens of `like` [B, T, D]."""
     return _spread(vectors, like, like.dtype)
@@ -114,7 +117,7 @@ class Placement:
     attention: str = ""
 
     @property
-    def spread(self) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    def spread(self) -> Spread:
         """What repeats vectors for all tokens, see `spread`."""
         return wide_spread if self.platform == "cpu" else spread
 

@@ -191,6 +191,6 @@ class ConvNetwork(nnx.Module):
         return z.astype(jnp.float32).reshape(*images.shape[:2], *z.shape[1:])
 
     def decode(self, latents: Float[Array, "B M h w K"], names: Sequence[str]) -> Float[Array, "B M H W 3"]:
-        """Images of normalised latents."""
+        """Images of latents as `encode` gives them."""
         x = self.decoder(latents.reshape(-1, *latents.shape[2:]), names)
         return x.astype(jnp.float32).reshape(*latents.shape[:2], *x.shape[1:])
