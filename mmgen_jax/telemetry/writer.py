@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from etils import epath
-from tensorboardX import SummaryWriter
 
+from mmgen_jax.telemetry.board import Board
 from mmgen_jax.telemetry.lines import Lines
 
 METRICS_FILE = "metrics.jsonl"
@@ -26,13 +26,12 @@ class Writer:
         workdir = epath.Path(workdir)
         self._lines = Lines(workdir / METRICS_FILE)
         self._events = Lines(workdir / EVENTS_FILE)
-        self._board = SummaryWriter(str(workdir / BOARD_FOLDER), purge_step=first_step or None)
+        self._board = Board(workdir / BOARD_FOLDER, first_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         values = {key: float(value) for key, value in values.items()}
         self._lines.write(json.dumps({"step": step, **values}))
-        for key, value in values.items():
-            self._board.add_scalar(key, value, step)
+        self._board.scalars(step, values)
 
     def event(self, step: int, kind: str, values: Mapping[str, object]) -> None:
         """Appends one event. `values` must be serialisable as JSON."""
@@ -40,7 +39,7 @@ class Writer:
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds a picture, uint8 [H, W, 3], to TensorBoard."""
-        self._board.add_image(name, image, step, dataformats="HWC")
+        self._board.image(step, name, image)
 
     def close(self) -> None:
         self._lines.close()

@@ -100,7 +100,7 @@ def steps(chosen: Settings, job: Job, mesh: Mesh, workdir: epath.Path, profile: 
     progress = Progress(start, chosen.train.steps, chosen.train.batch, job.flops, peak)
     with (
         Saver(workdir, chosen.train.keep, chosen.train.keep_best, start) as saver,
-        contextlib.closing(hosts.only_first(Writer, workdir, start)) as writer,
+        contextlib.closing(hosts.only_first(Writer, workdir, start + 1)) as writer,
         contextlib.closing(_report(chosen, start, meta, writer, progress, tally.settle)) as report,
         contextlib.closing(Waiting(batches, chosen.data.timeout)) as waiting,
         contextlib.closing(hosts.only_first(profiler.Profiler, workdir, profile)) as tracing,
