@@ -22,7 +22,7 @@ class Board:
     """
 
     def __init__(self, folder: epath.PathLike, first_step: int, seconds: float = _SECONDS):
-        """`first_step` is the first that the run makes. TensorBoard hides what older files have of it and of later ones.
+        """`first_step` is the first that the run makes. TensorBoard hides what older files have of it and later ones.
 
         What is written comes to the disk, or to a bucket, every so many `seconds` at the earliest.
         """
