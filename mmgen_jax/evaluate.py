@@ -1,4 +1,4 @@
-"""Evaluates a model on held-out scenes: prints tables and writes metrics.json, and metrics.html to look at.
+"""Evaluates a model on held-out scenes: prints tables as they are ready, and writes metrics.json and metrics.html.
 
 python -m mmgen_jax.evaluate --config=configs/shapes_tiny.py --workdir=runs/a
 """
@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 import json
 import math
+from collections.abc import Iterator
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -27,9 +28,9 @@ from mmgen_jax.metrics import any_to_any
 from mmgen_jax.metrics.examples import Examples
 from mmgen_jax.metrics.page import page
 from mmgen_jax.metrics.protocol import protocol
-from mmgen_jax.metrics.report import FROM_RGB, evaluate, mean_image, scored, table
+from mmgen_jax.metrics.report import FROM_RGB, Scores, evaluate, mean_image, scored, table
 from mmgen_jax.metrics.runner import Runner
-from mmgen_jax.metrics.seeds import Sections, summarised
+from mmgen_jax.metrics.seeds import summarised
 from mmgen_jax.models import architectures
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import files
@@ -38,7 +39,6 @@ from mmgen_jax.system.errors import UsageError
 from mmgen_jax.training.architecture import check_classes, check_config
 
 FILE = "metrics.json"
-PAIRS = "any to any"
 _BASELINE = 2000  # number of train tiles in the mean image
 
 
@@ -72,12 +72,18 @@ def _write(path: epath.Path, report: dict) -> None:
     files.write(path, (json.dumps(plain(report), indent=1) + "\n").encode())
 
 
-def _print(scores: Sections, spread: Sections) -> None:
-    """Prints the scores of each section that has any; of pairs one for each modality."""
-    for section, columns in scores.items():
-        chosen = any_to_any.headlines if section == PAIRS else dict
-        if columns:
-            say(f"\n{section}\n{table(chosen(columns), chosen(spread.get(section, {})))}")
+def _weights(workdir: epath.PathLike, chosen: Settings) -> str:
+    """The model, and which of its checkpoints is evaluated if it has any."""
+    if not (model_folders.locate(workdir) / restore.FOLDER).exists():
+        return str(workdir)
+    return f"{workdir}, {'the newest checkpoint' if chosen.sample.step is None else f'step {chosen.sample.step}'}"
+
+
+def _print(section: str, scores: Scores, spread: Scores) -> None:
+    """Prints the scores of a section that has any; of pairs one for each modality."""
+    if scores:
+        chosen = any_to_any.headlines if section == any_to_any.SECTION else dict
+        say(f"\n{section}\n{table(chosen(scores), chosen(spread))}")
 
 
 def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "") -> dict:
@@ -86,7 +92,7 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "") -
 
 
 def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -> dict:
-    """Loads model and data, evaluates, prints the table, and writes the report, which it returns."""
+    """Loads model and data, evaluates, prints tables as they are ready, and writes the report, which it returns."""
     stored = architectures.load(model_folders.locate(workdir))
     check_config(chosen, stored, workdir)
     check_classes(chosen.data.dir, stored, workdir)
@@ -110,20 +116,25 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     for m, count in counts.items():
         if count < scenes.count:
             say(f"{m}: {count} of {scenes.count} scenes have a pixel to compare with; the others count in no score")
-    examples, found = Examples(facts), []
-    for i in range(chosen.evaluate.seeds):
-        seed, shown_of = (chosen.seed + i) % 2**31, None if i else examples  # seeds are below 2^31
-        scores = evaluate(
-            runner, scenes, counts, samples=samples, facts=facts, average=average, seed=seed, examples=shown_of
+    examples = Examples(facts)
+    seeds = [(chosen.seed + i) % 2**31 for i in range(chosen.evaluate.seeds)]  # seeds are below 2^31
+
+    def sections() -> Iterator[tuple[str, list[Scores]]]:
+        yield from evaluate(
+            runner, scenes, counts, samples=samples, facts=facts, average=average, seeds=seeds, examples=examples
         )
         if tasks:
-            scores[PAIRS] = any_to_any.evaluate(runner, scenes, scenes.count, tasks, facts, average, seed, shown_of)
-        found.append(scores)
-    scores, spread = summarised(found)
-    _print(scores, spread)
-    how = protocol(chosen, str(workdir), runner, facts, counts, examples.pixels(FROM_RGB))
+            made = any_to_any.evaluate(runner, scenes, scenes.count, tasks, facts, average, seeds, examples)
+            yield any_to_any.SECTION, made
+
+    scores: dict[str, Scores] = {}
+    spread: dict[str, Scores] = {}
+    for section, found in sections():
+        scores[section], spread[section] = summarised(found)
+        _print(section, scores[section], spread[section])
+    how = protocol(chosen, _weights(workdir, chosen), runner, facts, counts, examples.pixels(FROM_RGB))
     report = {"scenes": scenes.count, "scored": counts, "samples": samples, "protocol": how} | scores
-    if spread:
+    if len(seeds) > 1:
         report["spread"] = spread
     _write(path, report)
     files.write(shown, page(f"Evaluation of {epath.Path(workdir).name}", report, examples))

@@ -12,9 +12,9 @@ import tiny_model
 from mmgen_jax import evaluate
 from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.data import held_out, pipeline
-from mmgen_jax.metrics import consistency, report
+from mmgen_jax.metrics import any_to_any, consistency, dense, report
 from mmgen_jax.metrics.agreement import Agreement
-from mmgen_jax.metrics.runner import Runner
+from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.mask import PALETTE, REGIONS
@@ -70,6 +70,8 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     page = (tmp_path / "sub" / "m.html").read_text()
     assert report["protocol"]["pixels compared"] == {m: 12 * tiny_model.SIZE**2 for m in ("depth", "normal", "mask")}
     assert report["protocol"]["draws"] == "2 of each scene, combined" and report["protocol"]["seed"] == 0
+    assert report["protocol"]["model"] == str(model_dir)  # which has no checkpoints
+    assert report["protocol"]["predictions"].endswith("temperature 1, without a class")
     for text in (*report["protocol"], "mask -&gt; depth: the first 6 scenes", "rgb -&gt; all others: where errors are"):
         assert text in page, text
     assert f">{model['normal/mean']:.4f}<" in page and "The first 6 samples" in page
@@ -106,6 +108,43 @@ def test_several_seeds_give_means_and_deviations_of_what_each_gives_alone(config
         evaluate.run(config, str(model_dir))
 
 
+@pytest.mark.parametrize(("where", "name", "said"), [(Runner, "from_class", 1), (any_to_any, "evaluate", 3)])
+def test_what_is_cut_off_has_printed_the_tables_that_it_had(
+    where, name, said, config, model_dir, tmp_path, capsys, monkeypatch
+):
+    """The files are whole or not there."""
+    config.evaluate.update({"n": 3, "samples": 2, "draws": 1, "seeds": 2, "tasks": ("mask->rgb",)})
+    heads = ["\nunderstanding\n", "\ngeneration\n", "\nconsistency\n", "\nany to any\n"]
+    monkeypatch.setattr(where, name, None)
+    with pytest.raises(TypeError):
+        evaluate.run(config, str(model_dir), str(tmp_path / "m.json"))
+    printed = capsys.readouterr().out
+    assert [head for head in heads if head in printed] == heads[:said]
+    assert "round_trip" in printed and " +- " in printed
+    assert not list(tmp_path.glob("m.*"))
+
+
+def test_what_does_not_depend_on_the_seed_is_computed_once(runner, batch, monkeypatch):
+    """Of three seeds the round trip of each batch is made once, and all columns are those of the seeds alone."""
+    a, calls = runner.sampler.architecture, []
+    average = report.mean_image([batch], a)
+    round_trip = Sampler.round_trip
+    monkeypatch.setattr(Sampler, "round_trip", lambda *arguments: calls.append(1) or round_trip(*arguments))
+    options = {"samples": 9, "facts": a.facts, "average": average}
+    counts = report.scored([batch], a)
+    together = dict(report.evaluate(runner, cut(batch, 6), counts, seeds=(0, 1, 2), **options))
+    assert len(calls) == 2
+    alone = dict(report.evaluate(runner, cut(batch, 6), counts, seeds=(2,), **options))
+    for section, (scores,) in alone.items():
+        assert together[section][2] == scores
+    tasks = any_to_any.parse(["rgb->depth"], a.modalities)
+    calls.clear()
+    both = any_to_any.evaluate(runner, cut(batch, 6), 12, tasks, a.facts, average, (0, 2))
+    assert (
+        len(calls) == 2 and both[1] == any_to_any.evaluate(runner, cut(batch, 6), 12, tasks, a.facts, average, (2,))[0]
+    )
+
+
 def test_numbered_classes_are_those_of_the_data_if_there_are_as_many(config, model_dir, tmp_path):
     architecture, params = model_folders.load(model_dir)
     for count, fits in ((8, True), (7, False)):
@@ -113,20 +152,34 @@ def test_numbered_classes_are_those_of_the_data_if_there_are_as_many(config, mod
         numbered = architecture.with_classes(tuple(map(str, range(count))))
         numbered.save(folder)
         weights.save_params(folder / model_folders.WEIGHTS_FILE, class_table.fit(params, architecture, numbered))
-        config.evaluate.update({"n": 2, "samples": 0})
+        config.evaluate.update({"n": 2, "samples": 2})
         if fits:
+            config.evaluate.seeds = 2  # of classes that no classifier knows
             evaluate.run(config, str(folder), str(tmp_path / "m.json"))
+            page = (tmp_path / "m.html").read_text()
+            assert "The first 2 samples" in page and "independent classifier" not in page
             assert json.loads((tmp_path / "m.json").read_text())["scenes"] == 2
         else:
             with pytest.raises(UsageError, match="has the classes .*; the model .* has others"):
                 evaluate.run(config, str(folder), str(tmp_path / "m.json"))
 
 
+def understood(runner, batch, arrays, facts):
+    """Scores of predictions of a batch, as evaluation has them."""
+    a = runner.sampler.architecture
+    values, there = report.truth(batch, a.modalities, facts), report.present(batch, a)
+    return dense.summary(to_values(arrays, facts), values, facts, there)
+
+
+def evaluated(runner, scenes, counts, **options):
+    """All sections of one seed."""
+    return {section: scores for section, (scores,) in report.evaluate(runner, scenes, counts, **options)}
+
+
 def test_perfect_predictions_score_perfectly(runner, batch):
     arrays = {m: to_array(batch[m]) for m in ("depth", "normal", "mask")}
     facts = dataclasses.replace(runner.sampler.architecture.facts, depth_range=(3.5, 11.0))
-    found = report.understanding(runner, batch, arrays, facts)["model"]
-    scores = {key: average.value for key, average in found.items()}
+    scores = understood(runner, batch, arrays, facts)
     assert scores["depth/absrel"] == pytest.approx(0, abs=1e-6) and scores["mask/miou"] == 1
     assert scores["normal/mean"] == pytest.approx(0, abs=1e-3)
 
@@ -137,7 +190,7 @@ def test_absent_modalities_and_metadata_are_left_out(runner, batch):
     batch["normal"][0, 0, 0] = 0
     counts = report.scored([batch], runner.sampler.architecture)
     assert counts == {"rgb": 12, "depth": 0, "normal": 12, "mask": 9}
-    found = report.evaluate(runner, [batch], counts, samples=0, facts=runner.sampler.architecture.facts)
+    found = evaluated(runner, [batch], counts, samples=0, facts=runner.sampler.architecture.facts)
     scores = found["understanding"]["model"]
     assert math.isnan(scores["depth/l1"]) and np.isfinite(scores["normal/mean"]) and np.isfinite(scores["mask/miou"])
     assert "mean_image" not in found["understanding"]
@@ -180,7 +233,7 @@ def test_scores_do_not_depend_on_how_scenes_come(runner, batch, size):
     def scores(parts):
         counts = report.scored(parts, runner.sampler.architecture)
         assert counts == {"rgb": 11, "depth": 10, "normal": 10, "mask": 10}
-        return report.evaluate(runner, parts, counts, samples=9, facts=facts, average=average)
+        return evaluated(runner, parts, counts, samples=9, facts=facts, average=average)
 
     whole, parts = scores([batch]), scores(cut(batch, size))
     for section, columns in whole.items():
@@ -267,8 +320,7 @@ def test_what_is_in_holes_counts_in_no_score(runner, batch):
     batch |= {holes.key("depth"): valid, holes.key("normal"): valid}
     facts = dataclasses.replace(runner.sampler.architecture.facts, depth_range=(3.5, 11.0))
     rubbish = {m: np.where(valid[..., None], arrays[m], -arrays[m]) for m in ("depth", "normal")}
-    found = report.understanding(runner, batch, arrays | rubbish, facts)["model"]
-    scores = {key: average.value for key, average in found.items()}
+    scores = understood(runner, batch, arrays | rubbish, facts)
     assert scores["depth/absrel"] == pytest.approx(0, abs=1e-6)
     assert scores["normal/mean"] == pytest.approx(0, abs=1e-3)
     counts = report.scored([batch], runner.sampler.architecture)
@@ -277,7 +329,7 @@ def test_what_is_in_holes_counts_in_no_score(runner, batch):
     for m in ("depth", "normal"):
         other[m] = np.where(valid[..., None], batch[m], np.roll(batch[m], 3, 1))
     facts = facts.with_camera_of(Facts.from_metadata({"fov_degrees": 40, "depth_range": [3.5, 11]}))
-    first, second = (report.evaluate(runner, [b], counts, samples=0, facts=facts) for b in (batch, other))
+    first, second = (evaluated(runner, [b], counts, samples=0, facts=facts) for b in (batch, other))
     for part in ("understanding", "consistency"):
         assert first[part].keys() == second[part].keys()
     # The round trip of the autoencoder alone sees what is in the holes.

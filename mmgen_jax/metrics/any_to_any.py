@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmgen_jax.data import pipeline
 from mmgen_jax.metrics import dense, report
 from mmgen_jax.metrics.examples import Examples
 from mmgen_jax.metrics.report import Scenes, Scores
 from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities.facts import Facts
-from mmgen_jax.modalities.measure import Averages, added
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling.sampler import Arrays
 from mmgen_jax.system.console import Progress
@@ -22,7 +20,7 @@ from mmgen_jax.system.errors import UsageError, choice
 
 MANY = {"one": 1, "two": 2, "three": 3}  # how many are given, all sets of so many
 EACH = "each"
-HEADLINES = ("rgb/psnr", "depth/absrel", "depth/l1", "normal/mean", "mask/miou")  # one for each modality
+SECTION = "any to any"  # the name of these scores in a report
 
 
 @dataclass(frozen=True)
@@ -67,54 +65,45 @@ def evaluate(
     tasks: Sequence[Task],
     facts: Facts,
     average: Arrays | None = None,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     examples: Examples | None = None,
-) -> Scores:
-    """Scores all tasks on `count` scenes, each on those that have what is given and what is made.
+) -> list[Scores]:
+    """Scores all tasks on `count` scenes, each on those that have what is given and what is made, by each seed.
 
-    Predictions are made with `runner.understanding` with `runner.draws` combined, as those from rgb are. They are added
-    to `examples`, to be shown.
+    Predictions are made with `runner.understanding` with `runner.draws` combined, as those from rgb are. Those by the
+    first seed are added to `examples`, to be shown.
 
     Returns:
-      metric -> {"round_trip": value, "mean_image": value, "rgb -> depth": value, ...}: first what the autoencoder loses
-      alone, which is a ceiling, and what the mean image of the train split scores, which sees nothing.
+      for each seed metric -> {"round_trip": value, "mean_image": value, "rgb -> depth": value, ...}: first what the
+      autoencoder loses alone, which is a ceiling, and what the mean image of the train split scores, which sees
+      nothing.
     """
-    rows: dict[str, Averages] = {}
-    examples = examples or Examples(facts)
-    progress, first = Progress("any to any", count * len(tasks) * runner.draws, "samples"), 0
+    a, first = runner.sampler.architecture, 0
+    wanted = [m for m in a.modalities if any(task.wanted == m for task in tasks)]
+    models, fixed = [report.Tally() for _ in seeds], report.Tally()
+    progress = Progress("any to any", len(seeds) * count * len(tasks) * runner.draws, "samples")
     for batch in scenes:
-        for name, scores in _scores(runner, batch, tasks, facts, average, seed, first, progress, examples).items():
-            rows[name] = added(rows.get(name, {}), scores)
+        values, there = report.truth(batch, a.modalities, facts), report.present(batch, a)
+        for name, arrays in report.bounds(runner, batch, wanted, wanted, average).items():
+            fixed.add(name, dense.averages(to_values(arrays, facts), values, facts, there))
+        for (i, seed), task in itertools.product(enumerate(seeds), tasks):
+            given, stream = {m: to_array(batch[m]) for m in task.given}, f"any to any {task}"
+            made = runner.predict(given, task.wanted, seed, stream, first=first, progress=progress)
+            whole = np.all([there[m] for m in task.given], axis=0)
+            rows = {m: x & whole for m, x in there.items()}
+            models[i].add(str(task), dense.averages(to_values(made, facts), values, facts, rows))
+            if examples and i == 0:
+                report.show(examples, str(task), task.given, made, batch, a)
         first += len(batch["present"])
-    metrics = list(dict.fromkeys(key for scores in rows.values() for key in scores))
-    return {key: {name: scores[key].value for name, scores in rows.items() if key in scores} for key in metrics}
+    return [_by_metric(fixed.scores() | model.scores()) for model in models]
 
 
-def _scores(
-    runner: Runner,
-    batch: pipeline.Batch,
-    tasks: Sequence[Task],
-    facts: Facts,
-    average: Arrays | None,
-    seed: int,
-    first: int,
-    progress: Progress,
-    examples: Examples,
-) -> dict[str, Averages]:
-    """Scores of one batch, whose first scene has number `first`."""
-    names = runner.sampler.architecture.modalities
-    there, known = report.present(batch, runner.sampler.architecture), report.truth(batch, names, facts)
-    wanted = [m for m in names if any(task.wanted == m for task in tasks)]
-    columns = {name: (x, there) for name, x in report.bounds(runner, batch, wanted, wanted, average).items()}
-    for task in tasks:
-        given, stream = {m: to_array(batch[m]) for m in task.given}, f"any to any {task}"
-        made = runner.predict(given, task.wanted, seed, stream, first=first, progress=progress)
-        report.show(examples, str(task), task.given, made, batch, runner.sampler.architecture)
-        whole = np.all([there[m] for m in task.given], axis=0)
-        columns[str(task)] = made, {m: rows & whole for m, rows in there.items()}
-    return {name: dense.averages(to_values(x, facts), known, facts, rows) for name, (x, rows) in columns.items()}
+def _by_metric(columns: Scores) -> Scores:
+    """Metric -> column -> value, from column -> metric -> value."""
+    metrics = dict.fromkeys(metric for scores in columns.values() for metric in scores)
+    return {key: {name: scores[key] for name, scores in columns.items() if key in scores} for key in metrics}
 
 
 def headlines(scores: Scores) -> Scores:
     """The columns that are printed: one for each modality."""
-    return {key: scores[key] for key in HEADLINES if key in scores}
+    return {key: scores[key] for key in dense.headlines(scores)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from mmgen_jax.modalities.facts import Facts
@@ -62,7 +64,13 @@ def averages(prediction: Values, truth: Values, facts: Facts, present: Values | 
     return scores
 
 
+def headlines(names: Collection[str], prefix: str = "") -> list[str]:
+    """Of the names of scores the one that stands for each modality: the first of its headlines that there is."""
+    listed = [[f"{prefix}{m}/{key}" for key in modality.headlines] for m, modality in MODALITIES.items()]
+    return [next(name for name in own if name in names) for own in listed if not set(own).isdisjoint(names)]
+
+
 def headline(m: str, prediction: np.ndarray, truth: np.ndarray, facts: Facts) -> float:
-    """The first of a modality's headline scores that there is, the mean over images; see `summary`."""
+    """The score that stands for a modality (see `headlines`), the mean over images; see `summary`."""
     scores = summary({m: prediction}, {m: truth}, facts)
-    return next(scores[f"{m}/{key}"] for key in MODALITIES[m].headlines if f"{m}/{key}" in scores)
+    return scores[headlines(scores)[0]]

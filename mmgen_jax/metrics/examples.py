@@ -30,6 +30,10 @@ class _Task:
     counts: dict[str, np.ndarray] = field(default_factory=dict)
     scenes: int = 0
 
+    def add(self, column: str, images: np.ndarray) -> None:
+        """Adds pictures of one batch to a column."""
+        self.columns.setdefault(column, []).append(images)
+
 
 class Examples:
     """Collects pictures of predictions and of generated samples, and mean errors.
@@ -57,20 +61,21 @@ class Examples:
           there: modality -> bool [N], the scenes whose truth counts.
         """
         entry = self._tasks.setdefault(task, _Task(tuple(given)))
-        rows = max(0, min(COUNT - entry.scenes, len(next(iter(made.values())))))
-        entry.scenes += rows
-        for m in given:
-            self._add(entry, m, self._picture(m, stored[m], there[m], rows))
-        for m, values in made.items():
-            error = np.asarray(MODALITIES[m].error(values, truth[m], self.facts), np.float64)
-            error[~(known(truth[m]) & np.asarray(there[m], bool)[:, None, None])] = np.nan
-            hidden = known(truth[m])[:rows]
-            true = np.where(hidden[..., None], self._picture(m, stored[m], there[m], rows), pictures.MUTED)
-            self._add(entry, f"{m} truth", true.astype(np.uint8))
-            self._add(entry, m, MODALITIES[m].picture(values[:rows], self.facts))
-            self._add(entry, f"{m} error", pictures.heat(error[:rows]))
+        errors = {m: self._error(m, values, truth[m], there[m]) for m, values in made.items()}
+        for m, error in errors.items():
             entry.errors[m] = entry.errors.get(m, 0) + np.nansum(error, axis=0)
             entry.counts[m] = entry.counts.get(m, 0) + np.isfinite(error).sum(0)
+        rows = min(COUNT - entry.scenes, len(next(iter(made.values()))))
+        if not rows:
+            return
+        entry.scenes += rows
+        for m in given:
+            entry.add(m, self._picture(m, stored[m][:rows], there[m][:rows, None, None]))
+        for m, values in made.items():
+            seen = known(truth[m]) & there[m][:, None, None]
+            entry.add(f"{m} truth", self._picture(m, stored[m][:rows], seen[:rows]))
+            entry.add(m, MODALITIES[m].picture(values[:rows], self.facts))
+            entry.add(f"{m} error", pictures.heat(errors[m][:rows]))
 
     def generated(self, values: Values) -> None:
         """Adds values [N, H, W(, 3)] of generated samples."""
@@ -111,15 +116,15 @@ class Examples:
         columns = {m: pictures.reduced(np.concatenate(parts)) for m, parts in self._samples.items()}
         return [gallery.Section(f"The first {len(next(iter(columns.values())))} samples", columns)]
 
-    def _picture(self, m: str, stored: np.ndarray, there: np.ndarray, rows: int) -> np.ndarray:
-        """Pictures of the first rows, grey where a scene lacks the modality."""
-        picture = MODALITIES[m].picture(stored[:rows], self.facts)
-        kept = np.asarray(there[:rows], bool)[:, None, None, None]
-        return np.where(kept, picture, pictures.MUTED).astype(np.uint8)
+    def _error(self, m: str, values: np.ndarray, truth: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """Errors float64 [N, H, W] as `Modality.error` tells them; NaN where there is no truth."""
+        error = np.asarray(MODALITIES[m].error(values, truth, self.facts), np.float64)
+        return np.where(known(truth) & there[:, None, None], error, np.nan)
 
-    @staticmethod
-    def _add(entry: _Task, column: str, images: np.ndarray) -> None:
-        entry.columns.setdefault(column, []).append(images)
+    def _picture(self, m: str, stored: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Pictures of values, grey where they are not `seen`, bool [N, H, W] or [N, 1, 1]."""
+        picture = MODALITIES[m].picture(stored, self.facts)
+        return np.where(seen[..., None], picture, pictures.MUTED).astype(np.uint8)
 
 
 def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from mmgen_jax.metrics.any_to_any import HEADLINES
+from mmgen_jax.metrics import any_to_any, dense
 from mmgen_jax.metrics.examples import Examples
 from mmgen_jax.metrics.report import FROM_RGB, Scores
 from mmgen_jax.show import gallery, scores
@@ -20,18 +20,13 @@ NAMES = {
     "real_shuffled": "real scenes, shuffled",
 }
 CONTROLS = tuple(NAMES)
-PLOTS = {
-    "generation": ("accuracy",),
-    "consistency": (
-        "depth-normal/angle",
-        "boundary/geometry/f",
-        "boundary/rgb/f",
-        *(f"rgb-rest/{m}" for m in HEADLINES),
-    ),
-}
+REST = "rgb-rest/"  # of scores of modalities beside what the model predicts of them
+PLOTS = ("accuracy", "depth-normal/angle", "boundary/geometry/f", "boundary/rgb/f")  # and headlines of modalities
 CAPTIONS = {
     FROM_RGB: "All other modalities from held-out images, without a class. The autoencoder's round trip of the truth "
     "is a ceiling; the mean image of the train split sees nothing; shuffled predictions are of another scene.",
+    any_to_any.SECTION: "What is neither given nor made is ignored. The autoencoder is a ceiling; the mean image sees "
+    "nothing. The shuffled control is measured for predictions from rgb alone.",
     "generation": "Share of samples that an independent classifier recognises, beside held-out images.",
     "consistency": "Whether modalities describe the same scene, beside real scenes and modalities that do not belong "
     "together.",
@@ -49,13 +44,12 @@ def page(title: str, report: Mapping, examples: Examples) -> bytes:
     numbers, spread = itertools.count(), report.get("spread", {})
     parts = [_card("Protocol", "", scores.facts(_said(report["protocol"])))]
     parts += _understanding(report, examples, numbers)
-    parts += _pairs(report.get("any to any", {}), spread.get("any to any", {}), examples, numbers)
+    parts += _pairs(report.get(any_to_any.SECTION, {}), spread.get(any_to_any.SECTION, {}), examples, numbers)
     for section in ("generation", "consistency"):
         if columns := report[section]:
-            shown = examples.samples() if section == "generation" else []
-            body = _scores(columns, PLOTS[section], spread.get(section))
-            parts.append(_card(section, CAPTIONS[section], body))
-            parts += [gallery.card(next(numbers), s) for s in shown]
+            parts.append(_card(section, CAPTIONS[section], _scores(columns, spread.get(section))))
+        if section == "generation":
+            parts += [gallery.card(next(numbers), s) for s in examples.samples()]
     caption = "Arrows say whether more or less is better. Click a picture to enlarge it."
     return gallery.document(title, "".join(parts), caption, scores.STYLE)
 
@@ -63,15 +57,15 @@ def page(title: str, report: Mapping, examples: Examples) -> bytes:
 def _understanding(report: Mapping, examples: Examples, numbers: Iterator[int]) -> list[str]:
     """Predictions from rgb."""
     spread = _beside_shuffled(report["spread"]) if "spread" in report else None
-    card = _card(FROM_RGB, CAPTIONS[FROM_RGB], _scores(_beside_shuffled(report), HEADLINES, spread))
+    card = _card(FROM_RGB, CAPTIONS[FROM_RGB], _scores(_beside_shuffled(report), spread))
     return [card, *(gallery.card(next(numbers), s) for s in examples.sections(FROM_RGB))]
 
 
 def _beside_shuffled(sections: Mapping) -> Scores:
     """Scores of predictions from rgb, with the shuffled control that the consistency of real scenes has."""
-    columns, prefix = dict(sections["understanding"]), "rgb-rest/"
+    columns = dict(sections["understanding"])
     shuffled = sections["consistency"].get("real_shuffled", {})
-    if control := {key.removeprefix(prefix): value for key, value in shuffled.items() if key.startswith(prefix)}:
+    if control := {key.removeprefix(REST): value for key, value in shuffled.items() if key.startswith(REST)}:
         columns["shuffled"] = control
     return columns
 
@@ -80,12 +74,8 @@ def _pairs(pairs: Scores, spread: Scores, examples: Examples, numbers: Iterator[
     """A card for each modality that is made, with all that it is made from, and pictures of each pair."""
     parts = []
     for m in dict.fromkeys(metric.split("/")[0] for metric in pairs):
-        columns = _made(pairs, m)
-        caption = (
-            "What is neither given nor made is ignored. The autoencoder is a ceiling; the mean image sees nothing. The "
-            "shuffled control is measured for predictions from rgb alone."
-        )
-        parts.append(_card(f"any to any: {m}", caption, _scores(columns, HEADLINES, _made(spread, m))))
+        columns, title = _made(pairs, m), f"{any_to_any.SECTION}: {m}"
+        parts.append(_card(title, CAPTIONS[any_to_any.SECTION], _scores(columns, _made(spread, m))))
         for name in (name for name in columns if name not in CONTROLS):
             parts += [gallery.card(next(numbers), s) for s in examples.sections(name)]
     return parts
@@ -103,12 +93,11 @@ def _card(title: str, caption: str, body: str) -> str:
     return f"<section><h2>{html.escape(title)}</h2>{below}{body}</section>"
 
 
-def _scores(columns: Scores, metrics: Sequence[str], spread: Scores | None) -> str:
-    """Bars of some scores, where there are others than controls, and a table of all."""
-    charts = []
-    for metric in metrics:
-        if any(metric in column for name, column in columns.items() if name not in CONTROLS):
-            charts.append(scores.bars(metric, columns, NAMES, CONTROLS, spread))
+def _scores(columns: Scores, spread: Scores | None) -> str:
+    """Bars of the scores that say most, where there are others than controls, and a table of all."""
+    found = {metric for name, column in columns.items() if name not in CONTROLS for metric in column}
+    chosen = [*(metric for metric in PLOTS if metric in found), *dense.headlines(found), *dense.headlines(found, REST)]
+    charts = [scores.bars(metric, columns, NAMES, CONTROLS, spread) for metric in chosen]
     plots = f'<div class="plots">{"".join(charts)}</div>' if charts else ""
     table = scores.table(columns, NAMES, spread)
     return f"{plots}<details open><summary>all scores</summary>{table}</details>"

@@ -29,7 +29,7 @@ def protocol(
 
     Args:
       chosen: the settings that it was made with.
-      model: the workdir or name of the model.
+      model: its workdir or name, and which checkpoint of it.
       runner: how it was sampled.
       facts: what the data set says of itself.
       scored: number of scenes in which each modality has a pixel to compare with.
@@ -37,12 +37,12 @@ def protocol(
     """
     a, e = runner.sampler.architecture, chosen.evaluate
     found: Protocol = {
-        "model": f"{model}, checkpoint {'newest' if chosen.sample.step is None else chosen.sample.step}",
+        "model": model,
         "modalities": f"{', '.join(a.modalities)}, {a.image_size} x {a.image_size} pixels",
         "data": f"{chosen.data.dir}, split {chosen.data.test_split}",
         "scenes with truth": dict(scored),
         "pixels compared": dict(pixels),
-        "predictions": f"{_calls(runner.understanding)}, temperature {e.temperature:g}, without a class",
+        "predictions": f"{_calls(runner.understanding)}, without a class",
         "draws": f"{e.draws} of each scene{', combined' if e.draws > 1 else ''}",
         "samples": f"{e.samples}; {_calls(runner.generation)}, guidance {runner.generation.guidance:g}",
         "seed": chosen.seed if e.seeds == 1 else f"{e.seeds} seeds from {chosen.seed} on; mean and standard deviation",
@@ -53,10 +53,11 @@ def protocol(
     if "normal" in a.modalities:
         found["normals"] = "angles in degrees; not aligned"
     if "mask" in a.modalities:
-        found["regions"] = "by their names; not matched"
+        found["regions"] = "by their names, not matched; ari compares groups of pixels, whatever their names"
     return found | {"software": f"mmgen_jax {mmgen_jax.__version__}"}
 
 
 def _calls(options: Options) -> str:
     calls = SOLVERS[options.solver].evaluations(options.count)
-    return f"{options.solver}, {options.count} steps, {calls} evaluations of the velocity"
+    taken = f"{options.solver}, {options.count} steps, {calls} evaluations of the velocity"
+    return f"{taken}, temperature {options.temperature:g}"

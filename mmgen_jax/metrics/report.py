@@ -25,7 +25,6 @@ from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import UsageError
 
 FROM_RGB = "rgb -> all others"  # the name of these predictions among examples
-SECTIONS = ("understanding", "generation", "consistency")
 Scores = dict[str, dict[str, float]]  # column -> metric -> value
 Scenes = Iterable[pipeline.Batch]  # batches as `pipeline.Reader.load` returns them; can be gone through more than once
 
@@ -63,28 +62,6 @@ def truth(batch: pipeline.Batch, modalities: Iterable[str], facts: Facts) -> Arr
     return to_values(holes.hidden({m: to_array(batch[m]) for m in modalities}, batch), facts)
 
 
-def understanding(
-    runner: Runner,
-    batch: pipeline.Batch,
-    predicted: Arrays,
-    facts: Facts,
-    average: Arrays | None = None,
-) -> dict[str, Averages]:
-    """Scores of predictions from rgb, and for comparison those of the autoencoder alone (a ceiling) and the mean image.
-
-    Args:
-      runner: the model and how it is sampled.
-      batch: pixels of each modality [N, H, W, C] and present [N, M].
-      predicted: arrays in [-1, 1] of all modalities except rgb, as `Runner.rest_from_rgb` returns them.
-      facts: what the model's data set says of itself, with its camera if that is known.
-      average: what `mean_image` returns, or None to leave that column out.
-    """
-    a = runner.sampler.architecture
-    columns = {"model": predicted} | bounds(runner, batch, a.modalities, tuple(predicted), average)
-    values, there = truth(batch, a.modalities, facts), present(batch, a)
-    return {name: dense.averages(to_values(x, facts), values, facts, there) for name, x in columns.items()}
-
-
 def bounds(
     runner: Runner, batch: pipeline.Batch, names: Sequence[str], guessed: Sequence[str], average: Arrays | None
 ) -> dict[str, Arrays]:
@@ -97,11 +74,26 @@ def bounds(
     return columns
 
 
-class _Judged:
-    """What the bundled classifier sees in rgb, batch by batch; nothing if the model has other classes than it knows."""
+class Tally:
+    """Scores of columns, to which those of more batches are added."""
 
-    def __init__(self, class_names: Sequence[str]):
-        self._judge = classifier.for_classes(class_names)
+    def __init__(self) -> None:
+        self._columns: dict[str, Averages] = {}
+
+    def add(self, name: str, scores: Averages) -> None:
+        """Adds the scores of one batch to those of a column."""
+        self._columns[name] = added(self._columns.get(name, {}), scores)
+
+    def scores(self) -> Scores:
+        """Column -> metric -> value."""
+        return {name: _values(scores) for name, scores in self._columns.items()}
+
+
+class _Judged:
+    """What a classifier sees in rgb, batch by batch; nothing if there is none."""
+
+    def __init__(self, judge: classifier.Classifier | None):
+        self._judge = judge
         self._probabilities: list[np.ndarray] = []
         self._class_id: list[np.ndarray] = []
 
@@ -129,10 +121,12 @@ def evaluate(
     samples: int,
     facts: Facts,
     average: Arrays | None = None,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     examples: Examples | None = None,
-) -> dict[str, Scores]:
-    """Evaluates a model on held-out scenes; returns {section: {column: {metric: value}}}.
+) -> Iterator[tuple[str, list[Scores]]]:
+    """Evaluates a model on held-out scenes; yields each section as soon as it is known, with its scores by each seed.
+
+    What does not depend on the seed is computed once.
 
     Args:
       runner: the model and how it is sampled.
@@ -141,24 +135,30 @@ def evaluate(
       samples: number of generated scenes, balanced over the classes; 0 leaves generation out.
       facts: what the model's data set says of itself, with the camera of the scenes if that is known.
       average: what `mean_image` returns, or None.
-      seed: seed of all noise.
-      examples: to which predictions and samples are added, to be shown.
+      seeds: of all noise.
+      examples: to which predictions and samples by the first seed are added, to be shown.
+
+    Yields:
+      "understanding", "generation" and "consistency", each with {column: {metric: value}} for every seed.
 
     Raises:
       NotFinite: a prediction or a sample has NaN or infinity.
     """
-    a, examples = runner.sampler.architecture, examples or Examples(facts)
-    seen = {name: _Judged(a.facts.class_names) for name in ("generated", "real")}
-    agreements = {name: Agreement(facts) for name in seen}
-    columns = _on_scenes(runner, scenes, counts, average, seed, agreements["real"], seen["real"], examples)
-    _on_samples(runner, samples, seed, agreements["generated"], seen["generated"], examples)
-    sections = {
-        "understanding": columns,
-        "consistency": {f"{name}{end}": scores for name, x in agreements.items() for end, scores in x.scores().items()},
-    }
-    report = {key: {name: _values(scores) for name, scores in found.items()} for key, found in sections.items()}
-    report["generation"] = {name: judged.scores() for name, judged in seen.items()}
-    return {key: {name: scores for name, scores in report[key].items() if scores} for key in SECTIONS}
+    judge = classifier.for_classes(runner.sampler.architecture.facts.class_names)
+    real, generated = _Judged(judge), [_Judged(judge) for _ in seeds]
+    of_scenes, of_samples = ([Agreement(facts) for _ in seeds] for _ in range(2))
+    yield "understanding", _on_scenes(runner, scenes, counts, average, seeds, of_scenes, real, examples)
+    progress = Progress("generated", len(seeds) * samples * (1 + runner.draws), "samples")
+    for i, seed in enumerate(seeds):
+        _on_samples(runner, samples, seed, of_samples[i], generated[i], progress, None if i else examples)
+    yield "generation", [_filled({"generated": x.scores(), "real": real.scores()}) for x in generated]
+    yield "consistency", [_agreed({"generated": a, "real": b}) for a, b in zip(of_samples, of_scenes, strict=True)]
+
+
+def _agreed(agreements: Mapping[str, Agreement]) -> Scores:
+    """The scores of scenes by where they are from, and those of shuffled modalities."""
+    every = ((name, end, scores) for name, x in agreements.items() for end, scores in x.scores().items())
+    return _filled({f"{name}{end}": _values(scores) for name, end, scores in every})
 
 
 def _on_scenes(
@@ -166,29 +166,39 @@ def _on_scenes(
     scenes: Scenes,
     counts: Mapping[str, int],
     average: Arrays | None,
-    seed: int,
-    agreement: Agreement,
+    seeds: Sequence[int],
+    agreements: Sequence[Agreement],
     seen: _Judged,
-    examples: Examples,
-) -> dict[str, Averages]:
-    """Scores of predictions from the rgb of held-out scenes, which it adds to `agreement`, `seen` and `examples`."""
-    a, facts, first = runner.sampler.architecture, agreement.facts, 0
-    columns: dict[str, Averages] = {}
-    progress = Progress("from rgb", counts["rgb"] * runner.draws, "samples")
+    examples: Examples | None,
+) -> list[Scores]:
+    """Scores of predictions from the rgb of held-out scenes by each seed, beside those of `bounds`.
+
+    Predictions are added to the seed's own of `agreements`, and those of the first seed to `examples`; the scenes are
+    added to `seen`.
+    """
+    a, facts, first = runner.sampler.architecture, agreements[0].facts, 0
+    guessed = [m for m in a.modalities if m != "rgb"]
+    models, fixed = [Tally() for _ in seeds], Tally()
+    progress = Progress("from rgb", len(seeds) * counts["rgb"] * runner.draws, "samples")
     # A modality that no scene has, as in a data set from before it was known, is left out rather than all scenes.
     names = [m for m in a.modalities if counts[m]]
     for batch in _with_rgb(scenes, a):
-        predicted = runner.rest_from_rgb(batch["rgb"], seed, first=first, progress=progress)
-        for name, scores in understanding(runner, batch, predicted, facts, average).items():
-            columns[name] = added(columns.get(name, {}), scores)
-        show(examples, FROM_RGB, ("rgb",), predicted, batch, a)
-        whole = np.all([rows for m, rows in present(batch, a).items() if m in names], axis=0)
-        if whole.any():
-            read = {m: predicted[m][whole] for m in names if m in predicted}
-            agreement.add(truth(_rows(batch, whole), names, facts), to_values(read, facts))
+        values, there = truth(batch, a.modalities, facts), present(batch, a)
+        whole = np.all([there[m] for m in names], axis=0)
+        complete = {m: values[m][whole] for m in names}
+        for name, arrays in bounds(runner, batch, a.modalities, guessed, average).items():
+            fixed.add(name, dense.averages(to_values(arrays, facts), values, facts, there))
+        for i, seed in enumerate(seeds):
+            predicted = runner.rest_from_rgb(batch["rgb"], seed, first=first, progress=progress)
+            made = to_values(predicted, facts)
+            models[i].add("model", dense.averages(made, values, facts, there))
+            if whole.any():
+                agreements[i].add(complete, {m: made[m][whole] for m in names if m in made})
+            if examples and i == 0:
+                show(examples, FROM_RGB, ("rgb",), predicted, batch, a)
         seen.add(batch["rgb"], batch["class_id"])
         first += len(batch["rgb"])
-    return columns
+    return [_filled(model.scores() | fixed.scores()) for model in models]
 
 
 def show(
@@ -203,11 +213,16 @@ def show(
 
 
 def _on_samples(
-    runner: Runner, samples: int, seed: int, agreement: Agreement, seen: _Judged, examples: Examples
+    runner: Runner,
+    samples: int,
+    seed: int,
+    agreement: Agreement,
+    seen: _Judged,
+    progress: Progress,
+    examples: Examples | None,
 ) -> None:
     """Generates scenes and adds them to `agreement`, `seen` and `examples`."""
     a, facts, size = runner.sampler.architecture, agreement.facts, runner.generation.batch
-    progress = Progress("generated", samples * (1 + runner.draws), "samples")
     for first in range(0, samples, size):
         # A model without classes has one class, the null class, whose number is 0.
         classes = np.arange(first, min(first + size, samples)) % max(len(a.facts.class_names), 1)
@@ -216,7 +231,8 @@ def _on_samples(
         read = runner.rest_from_rgb(values["rgb"], seed, stream, first=first, progress=progress)
         agreement.add(values, to_values(read, facts))
         seen.add(values["rgb"], classes)
-        examples.generated(values)
+        if examples:
+            examples.generated(values)
 
 
 def _with_rgb(scenes: Scenes, architecture: Architecture) -> Iterator[pipeline.Batch]:
@@ -229,6 +245,11 @@ def _with_rgb(scenes: Scenes, architecture: Architecture) -> Iterator[pipeline.B
 
 def _values(scores: Averages) -> dict[str, float]:
     return {key: average.value for key, average in scores.items()}
+
+
+def _filled(columns: Scores) -> Scores:
+    """The columns that have a score."""
+    return {name: scores for name, scores in columns.items() if scores}
 
 
 def present(batch: pipeline.Batch, architecture: Architecture) -> dict[str, np.ndarray]:

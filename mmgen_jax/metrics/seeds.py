@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 
 from mmgen_jax.metrics.report import Scores
 
-Sections = dict[str, Scores]
 
-
-def summarised(found: Sequence[Sections]) -> tuple[Sections, Sections]:
+def summarised(found: Sequence[Scores]) -> tuple[Scores, Scores]:
     """Mean and standard deviation (of a sample: K - 1) of every score over seeds.
 
     Of one seed these are its own scores, unchanged, and nothing. A seed without a number for a score does not count in
@@ -22,22 +20,17 @@ def summarised(found: Sequence[Sections]) -> tuple[Sections, Sections]:
     return _each(found, statistics.fmean, 1), _each(found, statistics.stdev, 2)
 
 
-def _each(found: Sequence[Sections], of: Callable[[Sequence[float]], float], least: int) -> Sections:
-    result: Sections = {}
-    for section, column, metric in _names(found):
-        every = (x.get(section, {}).get(column, {}).get(metric, math.nan) for x in found)
+def _each(found: Sequence[Scores], of: Callable[[Sequence[float]], float], least: int) -> Scores:
+    result: Scores = {}
+    for column, metric in _names(found):
+        every = (columns.get(column, {}).get(metric, math.nan) for columns in found)
         known = [value for value in every if not math.isnan(value)]
-        value = of(known) if len(known) >= least else math.nan
-        result.setdefault(section, {}).setdefault(column, {})[metric] = value
+        result.setdefault(column, {})[metric] = of(known) if len(known) >= least else math.nan
     return result
 
 
-def _names(found: Sequence[Sections]) -> dict[tuple[str, str, str], None]:
-    """All names of scores, in the order in which they first occur."""
+def _names(found: Sequence[Scores]) -> dict[tuple[str, str], None]:
+    """All names of columns and their scores, in the order in which they first occur."""
     return dict.fromkeys(
-        (section, column, metric)
-        for sections in found
-        for section, columns in sections.items()
-        for column, values in columns.items()
-        for metric in values
+        (column, metric) for columns in found for column, values in columns.items() for metric in values
     )

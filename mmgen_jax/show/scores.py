@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 Columns = Mapping[str, Mapping[str, float]]  # column -> score -> value
 LESS = ("absrel", "l1", "mean", "median", "angle")  # scores that are errors: less is better
 NEUTRAL = ("pixels",)  # neither is better
+NAMED = ("iou", "accuracy")  # scores of what a data set names, as it likes; more is better
 ROW = 38  # pixels from one bar to the next
 
 STYLE = """
@@ -22,8 +23,7 @@ STYLE = """
   margin-top: 16px; }
 .plots figure { margin: 0; } .plots figcaption { font-size: 13px; font-weight: 500; }
 .plots text { fill: var(--ink); font-size: 12px; } .plots .back { fill: var(--line); }
-.plots .bar { fill: var(--muted); }
-.plots .model { fill: var(--given); }
+.plots .bar { fill: var(--muted); } .plots .model { fill: var(--given); }
 details { margin-top: 14px; } summary { cursor: pointer; color: var(--muted); font-size: 13px; }
 @media (max-width: 640px) { .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: 8px; } }
 """
@@ -31,8 +31,8 @@ details { margin-top: 14px; } summary { cursor: pointer; color: var(--muted); fo
 
 def sense(metric: str) -> str:
     """An arrow up where more of a score is better, down where less is, nothing where neither is."""
-    last = metric.rsplit("/", 1)[-1]
-    return "" if last in NEUTRAL else "\u2193" if last in LESS else "\u2191"
+    *_, before, last = "", *metric.split("/")
+    return "\u2191" if before in NAMED else "" if last in NEUTRAL else "\u2193" if last in LESS else "\u2191"
 
 
 def facts(entries: Mapping[str, object]) -> str:
@@ -72,10 +72,10 @@ def number(metric: str, name: str, columns: Columns, spread: Columns | None = No
 def bars(
     metric: str, columns: Columns, names: Mapping[str, str], controls: Collection[str], spread: Columns | None = None
 ) -> str:
-    """A bar for a score of each column, from 0 to the largest; those that are no `controls` have the model's colour."""
+    """A bar for a score of each column that has it, from 0 to the largest; `controls` are grey, the model is not."""
     values = {name: column.get(metric, math.nan) for name, column in columns.items()}
     known = {name: value for name, value in values.items() if not math.isnan(value)}
-    top = max((abs(value) for value in known.values()), default=0) or 1
+    top = max((0, *known.values())) or 1
     parts = []
     for i, (name, value) in enumerate(known.items()):
         kind, y, width = "bar" if name in controls else "model", i * ROW, 100 * max(value, 0) / top

@@ -83,7 +83,8 @@ def test_every_key_of_two_steps_a_preview_and_an_evaluation_differs(model_config
     options = Options("euler_maruyama", 3, batch=8)
     runner = Runner(Sampler(architecture, mesh), params, dataclasses.replace(options, draws=2), options)
     counts = report.scored([batch], runner.sampler.architecture)
-    report.evaluate(runner, [batch], counts, samples=8, facts=runner.sampler.architecture.facts, seed=config.seed)
+    facts = runner.sampler.architecture.facts
+    list(report.evaluate(runner, [batch], counts, samples=8, facts=facts, seeds=(config.seed,)))
     jax.effects_barrier()
     twice = len(drawn) - len(set(drawn))
     assert twice == 0, f"{twice} of {len(drawn)} keys are used again"

@@ -70,7 +70,7 @@ def test_scores_are_beside_what_is_possible_and_what_is_blind(runner, monkeypatc
     batch, facts = scenes(6), runner.sampler.architecture.facts
     tasks = any_to_any.parse(["rgb->depth", "depth+mask->rgb"], MODEL)
     average = {m: np.zeros((1, *x.shape[1:]), np.float32) for m, x in tiny_model.pixels(1).items()}
-    found = any_to_any.evaluate(runner, [batch], 6, tasks, facts, average)
+    (found,) = any_to_any.evaluate(runner, [batch], 6, tasks, facts, average)
     assert list(found["depth/l1"]) == ["round_trip", "mean_image", "rgb -> depth"]
     assert list(found["rgb/psnr"]) == ["round_trip", "mean_image", "depth+mask -> rgb"]
     assert found["depth/l1"]["round_trip"] < found["depth/l1"]["mean_image"]
@@ -80,7 +80,7 @@ def test_scores_are_beside_what_is_possible_and_what_is_blind(runner, monkeypatc
         return {wanted: any_to_any.to_array(batch[wanted])}
 
     monkeypatch.setattr(Runner, "predict", oracle)
-    perfect = any_to_any.evaluate(runner, [batch], 6, tasks, facts)
+    (perfect,) = any_to_any.evaluate(runner, [batch], 6, tasks, facts)
     assert perfect["depth/l1"]["rgb -> depth"] == pytest.approx(0, abs=1e-6)
 
 
@@ -88,9 +88,9 @@ def test_scores_do_not_depend_on_batches_and_leave_out_what_is_absent(runner):
     batch, facts = scenes(6), runner.sampler.architecture.facts
     batch["present"][4, 0] = batch["present"][5, 1] = False
     tasks = any_to_any.parse(["rgb->depth"], MODEL)
-    whole = any_to_any.evaluate(runner, [batch], 6, tasks, facts)
-    parts = any_to_any.evaluate(runner, cut(batch, 4), 6, tasks, facts)
-    alone = any_to_any.evaluate(runner, cut(batch, 4)[:1], 4, tasks, facts)
+    (whole,) = any_to_any.evaluate(runner, [batch], 6, tasks, facts)
+    (parts,) = any_to_any.evaluate(runner, cut(batch, 4), 6, tasks, facts)
+    (alone,) = any_to_any.evaluate(runner, cut(batch, 4)[:1], 4, tasks, facts)
     for key in whole:
         assert parts[key] == pytest.approx(whole[key], abs=1e-4)
     key = "depth/l1"

@@ -57,7 +57,13 @@ def test_samples_are_the_first_ones_of_all_batches():
 
 @pytest.mark.parametrize(
     ("metric", "arrow"),
-    [("depth/objects/absrel", "\u2193"), ("normal/mean", "\u2193"), ("mask/iou/<a>", "\u2191"), ("x/pixels", "")],
+    [
+        ("depth/objects/absrel", "\u2193"),
+        ("normal/mean", "\u2193"),
+        ("mask/iou/<a>", "\u2191"),
+        ("mask/iou/median", "\u2191"),
+        ("x/pixels", ""),
+    ],
 )
 def test_tables_and_bars_are_html_whatever_the_names(metric, arrow):
     columns = {"model": {metric: 0.5}, "a<b": {metric: 1.0}, "none": {metric: float("nan")}}

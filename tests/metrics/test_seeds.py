@@ -8,26 +8,26 @@ from mmgen_jax.metrics import report
 from mmgen_jax.metrics.seeds import summarised
 
 
-def sections(value, **others):
-    return {"understanding": {"model": {"depth/l1": value, **others}}}
+def columns(value, **others):
+    return {"model": {"depth/l1": value, **others}}
 
 
 def test_scores_of_one_seed_stay_as_they_are():
-    found = sections(0.1, x=math.nan)
+    found = columns(0.1, x=math.nan)
     scores, spread = summarised([found])
     assert scores is found and spread == {}
 
 
 def test_deviations_are_those_of_a_sample():
     """Of 1, 2 and 6: the mean is 3, and (4 + 1 + 9) / 2 = 7 the variance."""
-    scores, spread = summarised([sections(1.0), sections(2.0), sections(6.0)])
-    assert scores == sections(3.0) and spread == sections(pytest.approx(math.sqrt(7)))
-    text = report.table(scores["understanding"], spread["understanding"])
+    scores, spread = summarised([columns(1.0), columns(2.0), columns(6.0)])
+    assert scores == columns(3.0) and spread == columns(pytest.approx(math.sqrt(7)))
+    text = report.table(scores, spread)
     assert text.splitlines()[1].split() == ["depth/l1", "3.0000", "+-", "2.6458"]
 
 
 def test_seeds_without_a_number_count_nowhere():
-    scores, spread = summarised([sections(1.0, x=2.0, y=math.nan), sections(1.0, x=math.nan, y=math.nan)])
-    model, deviation = scores["understanding"]["model"], spread["understanding"]["model"]
+    scores, spread = summarised([columns(1.0, x=2.0, y=math.nan), columns(1.0, x=math.nan, y=math.nan)])
+    model, deviation = scores["model"], spread["model"]
     assert (model["depth/l1"], model["x"], deviation["depth/l1"]) == (1, 2, 0)
     assert math.isnan(model["y"]) and math.isnan(deviation["x"]) and math.isnan(deviation["y"])
