@@ -17,11 +17,11 @@ from mmgen_jax.tensor_files import tensors
 CONFIG = "config.json"
 # Names that the libraries of the hub give to weights, those to be preferred first.
 WEIGHTS = tuple(
-    f"{stem}{variant}{suffix}{index}"
+    stem + ending
     for suffix in (".safetensors", ".bin")
-    for variant in ("", ".fp16")
+    for variant, index in zip(("", ".fp16"), tensors.INDEXES, strict=True)
     for stem in ("model", "diffusion_pytorch_model", "pytorch_model")
-    for index in ("", tensors.INDEX)
+    for ending in (variant + suffix, suffix + index)
 )
 FILES = (CONFIG, *WEIGHTS, "*-of-*.safetensors", "*-of-*.bin")
 

@@ -18,7 +18,8 @@ from mmgen_jax.tensor_files.npz import Npz
 
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 INDEX = ".index.json"
-SUFFIXES = (".safetensors", ".npz", *TORCH, INDEX)
+INDEXES = (INDEX, ".index.fp16.json")  # of weights, and of those in half precision beside them
+SUFFIXES = (".safetensors", ".npz", *TORCH, *INDEXES)
 SAFETENSORS_DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -50,7 +51,7 @@ def read(path: epath.PathLike) -> object:
     name = path.name.lower()
     if not name.endswith(SUFFIXES):
         raise UsageError(f"{path} has the suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
-    if name.endswith(INDEX):
+    if name.endswith(INDEXES):
         return _parts(path)
     part = _PART.search(name)
     if part and int(part[2]) > 1:

@@ -38,6 +38,7 @@ def test_stored_outputs_of_diffusers(tiny, golden):
     np.testing.assert_allclose(images, np.clip(golden["vae/decoded"], -1, 1), atol=3e-5)
 
 
+PLAIN, ATTENTION = ("DownEncoderBlock2D", "UpDecoderBlock2D"), ("AttnDownEncoderBlock2D", "AttnUpDecoderBlock2D")
 # Widths, latent channels, groups, layers, extra entries; shapes of two images.
 CASES = {
     "sd": ((8, 16), 4, 4, 2, {}, [(2, 16, 24)]),
@@ -51,6 +52,32 @@ CASES = {
         [(2, 10, 6)],
     ),
     "plain": ((8,), 2, 2, 1, {"mid_block_add_attention": False}, [(2, 5, 7)]),
+    "va-vae": (  # its blocks, factor and channels
+        (4, 4, 8, 8, 12),
+        32,
+        4,
+        2,
+        {
+            "down_block_types": [PLAIN[0]] * 4 + [ATTENTION[0]],
+            "up_block_types": [ATTENTION[1]] + [PLAIN[1]] * 4,
+            "latents_mean": [0.1 * i - 1.5 for i in range(32)],
+            "latents_std": [0.5 + 0.1 * i for i in range(32)],
+        },
+        [(1, 32, 48)],
+    ),
+    "one-sided": (  # as the one of MAR, whose decoder has no attention; and the factor of Playground v2.5
+        (4, 8, 8),
+        3,
+        2,
+        1,
+        {
+            "down_block_types": [PLAIN[0], ATTENTION[0], PLAIN[0]],
+            "latents_mean": [1.0, -2.0, 0.5],
+            "latents_std": [5.0, 2.0, 0.5],
+            "scaling_factor": 0.5,
+        },
+        [(2, 8, 12)],
+    ),
 }
 
 
@@ -59,15 +86,14 @@ def reference(case, folder, **kwargs):
     torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
     widths, latent, groups, layers, extra, _ = CASES[case]
     torch.manual_seed(0)
+    plain = {f"{name}_block_types": (PLAIN[i],) * len(widths) for i, name in enumerate(("down", "up"))}
     model = diffusers.AutoencoderKL(
         block_out_channels=widths,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
         layers_per_block=layers,
         norm_num_groups=groups,
         latent_channels=latent,
         sample_size=16,
-        **extra,
+        **plain | extra,
     ).eval()
     with torch.no_grad():
         for p in model.parameters():
@@ -81,6 +107,10 @@ def test_parity_with_diffusers(case, tmp_path, rng):
     torch, theirs = reference(case, tmp_path, safe_serialization=case != "odd")  # one of them as .bin
     ours = kl.load(tmp_path, ("rgb",))
     shift, scale = theirs.config.shift_factor or 0.0, theirs.config.scaling_factor
+    if theirs.config.latents_std is not None:  # as in the pipelines of SDXL
+        factor = 1.0 if case == "va-vae" else scale  # whose config has the default of diffusers
+        shift, scale = np.float32(theirs.config.latents_mean), factor / np.float32(theirs.config.latents_std)
+        np.testing.assert_allclose(ours.std["rgb"], np.full(len(shift), factor), rtol=1e-6)
     for shape in CASES[case][-1]:
         x = rng.uniform(-1, 1, (*shape, 3)).astype(np.float32)
         with torch.no_grad():
@@ -93,6 +123,17 @@ def test_parity_with_diffusers(case, tmp_path, rng):
         np.testing.assert_allclose(
             decode(ours, {"rgb": (mean - shift) * scale})["rgb"], np.clip(images, -1, 1), atol=5e-5
         )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("names", [{}, {"variant": "fp16"}])
+def test_half_precision_in_several_files(dtype, names, tmp_path):
+    torch, theirs = reference("va-vae", tmp_path / "whole")
+    theirs.to(getattr(torch, dtype)).save_pretrained(tmp_path / "parts", max_shard_size="40KB", **names)
+    assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 2
+    found = kl.load(tmp_path / "parts", ("rgb",)).arrays()
+    for name, value in theirs.state_dict().items():
+        np.testing.assert_array_equal(found[name], value.float().numpy(), err_msg=name)
 
 
 def test_tiled_decoding_is_that_of_diffusers(tmp_path, rng):
@@ -196,6 +237,10 @@ def test_stored_with_a_model_and_rebuilt(tiny):
     found = registry.rebuild(json.loads(json.dumps(tiny.spec)), MODALITIES, tiny.arrays())
     assert found.config == tiny.config
     jax.tree.map(np.testing.assert_array_equal, found.params, tiny.params)
+    assert not {"down_block_types", "latents_std"} & tiny.spec["config"].keys()  # it has none, as those stored before
+    config = kl.KLConfig(latents_mean=(0.5,) * 4, latents_std=(2.0,) * 4, up_block_types=(ATTENTION[1],) * 4)
+    spec = json.loads(json.dumps(kl.AutoencoderKL(MODALITIES, config, None).spec))
+    assert registry.rebuild(spec, MODALITIES, {}).config == config
 
 
 def test_without_weights_stored_moments_can_still_be_sampled(tiny):
@@ -208,8 +253,29 @@ def test_without_weights_stored_moments_can_still_be_sampled(tiny):
 
 def test_what_does_not_fit_is_named(tiny, tmp_path):
     stored = json.loads((TINY / "config.json").read_text())
-    with pytest.raises(UsageError, match="down_block_types is .*; allowed: DownEncoderBlock2D"):
+    with pytest.raises(
+        UsageError, match="down_block_types is .*; allowed: DownEncoderBlock2D, AttnDownEncoderBlock2D$"
+    ):
         kl_names.parse_config(stored | {"down_block_types": ["Other"]}, "x")
+    for change, text in (
+        ({"down_block_types": [ATTENTION[0]] * 3}, "down_block_types has 3 entries; allowed: the length of .* = 4$"),
+        (
+            {"latents_mean": [0.0] * 3, "latents_std": [1.0] * 4},
+            "latents_mean has 3 entries; allowed: latent_channels = 4$",
+        ),
+        ({"latents_mean": [0.0] * 4, "latents_std": [1.0] * 32}, "latents_std has 32 entries; allowed: .* = 4$"),
+        ({"latents_mean": [0.0] * 4}, "x: it has latents_mean and no latents_std; allowed: both, or none$"),
+        ({"latents_std": [1.0] * 4}, "x: it has latents_std and no latents_mean; allowed: both, or none$"),
+        ({"latents_mean": [0.0] * 4, "latents_std": [1.0, 0.0, 1.0, 1.0]}, "latents_std is .*; it must be a tuple of"),
+        ({"latents_mean": [float("nan")] * 4, "latents_std": [1.0] * 4}, "latents_mean is .*each a finite number"),
+        ({"latents_mean": 0.0, "latents_std": 1.0}, "latents_mean is 0.0; it must be a tuple of any number of entries"),
+        (
+            {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4, "shift_factor": 0.1},
+            "x: it has latents_mean and shift_factor = 0.1, which are two ways to say the same; allowed: one of them",
+        ),
+    ):
+        with pytest.raises(UsageError, match=text):
+            kl_names.parse_config(stored | change, "x")
     with pytest.raises(UsageError, match="x does not fit the model: missing decoder.conv_in.bias$"):
         kl_names.from_names({k: v for k, v in tiny.arrays().items() if k != "decoder.conv_in.bias"}, tiny.config, "x")
     with pytest.raises(UsageError, match="x does not fit the model: left over extra$"):

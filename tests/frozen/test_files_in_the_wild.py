@@ -1,5 +1,6 @@
 """Files of frozen networks as they are passed around: CompVis' names, wrappings, and look-alikes that are refused."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from etils import epath
 
 from mmgen_jax.frozen import depth_anything, dino_files
-from mmgen_jax.frozen.autoencoders import kl
+from mmgen_jax.frozen.autoencoders import kl, kl_names
+from mmgen_jax.frozen.autoencoders.kl_layers import DOWN, UP
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import tensors, torch_write
 
@@ -23,8 +25,11 @@ def vae():
     return kl.load(GOLDEN / "tiny_vae", ("rgb",))
 
 
-def compvis(arrays):
-    """diffusers' names -> those of CompVis' code, written down from its source; attention is 1 x 1 convolutions."""
+def compvis(arrays, last=3):
+    """diffusers' names -> those of CompVis' code, written down from its source; attention is 1 x 1 convolutions.
+
+    `last` is the number of the coarsest level.
+    """
     parts = {
         r"\.conv_norm_out\.": ".norm_out.",
         r"\.conv_shortcut\.": ".nin_shortcut.",
@@ -32,11 +37,16 @@ def compvis(arrays):
         r"\.down_blocks\.(\d)\.downsamplers\.0\.": r".down.\1.downsample.",
         r"\.mid_block\.resnets\.0\.": ".mid.block_1.",
         r"\.mid_block\.resnets\.1\.": ".mid.block_2.",
+        r"\.down_blocks\.(\d)\.attentions\.(\d)\.": r".down.\1.attn.\2.",
+        r"\.up_blocks\.(\d)\.attentions\.(\d)\.": lambda m: f".up.{last - int(m[1])}.attn.{m[2]}.",
+        r"\.attn\.(\d)\.group_norm\.": r".attn.\1.norm.",
+        r"\.attn\.(\d)\.to_([qkv])\.": r".attn.\1.\2.",
+        r"\.attn\.(\d)\.to_out\.0\.": r".attn.\1.proj_out.",
         r"\.mid_block\.attentions\.0\.group_norm\.": ".mid.attn_1.norm.",
         r"\.mid_block\.attentions\.0\.to_([qkv])\.": r".mid.attn_1.\1.",
         r"\.mid_block\.attentions\.0\.to_out\.0\.": ".mid.attn_1.proj_out.",
-        r"\.up_blocks\.(\d)\.resnets\.(\d)\.": lambda m: f".up.{3 - int(m[1])}.block.{m[2]}.",
-        r"\.up_blocks\.(\d)\.upsamplers\.0\.": lambda m: f".up.{3 - int(m[1])}.upsample.",
+        r"\.up_blocks\.(\d)\.resnets\.(\d)\.": lambda m: f".up.{last - int(m[1])}.block.{m[2]}.",
+        r"\.up_blocks\.(\d)\.upsamplers\.0\.": lambda m: f".up.{last - int(m[1])}.upsample.",
     }
     renamed = {}
     for name, value in arrays.items():
@@ -70,6 +80,37 @@ def test_compvis_names_are_diffusers(tmp_path, vae, name, prefix, beside, scale)
     found = load_vae(tmp_path, name, {"state_dict": state | beside})
     jax.tree.map(np.testing.assert_array_equal, found.params, vae.params)
     assert found.config.scaling_factor == scale
+
+
+VA_VAE = {"norm_num_groups": 4, "latents_mean": [0.5] * 32, "latents_std": [2.0] * 32}
+
+
+def test_va_vae_as_it_was_trained(tmp_path):
+    config = kl.KLConfig(
+        block_out_channels=(4, 4, 8, 8, 16),
+        latent_channels=32,
+        down_block_types=(DOWN[0],) * 4 + (DOWN[1],),
+        up_block_types=(UP[1],) + (UP[0],) * 4,
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in VA_VAE.items()},
+        scaling_factor=1.0,
+    )
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), kl_names.abstract_params(config))
+    names = compvis(kl.AutoencoderKL(("rgb",), config, params).arrays(), last=4)
+    assert {
+        "encoder.down.4.attn.1.proj_out.weight",
+        "decoder.up.4.attn.2.q.bias",
+        "decoder.up.0.block.2.norm2.bias",
+    } < {*names}
+    beside = ("foundation_model.model.cls_token", "linear_proj.weight", "loss.logvar")
+    state = {"state_dict": names | dict.fromkeys(beside, np.zeros(1)), "epoch": 1}
+    found = load_vae(tmp_path, "vavae-imagenet256-f16d32-dinov2.pt", state, json.dumps(VA_VAE))
+    assert found.config == config and found.factor == 16
+    jax.tree.map(np.testing.assert_array_equal, found.params, params)
+    with pytest.raises(
+        UsageError, match="has latents of 32 channels, and nothing tells their scaling factor; .*: 1, with"
+    ):
+        load_vae(tmp_path, "vavae-imagenet256-f16d32-dinov2.pt", state)
 
 
 def test_half_precision_keeps_its_values(tmp_path, vae):

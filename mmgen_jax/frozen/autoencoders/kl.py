@@ -40,7 +40,7 @@ class AutoencoderKL:
     """Encodes images of all modalities to latents and decodes them, by the same weights; see `protocol.Autoencoder`.
 
     The channel of images that have only one is repeated for the network, and averaged after decoding. Latents are
-    ``((mean + std * eps) - shift) * scale``.
+    ``(z - shift) * scale`` with z = mean + std * eps of the posterior; see `KLConfig` for both.
 
     Attributes:
       modalities: modalities that images and latents may have.
@@ -100,12 +100,15 @@ class AutoencoderKL:
 
     @property
     def std(self) -> dict[str, np.ndarray]:
-        """Standard deviation of latent channels, which the scaling factor is chosen to make 1."""
-        return {m: np.ones(self.config.latent_channels, np.float32) for m in self.modalities}
+        """Standard deviation of latent channels: the factor beside `latents_std`, else 1, as factors are chosen."""
+        std = self.config.scaling_factor if self.config.latents_std else 1.0
+        return {m: np.full(self.config.latent_channels, std, np.float32) for m in self.modalities}
 
     @property
     def spec(self) -> dict:
-        return {"name": self.name, "factor": self.factor, "config": dataclasses.asdict(self.config)}
+        # Without what this network does not have, so that it equals what was stored before there was any of it.
+        config = {key: value for key, value in dataclasses.asdict(self.config).items() if value != ()}
+        return {"name": self.name, "factor": self.factor, "config": config}
 
     @property
     def options(self) -> dict[str, object]:
@@ -120,20 +123,20 @@ class AutoencoderKL:
         return self._each(wide, KLNetwork.moments, 1 / self.factor)
 
     def sample(self, moments: Arrays, key: jax.Array | None) -> OrderedDict[str, Array]:
-        latents = OrderedDict()
+        (shift, scale), latents = self.config.normalization, OrderedDict()
         for m in self.modalities:
             if m in moments:
                 z, std = jnp.split(moments[m], 2, -1)
                 if key is not None:
                     z = z + std * jax.random.normal(keys.stream(key, m), std.shape, std.dtype)
-                latents[m] = (z - (self.config.shift_factor or 0.0)) * self.config.scaling_factor
+                latents[m] = (z - shift) * scale
         return latents
 
     def encode(self, images: Arrays, key: jax.Array | None = None) -> OrderedDict[str, Array]:
         return self.sample(self.moments(images), key)
 
     def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
-        scale, shift = self.config.scaling_factor, self.config.shift_factor or 0.0
+        shift, scale = self.config.normalization
         wide = self._each({m: z / scale + shift for m, z in latents.items()}, KLNetwork.decode, self.factor)
         images = {m: x.mean(-1, keepdims=True) if MODALITIES[m].channels == 1 else x for m, x in wide.items()}
         return OrderedDict((m, clipped(x)) for m, x in images.items())
@@ -197,7 +200,7 @@ def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float3
     """Reads a diffusers folder (or a pipeline's, with `vae/`), a hub id, or a file with diffusers' or CompVis' names.
 
     A file may be of the autoencoder alone or of a whole Stable Diffusion. A `config.json` beside it is used; what it
-    lacks, shapes and names tell.
+    lacks, shapes and names tell. With `latents_std`, a scaling factor that is absent or that of Stable Diffusion is 1.
     Raises UsageError if there is no autoencoder, or if nothing tells its scaling factor, or for the first weight or
     entry that does not fit.
     """
@@ -207,6 +210,8 @@ def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float3
     state = kl_names.diffusers_names(network)
     stored = hub.config(file.parent)
     entries = kl_names.from_shapes(state, file) | (stored or {})
+    if entries.get("latents_std") is not None and entries.get("scaling_factor", kl_names.SD) == kl_names.SD:
+        entries["scaling_factor"] = 1.0  # diffusers writes Stable Diffusion's into configs that do not mean any
     if "scaling_factor" not in entries:
         entries["scaling_factor"] = kl_names.scale(entries["latent_channels"], stored, network, file)
     config = kl_names.parse_config(entries, file if stored is None else file.parent / hub.CONFIG)

@@ -5,24 +5,31 @@ Attributes are named as in the diffusers library, so that the path of a weight h
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.system.rules import POSITIVE, SWITCH, Rule, each, integer, number, require
+from mmgen_jax.system.rules import FLOAT_MAX, POSITIVE, SWITCH, Rule, each, integer, number, one_of, require
 
 EPSILON = 1e-6
-_COUNT = integer(1)
+# The blocks of a level of the encoder and of the decoder: without attention, and with it after each residual block.
+DOWN = ("DownEncoderBlock2D", "AttnDownEncoderBlock2D")
+UP = ("UpDecoderBlock2D", "AttnUpDecoderBlock2D")
+_COUNT, _FINITE = integer(1), number(-FLOAT_MAX)
 _FIELDS: dict[str, Rule] = {
     **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "layers_per_block", "norm_num_groups"), _COUNT),
     "block_out_channels": Rule(lambda v: each(_COUNT).allows(v) and 0 < len(v) <= 8, "1 to 8 integers of at least 1"),
+    "down_block_types": each(one_of(*DOWN)),
+    "up_block_types": each(one_of(*UP)),
     "scaling_factor": POSITIVE,
-    "shift_factor": Rule(lambda v: v is None or number(-sys.float_info.max).allows(v), "a finite number, or none"),
+    "shift_factor": Rule(lambda v: v is None or _FINITE.allows(v), "a finite number, or none"),
+    "latents_mean": each(_FINITE),
+    "latents_std": each(POSITIVE),
     **dict.fromkeys(("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"), SWITCH),
 }
 
@@ -37,7 +44,10 @@ class KLConfig:
       block_out_channels: width at each resolution, finest first. Every level except the last halves the resolution.
       layers_per_block: residual blocks of each resolution of the encoder; the decoder has one more.
       norm_num_groups: number of groups of all GroupNorms; divides the widths.
+      down_block_types: one of `DOWN` for each level of the encoder; () = no attention in any of them.
+      up_block_types: one of `UP` for each level of the decoder, the coarsest first; () = no attention in any of them.
       scaling_factor, shift_factor: latents as the transformer sees them are (z - shift) * scaling.
+      latents_mean, latents_std: of each latent channel, in place of the shift: (z - mean) * scaling / std; () = none.
       use_quant_conv, use_post_quant_conv: 1 x 1 convolutions around the latents.
       mid_block_add_attention: attention at the coarsest resolution.
     """
@@ -48,8 +58,12 @@ class KLConfig:
     block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
     layers_per_block: int = 2
     norm_num_groups: int = 32
+    down_block_types: tuple[str, ...] = ()
+    up_block_types: tuple[str, ...] = ()
     scaling_factor: float = 0.18215
     shift_factor: float | None = None
+    latents_mean: tuple[float, ...] = ()
+    latents_std: tuple[float, ...] = ()
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
@@ -62,11 +76,36 @@ class KLConfig:
                 raise UsageError(
                     f"block_out_channels has {width}; allowed: multiples of norm_num_groups = {self.norm_num_groups}"
                 )
+        levels = ("the length of block_out_channels", len(self.block_out_channels))
+        for name, (what, length) in {
+            "down_block_types": levels,
+            "up_block_types": levels,
+            "latents_mean": ("latent_channels", self.latent_channels),
+            "latents_std": ("latent_channels", self.latent_channels),
+        }.items():
+            if len(getattr(self, name)) not in (0, length):
+                raise UsageError(f"{name} has {len(getattr(self, name))} entries; allowed: {what} = {length}")
+        if bool(self.latents_mean) != bool(self.latents_std):
+            given, absent = ("mean", "std") if self.latents_mean else ("std", "mean")
+            raise UsageError(f"it has latents_{given} and no latents_{absent}; allowed: both, or none")
+        if self.latents_mean and self.shift_factor:
+            raise UsageError(
+                f"it has latents_mean and shift_factor = {self.shift_factor}, which are two ways to say the same; "
+                "allowed: one of them, the other null"
+            )
 
     @property
     def factor(self) -> int:
         """Pixels per latent position, each way."""
         return 2 ** (len(self.block_out_channels) - 1)
+
+    @property
+    def normalization(self) -> tuple[float | np.ndarray, float | np.ndarray]:
+        """Shift and scale, each a number or [K]: latents as the transformer sees them are (z - shift) * scale."""
+        if self.latents_std:
+            mean, std = (np.asarray(x, np.float32) for x in (self.latents_mean, self.latents_std))
+            return mean, (self.scaling_factor / std).astype(np.float32)
+        return self.shift_factor or 0.0, self.scaling_factor
 
 
 class Blocks:
@@ -126,18 +165,24 @@ class Resampler(nnx.Module):
 
 
 class Level(nnx.Module):
-    """The residual blocks of one resolution, and the layer that changes it, which the last level does not have."""
+    """The residual blocks of one resolution, with attention after each of them or without.
+
+    So is the layer that changes the resolution, which the last level does not have.
+    """
 
     downsamplers: nnx.List
     upsamplers: nnx.List
 
-    def __init__(self, make: Blocks, inputs: int, outputs: int, layers: int):
+    def __init__(self, make: Blocks, inputs: int, outputs: int, layers: int, attention: bool):
         widths = [inputs] + [outputs] * (layers - 1)
         self.resnets = nnx.List([Resnet(make, width, outputs) for width in widths])
+        self.attentions = nnx.List([Attention(make, outputs) for _ in range(layers if attention else 0)])
 
     def __call__(self, x: Array) -> Array:
-        for resnet in self.resnets:
+        for i, resnet in enumerate(self.resnets):
             x = resnet(x)
+            if self.attentions:
+                x = self.attentions[i](x)
         return x
 
 
@@ -159,8 +204,9 @@ class Encoder(nnx.Module):
         widths = c.block_out_channels
         self.conv_in = make.conv(c.in_channels, widths[0])
         levels: list[Level] = []
-        for inputs, outputs in zip((widths[0], *widths), widths, strict=False):
-            level = Level(make, inputs, outputs, c.layers_per_block)
+        attention = [kind == DOWN[1] for kind in c.down_block_types or DOWN[:1] * len(widths)]
+        for inputs, outputs, attends in zip((widths[0], *widths[:-1]), widths, attention, strict=True):
+            level = Level(make, inputs, outputs, c.layers_per_block, attends)
             if len(levels) < len(widths) - 1:
                 level.downsamplers = nnx.List([Resampler(make.conv(outputs, outputs, stride=2))])
             levels.append(level)
@@ -185,8 +231,9 @@ class Decoder(nnx.Module):
         self.conv_in = make.conv(c.latent_channels, widths[0])
         self.mid_block = Middle(make, widths[0])
         levels: list[Level] = []
-        for inputs, outputs in zip((widths[0], *widths), widths, strict=False):
-            level = Level(make, inputs, outputs, c.layers_per_block + 1)
+        attention = [kind == UP[1] for kind in c.up_block_types or UP[:1] * len(widths)]
+        for inputs, outputs, attends in zip((widths[0], *widths[:-1]), widths, attention, strict=True):
+            level = Level(make, inputs, outputs, c.layers_per_block + 1, attends)
             if len(levels) < len(widths) - 1:
                 level.upsamplers = nnx.List([Resampler(make.conv(outputs, outputs))])
             levels.append(level)

@@ -12,22 +12,21 @@ from etils import epath
 
 from mmgen_jax.frozen import abstract, torch_names
 from mmgen_jax.frozen.abstract import Params
-from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
+from mmgen_jax.frozen.autoencoders.kl_layers import DOWN, UP, KLConfig, KLNetwork
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import fit, hub
 from mmgen_jax.tensor_files.states import Network
 
 ANCHORS = ("encoder.conv_in.weight",)  # in the names of both
 CONTAINER = "first_stage_model."  # precedes the autoencoder's names in a whole Stable Diffusion
-TRAINING = ("loss.", "model_ema.")  # what weights begin with that only training uses
+# What weights begin with that only training uses: those of the losses, and of the features that VA-VAE aligns with.
+TRAINING = ("loss.", "model_ema.", "foundation_model.", "linear_proj.")
 
 ONLY: dict[str, list] = {  # entry of a config -> the values that this network supports
     "_class_name": ["AutoencoderKL"],
     "act_fn": ["silu"],
-    "down_block_types": ["DownEncoderBlock2D"],
-    "up_block_types": ["UpDecoderBlock2D"],
-    "latents_mean": [None],
-    "latents_std": [None],
+    "down_block_types": list(DOWN),
+    "up_block_types": list(UP),
 }
 SD, SDXL = KLConfig().scaling_factor, 0.13025  # Stable Diffusion's of versions 1 and 2, and XL's
 SCALES = (  # (pattern of the names of released files, scaling factor)
@@ -37,35 +36,36 @@ SCALES = (  # (pattern of the names of released files, scaling factor)
 KNOWN = {  # channels of latents -> what may be meant
     4: f"{SD} for Stable Diffusion 1 and 2, {SDXL} for SDXL",
     16: "1.5305, and shift_factor 0.0609, for Stable Diffusion 3, 0.3611 and 0.1159 for FLUX.1",
+    32: "1, with the latents_mean and latents_std of its release, for VA-VAE",
 }
 
 # Names of the attention before diffusers 0.18, and now.
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
+_OLD = re.compile(r"(?<=attentions\.\d\.)(" + "|".join(OLD_NAMES) + r")(?=\.)")
 
-_OLD = re.compile(r"(?<=attentions\.0\.)(" + "|".join(OLD_NAMES) + r")(?=\.)")
 
-
-# CompVis' name -> diffusers', part by part; levels of the decoder are counted from the other end.
-COMPVIS = (
+COMPVIS = (  # CompVis' name -> diffusers', part by part
     (r"\.norm_out\.", ".conv_norm_out."),
     (r"\.nin_shortcut\.", ".conv_shortcut."),
-    (r"\.down\.(\d+)\.block\.(\d+)\.", r".down_blocks.\1.resnets.\2."),
-    (r"\.down\.(\d+)\.downsample\.", r".down_blocks.\1.downsamplers.0."),
+    (r"\.down\.(\d+)\.", r".down_blocks.\1."),
+    (r"\.block\.(\d+)\.", r".resnets.\1."),
+    (r"\.(down|up)sample\.", r".\1samplers.0."),
     (r"\.mid\.block_(\d)\.", lambda m: f".mid_block.resnets.{int(m[1]) - 1}."),
-    (r"\.mid\.attn_1\.norm\.", ".mid_block.attentions.0.group_norm."),
-    (r"\.mid\.attn_1\.([qkv])\.", r".mid_block.attentions.0.to_\1."),
-    (r"\.mid\.attn_1\.proj_out\.", ".mid_block.attentions.0.to_out.0."),
+    (r"\.mid\.attn_1\.", ".mid_block.attentions.0."),
+    (r"\.attn\.(\d+)\.", r".attentions.\1."),
+    (r"(\.attentions\.\d+)\.norm\.", r"\1.group_norm."),
+    (r"(\.attentions\.\d+)\.([qkv])\.", r"\1.to_\2."),
+    (r"(\.attentions\.\d+)\.proj_out\.", r"\1.to_out.0."),
 )
-_UP = re.compile(r"^decoder\.up\.(\d+)\.(block\.(\d+)|upsample)\.")
+_UP = re.compile(r"^decoder\.up\.(\d+)\.")
 
 
 def _from_compvis(name: str, levels: int) -> str:
+    """diffusers' name of what CompVis' code calls `name`; it counts the levels of the decoder from the other end."""
+    name = _UP.sub(lambda m: f"decoder.up_blocks.{levels - 1 - int(m[1])}.", name)
     for pattern, replacement in COMPVIS:
         name = re.sub(pattern, replacement, name)
-    if up := _UP.match(name):
-        part = "upsamplers.0" if up[3] is None else f"resnets.{up[3]}"
-        name = f"decoder.up_blocks.{levels - 1 - int(up[1])}.{part}.{name[up.end() :]}"
     return name
 
 
@@ -105,6 +105,8 @@ def parse_config(stored: Mapping[str, Any], source: object) -> KLConfig:
             raise UsageError(f"{source}: {key} is {value!r}; allowed: {', '.join(map(str, allowed))}")
     values: dict[str, Any] = {f.name: stored[f.name] for f in dataclasses.fields(KLConfig) if f.name in stored}
     values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    values |= {key: () for key in ("latents_mean", "latents_std") if stored.get(key) is None}
+    values |= {key: () for key in ("down_block_types", "up_block_types") if set(values.get(key, ())) <= {ONLY[key][0]}}
     try:
         return KLConfig(**values)
     except UsageError as error:
@@ -119,12 +121,17 @@ def from_shapes(state: Mapping[str, np.ndarray], source: object) -> dict[str, An
     def side(name: str, axis: int) -> int:
         return fit.shape_of(state, name, 4, source)[axis]
 
+    def attends(part: str, level: int) -> bool:
+        return f"{part}.{level}.attentions.0.to_q.weight" in state
+
     return {
         "in_channels": side("encoder.conv_in.weight", 1),
         "out_channels": side("decoder.conv_out.weight", 0),
         "latent_channels": side("decoder.conv_in.weight", 1),
         "block_out_channels": [side(f"encoder.down_blocks.{i}.resnets.0.conv1.weight", 0) for i in sorted(levels)],
         "layers_per_block": len(layers),
+        "down_block_types": [DOWN[attends("encoder.down_blocks", i)] for i in sorted(levels)],
+        "up_block_types": [UP[attends("decoder.up_blocks", i)] for i in sorted(levels)],
         "use_quant_conv": "quant_conv.weight" in state,
         "use_post_quant_conv": "post_quant_conv.weight" in state,
         "mid_block_add_attention": any("mid_block.attentions" in name for name in state),
