@@ -18,7 +18,11 @@ from mmgen_jax import MMGen, Outputs
 config = pytest.importorskip("mkdocs.config", reason="./launch/setup.sh --docs brings MkDocs")
 
 ROOT = Path(__file__).parents[1]
-REPOSITORY_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+REPOSITORY_PAGES = {
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "docs/use/tour.ipynb": "use/tour.md",
+}
 # Elements that make a browser fetch something by itself, unlike links that a reader follows.
 FETCHING = re.compile(r"<(?:img|script|link|iframe|source)\b[^>]*?\b(?:src|href)=\"([^\"]*)\"")
 TARGET = re.compile(r"\b(?:src|href)=\"([^\"]*)\"")
@@ -62,6 +66,13 @@ def test_nothing_is_fetched_from_elsewhere(site, pages):
             assert not target.startswith(("http:", "https:", "//")), f"{page.name} fetches {target}"
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", sheet.read_text()), sheet.name
+
+
+def test_a_notebook_is_a_page(site):
+    text = (site / "use" / "tour.html").read_text()
+    assert 'class="language-python highlight"' in text and 'href="sampling.html"' in text
+    assert (site / "use" / "tour.ipynb").exists()
+    assert 'href="use/tour.html"' in (site / "index.html").read_text()
 
 
 def test_links_to_files_that_are_not_pages_are_their_names(site):

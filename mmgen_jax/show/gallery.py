@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from mmgen_jax.show import pictures
-from mmgen_jax.system import files, reading
+from mmgen_jax.system import files, notebook, reading
 from mmgen_jax.system.errors import UsageError, shown
 
 
@@ -37,6 +37,22 @@ class Section:
     given: Sequence[str] = ()
     rows: Sequence[str] = field(default=())
     chapter: str = ""
+
+    def _repr_html_(self) -> str:
+        """The first samples as one picture, which notebooks show."""
+        return figure(self, len(next(iter(self.columns.values()))))
+
+
+GLANCE = 8  # samples that notebooks show
+
+
+def figure(section: Section, count: int) -> str:
+    """HTML of a section of `count` samples for notebooks: a picture of the first ones, and its title and caption."""
+    columns = {label: images[:GLANCE] for label, images in section.columns.items()}
+    names = section.rows[:GLANCE] if count > 1 else ()
+    picture = pictures.png(pictures.sheet(columns, section.given, names=names))
+    rest = f"the first {GLANCE} of {count}" if count > GLANCE else ""
+    return notebook.figure(picture, "png", "; ".join(filter(None, (section.title, section.caption, rest))))
 
 
 def store(path: epath.PathLike, sections: Sequence[Section]) -> None:

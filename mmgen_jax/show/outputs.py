@@ -67,27 +67,34 @@ class Outputs(dict[str, np.ndarray]):
         more = (joined([getattr(part, name) for part in parts]) for name in names)
         return cls(joined(parts), first.given, first.facts, first.caption, rows[:count], *more)
 
-    def pictures(self) -> dict[str, np.ndarray]:
-        """Pictures uint8 [n, H, W, 3] of the source and of each modality, each followed by that of its uncertainty."""
-        columns = {f"{m} before": MODALITIES[m].picture(value, self.facts) for m, value in self.source.items()}
+    def pictures(self, count: int | None = None) -> dict[str, np.ndarray]:
+        """Pictures uint8 [n, H, W, 3] of the source and of each modality, each followed by that of its uncertainty.
+
+        With a `count` they are those of the first samples.
+        """
+        columns = {f"{m} before": MODALITIES[m].picture(value[:count], self.facts) for m, value in self.source.items()}
         for m, value in self.items():
-            columns |= {m: MODALITIES[m].picture(value, self.facts)} | self._doubt(m)
+            columns |= {m: MODALITIES[m].picture(value[:count], self.facts)} | self._doubt(m, count)
         return {label: pictures.reduced(images) for label, images in columns.items()}
 
-    def _doubt(self, m: str) -> dict[str, np.ndarray]:
+    def _doubt(self, m: str, count: int | None = None) -> dict[str, np.ndarray]:
         """The picture of a modality's uncertainty, if there is one; white is `Modality.doubtful` and more."""
         if m not in self.uncertainty:
             return {}
-        heat = pictures.heat(self.uncertainty[m] / MODALITIES[m].doubtful)
+        heat = pictures.heat(self.uncertainty[m][:count] / MODALITIES[m].doubtful)
         return {f"{m} uncertainty": heat}
+
+    def _repr_html_(self) -> str:
+        """The first samples as one picture, which notebooks show."""
+        return gallery.figure(self.section(gallery.GLANCE), len(self.rows))
 
     def sheet(self) -> np.ndarray:
         """One picture uint8 [height, width, 3] with a row for each sample; given modalities are framed."""
         return pictures.sheet(self.pictures(), given=self.given)
 
-    def section(self) -> gallery.Section:
-        """All samples as a section of a gallery."""
-        return gallery.Section("Samples", self.pictures(), self.caption, self.given, self.rows)
+    def section(self, count: int | None = None) -> gallery.Section:
+        """All samples, or the first `count`, as a section of a gallery."""
+        return gallery.Section("Samples", self.pictures(count), self.caption, self.given, self.rows[:count])
 
     def comparison(
         self, truth: Mapping[str, np.ndarray], title: str = "Against the truth", errors: bool = True

@@ -20,7 +20,7 @@ from mmgen_jax.surfaces import turntable
 from mmgen_jax.surfaces.cameras import View, view
 from mmgen_jax.surfaces.integration import integrate
 from mmgen_jax.surfaces.meshes import Mesh, mesh
-from mmgen_jax.system import files
+from mmgen_jax.system import files, notebook
 from mmgen_jax.system.errors import UsageError, choice
 from mmgen_jax.system.rules import number, require
 
@@ -59,6 +59,10 @@ class Reconstruction:
         """One line that says what is known of the camera and of the depth, and what was made."""
         how = "depth guided by normals" if self.guided else "depth alone"
         return f"{self.view}; {how}; {len(self.points)} points, {len(self.mesh.faces)} triangles"
+
+    def _repr_html_(self) -> str:
+        """The turntable, which notebooks show."""
+        return notebook.figure(self._gif(), "gif", str(self))
 
     def save(self, path: epath.PathLike) -> None:
         """Writes the mesh with its texture (.glb), the points with colours and normals (.ply) or a turntable (.gif).

@@ -1,5 +1,7 @@
 """Tests sheets, grids, galleries and their files."""
 
+import base64
+import io
 import re
 
 import numpy as np
@@ -29,6 +31,22 @@ def test_sheet_holds_every_picture_and_frames_what_was_given(rng):
         for image in images:
             rows, cols = np.where((framed[..., :] == image[0, 0]).all(-1))
             assert any(np.array_equal(framed[y : y + 16, x : x + 16], image) for y, x in zip(rows, cols, strict=True))
+
+
+def test_notebooks_show_the_first_samples(rng):
+    rgb = rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+    depth = rng.random((20, 16, 16)).astype(np.float32)
+    doubt = {"depth": np.zeros((20, 16, 16), np.float32)}
+    out = Outputs({"rgb": rgb, "depth": depth}, ("rgb",), Facts(), "class <a>", uncertainty=doubt)
+    text = out._repr_html_()
+    assert text.count("<img") == 1 and "<figcaption>Samples; class &lt;a&gt;; the first 8 of 20</figcaption>" in text
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(re.search('base64,([^"]+)"', text)[1]))))
+    labels = out.pictures(8)
+    assert list(labels) == ["rgb", "depth", "depth uncertainty"] and len(labels["depth"]) == 8
+    np.testing.assert_array_equal(shown, pictures.sheet(labels, ("rgb",), names=tuple(map(str, range(8)))))
+    one = Outputs({"rgb": rgb[:1]}, (), Facts())
+    assert "<figcaption>Samples</figcaption>" in one._repr_html_()
+    assert "<figcaption>Few; of two</figcaption>" in gallery.Section("Few", {"a": rgb[:2]}, "of two")._repr_html_()
 
 
 def test_sheet_rejects_columns_of_different_length(rng):

@@ -1,5 +1,7 @@
 """Reconstructions of analytic scenes, their files as the mesh library reads them, and what is refused."""
 
+import base64
+
 import analytic_scenes
 import numpy as np
 import pytest
@@ -70,6 +72,12 @@ def test_turntable_file(made, tmp_path):
         first = np.asarray(image.convert("RGB"), int)
         image.seek(image.n_frames // 4)
         assert np.abs(np.asarray(image.convert("RGB"), int) - first).mean() > 5
+
+
+def test_notebooks_show_the_turntable(made, tmp_path):
+    made.save(tmp_path / "a.gif")
+    text = made._repr_html_()
+    assert base64.b64encode((tmp_path / "a.gif").read_bytes()).decode() in text and f"<figcaption>{made}" in text
 
 
 def test_camera_of_a_user_counts_first(room):
