@@ -31,10 +31,11 @@ COMMANDS = (
     "summary",
     "benchmark",
     "settings",
+    "completion",
 )
 
 
-def _about(name: str) -> str:
+def about(name: str) -> str:
     """The first line of the command's own description, read without importing what the command imports."""
     package = pathlib.Path(__file__).parent
     module, inner = package / f"{name}.py", package / name / "__main__.py"
@@ -44,7 +45,7 @@ def _about(name: str) -> str:
 
 def usage() -> str:
     """Text that lists the commands, each with one line."""
-    lines = [f"  {name:<17} {_about(name)}" for name in COMMANDS]
+    lines = [f"  {name:<17} {about(name)}" for name in COMMANDS]
     return "\n".join(["Usage: mmgen COMMAND [--option=value ...]", "", *lines, "", "Options: mmgen COMMAND --help"])
 
 

@@ -134,3 +134,5 @@ def test_wheel_works_elsewhere(tmp_path):
     assert sampled.returncode == 0, sampled.stderr
     assert (elsewhere / "out" / "sheet.png").exists()
     assert run(mmgen, "paint", cwd=elsewhere, env=clean).returncode == 2
+    assert run(mmgen, "completion", "bash", cwd=elsewhere, env=clean).stdout.endswith("_mmgen mmgen\n")
+    assert run(mmgen, "completion", "answer", "", "enc", cwd=elsewhere, env=clean).stdout.startswith("encode\t")

@@ -40,9 +40,14 @@ class _ConfigFile(flags.ArgumentParser):
         return config
 
 
+def changes(name: str) -> str:
+    """How help writes that settings are changed behind a flag that `define_config` made."""
+    return f"--{name}.NAME=VALUE"
+
+
 def define_config(name: str = "config", what: str = "Recipe, a file in configs/.", required: bool = True) -> None:
     """Defines --config, or another flag of its kind."""
-    config_flags.DEFINE_config_file(name, None, what, lock_config=True)
+    config_flags.DEFINE_config_file(name, None, f"{what} {changes(name)} changes a setting of it.", lock_config=True)
     flags.FLAGS[name].parser = _ConfigFile(flags.FLAGS[name].parser)
     if required:
         flags.mark_flag_as_required(name)
@@ -121,6 +126,8 @@ def parse() -> None:
     Commands call it before they import JAX and what else takes seconds, so that these answers come at once.
     """
     app.define_help_flags()
+    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):  # --help has them beside the command's own
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     try:
         _rest.append(_parse(sys.argv))
     except SystemExit as ended:

@@ -21,10 +21,12 @@ class Rule(NamedTuple):
     Attributes:
       allows: value -> whether it may be; takes values of any type.
       words: what it must be, as the end of the sentence "it must be ...".
+      values: all that it may be, as words of a command line, where these are few.
     """
 
     allows: Callable[[Any], bool]
     words: str
+    values: tuple[str, ...] = ()
 
 
 def require(name: str, value: object, rule: Rule) -> None:
@@ -75,7 +77,7 @@ def integer(low: int, high: int = LARGEST - 1) -> Rule:
 
 def one_of(*allowed: str) -> Rule:
     """One of some texts."""
-    return Rule(lambda v: isinstance(v, str) and v in allowed, "one of " + ", ".join(allowed))
+    return Rule(lambda v: isinstance(v, str) and v in allowed, "one of " + ", ".join(allowed), allowed)
 
 
 def some_of(*allowed: str) -> Rule:
@@ -111,7 +113,7 @@ TEXT = Rule(  # str.isprintable would also refuse paths with other spaces than "
     lambda v: isinstance(v, str) and not any(category(c) in ("Cc", "Zl", "Zp") for c in v),
     "a text without control characters",
 )
-SWITCH = Rule(lambda v: isinstance(v, bool), "True or False")
+SWITCH = Rule(lambda v: isinstance(v, bool), "True or False", ("True", "False"))
 POSITIVE = Rule(lambda v: number(0).allows(v) and v >= FLOAT_TINY, "a finite number above 0, in float32")
 ADDED = Rule(lambda v: number(FLOAT_TINY, 1).allows(v), "a finite number above 0 and at most 1, in float32")
 RATE = Rule(lambda v: number(0, 0).allows(v) or POSITIVE.allows(v), "a finite number of at least 0 that float32 holds")

@@ -59,8 +59,10 @@ def started(name: str, *options: str) -> tuple[int, str, str, set[str]]:
     return done.returncode, text, done.stderr, set(imported.split())
 
 
-def test_all_that_can_be_run_are_commands_but_the_starter_and_a_part_of_compile():
-    assert set(runnable()) - set(commands()) == {"mmgen_jax", "mmgen_jax.compiler.kernel_cycles"}
+def test_all_that_can_be_run_are_commands_with_flags_but_the_starter_completion_and_a_part_of_compile():
+    assert set(runnable()) - set(commands()) == {
+        *("mmgen_jax", "mmgen_jax.completion", "mmgen_jax.compiler.kernel_cycles")
+    }
     assert {"mmgen_jax.train", "mmgen_jax.data.shapes", "mmgen_jax.studies.frozen"} <= set(commands())
 
 
@@ -87,6 +89,13 @@ def test_wrong_options_beside_a_config_are_told_before_it_is_loaded():
     assert code == 0 and "python -m mmgen_jax.train" in out and not imported & HEAVY
     _, _, error, imported = started("mmgen_jax.train", *config, "--workdir=w", "--config.train.step=3")
     assert "step" in error and "jax" in imported  # the config says which keys there are
+
+
+def test_help_names_the_flags_that_commands_share():
+    _, out, _, _ = started("mmgen_jax.train", "--help")
+    text = " ".join(out.split())
+    assert "--config: Recipe, a file in configs/. --config.NAME=VALUE changes a setting of it. " in text
+    assert "--workdir: Folder of one run, or the name of a bundled model." in text and "--profile: " in text
 
 
 @pytest.mark.parametrize("name", REGISTRY)
