@@ -22,7 +22,7 @@ WORDS |= {"second"}  # as --first of the same study, which must fit before it is
 WORDS |= {"depth_is", "depth_range", "normal_axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
 WORDS |= {"formats", "benchmark", "variants", "host", "license"}
 WORDS |= {"config"}  # of the app, which only shows it; that of other commands is defined elsewhere
-PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from"}
+PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from", "train.preview_decoder"}
 PATHS |= {f"sample.{kind}.{m}" for kind in ("images", "given", "keep") for m in ("rgb", "depth", "normal", "mask")}
 # command -> how its inputs and outputs are given, and what it needs besides; {} stands for other folders, see `inputs`.
 RUN = ("{config}", "{data}", "--workdir={model}")
@@ -34,6 +34,11 @@ READ = {
     "train --config.autoencoder.path=": (
         *("{config}", "{data}", "--workdir={new}"),
         *("--config.autoencoder.name=kl", "--config.autoencoder.components=()"),
+    ),
+    "train --config.train.preview_decoder=": (
+        *("{config}", "{data}", "--workdir={new}", "--config.autoencoder.name=kl", "--config.autoencoder.factor=8"),
+        *("--config.autoencoder.path=tests/golden/tiny_vae", "--config.autoencoder.components=()"),
+        "--config.model.patch=1",
     ),
     "train --config.features.path=": (
         *("{config}", "{data}", "--workdir={new}", "--config.model.feature_width=6"),

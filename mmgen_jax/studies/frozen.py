@@ -30,8 +30,9 @@ from transformers import Dinov2Config, Dinov2Model
 
 from configs import imagenet256_b2
 from mmgen_jax import settings
-from mmgen_jax.frozen import dino, dino_files
+from mmgen_jax.frozen import abstract, dino, dino_files
 from mmgen_jax.frozen.autoencoders import kl, kl_names
+from mmgen_jax.frozen.autoencoders.tiny_decoder import TinyConfig, TinyDecoder, TinyNetwork
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.registry import NAMES
 from mmgen_jax.parallel import sharding
@@ -165,6 +166,10 @@ def counts(vae: kl.AutoencoderKL, vit: dino.Dino) -> None:
     pixels = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     first = macs(lambda model, x: model.tokens(x), one, pixels)
     print(f"autoencoder, four images of {SIZE} pixels: {macs(lambda a, x: a.moments(x), vae, image):.0f} GMAC")
+    latents = {m: jax.ShapeDtypeStruct((1, SIZE // 8, SIZE // 8, 4), jnp.float32) for m in NAMES}
+    tiny = TinyDecoder(TinyConfig(), abstract.params(TinyNetwork, TinyConfig(), "float32"))
+    for name, decoder in (("full", vae), ("tiny", dataclasses.replace(vae, tiny=tiny))):
+        print(f"its {name} decoder, the same: {macs(lambda a, z: a.decode(z), decoder, latents):.0f} GMAC")
     print(f"DINOv2 ViT-B/14, one image of 224: about {first * vit.config.depth:.0f} GMAC")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
 from mmgen_jax.data import held_out
+from mmgen_jax.frozen.autoencoders.kl import AutoencoderKL
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
@@ -15,7 +18,7 @@ from mmgen_jax.settings import Settings
 from mmgen_jax.show import pictures
 from mmgen_jax.system import hosts
 from mmgen_jax.system.console import Progress, say
-from mmgen_jax.system.errors import NotFinite
+from mmgen_jax.system.errors import NotFinite, UsageError, about_setting
 
 COUNT = 8  # samples of each kind
 FOLDER = "samples"
@@ -29,10 +32,12 @@ class Preview:
     of the first classes, the lower rows predictions from held-out images of the first modality. The settings in
     `sample` say how samples are drawn. Without tiles (`data.dir` is empty) there are only joint samples. Samples that
     are not finite cannot be shown: a line says so, None is returned, and training goes on.
+
+    Raises UsageError if `train.preview_decoder` names what is not a decoder of the model's latents.
     """
 
     def __init__(self, architecture: Architecture, chosen: Settings, workdir: epath.PathLike, mesh: Mesh | None = None):
-        self._sampler = Sampler(architecture, mesh)
+        self._sampler = Sampler(_fast(architecture, chosen.train.preview_decoder), mesh)
         self._options = chosen.sample.options().plain()
         self._folder = epath.Path(workdir) / FOLDER
         self._given = _held_out(architecture, chosen) if chosen.data.dir and len(architecture.modalities) > 1 else {}
@@ -59,6 +64,17 @@ class Preview:
         arrays = self._sampler(params, class_id, given, self._options, progress=progress, stream=stream) | given
         shown = {m: MODALITIES[m].picture(MODALITIES[m].value(arrays[m], a.facts), a.facts) for m in a.modalities}
         return pictures.sheet(shown, given=tuple(given))
+
+
+def _fast(architecture: Architecture, path: str) -> Architecture:
+    """With the tiny decoder at a path in place of the full one; unchanged where there is no path."""
+    if not path:
+        return architecture
+    autoencoder = architecture.autoencoder
+    with about_setting("train.preview_decoder", path):
+        if not isinstance(autoencoder, AutoencoderKL):
+            raise UsageError(f"it is for autoencoders of the kind 'kl'; that of the model is {autoencoder.name!r}")
+        return dataclasses.replace(architecture, autoencoder=autoencoder.with_tiny_decoder(path))
 
 
 def _held_out(architecture: Architecture, chosen: Settings) -> dict[str, np.ndarray]:

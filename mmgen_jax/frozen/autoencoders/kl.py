@@ -19,10 +19,11 @@ from jaxtyping import Array, Float
 from mmgen_jax.diffusion import keys
 from mmgen_jax.frozen import abstract, torch_names
 from mmgen_jax.frozen.abstract import Params
-from mmgen_jax.frozen.autoencoders import kl_names
+from mmgen_jax.frozen.autoencoders import kl_names, tiny_decoder
 from mmgen_jax.frozen.autoencoders.chunks import chunked
 from mmgen_jax.frozen.autoencoders.kl_layers import KLConfig, KLNetwork
 from mmgen_jax.frozen.autoencoders.protocol import Arrays, Options, ReadImages, clipped
+from mmgen_jax.frozen.autoencoders.tiny_decoder import TinyDecoder
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import hub, states, tensors
@@ -32,7 +33,7 @@ OVERLAP = 0.25  # share of a tile that overlaps its neighbour
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("params",),
+    data_fields=("params", "tiny"),
     meta_fields=("modalities", "config", "dtype", "chunk", "tile"),
 )
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class AutoencoderKL:
       chunk: number of images that the network computes at once, over all devices. It bounds the memory: in float32,
         decoding an image of 256 x 256 pixels takes 0.24 GB, and encoding 0.11 GB.
       tile: height and width, in latent positions, of tiles for images too large to decode whole; 0 means no tiles.
+      tiny: decodes in place of the network, for previews; None means that the network decodes.
     """
 
     name: ClassVar[str] = "kl"
@@ -61,6 +63,7 @@ class AutoencoderKL:
     dtype: str = "float32"
     chunk: int = 16
     tile: int = 0
+    tiny: TinyDecoder | None = None
 
     @classmethod
     def build(cls, options: Options, modalities: tuple[str, ...], read_images: ReadImages) -> AutoencoderKL:  # noqa: ARG003
@@ -120,7 +123,7 @@ class AutoencoderKL:
 
     def moments(self, images: Arrays) -> OrderedDict[str, Array]:
         wide = {m: jnp.broadcast_to(x, (*x.shape[:-1], self.config.in_channels)) for m, x in images.items()}
-        return self._each(wide, KLNetwork.moments, 1 / self.factor)
+        return self._each(wide, lambda x: self._network().moments(x), 1 / self.factor)
 
     def sample(self, moments: Arrays, key: jax.Array | None) -> OrderedDict[str, Array]:
         (shift, scale), latents = self.config.normalization, OrderedDict()
@@ -136,26 +139,41 @@ class AutoencoderKL:
         return self.sample(self.moments(images), key)
 
     def decode(self, latents: Arrays) -> OrderedDict[str, Array]:
-        shift, scale = self.config.normalization
-        wide = self._each({m: z / scale + shift for m, z in latents.items()}, KLNetwork.decode, self.factor)
+        wide = self._each(latents, self.tiny or self._decode, self.factor)
         images = {m: x.mean(-1, keepdims=True) if MODALITIES[m].channels == 1 else x for m, x in wide.items()}
         return OrderedDict((m, clipped(x)) for m, x in images.items())
 
-    def _each(
-        self, arrays: Arrays, method: Callable[[KLNetwork, Array], Array], zoom: float
-    ) -> OrderedDict[str, Array]:
-        """Computes `method` on all modalities in one pass."""
-        if not arrays:
-            return OrderedDict()
+    def with_tiny_decoder(self, path: epath.PathLike) -> AutoencoderKL:
+        """With the tiny decoder at a path in place of the full one, which is not stored with a model.
+
+        Raises UsageError as `tiny_decoder.load` does, or for a decoder of latents of another shape.
+        """
+        tiny, own = tiny_decoder.load(path, self.dtype), self.config
+        if (tiny.config.latent_channels, tiny.config.factor) != (own.latent_channels, own.factor):
+            raise UsageError(
+                f"it decodes latents of {tiny.config.latent_channels} channels and factor {tiny.config.factor}; "
+                f"those of the model have {own.latent_channels} and {own.factor}"
+            )
+        return dataclasses.replace(self, tiny=tiny)
+
+    def _decode(self, latents: Float[Array, "B h w K"]) -> Float[Array, "B H W C"]:
+        shift, scale = self.config.normalization
+        return self._network().decode(latents / scale + shift)
+
+    def _network(self) -> KLNetwork:
         if self.params is None:
             raise UsageError(
                 "this model has no weights of its autoencoder; convert it with --vae, or set config.autoencoder.path"
             )
-        network = nnx.merge(abstract.graphdef(KLNetwork, self.config, self.dtype), self.params)
+        return nnx.merge(abstract.graphdef(KLNetwork, self.config, self.dtype), self.params)
 
-        def run(x: Array) -> Array:
-            return method(network, x)
+    def _each(self, arrays: Arrays, run: Callable[[Array], Array], zoom: float) -> OrderedDict[str, Array]:
+        """Computes `run` on all modalities [B, H, W, C] in one pass, `chunk` images at once.
 
+        `zoom` is the height of what comes out over that of what goes in; where `tile` is set, larger images are tiled.
+        """
+        if not arrays:
+            return OrderedDict()
         side = self.tile if zoom > 1 else self.tile * self.factor
         if side and max(next(iter(arrays.values())).shape[1:3]) > side:
             run = functools.partial(_tiled, run, side=side, zoom=zoom)
