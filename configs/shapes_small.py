@@ -33,5 +33,6 @@ def get_config() -> ConfigDict:
 
     config.train.batch = 64
     config.train.steps = 30_000
+    config.train.evaluate_every = 2_000
     config.optim.decay_steps = 10_000
     return config

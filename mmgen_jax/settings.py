@@ -210,6 +210,8 @@ class Train:
     keep_best: int = setting(1, integer(0), "besides, those of the lowest mean loss since the last line of the log")
     sample_every: int = setting(10_000, integer(0), "steps between grids of samples in workdir/samples; 0 = none")
     preview_decoder: str = setting("", TEXT, "kl: tiny decoder (TAESD) for these grids: folder, file or hub id")
+    evaluate_every: int = setting(0, integer(0), "steps between scores of a few held-out scenes; 0 = none")
+    evaluate_n: int = setting(64, integer(1), "of these scenes, the first ones; all if there are fewer")
     max_skipped: int = setting(0, integer(0), "steps since the start that may be not finite before a run stops")
     spike_factor: float = setting(5.0, number(1), "losses above this times the median of 100 steps are logged")
     init_from: str = setting("", TEXT, "workdir or bundled model whose averaged parameters a new run starts from")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def together(chosen: Settings) -> None:
     """Raises UsageError naming the first setting whose value is not allowed beside the others."""
-    for check in (_modalities, _sizes, _features, _path, _solvers, _repeats):
+    for check in (_modalities, _sizes, _features, _path, _solvers, _repeats, _scores):
         check(chosen)
 
 
@@ -83,3 +83,9 @@ def _repeats(chosen: Settings) -> None:
     for name, count in (("draws", e.draws), ("seeds", 1 if e.samples else e.seeds)):
         if count > 1 and e.temperature == 0 and not SOLVERS[e.solver].stochastic:
             raise UsageError(f"config key evaluate.{name} is {count}, which needs evaluate.temperature above 0, as 1")
+
+
+def _scores(chosen: Settings) -> None:
+    """Scores in training are of tiles, also where latents are read."""
+    if (every := chosen.train.evaluate_every) and not chosen.data.dir:
+        raise UsageError(f"config key train.evaluate_every is {every}, which needs data.dir with held-out tiles")

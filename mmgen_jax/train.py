@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders
+from mmgen_jax.metrics.in_training import InTraining
 from mmgen_jax.models import flops
 from mmgen_jax.models.architectures import Params
 from mmgen_jax.parallel import sharding
@@ -74,6 +75,7 @@ def _job(chosen: Settings, workdir: epath.Path, mesh: jax.sharding.Mesh) -> runs
         save=architecture.save,
         flops=flops.train_step_flops(architecture, chosen.train.batch),
         preview=Preview(architecture, chosen, workdir, mesh) if chosen.train.sample_every else None,
+        scores=InTraining(architecture, chosen, mesh) if chosen.train.evaluate_every else None,
     )
 
 

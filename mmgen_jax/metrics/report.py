@@ -48,7 +48,7 @@ def scored(scenes: Scenes, architecture: Architecture) -> dict[str, int]:
     counts = dict.fromkeys(architecture.modalities, 0)
     if "rgb" not in counts or len(counts) < 2:
         raise UsageError(f"the model's modalities are {', '.join(counts)}; evaluation needs rgb and another one")
-    for batch in _with_rgb(scenes, architecture):
+    for batch in with_rgb(scenes, architecture):
         values = truth(batch, architecture.modalities, architecture.facts)
         for m, rows in present(batch, architecture).items():
             counts[m] += int((rows & known(values[m]).any((1, 2))).sum())
@@ -182,7 +182,7 @@ def _on_scenes(
     progress = Progress("from rgb", len(seeds) * counts["rgb"] * runner.draws, "samples")
     # A modality that no scene has, as in a data set from before it was known, is left out rather than all scenes.
     names = [m for m in a.modalities if counts[m]]
-    for batch in _with_rgb(scenes, a):
+    for batch in with_rgb(scenes, a):
         values, there = truth(batch, a.modalities, facts), present(batch, a)
         whole = np.all([there[m] for m in names], axis=0)
         complete = {m: values[m][whole] for m in names}
@@ -235,7 +235,7 @@ def _on_samples(
             examples.generated(values)
 
 
-def _with_rgb(scenes: Scenes, architecture: Architecture) -> Iterator[pipeline.Batch]:
+def with_rgb(scenes: Scenes, architecture: Architecture) -> Iterator[pipeline.Batch]:
     """The scenes that have rgb, in batches of at least one."""
     for batch in scenes:
         rows = present(batch, architecture)["rgb"]

@@ -48,12 +48,18 @@ class Runner:
 
     @classmethod
     def from_settings(cls, chosen: settings.Settings, architecture: Architecture, params: Params) -> Runner:
-        """Makes a runner that samples as the settings in `sample` and `evaluate` say."""
-        sampler, e = Sampler(architecture), chosen.evaluate
+        """Makes a runner that samples as the settings in `sample` and `evaluate` say, on all devices."""
+        sampler = Sampler(architecture)
+        return cls.of_sampler(chosen, sampler, sampler.place(params))
+
+    @classmethod
+    def of_sampler(cls, chosen: settings.Settings, sampler: Sampler, params: Params) -> Runner:
+        """Makes a runner as `from_settings` does, of parameters on the devices of a sampler."""
+        e = chosen.evaluate
         generation = dataclasses.replace(chosen.sample.options().plain(), batch=e.batch)
         own = {name: getattr(e, name) for name in ("solver", "steps", "temperature", "draws")}
         understanding = dataclasses.replace(generation, **own, shift=1.0)
-        return cls(sampler, sampler.place(params), understanding, generation)
+        return cls(sampler, params, understanding, generation)
 
     def rest_from_rgb(
         self,

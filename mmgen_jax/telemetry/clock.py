@@ -20,6 +20,7 @@ class Clock:
       profile: starting and writing a trace.
       checkpoint: starting a save, and waiting for the save before it.
       preview: sampling and writing pictures.
+      scores: scoring held-out scenes.
     """
 
     def __init__(self) -> None:

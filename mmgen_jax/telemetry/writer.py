@@ -33,6 +33,12 @@ class Writer:
         self._lines.write(json.dumps({"step": step, **values}))
         self._board.scalars(step, values)
 
+    def scores(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds scores of held-out scenes to TensorBoard, below "held-out/", and to the events."""
+        values = {key: float(value) for key, value in values.items() if value == value}  # JSON has no NaN
+        self.event(step, "scores", values)
+        self._board.scalars(step, {f"held-out/{key}": value for key, value in values.items()})
+
     def event(self, step: int, kind: str, values: Mapping[str, object]) -> None:
         """Appends one event. `values` must be serialisable as JSON."""
         self._events.write(json.dumps({"step": step, "event": kind, **values}))

@@ -82,6 +82,8 @@ def _check(chosen: Settings) -> None:
         raise UsageError(f"config key autoencoder.name is {name!r}; train_autoencoder trains {ConvAutoencoder.name!r}")
     if latents:
         raise UsageError(f"config key data.latents is {latents!r}; an autoencoder is trained on tiles: set it empty")
+    if every := chosen.train.evaluate_every:
+        raise UsageError(f"config key train.evaluate_every is {every}; round trips are scored every train.sample_every")
 
 
 def _check_workdir(chosen: Settings, workdir: epath.Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 import jax
@@ -22,6 +23,21 @@ from mmgen_jax.training.objective import Metrics
 from mmgen_jax.training.state import TrainState
 
 
+@dataclass(frozen=True)
+class Look:
+    """What is looked at on the way.
+
+    Attributes:
+      phase: the phase of the clock that its time counts in.
+      every: steps between two looks; besides, there is one at the end.
+      look: (averaged parameters, step) -> None.
+    """
+
+    phase: str
+    every: int
+    look: Callable[[Params, int], None]
+
+
 def run_loop(
     train: Train,
     state: TrainState,
@@ -30,7 +46,7 @@ def run_loop(
     report: Report,
     saver: Saver,
     profiler: Profiler | Silent,
-    preview: Callable[[Params, int], object] | None,
+    looks: Sequence[Look],
 ) -> None:
     """Makes steps until `train.steps`. Metrics are read one step late, so that dispatching a step never waits.
 
@@ -42,7 +58,7 @@ def run_loop(
       report: collects metrics and writes the log.
       saver: writes checkpoints.
       profiler: writes traces of some steps.
-      preview: (averaged parameters, step) -> a picture of samples; None for no previews.
+      looks: what is looked at on the way.
 
     A request to stop (see `preemption.SIGNALS`) saves a checkpoint and ends the process with the exit code for that
     signal. If reading fails, a checkpoint of the steps that were made is saved before the error is raised.
@@ -77,9 +93,10 @@ def run_loop(
             if due:
                 with clock("checkpoint"):
                     saver.save(step, state, report.position(step), means.get("loss"))
-            if preview and (last or step % train.sample_every == 0):
-                with clock("preview"):
-                    preview(state.ema, step)
+            for one in looks:
+                if last or step % one.every == 0:
+                    with clock(one.phase):
+                        one.look(state.ema, step)
         with clock("checkpoint"):
             saver.finish()
 

@@ -19,7 +19,7 @@ from mmgen_jax.data.waiting import Waiting
 from mmgen_jax.models import overview
 from mmgen_jax.models.architectures import Params
 from mmgen_jax.parallel import chips, sharding
-from mmgen_jax.settings import Settings
+from mmgen_jax.settings import Settings, Train
 from mmgen_jax.system import files, hosts
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -28,12 +28,13 @@ from mmgen_jax.telemetry.progress import Progress
 from mmgen_jax.telemetry.report import Report
 from mmgen_jax.telemetry.writer import Writer
 from mmgen_jax.training import history
-from mmgen_jax.training.loop import run_loop
+from mmgen_jax.training.loop import Look, run_loop
 from mmgen_jax.training.setup import open_batches, restore_or_init
 from mmgen_jax.training.step import Training
 from mmgen_jax.training.workdir import check as check_workdir
 
 Preview = Callable[[Params, int], np.ndarray | None]  # (averaged parameters, step) -> a picture uint8 [H, W, 3]
+Scores = Callable[[Params, int], Mapping[str, float]]  # (averaged parameters, step) -> scores by their names
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Job:
       start: (value of `train.init_from`) -> the parameters that a new run starts from; None for fresh ones.
       save: (workdir) -> writes what a workdir says of the model besides its checkpoints.
       flops: floating-point operations of a step.
-      preview: draws pictures on the way; None for no pictures.
+      preview: draws pictures every `train.sample_every` steps, if that is not 0.
+      scores: scores the model every `train.evaluate_every` steps; None if that is 0.
     """
 
     training: Training
@@ -57,6 +59,7 @@ class Job:
     save: Callable[[epath.Path], object]
     flops: float
     preview: Preview | None
+    scores: Scores | None = None
 
 
 @contextlib.contextmanager
@@ -118,7 +121,7 @@ def steps(chosen: Settings, job: Job, mesh: Mesh, workdir: epath.Path, profile: 
             report,
             saver,
             tracing,
-            _shown(job.preview, writer) if job.preview else None,
+            _looks(chosen.train, job, writer),
         )
     say(f"done: {chosen.train.steps} steps; weights in {workdir / restore.FOLDER}")
 
@@ -134,15 +137,24 @@ def to_the_end(train: Callable[[], object]) -> None:
         raise
 
 
-def _shown(preview: Preview, writer: Writer | hosts.Silent) -> Callable[[Params, int], None]:
-    """Draws previews, and adds to the log those that are pictures."""
+def _looks(train: Train, job: Job, writer: Writer | hosts.Silent) -> list[Look]:
+    """What the settings ask for of previews and scores, which go to the log."""
+    looks = []
+    if preview := job.preview:
 
-    def show(params: Params, step: int) -> None:
-        picture = preview(params, step)
-        if picture is not None:
-            writer.image(step, "samples", picture)
+        def show(params: Params, step: int, draw: Preview = preview) -> None:
+            picture = draw(params, step)
+            if picture is not None:
+                writer.image(step, "samples", picture)
 
-    return show
+        looks.append(Look("preview", train.sample_every, show))
+    if scores := job.scores:
+
+        def score(params: Params, step: int, of: Scores = scores) -> None:
+            writer.scores(step, of(params, step))
+
+        looks.append(Look("scores", train.evaluate_every, score))
+    return looks
 
 
 def _report(

@@ -98,6 +98,7 @@ def test_a_new_run_may_start_from_another(config, tmp_path, capsys):
     [
         ({"autoencoder.name": "identity"}, "autoencoder.name is 'identity'; train_autoencoder trains 'conv'"),
         ({"autoencoder.factor": 1}, "autoencoder.factor is 1; the factors of conv are 2, 4, 8"),
+        ({"train.evaluate_every": 5}, "train.evaluate_every is 5; round trips are scored every train.sample_every"),
         ({"data.latents": "x", "data.flip": False}, "data.latents is 'x'; an autoencoder is trained on tiles"),
         ({"data.dir": "nowhere"}, "'nowhere' does not exist"),
         ({"data.test_split": "dev", "train.sample_every": 1}, "split 'dev' is not in"),

@@ -24,7 +24,7 @@ def stepped(advance, steps=2):
     report.row.return_value = {"loss": 1.0}
     batches = iter([np.ones(3, np.float32)] * steps)
     with unchecked():  # stand-ins of all kinds
-        run_loop(train, state, batches, advance, report, saver, profiler, None)
+        run_loop(train, state, batches, advance, report, saver, profiler, [])
     return report
 
 
