@@ -29,6 +29,7 @@ def test_scores_on_the_way_are_those_of_evaluate(tiny_config, tmp_path, capsys):
 
 
 def test_predictions_that_are_not_finite_have_no_scores(model_config, model_dir, capsys):
+    model_config.train.evaluate_n = 4
     architecture, params = model_folders.load(model_dir)
     scores = InTraining(architecture, settings.parse(model_config))
     assert scores(jax.tree.map(lambda p: np.full_like(p, np.nan), params), 7) == {}
