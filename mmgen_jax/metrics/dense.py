@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -68,6 +68,12 @@ def headlines(names: Collection[str], prefix: str = "") -> list[str]:
     """Of the names of scores the one that stands for each modality: the first of its headlines that there is."""
     listed = [[f"{prefix}{m}/{key}" for key in modality.headlines] for m, modality in MODALITIES.items()]
     return [next(name for name in own if name in names) for own in listed if not set(own).isdisjoint(names)]
+
+
+def line(scores: Mapping[str, float]) -> str:
+    """All headline scores that there are, in one line."""
+    names = [f"{m}/{key}" for m, modality in MODALITIES.items() for key in modality.headlines]
+    return "  ".join(f"{name} {scores[name]:.4f}" for name in names if name in scores)
 
 
 def headline(m: str, prediction: np.ndarray, truth: np.ndarray, facts: Facts) -> float:

@@ -10,7 +10,6 @@ from mmgen_jax.data import held_out
 from mmgen_jax.metrics import dense, report
 from mmgen_jax.metrics.runner import Runner, to_values
 from mmgen_jax.modalities.measure import Averages, added
-from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.sampling.sampler import Sampler
 from mmgen_jax.settings import Settings
@@ -46,9 +45,7 @@ class InTraining:
         except NotFinite as error:
             say(f"no scores of step {step}: {error}")
             return {}
-        names = (f"{m}/{key}" for m in runner.sampler.architecture.modalities for key in MODALITIES[m].headlines)
-        told = "  ".join(f"{name} {scores[name]:.4f}" for name in names if name in scores)
-        say(f"held-out from rgb at step {step} ({self._count} scenes): {told}")
+        say(f"held-out from rgb at step {step} ({self._count} scenes): {dense.line(scores)}")
         return scores
 
     def _scores(self, runner: Runner, progress: Progress) -> dict[str, float]:

@@ -12,7 +12,7 @@ from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.autoencoders import conv
 from mmgen_jax.frozen.autoencoders.conv import ConvAutoencoder
 from mmgen_jax.frozen.autoencoders.conv_layers import ConvConfig
-from mmgen_jax.metrics import round_trip
+from mmgen_jax.metrics import dense, round_trip
 from mmgen_jax.metrics.report import Scores
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES
@@ -58,8 +58,7 @@ class Glance:
         """Averaged parameters and their step -> a picture uint8 [H, W, 3], the truth above."""
         autoencoder = measured(self._chosen, self._config, jax.tree.map(np.asarray, params), GLANCE)
         found = round_trip.scores(autoencoder, [self._batch], self._facts)
-        wanted = [f"{m}/{key}" for m in self._config.modalities for key in MODALITIES[m].headlines]
-        say(f"round trip at step {step}: " + "  ".join(f"{name} {found[name]:.4f}" for name in wanted if name in found))
+        say(f"round trip at step {step}: {dense.line(found)}")
         there = {m: to_array(self._batch[m][:SHOWN]) for m in self._config.modalities}
         back = round_trip.images(autoencoder, there)
         return np.concatenate([self._sheet(there), self._sheet(back)])
