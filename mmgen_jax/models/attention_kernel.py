@@ -20,6 +20,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from mmgen_jax.parallel.precision import precision_of
+
 LANES = 128  # width of a TPU's vector registers
 LOG2_E = math.log2(math.e)
 T = TypeVar("T")
@@ -49,10 +51,9 @@ def attend(qkv: jax.Array, bias: jax.Array, heads: int, interpret: bool = False)
 
 
 def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
-    precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
-    return jax.lax.dot_general(
-        a, b, (((axis_a,), (axis_b,)), ((), ())), precision=precision, preferred_element_type=jnp.float32
-    )
+    contracted = (((axis_a,), (axis_b,)), ((), ()))
+    exact = precision_of(a.dtype)
+    return jax.lax.dot_general(a, b, contracted, precision=exact, preferred_element_type=jnp.float32)
 
 
 def _of_head(part: int, head: int, width: int, heads: int) -> slice | pl.Slice:

@@ -17,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from mmgen_jax.models.attention import Attention
 from mmgen_jax.parallel.placement import Placement, Spread, spread
+from mmgen_jax.parallel.precision import precision_of
 
 XAVIER = nnx.initializers.xavier_uniform()
 ZEROS = nnx.initializers.zeros_init()
@@ -28,9 +29,7 @@ GELU_CUBIC = 0.044715
 
 def linear(n_in: int, n_out: int, rngs: nnx.Rngs, dtype=jnp.float32, init=XAVIER) -> nnx.Linear:
     """Makes a linear layer with float32 parameters and a bias of zeros, which multiplies in `dtype`."""
-    # By default a TPU multiplies float32 in bfloat16. Layers that are kept in float32 here are meant to be exact.
-    precision = jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
-    return nnx.Linear(n_in, n_out, dtype=dtype, kernel_init=init, precision=precision, rngs=rngs)
+    return nnx.Linear(n_in, n_out, dtype=dtype, kernel_init=init, precision=precision_of(dtype), rngs=rngs)
 
 
 def patchify(x: jax.Array, patch: int) -> jax.Array:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from mmgen_jax.models.layers import XAVIER, linear
+from mmgen_jax.parallel.precision import precision_of
 
 
 class Perceptron(nnx.Module):
@@ -35,10 +35,8 @@ class Convolution(nnx.Module):
 
     def __init__(self, width: int, hidden: int, out: int, dtype, *, rngs: nnx.Rngs):
         del hidden
-        precision = jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
-        self.conv = nnx.Conv(
-            width, out, (3, 3), padding=1, dtype=dtype, kernel_init=XAVIER, precision=precision, rngs=rngs
-        )
+        exact = precision_of(dtype)
+        self.conv = nnx.Conv(width, out, (3, 3), padding=1, dtype=dtype, kernel_init=XAVIER, precision=exact, rngs=rngs)
 
     def __call__(self, x: jax.Array, grid: tuple[int, int]) -> jax.Array:
         found = self.conv(x.reshape(x.shape[0], *grid, x.shape[-1]))

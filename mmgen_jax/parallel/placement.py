@@ -20,11 +20,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmgen_jax.parallel.precision import precision_of
+
 
 def einsum(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Computes an einsum in the type of x. float32 stays float32, where a TPU would multiply in bfloat16 by default."""
-    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
-    return jnp.einsum(equation, x, kernel.astype(x.dtype), precision=precision)
+    """Computes an einsum in the type of x, as `precision_of` says."""
+    return jnp.einsum(equation, x, kernel.astype(x.dtype), precision=precision_of(x.dtype))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -39,8 +40,7 @@ def wide_einsum(equation: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _wide(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
-    return jnp.einsum(equation, a, b, precision=precision, preferred_element_type=jnp.float32)
+    return jnp.einsum(equation, a, b, precision=precision_of(a.dtype), preferred_element_type=jnp.float32)
 
 
 def _wide_backward(equation: str, stored: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from mmgen_jax.frozen.autoencoders.patches import depth_to_space, space_to_depth
+from mmgen_jax.parallel.precision import precision_of
 from mmgen_jax.system.errors import UsageError
 
 COLOURS = 3  # channels of images as the network sees them; a single channel is repeated
@@ -64,7 +65,7 @@ class Make:
 
     def __init__(self, dtype: str, rngs: nnx.Rngs):
         self.dtype, self.rngs = jnp.dtype(dtype), rngs
-        self.precision = jax.lax.Precision.HIGHEST if dtype == "float32" else None
+        self.precision = precision_of(dtype)
 
     def conv(self, inputs: int, outputs: int, size: int = 3, gain: float = 1.0, bias: bool = True) -> nnx.Conv:
         """A convolution over `size` x `size` positions, with zeros around; `gain` 0 lets it begin as zero."""
