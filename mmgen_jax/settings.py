@@ -106,7 +106,7 @@ class Autoencoder:
     channels: int = setting(32, integer(1, 10_000), "train_autoencoder: latent channels of each modality")
     width: int = setting(64, integer(1, 10_000), "train_autoencoder: channels of 4 x 4 pixels, double at each halving")
     blocks: int = setting(2, integer(1, 1_000), "train_autoencoder: residual blocks at each resolution, both ways")
-    noise: float = setting(0.1, number(0, 10), "train_autoencoder: deviation of noise on latents of unit variance")
+    noise: float = setting(0.1, number(0, 10), "train_autoencoder: noise on latents, whose deviation begins as 1")
 
 
 @dataclass(frozen=True)
