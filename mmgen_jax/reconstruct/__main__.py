@@ -42,6 +42,7 @@ from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import UsageError, choice
 
 DEPTH, MADE = "depth", "samples"  # what is needed, and the folder in OUT of samples that are made
+FORMATS = tuple(suffix.removeprefix(".") for suffix in WRITERS)
 
 
 def run(
@@ -51,12 +52,12 @@ def run(
     photo: str = "",
     samples: str = "",
     fov: float | None = None,
-    formats: Sequence[str] = ("glb", "ply", "gif"),
+    formats: Sequence[str] = FORMATS,
 ) -> dict[str, Reconstruction]:
     """Reconstructs samples of a folder, or those that it makes; returns them by number. Raises UsageError."""
     check_fov("--fov", fov)
     for name in formats or [""]:
-        choice("--formats", f".{name}", WRITERS)
+        choice("--formats", name, FORMATS)
     files.check_place(out, "--out", folder=True)
     target = epath.Path(out)
     if samples and photo:

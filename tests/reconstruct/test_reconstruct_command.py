@@ -81,8 +81,8 @@ def test_bad_input_is_one_line_and_writes_nothing(saved, tmp_path, model_dir, mo
     refused("--samples is .*none, which is not a folder", samples=str(tmp_path / "none"))
     for fov in (0.0, 180.0, -40.0, float("nan")):
         refused("--fov is .*; it must be a number 1 to 170", samples=str(saved), fov=fov)
-    refused("--formats is '.obj'; allowed: .glb, .ply, .gif", samples=str(saved), formats=["obj"])
-    refused("--formats is '.'; allowed", samples=str(saved), formats=[])
+    refused("--formats is 'obj'; allowed: glb, ply, gif", samples=str(saved), formats=["obj"])
+    refused("--formats is ''; allowed: glb, ply, gif", samples=str(saved), formats=[])
     model_config.sample.wanted = "rgb"
     refused("sample.wanted is 'rgb'; a reconstruction needs depth", config=model_config, workdir=str(model_dir))
     for path in saved.glob("depth_*"):
