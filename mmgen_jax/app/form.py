@@ -133,33 +133,10 @@ def solvers(architecture: Architecture) -> list[str]:
 
 def parse(form: Form, architecture: Architecture) -> Request:
     """The request of a form. Raises UsageError, whose line names the field of the form, for whatever cannot be one."""
-    solver = choice("solver", form.solver, solvers(architecture))
-    for name, rule in _NUMBERS.items():
-        require(name, getattr(form, name), rule)
-    options: dict[str, Any] = {"class_id": None, "solver": solver, "steps": form.steps, "guidance": form.guidance}
-    options["class_id"] = choice("class", form.class_name, (NO_CLASS, *architecture.facts.class_names))
-    if form.class_name == NO_CLASS:
-        del options["class_id"]
-    options |= {"seed": form.seed, "draws": form.draws, "batch": 1}
-    given, keep, strength = dict[str, np.ndarray](), dict[str, np.ndarray](), dict[str, float]()
+    options = _settings(form, architecture)
     roles = {m: choice(f"role of {m}", form.parts[m].role, ROLES) for m in architecture.modalities}
-    for m, role in roles.items():
-        part = form.parts[m]
-        if role != GIVEN:
-            continue
-        if not part.picture:
-            raise UsageError(
-                f"{m} is given, but has no picture; upload or paint one, or set {m} to {MADE} or {IGNORED}"
-            )
-        given[m] = _painted(f"picture of {m}", part.picture, architecture.image_size)
-        known = _known(m, part.region, architecture.image_size)
-        if not known.all():
-            keep[m] = known
-        require(f"strength of {m}", part.strength, number(*STRENGTHS))
-        if part.strength != 1 and m in keep:
-            raise UsageError(f"strength of {m} is {part.strength:g}; allowed: 1, as a region of {m} is made anew")
-        if part.strength != 1:
-            strength[m] = float(part.strength)
+    parts = {m: form.parts[m] for m, role in roles.items() if role == GIVEN}
+    given, keep, strength = _conditions(parts, architecture.image_size)
     wanted = tuple(m for m, role in roles.items() if role == MADE or m in keep)
     if not wanted:
         raise UsageError(
@@ -170,6 +147,43 @@ def parse(form: Form, architecture: Architecture) -> Request:
     if strength:
         options["strength"] = strength
     return Request(options, given, keep)
+
+
+def _settings(form: Form, architecture: Architecture) -> dict[str, Any]:
+    """Options of what the form says of no modality. Raises UsageError."""
+    solver = choice("solver", form.solver, solvers(architecture))
+    for name, rule in _NUMBERS.items():
+        require(name, getattr(form, name), rule)
+    class_id = choice("class", form.class_name, (NO_CLASS, *architecture.facts.class_names))
+    options: dict[str, Any] = {} if class_id == NO_CLASS else {"class_id": class_id}
+    options |= {"solver": solver, "steps": form.steps, "guidance": form.guidance}
+    return options | {"seed": form.seed, "draws": form.draws, "batch": 1}
+
+
+def _conditions(
+    parts: Mapping[str, Part], size: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, float]]:
+    """Images, known pixels and strengths of the modalities that are given, see `Request`. Raises UsageError.
+
+    Only what is known in part has known pixels, and only strengths other than 1 are there.
+    """
+    given, keep, strength = dict[str, np.ndarray](), dict[str, np.ndarray](), dict[str, float]()
+    for m, part in parts.items():
+        if not part.picture:
+            raise UsageError(
+                f"{m} is given, but has no picture; upload or paint one, or set {m} to {MADE} or {IGNORED}"
+            )
+        given[m] = _painted(f"picture of {m}", part.picture, size)
+        known = _known(m, part.region, size)
+        if not known.all():
+            keep[m] = known
+        require(f"strength of {m}", part.strength, number(*STRENGTHS))
+        if part.strength == 1:
+            continue
+        if m in keep:
+            raise UsageError(f"strength of {m} is {part.strength:g}; allowed: 1, as a region of {m} is made anew")
+        strength[m] = float(part.strength)
+    return given, keep, strength
 
 
 def uploaded(m: str, data: bytes, architecture: Architecture) -> str:
