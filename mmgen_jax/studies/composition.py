@@ -34,8 +34,7 @@ from mmgen_jax.sampling import SOLVERS
 from mmgen_jax.sampling.classes import text as classes_text
 from mmgen_jax.sampling.options import Options, Strengths, plan
 from mmgen_jax.show import pictures
-from mmgen_jax.studies.opening import Opened, opened
-from mmgen_jax.system import files
+from mmgen_jax.studies.opening import Opened, into_folder, opened
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -43,6 +42,7 @@ GIVEN = ("depth", "mask")
 METRICS = {"depth/absrel": "depth AbsRel", "mask/miou": "regions, mIoU"}
 SCENES = 6  # number of rows of the sheets
 PRODUCTS = {"first": (1, 0), "second": (0, 1), "first and second": (1, 1), "first, not second": (1, -0.5)}
+SHEETS = ("composition.png", "negation.png", "classes.png", "between.png")
 BETWEEN = {f"{1 - a:g} : {a:g}": (1 - a, a) for a in (0, 0.25, 0.5, 0.75, 1)}
 
 
@@ -160,21 +160,13 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[st
         say(line(name, row))
     target = epath.Path(out)
     target.mkdir(parents=True, exist_ok=True)
-    pictures.save_png(target / "composition.png", study.sheet(WAYS))
-    pictures.save_png(target / "negation.png", study.sheet(AWAY))
     together = dataclasses.replace(study.options, wanted="")  # all modalities, as classes were mostly learned
-    for name, columns in (("classes", PRODUCTS), ("between", BETWEEN)):
-        pictures.save_png(target / f"{name}.png", classes(study.opened.model, together, columns))
+    sheets = [study.sheet(ways) for ways in (WAYS, AWAY)]
+    sheets += [classes(study.opened.model, together, columns) for columns in (PRODUCTS, BETWEEN)]
+    for name, sheet in zip(SHEETS, sheets, strict=True):
+        pictures.save_png(target / name, sheet)
     return rows
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    values = flags.FLAGS
-    files.check_place(values.out, "--out", folder=True)
-    run(settings.parse(values.config), values.workdir, values.out)
-    say(f"\nwritten: {epath.Path(values.out) / 'composition.png'}, negation.png, classes.png, between.png")
-
-
 if __name__ == "__main__":
-    command.run(main)
+    command.run(into_folder(run, SHEETS))

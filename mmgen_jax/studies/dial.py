@@ -28,7 +28,7 @@ from mmgen_jax.sampling.options import GivenTimes, Strengths
 from mmgen_jax.show import pictures
 from mmgen_jax.studies import composition
 from mmgen_jax.studies.composition import SCENES, Study, Way, agreement
-from mmgen_jax.system import files
+from mmgen_jax.studies.opening import into_folder
 from mmgen_jax.system.console import say
 
 CONDITION, SCORE = "depth", "depth/absrel"
@@ -81,13 +81,5 @@ def run(chosen: settings.Settings, workdir: str, out: epath.PathLike) -> dict[st
     return found
 
 
-def main(argv: list[str]) -> None:
-    del argv
-    values = flags.FLAGS
-    files.check_place(values.out, "--out", folder=True)
-    found = run(settings.parse(values.config), values.workdir, values.out)
-    say(f"written: {', '.join(f'{epath.Path(values.out) / name}.png' for name in found)}")
-
-
 if __name__ == "__main__":
-    command.run(main)
+    command.run(into_folder(run, [f"{name}.png" for name in dials()]))

@@ -1,4 +1,4 @@
-"""What studies of images begin with: a model, held-out scenes, and what the model reads from an image of each."""
+"""What studies of images begin with, a model, held-out scenes and what the model reads from them, and end with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from absl import flags
+from etils import epath
 
 from mmgen_jax import settings
 from mmgen_jax.api import MMGen
@@ -98,17 +99,26 @@ def opened(chosen: Settings, workdir: str, needed: Sequence[str] = (), words: st
     return Opened(chosen, architecture, params, workdir)
 
 
-def into_file(study: Callable[[Settings, str, str], object]) -> Callable[[Sequence[str]], None]:
+Study = Callable[[Settings, str, str], object]  # of the settings, the workdir and the place that --out names
+Main = Callable[[Sequence[str]], None]
+
+
+def into_file(study: Study) -> Main:
     """The `main` of a study of --config and --workdir that writes --out, where a file can be written."""
+    return functools.partial(_into, study, [])
 
-    def main(argv: Sequence[str]) -> None:
-        del argv
-        values = flags.FLAGS
-        files.check_place(values.out, "--out", folder=False)
-        study(settings.parse(values.config), values.workdir, values.out)
-        say(f"\nwritten: {values.out}")
 
-    return main
+def into_folder(study: Study, names: Sequence[str]) -> Main:
+    """The `main` of a study of --config and --workdir that writes files of these names into the folder --out."""
+    return functools.partial(_into, study, names)
+
+
+def _into(study: Study, names: Sequence[str], argv: Sequence[str]) -> None:
+    del argv
+    values = flags.FLAGS
+    files.check_place(values.out, "--out", folder=bool(names))
+    study(settings.parse(values.config), values.workdir, values.out)
+    say(f"\nwritten: {', '.join(str(epath.Path(values.out) / name) for name in names) or values.out}")
 
 
 def table(title: str, heads: Sequence[str], rows: Mapping[str, Mapping[str, float]]) -> str:

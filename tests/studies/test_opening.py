@@ -1,10 +1,12 @@
-"""What all studies of images begin with."""
+"""What all studies of images begin and end with."""
+
+import types
 
 import pytest
 import tiny_model
 
 from mmgen_jax import settings
-from mmgen_jax.studies import composition, editing, guides, solvers, two_models, variations
+from mmgen_jax.studies import composition, editing, guides, opening, solvers, two_models, variations
 from mmgen_jax.system.errors import UsageError
 
 
@@ -28,3 +30,23 @@ def test_settings_of_another_model_are_refused(study, model_config, model_dir, t
     model_config.model.width = 32
     with pytest.raises(UsageError, match=r"config key model\.width is 32"):
         STUDIES[study](settings.parse(model_config), str(model_dir), tmp_path)
+
+
+def test_what_a_study_writes_is_said(model_config, tmp_path, monkeypatch, capsys):
+    values = types.SimpleNamespace(config=model_config, workdir="model", out=str(tmp_path / "out"))
+    monkeypatch.setattr(opening.flags, "FLAGS", values)
+    calls = []
+
+    def study(chosen, workdir, out):
+        calls.append((chosen, workdir, out))
+
+    opening.into_file(study)([])
+    opening.into_folder(study, ("a.png", "b.png"))([])
+    assert calls == [(settings.parse(model_config), "model", values.out)] * 2
+    assert capsys.readouterr().out.split("\n")[1::2] == [
+        f"written: {values.out}",
+        f"written: {values.out}/a.png, {values.out}/b.png",
+    ]
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UsageError, match="--out .* is a file; allowed: a folder"):
+        opening.into_folder(study, ("a.png",))([])
