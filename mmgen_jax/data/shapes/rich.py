@@ -13,7 +13,7 @@ import functools
 import numpy as np
 
 from mmgen_jax.data.shapes.coats import PATTERNS, RATES, WAVES, Coats
-from mmgen_jax.data.shapes.scenes import FOCAL, ROOM, Draws, Scenes, checked, covered, sun_direction, turn, vivid
+from mmgen_jax.data.shapes.scenes import FOCAL, ROOM, Draws, Scenes, camera, covered, sun_direction, turn, vivid
 from mmgen_jax.data.shapes.solids import SOLIDS
 from mmgen_jax.modalities.mask import FAMILIES
 
@@ -104,12 +104,10 @@ def sample_scenes(seed: int, split: str, indices: np.ndarray) -> Scenes:
       split: "train" or "test".
       indices: int [N], not negative.
     """
-    indices = checked(seed, indices)
     draw = Draws(seed, split, indices, _DRAWS, _STREAM)
     count = len(indices)
-    class_id = (indices % len(CLASSES)).astype(np.int32)
-    pitch, yaw = np.radians(draw(10, 30)), np.radians(draw(-24, 24))
-    to_camera = turn(0, pitch) @ turn(1, -yaw)
+    class_id = (draw.indices % len(CLASSES)).astype(np.int32)
+    to_camera, yaw = camera(draw, (10, 30), (-24, 24))
     placed = _Placed(draw, _rows(CLASSES, _NAMES)[class_id], to_camera, yaw)
     wanted = 1 + (draw() * (SLOTS - 1)).astype(int)
     for slot in range(1, SLOTS):

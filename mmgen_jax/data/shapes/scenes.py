@@ -68,14 +68,6 @@ def split_number(split: str) -> int:
     return _SPLITS[split]
 
 
-def checked(seed: int, indices: np.ndarray) -> np.ndarray:
-    """Numbers of scenes as int64 [N]; ValueError if one or the seed is negative, or if there is none."""
-    indices = np.asarray(indices, np.int64)
-    if indices.ndim != 1 or not indices.size or indices.min() < 0 or seed < 0:
-        raise ValueError(f"indices: expected a list of numbers from 0 and seed >= 0, got {indices} and seed {seed}")
-    return indices
-
-
 def turn(axis: int, angle: np.ndarray) -> np.ndarray:
     """Rotation matrices [N, 3, 3] about x (0), y (1) or z (2) by radians [N]."""
     i, j = (axis + 1) % 3, (axis + 2) % 3
@@ -90,10 +82,14 @@ def turn(axis: int, angle: np.ndarray) -> np.ndarray:
 class Draws:
     """Uniform random numbers of each scene, in a fixed order, at most `count` of them.
 
-    `stream` tells apart kinds of scenes, which would else share their numbers.
+    `stream` tells apart kinds of scenes, which would else share their numbers. `indices` are the scenes, int64 [N].
     """
 
     def __init__(self, seed: int, split: str, indices: np.ndarray, count: int, stream: tuple[int, ...] = ()):
+        """Raises ValueError if an index or the seed is negative, if there is no index, and for an unknown split."""
+        self.indices = indices = np.asarray(indices, np.int64)
+        if indices.ndim != 1 or not indices.size or indices.min() < 0 or seed < 0:
+            raise ValueError(f"indices: expected a list of numbers from 0 and seed >= 0, got {indices} and seed {seed}")
         number = split_number(split)
         generators = [np.random.default_rng([seed, number, int(i), *stream]) for i in indices]
         self._table = np.stack([generator.random(count) for generator in generators], -1)
@@ -102,6 +98,15 @@ class Draws:
     def __call__(self, low=0.0, high=1.0) -> np.ndarray:
         self._next += 1
         return low + (high - low) * self._table[self._next - 1]
+
+
+def camera(draw: Draws, pitch: tuple[float, float], yaw: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation from world to camera [N, 3, 3] and yaw [N] in radians, of cameras that look down by `pitch`.
+
+    Both ranges are in degrees, from and to.
+    """
+    down, aside = np.radians(draw(*pitch)), np.radians(draw(*yaw))
+    return turn(0, down) @ turn(1, -aside), aside
 
 
 def covered(kind: np.ndarray, rotation: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmgen_jax.data.shapes.scenes import FOCAL, Draws, Scenes, checked, covered, sun_direction, turn, vivid
+from mmgen_jax.data.shapes.scenes import FOCAL, Draws, Scenes, camera, covered, sun_direction, turn, vivid
 from mmgen_jax.data.shapes.solids import KINDS, SOLIDS
 from mmgen_jax.modalities.mask import REGIONS
 
@@ -32,11 +32,9 @@ def sample_scenes(seed: int, split: str, indices: np.ndarray) -> Scenes:
       split: "train" or "test".
       indices: int [N], not negative.
     """
-    indices = checked(seed, indices)
     draw = Draws(seed, split, indices, _DRAWS)
-    class_id = (indices % len(KINDS)).astype(np.int32)
-    pitch, yaw = np.radians(draw(13, 25)), np.radians(draw(-16, 16))
-    to_camera = turn(0, pitch) @ turn(1, -yaw)
+    class_id = (draw.indices % len(KINDS)).astype(np.int32)
+    to_camera, yaw = camera(draw, (13, 25), (-16, 16))
     center, rotation, scale, rest = _main_object(draw, class_id, to_camera, yaw)
     normals = np.stack([to_camera[:, :, 2], to_camera[:, :, 1]], 1)
     offsets = np.stack([(normals[:, 0] * center).sum(-1) - draw(2.3, 3.1), (normals[:, 1] * center).sum(-1) - rest], -1)
