@@ -42,6 +42,7 @@ from mmgen_jax.training.state import TrainState
 from mmgen_jax.training.step import Training, make_training
 
 FIT_TILES = 4096  # largest number of tiles that an autoencoder is fitted on
+SPREAD_PIXELS = 2**25  # of each modality in `spread_images`: 512 tiles of 256 x 256, or 8,192 of 64 x 64
 
 
 def open_data(chosen: Settings) -> TrainData:
@@ -80,10 +81,14 @@ def make_autoencoder(chosen: Settings, latents_folder: epath.PathLike = "") -> A
 
 
 def spread_images(chosen: Settings, count: int) -> dict[str, np.ndarray]:
-    """Arrays [N, H, W, C] in [-1, 1] of each modality, from at most `count` tiles of the train split that have it."""
+    """Arrays [N, H, W, C] in [-1, 1] of each modality, from at most `count` tiles of the train split that have it.
+
+    Of large tiles there are fewer, with `SPREAD_PIXELS` in all, as all of them are in memory.
+    """
     data, names = chosen.data, chosen.data.modalities
     reader = pipeline.open_split(data.dir, data.train_split, names, data.image_size)
-    spread = np.linspace(0, len(reader) - 1, min(count, len(reader))).round().astype(int)
+    count = min(count, len(reader), max(1, SPREAD_PIXELS // data.image_size**2))
+    spread = np.linspace(0, len(reader) - 1, count).round().astype(int)
     batch = reader.load(spread, Tally(data.max_damaged, len(reader), say))
     return {m: to_array(batch[m][batch["present"][:, i]]) for i, m in enumerate(names)}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from mmgen_jax import settings
 from mmgen_jax.data.train_data import TrainData
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.parallel import sharding
@@ -51,3 +52,16 @@ def test_a_batch_larger_than_the_data_set_is_told(capsys, batch, said):
     setup.open_batches(chosen, data, sharding.make_mesh(), {"samples": 0})[0].close()
     told = capsys.readouterr()
     assert (said in told.out + told.err) if said else (told.out + told.err == "")
+
+
+def test_large_tiles_are_fitted_on_fewer_of_them(small_config, monkeypatch):
+    chosen = settings.parse(small_config())
+    side = chosen.data.image_size
+    whole = setup.spread_images(chosen, 5)
+    assert {x.shape[:3] for x in whole.values()} == {(5, side, side)}
+    monkeypatch.setattr(setup, "SPREAD_PIXELS", 3 * side**2)
+    for m, x in setup.spread_images(chosen, 5).items():
+        np.testing.assert_array_equal(x[[0, 2]], whole[m][[0, 4]])
+        assert len(x) == 3
+    monkeypatch.setattr(setup, "SPREAD_PIXELS", side)
+    assert {len(x) for x in setup.spread_images(chosen, 5).values()} == {1}
