@@ -55,7 +55,7 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     evaluate.run(config, str(model_dir), str(out))
     report = json.loads(out.read_text())
     assert (report["scenes"], report["samples"]) == (12, 10)
-    assert set(report["understanding"]) == {"model", "round_trip", "mean_image"}
+    assert set(report["understanding"]) == {"model", "shuffled", "round_trip", "mean_image"}
     assert set(report["generation"]) == {"generated", "real"}
     assert set(report["consistency"]) == {"generated", "generated_shuffled", "real", "real_shuffled"}
     # A random model knows nothing; six numbers a patch know a lot.
@@ -65,7 +65,8 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     assert report["generation"]["real"]["accuracy"] > 0.5  # 16 x 16 images, enlarged
     assert report["consistency"]["real"]["depth-normal/angle"] < 2
     assert report["scored"] == {"rgb": 12, "depth": 12, "normal": 12, "mask": 12}
-    named = {"round_trip", "mean_image", "rgb -> depth", "mask -> depth"}
+    tasks = {"rgb -> depth", "mask -> depth"}
+    named = {"round_trip", "mean_image", *tasks, *(f"{task}, shuffled" for task in tasks)}
     assert set(report["any to any"]["depth/absrel"]) == named
     page = (tmp_path / "sub" / "m.html").read_text()
     assert report["protocol"]["pixels compared"] == {m: 12 * tiny_model.SIZE**2 for m in ("depth", "normal", "mask")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from mmgen_jax.metrics import dense, report
 from mmgen_jax.metrics.examples import Examples
 from mmgen_jax.metrics.report import Scenes, Scores
 from mmgen_jax.metrics.runner import Runner, to_values
+from mmgen_jax.metrics.shuffled import Shuffled
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.sampling.sampler import Arrays
@@ -21,6 +23,7 @@ from mmgen_jax.system.errors import UsageError, choice
 MANY = {"one": 1, "two": 2, "three": 3}  # how many are given, all sets of so many
 EACH = "each"
 SECTION = "any to any"  # the name of these scores in a report
+SHUFFLED = f", {report.SHUFFLED}"  # what follows a task in the name of its control
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,13 @@ def evaluate(
     first seed are added to `examples`, to be shown.
 
     Returns:
-      for each seed metric -> {"round_trip": value, "mean_image": value, "rgb -> depth": value, ...}: first what the
-      autoencoder loses alone, which is a ceiling, and what the mean image of the train split scores, which sees
-      nothing.
+      for each seed metric -> {"round_trip": value, "mean_image": value, "rgb -> depth": value, "rgb -> depth,
+      shuffled": value, ...}: first what the autoencoder loses alone, which is a ceiling, and what the mean image of the
+      train split scores, which sees nothing; after each task what its predictions score as those of another scene.
     """
     a, first = runner.sampler.architecture, 0
     wanted = [m for m in a.modalities if any(task.wanted == m for task in tasks)]
-    models, fixed = [report.Tally() for _ in seeds], report.Tally()
+    models, fixed, moved = [report.Tally() for _ in seeds], report.Tally(), defaultdict[object, Shuffled](Shuffled)
     progress = Progress("any to any", len(seeds) * count * len(tasks) * runner.draws, "samples")
     for batch in scenes:
         values, there = report.truth(batch, a.modalities, facts), report.present(batch, a)
@@ -90,8 +93,11 @@ def evaluate(
             given, stream = {m: to_array(batch[m]) for m in task.given}, f"any to any {task}"
             made = runner.predict(given, task.wanted, seed, stream, first=first, progress=progress)
             whole = np.all([there[m] for m in task.given], axis=0)
-            rows = {m: x & whole for m, x in there.items()}
-            models[i].add(str(task), dense.averages(to_values(made, facts), values, facts, rows))
+            found = to_values(made, facts)
+            others, also = moved[i, task](found, whole)
+            for name, guess, counted in ((str(task), found, whole), (f"{task}{SHUFFLED}", others, also)):
+                rows = {m: x & counted for m, x in there.items()}
+                models[i].add(name, dense.averages(guess, values, facts, rows))
             if examples and i == 0:
                 report.show(examples, str(task), task.given, made, batch, a)
         first += len(batch["present"])

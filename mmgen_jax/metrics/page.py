@@ -8,25 +8,24 @@ from collections.abc import Iterator, Mapping
 
 from mmgen_jax.metrics import any_to_any, dense
 from mmgen_jax.metrics.examples import Examples
-from mmgen_jax.metrics.report import FROM_RGB, Scores
+from mmgen_jax.metrics.report import FROM_RGB, SHUFFLED, Scores
 from mmgen_jax.show import gallery, scores
 
-NAMES = {
+NAMES = {  # of controls
     "round_trip": "autoencoder (ceiling)",
     "mean_image": "mean image (sees nothing)",
-    "shuffled": "shuffled (of another scene)",
+    SHUFFLED: "shuffled (of another scene)",
     "generated_shuffled": "generated, shuffled",
     "real": "real scenes",
     "real_shuffled": "real scenes, shuffled",
 }
-CONTROLS = tuple(NAMES)
 REST = "rgb-rest/"  # of scores of modalities beside what the model predicts of them
 PLOTS = ("accuracy", "depth-normal/angle", "boundary/geometry/f", "boundary/rgb/f")  # and headlines of modalities
 CAPTIONS = {
     FROM_RGB: "All other modalities from held-out images, without a class. The autoencoder's round trip of the truth "
     "is a ceiling; the mean image of the train split sees nothing; shuffled predictions are of another scene.",
     any_to_any.SECTION: "What is neither given nor made is ignored. The autoencoder is a ceiling; the mean image sees "
-    "nothing. The shuffled control is measured for predictions from rgb alone.",
+    "nothing; shuffled predictions are of another scene.",
     "generation": "Share of samples that an independent classifier recognises, beside held-out images.",
     "consistency": "Whether modalities describe the same scene, beside real scenes and modalities that do not belong "
     "together.",
@@ -56,18 +55,9 @@ def page(title: str, report: Mapping, examples: Examples) -> bytes:
 
 def _understanding(report: Mapping, examples: Examples, numbers: Iterator[int]) -> list[str]:
     """Predictions from rgb."""
-    spread = _beside_shuffled(report["spread"]) if "spread" in report else None
-    card = _card(FROM_RGB, CAPTIONS[FROM_RGB], _scores(_beside_shuffled(report), spread))
+    spread = report.get("spread", {}).get("understanding")
+    card = _card(FROM_RGB, CAPTIONS[FROM_RGB], _scores(report["understanding"], spread))
     return [card, *(gallery.card(next(numbers), s) for s in examples.sections(FROM_RGB))]
-
-
-def _beside_shuffled(sections: Mapping) -> Scores:
-    """Scores of predictions from rgb, with the shuffled control that the consistency of real scenes has."""
-    columns = dict(sections["understanding"])
-    shuffled = sections["consistency"].get("real_shuffled", {})
-    if control := {key.removeprefix(REST): value for key, value in shuffled.items() if key.startswith(REST)}:
-        columns["shuffled"] = control
-    return columns
 
 
 def _pairs(pairs: Scores, spread: Scores, examples: Examples, numbers: Iterator[int]) -> list[str]:
@@ -76,7 +66,7 @@ def _pairs(pairs: Scores, spread: Scores, examples: Examples, numbers: Iterator[
     for m in dict.fromkeys(metric.split("/")[0] for metric in pairs):
         columns, title = _made(pairs, m), f"{any_to_any.SECTION}: {m}"
         parts.append(_card(title, CAPTIONS[any_to_any.SECTION], _scores(columns, _made(spread, m))))
-        for name in (name for name in columns if name not in CONTROLS):
+        for name in (name for name in columns if not _is_control(name)):
             parts += [gallery.card(next(numbers), s) for s in examples.sections(name)]
     return parts
 
@@ -88,6 +78,10 @@ def _made(pairs: Scores, m: str) -> Scores:
     return {name: {k: values[name] for k, values in own.items() if name in values} for name in names}
 
 
+def _is_control(name: str) -> bool:
+    return name in NAMES or name.endswith(any_to_any.SHUFFLED)
+
+
 def _card(title: str, caption: str, body: str) -> str:
     below = f"<p>{html.escape(caption)}</p>" if caption else ""
     return f"<section><h2>{html.escape(title)}</h2>{below}{body}</section>"
@@ -95,9 +89,10 @@ def _card(title: str, caption: str, body: str) -> str:
 
 def _scores(columns: Scores, spread: Scores | None) -> str:
     """Bars of the scores that say most, where there are others than controls, and a table of all."""
-    found = {metric for name, column in columns.items() if name not in CONTROLS for metric in column}
+    controls = tuple(filter(_is_control, columns))
+    found = {metric for name, column in columns.items() if name not in controls for metric in column}
     chosen = [*(metric for metric in PLOTS if metric in found), *dense.headlines(found), *dense.headlines(found, REST)]
-    charts = [scores.bars(metric, columns, NAMES, CONTROLS, spread) for metric in chosen]
+    charts = [scores.bars(metric, columns, NAMES, controls, spread) for metric in chosen]
     plots = f'<div class="plots">{"".join(charts)}</div>' if charts else ""
     table = scores.table(columns, NAMES, spread)
     return f"{plots}<details open><summary>all scores</summary>{table}</details>"

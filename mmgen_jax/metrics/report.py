@@ -15,6 +15,7 @@ from mmgen_jax.metrics import classifier, dense
 from mmgen_jax.metrics.agreement import Agreement
 from mmgen_jax.metrics.examples import Examples
 from mmgen_jax.metrics.runner import Runner, to_values
+from mmgen_jax.metrics.shuffled import Shuffled
 from mmgen_jax.modalities import holes
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.measure import Averages, added, known
@@ -25,6 +26,7 @@ from mmgen_jax.system.console import Progress
 from mmgen_jax.system.errors import UsageError
 
 FROM_RGB = "rgb -> all others"  # the name of these predictions among examples
+SHUFFLED = "shuffled"  # the name of scores of predictions that are of other scenes
 Scores = dict[str, dict[str, float]]  # column -> metric -> value
 Scenes = Iterable[pipeline.Batch]  # batches as `pipeline.Reader.load` returns them; can be gone through more than once
 
@@ -171,14 +173,14 @@ def _on_scenes(
     seen: _Judged,
     examples: Examples | None,
 ) -> list[Scores]:
-    """Scores of predictions from the rgb of held-out scenes by each seed, beside those of `bounds`.
+    """Scores of predictions from the rgb of held-out scenes by each seed, also `Shuffled`, beside those of `bounds`.
 
     Predictions are added to the seed's own of `agreements`, and those of the first seed to `examples`; the scenes are
     added to `seen`.
     """
     a, facts, first = runner.sampler.architecture, agreements[0].facts, 0
     guessed = [m for m in a.modalities if m != "rgb"]
-    models, fixed = [Tally() for _ in seeds], Tally()
+    models, fixed, moved = [Tally() for _ in seeds], Tally(), [Shuffled() for _ in seeds]
     progress = Progress("from rgb", len(seeds) * counts["rgb"] * runner.draws, "samples")
     # A modality that no scene has, as in a data set from before it was known, is left out rather than all scenes.
     names = [m for m in a.modalities if counts[m]]
@@ -192,6 +194,8 @@ def _on_scenes(
             predicted = runner.rest_from_rgb(batch["rgb"], seed, first=first, progress=progress)
             made = to_values(predicted, facts)
             models[i].add("model", dense.averages(made, values, facts, there))
+            others, rows = moved[i](made)
+            models[i].add(SHUFFLED, dense.averages(others, values, facts, {m: x & rows for m, x in there.items()}))
             if whole.any():
                 agreements[i].add(complete, {m: made[m][whole] for m in names if m in made})
             if examples and i == 0:

@@ -71,7 +71,7 @@ def test_scores_are_beside_what_is_possible_and_what_is_blind(runner, monkeypatc
     tasks = any_to_any.parse(["rgb->depth", "depth+mask->rgb"], MODEL)
     average = {m: np.zeros((1, *x.shape[1:]), np.float32) for m, x in tiny_model.pixels(1).items()}
     (found,) = any_to_any.evaluate(runner, [batch], 6, tasks, facts, average)
-    assert list(found["depth/l1"]) == ["round_trip", "mean_image", "rgb -> depth"]
+    assert list(found["depth/l1"]) == ["round_trip", "mean_image", "rgb -> depth", "rgb -> depth, shuffled"]
     assert list(found["rgb/psnr"]) == ["round_trip", "mean_image", "depth+mask -> rgb"]
     assert found["depth/l1"]["round_trip"] < found["depth/l1"]["mean_image"]
     assert any_to_any.headlines(found).keys() == {"depth/l1", "rgb/psnr"}
