@@ -72,6 +72,7 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     assert report["protocol"]["pixels compared"] == {m: 12 * tiny_model.SIZE**2 for m in ("depth", "normal", "mask")}
     assert report["protocol"]["draws"] == "2 of each scene, combined" and report["protocol"]["seed"] == 0
     assert report["protocol"]["model"] == str(model_dir)  # which has no checkpoints
+    assert "x right, y up, z towards it" in report["protocol"]["normals"]
     assert report["protocol"]["predictions"].endswith("temperature 1, without a class")
     for text in (*report["protocol"], "mask -&gt; depth: the first 6 scenes", "rgb -&gt; all others: where errors are"):
         assert text in page, text

@@ -51,7 +51,7 @@ def protocol(
     if "depth" in a.modalities:
         found["depth"] = RELATIVE if facts.depth_range is None else METRES.format(*facts.depth_range)
     if "normal" in a.modalities:
-        found["normals"] = "angles in degrees; not aligned"
+        found["normals"] = "angles in degrees; axes of the camera: x right, y up, z towards it; not aligned"
     if "mask" in a.modalities:
         found["regions"] = "by their names, not matched; ari compares groups of pixels, whatever their names"
     return found | {"software": f"mmgen_jax {mmgen_jax.__version__}"}
