@@ -72,7 +72,7 @@ def test_scores_are_beside_what_is_possible_and_what_is_blind(runner, monkeypatc
     average = {m: np.zeros((1, *x.shape[1:]), np.float32) for m, x in tiny_model.pixels(1).items()}
     (found,) = any_to_any.evaluate(runner, [batch], 6, tasks, facts, average)
     assert list(found["depth/l1"]) == ["round_trip", "mean_image", "rgb -> depth", "rgb -> depth, shuffled"]
-    assert list(found["rgb/psnr"]) == ["round_trip", "mean_image", "depth+mask -> rgb"]
+    assert list(found["rgb/psnr"]) == ["round_trip", "mean_image", "depth+mask -> rgb", "depth+mask -> rgb, shuffled"]
     assert found["depth/l1"]["round_trip"] < found["depth/l1"]["mean_image"]
     assert any_to_any.headlines(found).keys() == {"depth/l1", "rgb/psnr"}
 
@@ -82,6 +82,7 @@ def test_scores_are_beside_what_is_possible_and_what_is_blind(runner, monkeypatc
     monkeypatch.setattr(Runner, "predict", oracle)
     (perfect,) = any_to_any.evaluate(runner, [batch], 6, tasks, facts)
     assert perfect["depth/l1"]["rgb -> depth"] == pytest.approx(0, abs=1e-6)
+    assert perfect["depth/l1"]["rgb -> depth, shuffled"] > 0.01  # the truth of another scene
 
 
 def test_scores_do_not_depend_on_batches_and_leave_out_what_is_absent(runner):
