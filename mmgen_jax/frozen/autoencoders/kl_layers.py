@@ -167,7 +167,7 @@ class Resampler(nnx.Module):
 class Level(nnx.Module):
     """The residual blocks of one resolution, with attention after each of them or without.
 
-    So is the layer that changes the resolution, which the last level does not have.
+    Behind them is the layer that changes the resolution, if it is not the last level.
     """
 
     downsamplers: nnx.List
