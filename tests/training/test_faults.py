@@ -15,7 +15,7 @@ import pytest
 from mmgen_jax.checkpoints import restore, seal
 
 pytestmark = pytest.mark.slow
-KILLS = 24
+KILLS = 20
 FOREVER = {"train.steps": 1_000_000, "train.save_every": 2, "train.keep": 2}
 
 
