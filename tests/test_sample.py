@@ -366,7 +366,9 @@ SLOW = [pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTE
 def test_a_stopped_command_leaves_whole_files_and_goes_on(model_dir, tmp_path, number):
     folder = tmp_path / "out"
     call = words(f"--workdir={model_dir}", f"--out={folder}", *SIZES, "--config.sample.n=90", "--config.sample.batch=2")
-    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    begin = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731  # which nohup has taught to ignore it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(call, preexec_fn=begin, **pipes)
     while process.poll() is None and not (folder / "gallery.html").exists():
         time.sleep(0.01)
     process.send_signal(number)
