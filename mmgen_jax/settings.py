@@ -182,8 +182,9 @@ class Objective:
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW, its learning rate, and the averaged parameters."""
+    """The optimizer, its learning rate, and the averaged parameters."""
 
+    name: str = setting("adamw", one_of("adamw", "muon"), "muon is for the matrices of blocks; all else has adamw")
     learning_rate: float = setting(1e-4, RATE, "after warmup")
     warmup_steps: int = setting(0, integer(0), "linear from 0")
     decay_steps: int = setting(0, integer(0), "linear to 0 over this many last steps")
@@ -192,6 +193,7 @@ class Optim:
     eps: float = setting(1e-8, ADDED, "added to the root of the second moment")
     weight_decay: float = setting(0.0, WEIGHT, "decoupled, times the learning rate")
     moment_dtype: str = setting("float32", one_of(*DTYPES), "of the first moment; the second is float32")
+    momentum: float = setting(0.95, BELOW_ONE, "of muon, which has no second moment")
     clip_norm: float = setting(1.0, POSITIVE, "limit of the norm of the whole gradient")
     ema_decay: float = setting(0.9999, number(0, 1), "of the averaged parameters that sampling uses")
     ema_ramp: float = setting(1.0, number(1), "above 1: decay = min(ema_decay, (1 + step) / (ema_ramp + step))")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ from mmgen_jax.sampling import classifier_free, sample
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import torch_write
 from mmgen_jax.tensor_files.torch_pickle import Namespace
-from mmgen_jax.training import setup
+from mmgen_jax.training import history, setup
 from mmgen_jax.training.optimizer import make_optimizer
 
 GOLDEN = Path(__file__).parent / "golden" / "mmgen_tiny.pt"
@@ -412,6 +413,14 @@ def test_networks_that_the_official_code_lacks_are_refused(tmp_path, monkeypatch
     monkeypatch.setattr(architectures, "load", lambda _: dataclasses.replace(architecture, model=other))
     with pytest.raises(UsageError, match=f"model.{name}={value}, which the official code does not know"):
         to_torch.write("shapes-tiny", tmp_path / "x.pt")
+    assert not (tmp_path / "x.pt").exists()
+
+
+def test_a_state_of_muon_is_refused(golden_folder, tmp_path):
+    shutil.copytree(golden_folder, tmp_path / "run")
+    history.write(tmp_path / "run", settings.Settings(), 0, {"optim.name": ("adamw", "muon")})
+    with pytest.raises(UsageError, match="has optim.name=muon, whose state .*which mmgen_jax.export writes"):
+        to_torch.write(tmp_path / "run", tmp_path / "x.pt")
     assert not (tmp_path / "x.pt").exists()
 
 

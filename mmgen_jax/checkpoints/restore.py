@@ -157,8 +157,8 @@ def _first_sound(folder: epath.Path, step: int | None, read: Callable[[int], T])
         except seal.Damage as error:
             if sealed:
                 raise UsageError(
-                    f"checkpoint of step {number} in {folder} is sound, but belongs to another model than that of the "
-                    f"config ({error})"
+                    f"checkpoint of step {number} in {folder} is sound, but belongs to another model or optimizer than "
+                    f"that of the config ({error})"
                 ) from error
             problems.append((number, error))
             if step is None:

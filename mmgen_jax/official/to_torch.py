@@ -18,6 +18,7 @@ from mmgen_jax.official.checkpoint import size_name
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.tensor_files import tensors, torch_write
+from mmgen_jax.training import history
 from mmgen_jax.training.optimizer import make_optimizer
 from mmgen_jax.training.state import TrainState, init_state
 
@@ -111,6 +112,11 @@ def write(source: epath.PathLike, out: epath.PathLike) -> None:
     ):
         if there:
             raise UsageError(f"the model in {source} {problem}, which the official code does not know")
+    if (optimizer := history.last(folder).get("optim.name", "adamw")) != "adamw":
+        raise UsageError(
+            f"the run in {source} has optim.name={optimizer}, whose state the official code does not know; "
+            "convert its averaged weights, which mmgen_jax.export writes"
+        )
     state = _train_state(folder, model)
     if state is None:
         ema = _official(model_folders.load(source)[1], model)

@@ -6,6 +6,7 @@ import copy
 import operator
 import os
 import re
+import select
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +15,16 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mmgen_jax.system import reading
-from mmgen_jax.system.errors import EXIT_INTERRUPTED, EXIT_RUN, EXIT_USAGE, OF_MACHINE, RunError, UsageError, printable
+from mmgen_jax.system.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_RUN,
+    EXIT_UNREAD,
+    EXIT_USAGE,
+    OF_MACHINE,
+    RunError,
+    UsageError,
+    printable,
+)
 from mmgen_jax.system.home import expanded
 
 _rest: list[list[str]] = []  # the words that `parse` left, if it was called
@@ -131,7 +141,21 @@ def parse() -> None:
     try:
         _rest.append(_parse(sys.argv))
     except SystemExit as ended:
-        sys.exit(0 if ended.code == 1 else ended.code)  # absl ends with 1 after showing help
+        if ended.code != 1:
+            raise
+        sys.exit(EXIT_UNREAD if _unread() else 0)  # absl ends with 1 after showing help
+    except BrokenPipeError:
+        sys.exit(EXIT_UNREAD if _unread() else 1)
+
+
+def _unread() -> bool:
+    """Whether what reads standard output has ended, as head does. Then what is left to write there is dropped."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    unread = any(event & select.POLLERR for _, event in poll.poll(0))
+    if unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more when it ends
+    return unread
 
 
 def _is_of_machine(error: BaseException | None) -> bool:
@@ -155,18 +179,23 @@ def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sy
     """Runs `main` as `absl.app.run` does, but ends errors that a user can mend in one line instead of a traceback.
 
     The exit code is 2 for bad flags, UsageErrors and file errors, 3 for RunErrors and a disk that is full or fails, 75
-    for a lost host or reading process, and 130 for Ctrl-C. `leave` ends the process with that code.
+    for a lost host or reading process, 130 for Ctrl-C, and 141 if standard output is read no more. `leave` ends the
+    process with that code.
     """
 
-    def guarded(argv: list[str]) -> object:
+    def guarded(argv: list[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # at INFO, libraries log every file they touch
         threading.excepthook = _in_thread
         try:
-            return main(argv)
+            main(argv)
+            sys.stdout.flush()
         except (UsageError, RunError) as error:
             _fail(error, error.exit_code, leave)
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _unread():
+                leave(EXIT_UNREAD)
+                return
             if _is_of_machine(error):
                 where = error.filename or "a file that is being written"  # the name is gone once it is open
                 _fail(_first_told(error) or f"{where}: {error.strerror}", EXIT_RUN, leave)
@@ -176,6 +205,5 @@ def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sy
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             leave(EXIT_INTERRUPTED)
-        return None
 
     app.run(guarded, flags_parser=lambda argv: _rest[0] if _rest else _parse(argv))

@@ -10,6 +10,7 @@ EXIT_USAGE = 2
 EXIT_RUN = 3
 EXIT_RESTART = 75  # "try again" (EX_TEMPFAIL): stopped by a signal, or a process was lost; the same command continues
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
+EXIT_UNREAD = 141  # 128 + SIGPIPE, as commands do whose output goes to one that ends early, as head
 # A full disk, one that has failed or become read-only, and too many open files: nothing that the user has given.
 OF_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 

@@ -21,9 +21,10 @@ Changes = dict[str, tuple[object, object]]  # dotted name of a setting -> its va
 
 _flat = functools.partial(traverse_util.flatten_dict, sep=".")
 _ELSEWHERE = "distributed."  # says where a process runs, not what it does
-# What is only looked at when a run begins, and why another value does nothing later.
+# What is settled when a run begins, and why another value cannot take effect later.
 _ONCE = {
     "train.init_from": "the run has weights of its own",
+    "optim.name": "its optimizer has a state that the other cannot use",
     "autoencoder.whitening": "the run keeps the autoencoder that was fitted for it",
 }
 
@@ -34,7 +35,7 @@ def check(workdir: epath.PathLike, chosen: Settings) -> Changes:
     Settings that only one of the two versions of this package knows are left out. Raises UsageError for a change that
     could not take effect, and for a file that is damaged.
     """
-    changes = _difference(_last(epath.Path(workdir)), json.loads(chosen.to_json()))
+    changes = _difference(last(epath.Path(workdir)), json.loads(chosen.to_json()))
     for name, why in _ONCE.items():
         if name in changes:
             before, now = changes[name]
@@ -53,7 +54,7 @@ def write(workdir: epath.PathLike, chosen: Settings, step: int, changes: Changes
         files.write(path, before + (json.dumps({"step": step, "changes": changes}) + "\n").encode())
 
 
-def _last(workdir: epath.Path) -> dict[str, object]:
+def last(workdir: epath.Path) -> dict[str, object]:
     """Dotted name -> value of the settings of the last start; empty if there was none."""
     if not (workdir / FIRST).exists():
         return {}

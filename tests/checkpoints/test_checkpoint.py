@@ -175,7 +175,8 @@ def test_a_sound_one_of_another_model_is_not_skipped(workdir):
         return TrainState(jnp.int32(step), {"wide": jnp.ones(7)}, {"wide": jnp.ones(7)}, ())
 
     with pytest.raises(
-        UsageError, match="checkpoint of step 2 in .* is sound, but belongs to another model than that of the config"
+        UsageError,
+        match="checkpoint of step 2 in .* is sound, but belongs to another model or optimizer than that of the config",
     ):
         load(workdir, make=other)
 

@@ -164,17 +164,19 @@ def test_recomputing_does_not_change_gradients(case, wanted, remat):
     assert_close(grads, wanted[0])
 
 
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
-def test_training_is_that_of_one_device(case, sizes):
+@pytest.fixture(scope="module")
+def trained(case):
+    """(sizes of a mesh, optimizer) -> the state after four steps, and the metrics of each."""
     architecture, _, objective, _, batch = case
-    config = tiny_model.config()
-    config.optim.warmup_steps = config.optim.decay_steps = 0
-    config.optim.ema_decay, config.train.steps = 0.9, 100
-    chosen = settings.parse(config)
 
-    def train(sizes):
+    @functools.cache
+    def train(sizes, optimizer):
+        config = tiny_model.config()
+        config.optim.name = optimizer
+        config.optim.warmup_steps = config.optim.decay_steps = 0
+        config.optim.ema_decay, config.train.steps = 0.9, 100
         mesh = mesh_of(sizes)
-        training = make_training(chosen, architecture, objective, mesh)
+        training = make_training(settings.parse(config), architecture, objective, mesh)
         state = training.init(jax.random.key(0))
         history = []
         for _ in range(4):
@@ -182,8 +184,15 @@ def test_training_is_that_of_one_device(case, sizes):
             history.append({k: np.asarray(metrics[k]) for k in ("loss", "grad_norm", "update_norm", "param_norm")})
         return state, history
 
-    state, history = train(sizes)
-    for found, expected in zip(history, train((1, 1, 1))[1], strict=True):
+    return train
+
+
+@pytest.mark.parametrize(
+    ("sizes", "optimizer"), [((8, 1, 1), "adamw"), ((1, 8, 1), "adamw"), ((2, 2, 2), "adamw"), ((2, 2, 2), "muon")]
+)
+def test_training_is_that_of_one_device(trained, sizes, optimizer):
+    state, history = trained(sizes, optimizer)
+    for found, expected in zip(history, trained((1, 1, 1), optimizer)[1], strict=True):
         for key, value in expected.items():
             np.testing.assert_allclose(found[key], value, rtol=5e-4, err_msg=key)
     if sizes[1] == 8:  # weights, moments and averages are split, none is whole

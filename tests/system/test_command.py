@@ -112,3 +112,12 @@ def test_defaults_of_rendered_scenes_are_those_of_the_recipe():
     for field in dataclasses.fields(Recipe):
         found = re.search(rf"--{field.name}: .*?default: '(\d+)'", out, re.S)
         assert found and int(found[1]) == field.default, field.name
+
+
+@pytest.mark.parametrize("words", [["settings"], ["train", "--help"], ["train", "--helpfull"]])
+def test_output_that_is_read_no_more_ends_a_command_quietly(words):
+    """As in `python -m mmgen_jax.settings | head -1`."""
+    command = [sys.executable, "-m", f"mmgen_jax.{words[0]}", *words[1:]]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running.stdout.close()  # at once, long before there is output
+    assert running.stderr.read() == b"" and running.wait(timeout=120) == 141

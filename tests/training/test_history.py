@@ -55,11 +55,14 @@ def test_settings_that_the_stored_version_did_not_know_are_no_change(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "section, key, value", [("autoencoder", "whitening", 1.0), ("train", "init_from", "shapes-tiny")]
+    "section, key, value",
+    [("autoencoder", "whitening", 1.0), ("train", "init_from", "shapes-tiny"), ("optim", "name", "muon")],
 )
 def test_what_cannot_take_effect_any_more_is_refused(tmp_path, section, key, value):
     history.write(tmp_path, Settings(), 0, {})
-    with pytest.raises(UsageError, match=f"config key {section}.{key} is {value!r}, but .* was begun with .*: the run"):
+    with pytest.raises(
+        UsageError, match=f"config key {section}.{key} is {value!r}, but .* was begun with .*: (the run|its opt)"
+    ):
         history.check(tmp_path, Settings().changed(**{section: {key: value}}))
 
 
