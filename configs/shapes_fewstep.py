@@ -8,6 +8,7 @@ from configs import shapes_tiny
 def get_config() -> ConfigDict:
     config = shapes_tiny.get_config()
     config.model.decoupled = 2 / 3  # the other blocks see the end of a step; there are no more parameters
+    config.model.guided = 4.0  # guidance needs no second call, up to this scale
     config.train.init_from = "shapes-tiny"  # whose velocity the average is learned from
     config.train.steps = 2_000
     config.optim.learning_rate = 2e-4

@@ -149,6 +149,7 @@ class Model:
     unroll: int = setting(1, integer(1), "blocks per iteration of the scan over depth; depth or more = no loop")
     precondition: bool = setting(False, SWITCH, "network output scaled by the data's variance, still a velocity")
     decoupled: float = setting(0.0, FIELDS["decoupled"], "share of blocks of a flow map that see t; 0 = no flow map")
+    guided: float = setting(0.0, FIELDS["guided"], "largest scale of guidance that is an input; 0 = it is none")
     recipe: str = setting("published", FIELDS["recipe"], "blocks; modern: RMSNorm, RoPE, query-key norm, SwiGLU, ...")
 
 
@@ -177,6 +178,7 @@ class Objective:
     loss_weights: tuple[float, ...] = setting((), each(WEIGHT), "of each velocity loss; empty = as published")
     alignment_weight: float = setting(0.5, WEIGHT, "of representation alignment, where there are features")
     alignment_norm: float = setting(0.0, number(0, 1), "0 or the share of their mean that features lose (iREPA)")
+    guided_share: float = setting(0.5, number(0, 1), "of samples that learn a guided velocity, with model.guided")
     label_dropout: float = setting(0.1, number(0, 1), "share of samples trained with the null class")
 
 

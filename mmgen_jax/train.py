@@ -31,7 +31,7 @@ from mmgen_jax.parallel import sharding
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import hosts
 from mmgen_jax.telemetry import profiler
-from mmgen_jax.training import class_table, setup
+from mmgen_jax.training import class_table, scale_embed, setup
 from mmgen_jax.training import run as runs
 from mmgen_jax.training.preview import Preview
 
@@ -65,7 +65,7 @@ def _job(chosen: Settings, workdir: epath.Path, mesh: jax.sharding.Mesh) -> runs
         if not source:
             return None
         theirs, params = model_folders.load(source)
-        return class_table.fit(params, theirs, architecture)
+        return scale_embed.fit(class_table.fit(params, theirs, architecture), architecture)
 
     return runs.Job(
         training=setup.assemble(chosen, architecture, mesh),

@@ -93,7 +93,8 @@ def sampling(chosen: Settings) -> Case:
     mesh = sharding.make_mesh(**vars(chosen.mesh))
     shares = sharding.parts(mesh)
     rows = -(-section.batch // shares) * shares
-    program, (choices, dials) = jit_draw(Layout(a, mesh)), plan(section.options(), (), a.modalities, conditional=True)
+    program = jit_draw(Layout(a, mesh))
+    choices, dials = plan(section.options(), (), a.modalities, conditional=True, largest=a.model.guided)
     where = sharding.state_shardings(mesh, jax.eval_shape(a.init, jax.random.key(0)))
     params = Sampler(a, mesh).place(jax.jit(a.init, out_shardings=where)(jax.random.key(0)))
     classes = np.random.default_rng(0).integers(0, standins.CLASSES, rows).astype(np.int32)

@@ -47,7 +47,7 @@ def sample(chosen: Settings, mesh: Mesh) -> jax.stages.Lowered:
     params = jax.eval_shape(lambda key: layout.in_types(a.init(key)), jax.random.key(0))
     rows: Any = jax.ShapeDtypeStruct((section.batch,), np.int32, sharding=sharding.batched(mesh))
     placed = _placed(params, sharding.state_shardings(mesh, params))
-    choices, dials = plan(section.options(), (), a.modalities, conditional=True)
+    choices, dials = plan(section.options(), (), a.modalities, conditional=True, largest=a.model.guided)
     return sampler.jit_draw(layout).lower(
         placed,
         sampler.Rows(rows, rows, rows, Latents()),

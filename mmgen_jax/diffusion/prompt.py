@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 @jax.tree_util.register_dataclass
@@ -20,10 +20,13 @@ class Prompt:
     Attributes:
       class_id: 0 .. number of classes; the last number is the null class.
       task: row of the task table, see `conditioning.task_row`.
+      scale: strength of classifier-free guidance on the class, for a network that takes it as an input
+        (`model.guided`); None means 1 everywhere, which is none.
     """
 
     class_id: Int[Array, " B"]
     task: Int[Array, " B"]
+    scale: Float[Array, " B"] | None = None
 
     def only(self, rows: Bool[Array, " B"], null_class: int) -> Prompt:
         """The prompt with the null class in all other rows, as in the unconditional branch of guidance."""

@@ -16,7 +16,7 @@ from jax.extend import core
 
 from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.models.architectures import Architecture
-from mmgen_jax.models.layers import TIME_FREQUENCIES
+from mmgen_jax.models.layers import SCALE_FREQUENCIES, TIME_FREQUENCIES
 from mmgen_jax.models.mmdit import MMDiTConfig
 from mmgen_jax.models.projectors import PROJECTORS
 
@@ -47,8 +47,9 @@ def network_flops(model: MMDiTConfig, tokens: int) -> float:
     attention = 2 * tokens * width  # scores and mixing
     per_token = 2 * outputs * width + model.depth * (products + attention)
     times = count * (2 * TIME_FREQUENCIES * width + width * width // 2) + count * width * width // 2 + width**2
+    scales = 2 * len(SCALE_FREQUENCIES) * width if model.guided else 0
     adaln = (6 * model.depth + 2 * count) * width**2
-    return 2 * (tokens * per_token + times + adaln)
+    return 2 * (tokens * per_token + times + scales + adaln)
 
 
 def forward_flops(architecture: Architecture, batch: int) -> float:
@@ -60,11 +61,14 @@ def forward_flops(architecture: Architecture, batch: int) -> float:
 def train_step_flops(architecture: Architecture, batch: int) -> float:
     """Flops of the forward and the backward pass of one step over a global batch.
 
-    A flow map makes both for its velocity and for its average velocity, and takes a derivative of the latter.
+    A flow map makes both for its velocity and for its average velocity, and takes a derivative of the latter. A model
+    that takes the scale of guidance as an input makes two forward passes more, with the class and without it.
     """
     passes = 1 + BACKWARD
     if architecture.model.decoupled:
         passes = 2 * passes + 1 + DERIVATIVE
+    if architecture.model.guided:
+        passes += 2
     return passes * forward_flops(architecture, batch)
 
 

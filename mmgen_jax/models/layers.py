@@ -23,6 +23,7 @@ XAVIER = nnx.initializers.xavier_uniform()
 ZEROS = nnx.initializers.zeros_init()
 LN_EPS = 1e-6
 TIME_FREQUENCIES = 128
+SCALE_FREQUENCIES = (0.25, 0.5, 1.0, 2.0)  # of the logarithm of scales of guidance
 GELU_SLOPE = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
 
@@ -130,6 +131,21 @@ class TimeEmbedder(nnx.Module):
     def __call__(self, t: jax.Array) -> jax.Array:
         each = self.inner_out(jax.nn.silu(self.inner(time_features(t))))
         return self.fused_out(jax.nn.silu(self.fused(each.reshape(t.shape[0], -1))))
+
+
+class ScaleEmbedder(nnx.Module):
+    """Embeds scales of guidance: [B], at least 1 -> [B, width]. A scale of 1 is 0, whatever the weights are.
+
+    The network begins as one that does not look at the scale, as the weights begin at 0.
+    """
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        init = nnx.initializers.zeros
+        self.linear = nnx.Linear(2 * len(SCALE_FREQUENCIES), width, use_bias=False, kernel_init=init, rngs=rngs)
+
+    def __call__(self, scale: jax.Array) -> jax.Array:
+        angles = jnp.log(scale.astype(jnp.float32))[:, None] * jnp.asarray(SCALE_FREQUENCIES)
+        return self.linear(jnp.concatenate([jnp.sin(angles), 1 - jnp.cos(angles)], -1))
 
 
 class BlockLayers(nnx.Module):

@@ -18,7 +18,7 @@ from flax import nnx
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.models import attention
-from mmgen_jax.models.layers import Head, TimeEmbedder, linear, normalise, patchify, unpatchify
+from mmgen_jax.models.layers import Head, ScaleEmbedder, TimeEmbedder, linear, normalise, patchify, unpatchify
 from mmgen_jax.models.projectors import PROJECTORS
 from mmgen_jax.models.recipes import RECIPES, Recipe
 from mmgen_jax.parallel.placement import Placement, single
@@ -49,6 +49,7 @@ FIELDS: dict[str, Rule] = {
     "feature_width": integer(0, 2**20),
     "mlp_ratio": number(0.25, 1024),
     "decoupled": number(0, 1),
+    "guided": Rule(lambda v: number(0, 100).allows(v) and not 0 < v <= 1, "a number above 1 to 100, or 0"),
     "recipe": one_of(*RECIPES),
     "projector": one_of(*PROJECTORS),
     "dtype": one_of(*DTYPES),
@@ -88,6 +89,7 @@ class MMDiTConfig:
       decoupled: share of the blocks, from the first, that see the time t in a flow map; the others and the heads see
         the end r of a step (Decoupled MeanFlow, Lee et al. 2025). 0 means that there is no flow map. It adds no
         parameters.
+      guided: largest scale of guidance on the class that the network takes as an input; 0 means that it takes none.
       recipe: kind of the blocks: "published", or "modern", see `models/modern.py`.
     """
 
@@ -109,6 +111,7 @@ class MMDiTConfig:
     decoupled: float = 0.0
     recipe: str = "published"
     projector: str = "mlp"
+    guided: float = 0.0
 
     def __post_init__(self):
         for name, rule in FIELDS.items():
@@ -156,6 +159,7 @@ class MMDiT(nnx.Module):
         self.time_embed = TimeEmbedder(width, len(config.modalities), rngs=rngs)
         self.class_embed = nnx.Embed(config.num_classes + 1, width, embedding_init=normal(0.02), rngs=rngs)
         self.task_embed = nnx.Embed(len(config.modalities) + 1, width, embedding_init=normal(1.0), rngs=rngs)
+        self.scale_embed = ScaleEmbedder(width, rngs=rngs) if config.guided else None
 
         def block(key: jax.Array) -> nnx.Module:
             return config.kind.block(width, config.mlp_width, dtype, rngs=nnx.Rngs(key))
@@ -183,7 +187,7 @@ class MMDiT(nnx.Module):
             the patch.
           t: times [B, M] in [0, 1] (1 = noise), one column per modality.
           prompt: class_id is 0..num_classes, where num_classes is the null class; task is 0 for joint generation, and
-            i + 1 if modality i alone is given.
+            i + 1 if modality i alone is given; scale is 1..guided, of a model with `guided`, or None.
           placement: how blocks get their weights; None means that all weights are on the default device.
           r: times [B, M] at which a step ends, of a model with `decoupled`; the way goes straight from t to r. What
             stays where it is has r = t, and where all does, the average velocity is the velocity. None means r = t.
@@ -194,17 +198,19 @@ class MMDiT(nnx.Module):
 
         Raises:
           ValueError: modalities, their order, channels or sizes are not those of the config.
-          UsageError: there is an r, but the model is no flow map.
+          UsageError: there is an r, but the model is no flow map, or a scale, but the model takes none.
         """
-        self._check(x, t, r)
+        self._check(x, t, prompt, r)
         skip, scale_in, scale_out = self._preconditioning(t)
         scaled = Latents((name, z.astype(jnp.float32) * scale_in[name]) for name, z in x.items())
         outputs, features = self._network(scaled, t, prompt, placement or single(), r)
         velocity = Latents((name, skip[name] * z + scale_out[name] * outputs[name]) for name, z in x.items())
         return velocity, features
 
-    def _check(self, x: Mapping[str, jax.Array], t: jax.Array, r: jax.Array | None) -> None:
+    def _check(self, x: Mapping[str, jax.Array], t: jax.Array, prompt: Prompt, r: jax.Array | None) -> None:
         config = self.config
+        if prompt.scale is not None and not config.guided:
+            raise UsageError("model.guided is 0; a scale as an input needs a model that was trained with it above 1")
         if r is not None and not config.decoupled:
             raise UsageError("model.decoupled is 0; a flow map needs a model that was trained with it above 0")
         if tuple(x) != config.names:
@@ -262,7 +268,10 @@ class MMDiT(nnx.Module):
 
     def _condition(self, time: jax.Array, prompt: Prompt) -> jax.Array:
         """silu(condition) [B, width] of times [B, M] and a prompt."""
-        return jax.nn.silu(self.time_embed(time) + self.class_embed(prompt.class_id) + self.task_embed(prompt.task))
+        total = self.time_embed(time) + self.class_embed(prompt.class_id) + self.task_embed(prompt.task)
+        if self.scale_embed is not None and prompt.scale is not None:
+            total += self.scale_embed(prompt.scale)
+        return jax.nn.silu(total)
 
     def _trunk(
         self, tokens: jax.Array, grid: tuple[int, int], start: jax.Array, end: jax.Array | None, placement: Placement

@@ -106,6 +106,7 @@ def write(source: epath.PathLike, out: epath.PathLike) -> None:
     for problem, there in (
         ("is preconditioned (model.precondition)", model.model.data_std is not None),
         (f"has blocks of model.recipe={model.model.recipe}", model.model.recipe != "published"),
+        (f"has model.guided={model.model.guided}", bool(model.model.guided)),
         (f"has model.projector={model.model.projector}", model.model.projector != "mlp"),
         ("has no projector (model.feature_width = 0)", not model.model.feature_width),
         (f"has latents of {dict(model.model.modalities)}", {c for _, c in model.model.modalities} != {CHANNELS}),

@@ -147,6 +147,7 @@ class Choices:
       corrector: number of Langevin steps after each step; None means 0, or what particles need.
       particles: number of particles of each sample.
       order: how far each target runs ahead.
+      guided: whether the network itself leans on the class, see `Dials.scale`.
     """
 
     solver: str
@@ -158,6 +159,7 @@ class Choices:
     corrector: int | None
     particles: int
     order: tuple[float, ...]
+    guided: bool
 
 
 @jax.tree_util.register_dataclass
@@ -172,6 +174,7 @@ class Dials:
       temperature: scale of the noise from which targets start.
       start_time: time at which targets begin that have a start.
       rescale: how far the contrast of what is guided is moved to that of what is not.
+      scale: strength of guidance that the network takes as an input.
       grid: times [steps + 1] of the solver.
     """
 
@@ -181,6 +184,7 @@ class Dials:
     temperature: float
     start_time: float
     rescale: float
+    scale: float
     grid: AnyArray
 
 
@@ -190,6 +194,7 @@ def plan(
     modalities: Sequence[str],
     conditional: bool,
     classes: Mapping[int, float] = MappingProxyType({}),
+    largest: float = 0.0,
 ) -> tuple[Choices, Dials]:
     """What a sampling program is compiled for, and the numbers that it takes.
 
@@ -199,6 +204,7 @@ def plan(
       modalities: names of the model's modalities.
       conditional: whether a class is given to each sample.
       classes: weights of several classes by index, which `options` has as a text.
+      largest: `guided` of the network. Up to this strength plain guidance needs no branch of its own.
     """
     strength, targets = vars(options.strength), options.targets(given, modalities)
     weights = {m: float(strength[m]) for m in modalities if m in given and (options.compose or strength[m] != 1)}
@@ -211,6 +217,9 @@ def plan(
     intervals = {**intervals, **dict.fromkeys(several, options.guidance_interval)}
     if options.autoguidance != 1:
         weights[WEAK] = float(options.autoguidance)
+    inside = list(weights) == [CLASS] and _is_plain(options) and 1 <= options.guidance <= largest
+    if inside:
+        del weights[CLASS]
     members = tuple((name, (float(intervals[name][0]), float(intervals[name][1]))) for name in weights)
     own = vars(options.given_times)
     times = {m: float(options.given_time if own[m] == AS_GIVEN_TIME else own[m]) for m in given}
@@ -226,6 +235,14 @@ def plan(
         corrector,
         options.particles,
         order,
+        inside,
     )
     temperature, start_time, rescale = map(float, (options.temperature, options.start_time, options.rescale))
-    return choices, Dials(weights, several, times, temperature, start_time, rescale, options.grid())
+    scale = float(options.guidance)
+    return choices, Dials(weights, several, times, temperature, start_time, rescale, scale, options.grid())
+
+
+def _is_plain(options: Options) -> bool:
+    """Whether the velocities that are followed are those of guidance alone, at all times."""
+    others = options.compose or options.rescale or options.corrector > 0 or options.particles > 1
+    return options.guidance_interval == (0.0, 1.0) and not others

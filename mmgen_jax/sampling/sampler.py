@@ -141,7 +141,7 @@ class Sampler:
         known, start, noise = known or {}, start or {}, noise or {}
         whole, weights = tuple(m for m in given if m not in known), classes.of_text(options.classes, a)
         names = (*a.modalities, *(m for voice in voices for m in voice.tells if m not in a.modalities))
-        choices, dials = plan(options, whole, names, conditional, weights)
+        choices, dials = plan(options, whole, names, conditional, weights, 0 if voices else a.model.guided)
         _check_averages(choices, a, bool(known), guide is not None)
         beside = tuple(others.Other(v.params, v.sampler.architecture.model, v.tells) for v in voices)
         key = keys.of_seed(options.seed, stream)
@@ -290,7 +290,7 @@ def draw(
     ) -> Branches:
         own = Latents((m, noise[m]) for m in layout.architecture.modalities if m in noise)
         absent = {m: np.zeros(count, bool) for m in own if m not in present}
-        network = _network(layout, params, rows, dials, architecture.null_class)
+        network = _network(layout, params, rows, dials, architecture.null_class, choices.guided)
         tiled = windows.over(network, height, width, architecture.latent_size)
         return Branches(tiled, {**absent, **present}, terms, own, held, dials.times, more, rescale=rescale)
 
@@ -339,8 +339,11 @@ def _check_averages(choices: Choices, architecture: Architecture, partial: bool,
             raise UsageError(f"solver is {choices.solver!r}, which takes the model's velocity as it is, but {words}")
 
 
-def _network(layout: Layout, params: Params, rows: Rows, dials: Dials, null_class: int) -> Network:
-    """A network for the samples of a batch, whose null class has the number `null_class` in the rows."""
+def _network(layout: Layout, params: Params, rows: Rows, dials: Dials, null_class: int, guided: bool) -> Network:
+    """A network for the samples of a batch, whose null class has the number `null_class` in the rows.
+
+    Where it leans on the class itself (`guided`), it is told how strongly.
+    """
     architecture = layout.architecture
     class_id = jnp.where(rows.class_id == null_class, architecture.null_class, rows.class_id)
 
@@ -351,6 +354,8 @@ def _network(layout: Layout, params: Params, rows: Rows, dials: Dials, null_clas
         given = jnp.stack([present.get(m, nothing) for m in architecture.modalities], 1)
         prompt = Prompt(jnp.repeat(class_id, copies), task_row(given))
         prompt = prompt.only(present[CLASS], architecture.null_class)
+        if guided:
+            prompt = dataclasses.replace(prompt, scale=jnp.full(len(t), dials.scale))
         for name in present.keys() & dials.classes.keys():
             prompt = prompt.of_class(present[name], dials.classes[name])
         then = None if r is None else r[:, columns]

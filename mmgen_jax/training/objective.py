@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmgen_jax.diffusion import average, conditioning, flow, keys, losses
+from mmgen_jax.diffusion import average, conditioning, flow, guided, keys, losses
 from mmgen_jax.diffusion.latents import Latents
 from mmgen_jax.diffusion.prompt import Prompt
 from mmgen_jax.modalities import holes
@@ -33,6 +34,8 @@ class Objective:
       alignment_weight: weight of the representation alignment loss (REPA); has no effect without features.
       alignment_norm: 0, or the share that `losses.told_apart` takes of features before they are targets (iREPA).
       label_dropout: probability in [0, 1] that a sample's class is replaced by the null class.
+      guided_share: probability in [0, 1] that a sample learns a guided velocity, of a model that takes the scale of
+        guidance as an input.
     """
 
     path: flow.Path
@@ -42,6 +45,7 @@ class Objective:
     alignment_weight: float
     alignment_norm: float
     label_dropout: float
+    guided_share: float
 
 
 @jax.tree_util.register_dataclass
@@ -54,11 +58,12 @@ class Example:
       target: their velocities, of the same shapes, which the network is to predict.
       t: times in [0, 1] of each sample and modality.
       r: ends of the ways whose average velocity a flow map learns, at most t; None for other models.
-      prompt: class and task of each sample.
+      prompt: class and task of each sample, and the scale of guidance of a network that takes it as an input.
       weights: weight of each sample and modality in the velocity loss; each modality's weights add up to 1 or are 0.
       valid: bool [B, h, w], which cells of the target count in the loss, of each modality with holes.
       features: features of rgb [B, N, D], or None.
       feature_weight: weight of each sample in the alignment loss.
+      without: the prompt without classes and scale, of a network that takes the scale; None of others.
     """
 
     x: Latents
@@ -70,6 +75,7 @@ class Example:
     valid: Mapping[str, AnyArray]
     features: AnyArray | None
     feature_weight: Float[Array, " B"]
+    without: Prompt | None = None
 
 
 def make_example(
@@ -98,19 +104,26 @@ def make_example(
 
     rows = len(batch["class_id"])
     dropped = jax.random.bernoulli(keys.stream(key, "labels"), objective.label_dropout, (rows,))
+    prompt = Prompt(
+        class_id=jnp.where(dropped | (batch["class_id"] < 0), architecture.null_class, batch["class_id"]),
+        task=conditions.task,
+    )
+    without = None
+    if largest := architecture.model.guided:
+        without = prompt.only(jnp.zeros(rows, bool), architecture.null_class)
+        scale = guided.scales(keys.stream(key, "guidance"), rows, largest, objective.guided_share)
+        prompt = dataclasses.replace(prompt, scale=scale)
     return Example(
         x=x,
         target=target,
         t=conditions.t,
         r=conditions.r,
-        prompt=Prompt(
-            class_id=jnp.where(dropped | (batch["class_id"] < 0), architecture.null_class, batch["class_id"]),
-            task=conditions.task,
-        ),
+        prompt=prompt,
         weights=losses.mean_weights(conditions.supervised),
         valid=valid,
         features=features,
         feature_weight=losses.mean_weights(batch["present"])[:, names.index("rgb") if "rgb" in names else 0],
+        without=without,
     )
 
 
@@ -132,6 +145,19 @@ def average_error(
     return losses.squared_error(found, target, example.valid)
 
 
+def guided_target(apply: Callable, params: Params, example: Example) -> Latents:
+    """The velocities that a network is to predict, which are guided where it takes the scale of guidance as an input.
+
+    The leaning on the class is what the network itself tells, as a constant: with the class and without, at scale 1.
+    """
+    scale = example.prompt.scale
+    if scale is None or example.without is None:
+        return example.target
+    plain, fixed = dataclasses.replace(example.prompt, scale=None), jax.lax.stop_gradient(params)
+    both = (apply(fixed, example.x, example.t, prompt)[0] for prompt in (plain, example.without))
+    return guided.target(example.target, scale, *both)
+
+
 def example_loss(
     apply: Callable, objective: Objective, params: Params, example: Example
 ) -> tuple[Float[Array, ""], Metrics]:
@@ -145,7 +171,7 @@ def example_loss(
     have no noise, and the errors can be weighed without a bias.
     """
     velocity, features = apply(params, example.x, example.t, example.prompt)
-    error = losses.squared_error(velocity, example.target, example.valid)
+    error = losses.squared_error(velocity, guided_target(apply, params, example), example.valid)
     per_modality = (example.weights * error).sum(0)
     loss = per_modality @ jnp.asarray(objective.loss_weights)
     metrics = OrderedDict(loss=loss) | {f"loss/{m}": per_modality[i] for i, m in enumerate(example.target)}

@@ -98,8 +98,8 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
 
     If the workdir holds a model, or else `train.init_from` names one, the autoencoder comes from that model, and so do
     class names and palette if the data have none. Raises UsageError if that model has another architecture (of
-    `train.init_from` the classes and `decoupled` may differ), and for a modality that neither a sample nor that model
-    has.
+    `train.init_from` the classes, `decoupled` and `guided` may differ), and for a modality that neither a sample nor
+    that model has.
     """
     absent = train_data.absent(data, chosen.data.modalities)
     if (epath.Path(workdir) / architectures.FILE).exists():
@@ -108,8 +108,9 @@ def make_architecture(chosen: Settings, workdir: epath.PathLike, data: TrainData
         with about_setting("train.init_from", chosen.train.init_from):
             stored, where = architectures.load(model_folders.locate(chosen.train.init_from)), chosen.train.init_from
         stored = stored.with_classes(data.facts.class_names or stored.facts.class_names)
-        # A flow map has the same weights as the model that it is made of.
-        stored = dataclasses.replace(stored, model=dataclasses.replace(stored.model, decoupled=chosen.model.decoupled))
+        # A flow map has the same weights as the model that it is made of, and `scale_embed.fit` gives it the others.
+        free = dataclasses.replace(stored.model, decoupled=chosen.model.decoupled, guided=chosen.model.guided)
+        stored = dataclasses.replace(stored, model=free)
     else:
         if absent:
             raise UsageError(f"config key data.modalities has {', '.join(absent)}, which no sample of the data has")
@@ -147,6 +148,7 @@ def make_objective(chosen: Settings) -> Objective:
         alignment_weight=section.alignment_weight,
         alignment_norm=section.alignment_norm,
         label_dropout=section.label_dropout,
+        guided_share=section.guided_share,
     )
 
 

@@ -105,6 +105,7 @@ HOSTILE = [
     (change(model__patch=3), "image_size"),
     *[(change(model__mlp_ratio=ratio), "mlp_ratio") for ratio in (0, -4, 1e999, float("nan"), "4", None)],
     *[(change(model__decoupled=share), "decoupled") for share in (-0.1, 1.5, float("nan"), "1", None, [0.5])],
+    *[(change(model__guided=scale), "guided") for scale in (1, -4, 0.5, 1e9, float("nan"), "4", None)],
     *[(change(model__num_classes=n), "num_classes") for n in (-1, 7, 9, 8.5, "8", None)],
     *[(change(model__dtype=dtype), "dtype") for dtype in ("float12", 3, None, ["float32"])],
     *[(change(model__remat=name), "remat") for name in ("some", {}, 1)],

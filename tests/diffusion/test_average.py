@@ -122,7 +122,7 @@ def exact(t, r):
 
 def test_a_linear_network_learns_the_exact_flow_map():
     """By the loss of training itself, from samples alone."""
-    objective = Objective(flow.LINEAR, (), jax.random.uniform, (1.0, 1.0), 0.0, 0.0, 0.0)
+    objective = Objective(flow.LINEAR, (), jax.random.uniform, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0)
     count, steps = 512, 8000
     optimizer = optax.chain(optax.scale_by_adam(b2=0.99), optax.scale_by_schedule(lambda n: -0.01 * (1 - n / steps)))
 

@@ -93,9 +93,11 @@ def test_the_published_model():
     assert flops.train_step_flops(a, 256) == pytest.approx(185.5e12, rel=0.002)
 
 
-def test_a_step_of_a_flow_map_is_every_product_of_its_loss():
+@pytest.mark.parametrize("changes", [{"decoupled": 0.5}, {"guided": 4.0}, {"decoupled": 0.5, "guided": 4.0}])
+def test_a_step_is_every_product_of_its_loss(changes):
+    """Of a flow map, of a network that takes the scale of guidance, and of both."""
     plain, _ = tiny_model.build()
-    model = dataclasses.replace(plain.model, decoupled=0.5, width=128, depth=4)
+    model = dataclasses.replace(plain.model, width=128, depth=4, **changes)
     a, objective = dataclasses.replace(plain, model=model), setup.make_objective(settings.parse(tiny_model.config()))
     batch = tiny_model.pixels(8, "train") | {"class_id": np.zeros(8, np.int32), "present": np.ones((8, 4), bool)}
     make = functools.partial(make_example, a, objective, TileInputs(a.autoencoder), batch)

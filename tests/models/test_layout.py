@@ -61,8 +61,8 @@ def case():
 
 @pytest.fixture(scope="module")
 def map_case():
-    """The same of a flow map, whose loss takes a derivative in forward mode."""
-    return make_case(decoupled=0.5)
+    """The same of a flow map that takes the scale of guidance, whose loss takes a derivative in forward mode."""
+    return make_case(decoupled=0.5, guided=4.0)
 
 
 def local_gradients(architecture, objective, accumulate, apply, params, example):

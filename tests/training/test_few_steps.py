@@ -1,4 +1,4 @@
-"""A flow map is made of a trained model by `train.init_from`, resumes, and is read and sampled as such."""
+"""A guided flow map is made of a trained model by `train.init_from`, resumes, and is read and sampled as such."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_a_run_says_how_far_its_average_velocities_are_off(workdir):
 
 def test_it_is_read_sampled_resumed_and_evaluated_as_a_flow_map(workdir, few, tmp_path):
     assert architectures.load(workdir).model.decoupled == 2 / 3
-    out = MMGen.load(workdir).generate(class_id=0, solver="flow_map", steps=1, n=2)
+    out = MMGen.load(workdir).generate(class_id=0, guidance=2.0, solver="flow_map", steps=1, n=2)
     assert np.isfinite(out["depth"]).all()
     report = evaluate.run(few(), workdir, str(tmp_path / "metrics.json"))
     assert report["samples"] == 4
@@ -65,13 +65,13 @@ def test_a_run_stays_what_it_is(workdir, few):
 
 
 def test_plain_models_are_made_of_flow_maps(workdir, few, tmp_path):
-    """The weights are those of one network in either direction."""
+    """The weights are those of one network in either direction, but for those of the scale of guidance."""
     config = few(init_from=str(workdir), sample_every=0)
-    config.model.decoupled, config.sample.solver = 0.0, "heun"
+    config.model.decoupled, config.model.guided, config.sample.solver = 0.0, 0.0, "heun"
     train.train(config, tmp_path / "plain")
     assert architectures.load(tmp_path / "plain").model.decoupled == 0
-    shapes = [jax.tree.map(np.shape, model_folders.load(folder)[1]) for folder in (workdir, tmp_path / "plain")]
-    assert shapes[0] == shapes[1]
+    few_steps, plain = (jax.tree.map(np.shape, model_folders.load(f)[1]) for f in (workdir, tmp_path / "plain"))
+    assert few_steps.pop("scale_embed") == {"linear": {"kernel": (8, 16)}} and few_steps == plain
 
 
 def test_the_recipe_is_allowed():
