@@ -16,8 +16,7 @@ if __name__ == "__main__":
     command.define_config()
     flags.DEFINE_string("out", None, "Folder that the latents are written to.", required=True)
     flags.DEFINE_list("splits", [], "Splits of the tiles to encode; default: all.")
-    flags.DEFINE_integer("worker", 0, "Number of this process, from 0.")
-    flags.DEFINE_integer("workers", 1, "Number of processes that share the shards, each with its own --worker.")
+    command.define_share("shards")
     command.parse()  # before the imports below, which take seconds
 
 import contextlib
@@ -39,6 +38,7 @@ from mmgen_jax.settings import Settings
 from mmgen_jax.system import console, files, sealed
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError, choice
+from mmgen_jax.system.shares import ALL, Share
 from mmgen_jax.training import setup
 
 # Settings that the latents depend on, besides those of the kind of autoencoder and those that come as digests.
@@ -85,10 +85,9 @@ def request(chosen: Settings) -> Request:
     )
 
 
-def encode(
-    config: ConfigDict, out: epath.PathLike, splits: Sequence[str] = (), worker: int = 0, workers: int = 1
-) -> None:
-    """Writes this worker's shards of the latents of some splits (default: all) of `data.dir`; raises UsageError."""
+def encode(config: ConfigDict, out: epath.PathLike, splits: Sequence[str] = (), share: Share = ALL) -> None:
+    """Writes the latents of some splits (default: all) of `data.dir`, or a share of them; raises UsageError."""
+    share.check()
     chosen = settings.parse(config)
     mesh = sharding.make_mesh()
     sharding.check_batch(chosen.encode.batch, mesh, "encode.batch")
@@ -104,7 +103,7 @@ def encode(
         with sealed.sealing(folder, (arrays_file.FILE,)):
             arrays_file.save_arrays(folder, autoencoder)
     say(shards.describe(info))
-    todo = shards.remaining(folder, info, worker, workers)
+    todo = shards.remaining(folder, info, share)
     progress = console.Progress("encode", sum(shard.count for shard in todo), "samples")
     say(f"{len(todo)} shard(s) to do on {mesh.size} {jax.devices()[0].platform} device(s)")
     select = pipeline.Select(chosen.data.modalities, chosen.data.image_size, info.layout.holes)
@@ -130,7 +129,7 @@ def encode(
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    encode(values.config, values.out, values.splits, values.worker, values.workers)
+    encode(values.config, values.out, values.splits, Share(values.worker, values.workers))
 
 
 if __name__ == "__main__":

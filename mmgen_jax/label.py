@@ -22,8 +22,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("batch", 8, "Number of images computed at once.")
     flags.DEFINE_integer("size", 0, "Crop images to this size first and keep them in OUT/rgb; 0 = do not crop.")
     flags.DEFINE_string("only", "", "List of the labels to make, as audit writes it; empty = all.")
-    flags.DEFINE_integer("worker", 0, "Number of this worker, from 0.")
-    flags.DEFINE_integer("workers", 1, "Number of workers that share the images.")
+    command.define_share("images")
     command.parse()  # before the imports below, which take seconds
 
 import json
@@ -38,6 +37,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import RunError, UsageError
+from mmgen_jax.system.shares import ALL, Share
 
 FAILURES_FILE = "failures.jsonl"
 
@@ -49,8 +49,7 @@ def label(
     *,
     batch: int = 8,
     size: int = 0,
-    worker: int = 0,
-    workers: int = 1,
+    share: Share = ALL,
     only: epath.PathLike = "",
 ) -> None:
     """Runs the described experts, depth first, over all images below a folder.
@@ -64,22 +63,21 @@ def label(
         raise UsageError(f"batch is {batch}; allowed: at least 1")
     if size and not 8 <= size <= 4096:
         raise UsageError(f"size is {size}; allowed: 0 for images as they are, or 8 to 4096")
-    if not 0 <= worker < workers:
-        raise UsageError(f"worker is {worker} of {workers} workers; allowed: 0 to workers - 1")
+    share.check()
     for name, path in (("images", folder), ("out", out)):
         files.here(path, name)
     if Path(out).resolve().is_relative_to(Path(folder).resolve()):
         raise UsageError(f"out {out!r} is inside images {folder!r}, where its labels would be taken for images")
     files.check_place(out, "out", folder=True)
     chosen = {m: registry.parse(m, descriptions[m]) for m in MODALITIES if m in descriptions}
-    jobs, tree = find_jobs(folder, worker, workers), Tree(Path(out), size)
+    jobs, tree = find_jobs(folder, share), Tree(Path(out), size)
     places = {Path(job.path).parent.resolve() for job in jobs}  # links may lead anywhere
     for m in MODALITIES:
         written = (Path(out) / m).resolve()
         if (size or m != "rgb") and any(place.is_relative_to(written) for place in places):
             raise UsageError(f"images {folder!r} has images in {written}, where labels are written; give another --out")
     listed = _listed(only, chosen, jobs, folder) if only else {m: jobs for m in chosen}
-    name = FAILURES_FILE if workers == 1 else f"failures-{worker}-of-{workers}.jsonl"
+    name = FAILURES_FILE if share.is_all else f"failures-{share.worker}-of-{share.workers}.jsonl"
     files.check_files(out, [name, contact_sheet.FILE, *(f"{m}.json" for m in chosen)], "out")
     for m in ["rgb"] * bool(size) + list(chosen):
         files.check_place(Path(out) / m, "out", folder=True)
@@ -94,7 +92,7 @@ def label(
     for m, expert in experts.items():
         failures += run_expert(m, expert, listed[m], tree, batch, chosen[m].entry.whole)
     files.write(Path(out) / name, "".join(json.dumps(failure) + "\n" for failure in failures).encode())
-    if worker == 0:
+    if share.worker == 0:
         shown = contact_sheet.write(Path(out), {job.key: job.path for job in jobs}, size)
         say(f"look at {shown}" if shown else "no image has a label to show")
     labelled = {m: sum(tree.has(m, job.key) for job in listed[m]) for m in experts}
@@ -113,7 +111,7 @@ def _listed(
     """The images of each modality that a list names. Raises UsageError if it names none of all in the folder."""
     named = suspects.read(only)
     found = {m: [job for job in jobs if job.key in named.get(m, ())] for m in modalities}
-    if not any(job.key in named.get(m, ()) for m in found for job in find_jobs(folder, 0, 1)):
+    if not any(job.key in named.get(m, ()) for m in found for job in find_jobs(folder, ALL)):
         raise UsageError(f"list {str(only)!r} names no {' or '.join(found)} of an image in {folder}")
     return found
 
@@ -122,7 +120,7 @@ def main(argv: list[str]) -> None:
     del argv
     v = flags.FLAGS
     descriptions = {m: described for m in registry.EXPERTS if (described := v[m].value)}
-    label(v.images, v.out, descriptions, batch=v.batch, size=v.size, worker=v.worker, workers=v.workers, only=v.only)
+    label(v.images, v.out, descriptions, batch=v.batch, size=v.size, share=Share(v.worker, v.workers), only=v.only)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=shapes-tiny
   --config.sample.given.depth=depth.png --config.sample.class_id=torus --config.sample.wanted=rgb
 
 What is given is read from the files in `sample.given`, or, as `sample.task` says, from the data set's test split.
-Samples are written as they are made, and the same command goes on where it was stopped.
+Samples are written as they are made, and the same command goes on where it was stopped. `--worker=0 --workers=4` makes
+the first quarter of them, beside other processes in the same folder.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if __name__ == "__main__":
     command.define_flags()
     flags.DEFINE_string("out", "", "Folder for the files; empty = WORKDIR/samples/TASK.")
     flags.DEFINE_bool("npz", False, "Also write all rgb images to rgb.npz, for evaluations like ADM's.")
+    command.define_share("samples")
     command.parse()  # before the imports below, which take seconds
 
 import dataclasses
@@ -63,6 +65,7 @@ from mmgen_jax.show.sample_folder import SampleFolder
 from mmgen_jax.system import files, preemption
 from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import UsageError, about_setting, choice
+from mmgen_jax.system.shares import ALL, Share
 from mmgen_jax.training.architecture import check_config
 
 JOINT = "category"
@@ -176,11 +179,17 @@ def _folder_name(section: Sample, task: str, asked: Asked, given: Given) -> str:
     return " ".join([task, *parts])
 
 
-def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", npz: bool = False) -> epath.Path:
-    """Draws samples, writes them to a folder as they are made, and returns it. Raises UsageError for bad input.
+def run(
+    config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", npz: bool = False, share: Share = ALL
+) -> epath.Path:
+    """Draws samples, or a share of them, writes them to a folder as they are made, and returns it.
 
     Samples that are there already are not made again. A signal to stop ends the process, with nothing half-written.
+    Raises UsageError for bad input.
     """
+    share.check()
+    if npz and not share.is_all:
+        raise UsageError(f"--npz is of all samples; give it without --worker={share.worker}, when all are there")
     chosen, folder = settings.parse(config), model_folders.locate(workdir)
     section, architecture = chosen.sample, architectures.load(folder)
     check_config(chosen, architecture, workdir)
@@ -232,10 +241,11 @@ def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "", n
     )
     source = given.source | guides.source(guide) | theirs | factors
     made_by = _made_by(chosen, task, source, (first[0].autoencoder, first[1]))
-    with files.alone(target):
+    worker = f"worker-{share.worker}-of-{share.workers}"
+    with files.alone(target) if share.is_all else files.among(target, worker):
         shown = [m for m in architecture.modalities if m in seen or m in made]
         files_of = file_names(shown, architecture.facts, made if section.draws > 1 else ())
-        samples = SampleFolder(target, files_of, section.n, made_by)
+        samples = SampleFolder(target, files_of, section.n, made_by, share)
         _fill(samples, section, task, model, given, guide)
         if npz:
             samples.write_npz("rgb.npz")
@@ -313,11 +323,11 @@ def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: G
     todo, unseen, options = np.array(made.todo(), int), made.unseen(), section.options()
     passed = _noise(section, model, given) if todo.size else lambda _: None
     progress, shown = Progress("sample", len(todo), "samples"), list[tuple[Outputs, Values]]()
-    if len(todo) < section.n:
-        say(f"{section.n - len(todo)} of {section.n} samples are there already")
+    if len(todo) < len(made.mine):
+        say(f"{len(made.mine) - len(todo)} of {len(made.mine)} samples are there already")
     with preemption.requests() as requests:
         try:
-            for rows in batches(len(todo), batch_size(section.n, section.batch)):
+            for rows in batches(len(todo), batch_size(len(made.mine), section.batch)):
                 with requests.interruptible():  # not while files are written
                     numbers = todo[rows]
                     values, known = given.values(numbers), rows_of(given.known, numbers)
@@ -349,8 +359,10 @@ def _show(folder: epath.Path, task: str, shown: Sequence[tuple[Outputs, Values]]
 def main(argv: Sequence[str]) -> None:
     del argv
     values = flags.FLAGS
-    folder = run(values.config, values.workdir, values.out, values.npz)
-    say(f"samples in {folder}; look at {folder / GALLERY}")
+    share = Share(values.worker, values.workers)
+    folder = run(values.config, values.workdir, values.out, values.npz, share)
+    seen = f"; look at {folder / GALLERY}" if (folder / GALLERY).exists() else ""
+    say(f"samples in {folder}{seen}")
 
 
 if __name__ == "__main__":

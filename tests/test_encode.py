@@ -26,6 +26,7 @@ from mmgen_jax.modalities.pixels import to_array
 from mmgen_jax.modalities.registry import MODALITIES, NAMES
 from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.shares import Share
 from mmgen_jax.training import setup
 
 SIZE = 16
@@ -231,9 +232,9 @@ def test_numbers_that_do_not_fit_are_named_and_nothing_is_left(kl, tmp_path, mon
 
 def test_workers_make_what_one_makes(kl, tmp_path, capsys):
     encode.encode(kl, tmp_path / "one")
-    encode.encode(kl, tmp_path / "two", worker=1, workers=2)
+    encode.encode(kl, tmp_path / "two", share=Share(1, 2))
     assert "2 shard(s) of other workers are not finished yet" in capsys.readouterr().out
-    encode.encode(kl, tmp_path / "two", worker=0, workers=2)
+    encode.encode(kl, tmp_path / "two", share=Share(0, 2))
     for path in (tmp_path / "one").iterdir():
         assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
 

@@ -17,6 +17,7 @@ from mmgen_jax import label
 from mmgen_jax.experts import labelling
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.system.errors import RunError, UsageError
+from mmgen_jax.system.shares import ALL, Share
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,8 +46,8 @@ def scenes(tmp_path):
     return image_trees.folders(tmp_path / "in", count=7, key="{c}/{i:03d}")
 
 
-def jobs(tmp_path, **kwargs):
-    return labelling.find_jobs(str(tmp_path / "in" / "rgb"), **({"worker": 0, "workers": 1} | kwargs))
+def jobs(tmp_path, share=ALL):
+    return labelling.find_jobs(str(tmp_path / "in" / "rgb"), share)
 
 
 def test_labels_mirror_the_images_and_are_made_once(scenes, tmp_path):
@@ -74,7 +75,7 @@ def test_what_fails_is_listed_and_the_rest_is_done(scenes, tmp_path):
 
 
 def test_workers_share_the_images(scenes, tmp_path):
-    parts = [jobs(tmp_path, worker=i, workers=3) for i in range(3)]
+    parts = [jobs(tmp_path, Share(i, 3)) for i in range(3)]
     keys = [job.key for part in parts for job in part]
     assert sorted(keys) == sorted(job.key for job in jobs(tmp_path)) and len(set(keys)) == 7
     assert [len(part) for part in parts] == [3, 2, 2]
@@ -128,7 +129,7 @@ def test_the_command_with_precomputed_and_derived_labels(scenes, tmp_path):
         (["--depth=midas:x"], "depth is 'midas'"),
         (["--batch=0", "--normal=from-depth"], "batch is 0; allowed: at least 1"),
         (["--size=3", "--normal=from-depth"], "size is 3; allowed: 0 for images as they are"),
-        (["--worker=2", "--workers=2", "--normal=from-depth"], "worker is 2 of 2 workers"),
+        (["--worker=2", "--workers=2", "--normal=from-depth"], "--worker is 2 of --workers=2"),
         (["--normal=from-depth", "--images=nowhere"], "folder 'nowhere' does not exist"),
         (["--normal=from-depth", "--out=IN/labels"], "is inside images"),
     ],

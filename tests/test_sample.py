@@ -21,6 +21,7 @@ from mmgen_jax.checkpoints import model_folders, weights
 from mmgen_jax.models import architectures
 from mmgen_jax.show import sample_folder
 from mmgen_jax.system.errors import NotFinite, UsageError
+from mmgen_jax.system.shares import Share
 
 
 def read(path):
@@ -119,6 +120,42 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is_made_as_before(m
     assert after.keys() == before.keys() and after["gallery.html"] == before["gallery.html"]
     a, b = (np.load(io.BytesIO(files["normal_005.npy"])) for files in (before, after))
     np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_workers_make_together_what_one_makes(many, model_dir, tmp_path, monkeypatch, capsys):
+    """The first one has those that are shown; what a killed process left is removed by the one that has its samples."""
+    monkeypatch.setattr(sample_folder, "SHOWN", 2)
+    one = sample.run(many, str(model_dir), str(tmp_path / "one"), npz=True)
+    two = tmp_path / "two"
+    sample.run(many, str(model_dir), str(two), share=Share(2, 3))
+    assert sorted(p.name for p in two.glob("rgb*")) == ["rgb_004.png", "rgb_005.png", "rgb_006.png"]
+    for part in (".rgb_000.png.7.part", ".rgb_006.png.7.part"):
+        (two / part).write_bytes(b"half")
+    sample.run(many, str(model_dir), str(two), share=Share(1, 3))
+    assert not (two / "gallery.html").exists() and len(list(two.glob("*.part"))) == 2
+    sample.run(many, str(model_dir), str(two), share=Share(0, 3))
+    assert [p.name for p in two.glob("*.part")] == [".rgb_006.png.7.part"]
+    capsys.readouterr()
+    sample.run(many, str(model_dir), str(two), npz=True)
+    assert "7 of 7 samples are there already" in capsys.readouterr().out
+    assert contents(two).keys() == contents(one).keys()
+    for path in one.glob("*.png"):
+        np.testing.assert_allclose(read(path).astype(int), read(two / path.name), atol=1, err_msg=path.name)
+
+
+def test_shares_so_small_that_none_shows_the_samples_leave_it_to_the_whole(many, model_dir, tmp_path):
+    for worker in range(2):
+        sample.run(many, str(model_dir), str(tmp_path / "out"), share=Share(worker, 2))
+    assert not (tmp_path / "out" / "gallery.html").exists()
+    assert (sample.run(many, str(model_dir), str(tmp_path / "out")) / "gallery.html").exists()
+
+
+def test_shares_that_make_no_sense_are_named(many, model_dir, tmp_path):
+    with pytest.raises(UsageError, match="--worker is 2 of --workers=2; allowed: 0 to workers - 1"):
+        sample.run(many, str(model_dir), str(tmp_path / "out"), share=Share(2, 2))
+    with pytest.raises(UsageError, match="--npz is of all samples; give it without --worker=0, when all are there"):
+        sample.run(many, str(model_dir), str(tmp_path / "out"), npz=True, share=Share(0, 2))
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_samples_are_not_saved_into_its_folder(many, model_dir, tmp_path):

@@ -17,6 +17,7 @@ from mmgen_jax.show import pictures
 from mmgen_jax.system import files
 from mmgen_jax.system.console import Progress, say
 from mmgen_jax.system.errors import RunError, UsageError
+from mmgen_jax.system.shares import Share
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,11 @@ class Tree:
         pictures.save_png(path, label[..., 0] if label.shape[-1] == 1 else label)
 
 
-def find_jobs(folder: epath.PathLike, worker: int, workers: int) -> list[Job]:
-    """This worker's images, every `workers`-th one; sorted. Raises UsageError if there are none."""
+def find_jobs(folder: epath.PathLike, share: Share) -> Sequence[Job]:
+    """The images of a share, sorted. Raises UsageError if there are none in the folder."""
     found = groups.find(folder)
     jobs = [Job(key, disk.composed(Path(path).relative_to(folder).as_posix()), path) for key, path in found.items()]
-    return jobs[worker::workers]
+    return share.dealt(jobs)
 
 
 def run_expert(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,6 +15,7 @@ from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show.outputs import GALLERY, GRID, RECORD, SHEET, Outputs, file_name
 from mmgen_jax.system import files, reading
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.shares import ALL, Share
 
 SHOWN = 32  # samples on the sheet and in the gallery: the first ones
 
@@ -21,22 +23,28 @@ SHOWN = 32  # samples on the sheet and in the gallery: the first ones
 class SampleFolder:
     """The files of samples 0 to n - 1, whose numbers are in their names, and a record of how they are made.
 
-    A sample whose files are all there is done. The sheet and the gallery show the first `SHOWN` samples.
+    A sample whose files are all there is done. The sheet and the gallery show the first `SHOWN` samples, and who makes
+    all of these makes them.
     """
 
-    def __init__(self, path: epath.PathLike, names: Sequence[str], n: int, made_by: Mapping[str, object]):
+    def __init__(
+        self, path: epath.PathLike, names: Sequence[str], n: int, made_by: Mapping[str, object], share: Share = ALL
+    ):
         """Begins a folder, or goes on with one.
 
         Args:
-          path: is made if it does not exist; no other process may write to it, see `files.alone`.
+          path: is made if it does not exist; no other process may write to it, see `files.alone`, but those that make
+            other shares.
           names: of the files of one sample, see `outputs.file_names`.
           n: number of samples; there may be fewer or more already.
           made_by: name -> value, as JSON has it, of all that a sample depends on.
+          share: which of the samples this process makes.
 
         Raises:
           UsageError: the folder has samples that were made otherwise, or files with the names of samples.
         """
         self.path, self._names, self._n = epath.Path(path), tuple(names), n
+        self.mine = share.block(n)
         self.path.mkdir(parents=True, exist_ok=True)
         self._check()
         there, begun = self._there(), self._begun()
@@ -51,19 +59,22 @@ class SampleFolder:
                 (self.path / GALLERY).unlink(missing_ok=True)  # it will show more
             record = {"n": n, "made_by": dict(made_by)}
             files.write(self.path / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+        own = {name for i in self.mine for name in self._of(i)}
         for name in there:
-            if name.startswith(".") and name.endswith(".part"):  # of a process that was killed
+            part = re.fullmatch(r"\.(.+)\.\d+\.part", name)  # of a process that was killed
+            if part and (share.is_all or part[1] in own):
                 (self.path / name).unlink(missing_ok=True)
 
     def todo(self) -> list[int]:
-        """Numbers of the samples to make, in order. Those that are to be shown are made again."""
+        """Numbers of the samples to make here, in order. Those that are to be shown are made again."""
         there, unseen = self._there(), self.unseen()
-        return [i for i in range(self._n) if i < unseen or any(name not in there for name in self._of(i))]
+        return [i for i in self.mine if i < unseen or any(name not in there for name in self._of(i))]
 
     def unseen(self) -> int:
-        """How many samples are to be shown that are not: the first ones, or none of them."""
+        """How many samples are to be shown here that are not: the first ones, or none of them."""
+        count = min(self._n, SHOWN)
         shown = all((self.path / name).exists() for name in (SHEET, GALLERY))
-        return 0 if shown else min(self._n, SHOWN)
+        return 0 if shown or self.mine[:count] != range(count) else count
 
     def write(self, outputs: Outputs, numbers: Sequence[int]) -> None:
         """Writes the files of the first rows of `outputs`, the samples `numbers`; each file is whole or not there."""

@@ -74,6 +74,12 @@ def define_flags() -> None:
     )
 
 
+def define_share(what: str) -> None:
+    """Defines --worker and --workers of a command whose processes share `what`, see `shares.Share`."""
+    flags.DEFINE_integer("worker", 0, "Number of this process, from 0.")
+    flags.DEFINE_integer("workers", 1, f"Number of processes that share the {what}, each with its own --worker.")
+
+
 def repeated() -> list[str]:
     """The flag --config and the values changed behind it, as they were given."""
     given = flags.FLAGS["config"]

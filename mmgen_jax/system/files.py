@@ -152,6 +152,19 @@ def alone(folder: epath.PathLike) -> Iterator[None]:
     Creates the folder, and removes it again if it is empty in the end. Does nothing on remote storage, where there are
     no locks. Raises UsageError if another process is in it and does not leave it within `PATIENCE_SECONDS`.
     """
+    with _held(folder, fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def among(folder: epath.PathLike, name: str) -> Iterator[None]:
+    """As `alone`, but within the block processes may enter the same folder that are among others by other names."""
+    with _held(folder, fcntl.LOCK_SH), _held(epath.Path(folder) / f".{name}", fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def _held(folder: epath.PathLike, lock: int) -> Iterator[None]:
     if is_remote(folder):
         yield
         return
@@ -162,11 +175,11 @@ def alone(folder: epath.PathLike) -> Iterator[None]:
         stack.callback(_remove_empty, made)
         try:
             # A file in the folder could be deleted, and another one of its name locked once more.
-            _lock(os.open(folder, os.O_RDONLY), folder, stack)
+            _lock(os.open(folder, os.O_RDONLY), folder, stack, lock)
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise
-            _lock(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT), folder, stack)  # NFS locks no folders
+            _lock(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT), folder, stack, lock)  # NFS locks no folders
         yield
 
 
@@ -178,13 +191,13 @@ def _remove_empty(folders: Iterable[epath.Path]) -> None:
         path.rmdir()
 
 
-def _lock(descriptor: int, folder: epath.Path, stack: contextlib.ExitStack) -> None:
+def _lock(descriptor: int, folder: epath.Path, stack: contextlib.ExitStack, lock: int) -> None:
     """Locks an open file or folder until the stack is closed or the process ends, waiting as `alone` says."""
     stack.callback(os.close, descriptor)
     end, told = time.monotonic() + PATIENCE_SECONDS, False
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, lock | fcntl.LOCK_NB)
             return
         except BlockingIOError as error:
             if time.monotonic() >= end:

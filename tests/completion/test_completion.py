@@ -50,7 +50,9 @@ def test_flags_are_those_of_the_help(name):
 def test_commands_and_names():
     assert words("", "") == list(COMMANDS) and words("", "eval") == ["evaluate"] and words("", "x") == []
     assert words("paint", "--") == []
-    assert {"--config=", "--config.", "--workdir=", "--out=", "--npz"} == set(words("sample", ""))
+    assert {"--config=", "--config.", "--workdir=", "--out=", "--npz", "--worker=", "--workers="} == set(
+        words("sample", "")
+    )
     assert words("sample", "--n") == ["--npz"] and words("label", "--mas") == ["--mask="]
     assert dict(answers(read(), "label", "--im")) == {"--images=": "Folder of images, with folders below it."}
     assert words("completion", "") == ["bash", "zsh", "fish"] and words("completion", "z") == ["zsh"]

@@ -20,6 +20,7 @@ from mmgen_jax.data.latents import dataset, shards
 from mmgen_jax.data.latents.record import Layout, check_range
 from mmgen_jax.system import sealed
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.shares import ALL, Share
 
 LAYOUT = Layout((("rgb", 4), ("depth", 2), ("mask", 1)), size=3, dtype="float16", features=(9, 7), pixels=24)
 
@@ -44,10 +45,10 @@ def make_info(layout: Layout = LAYOUT, train: int = 10, per_shard: int = 4, **se
     )
 
 
-def write(folder, info: dataset.Info, worker: int = 0, workers: int = 1) -> list[str]:
+def write(folder, info: dataset.Info, share: Share = ALL) -> list[str]:
     """Writes what is missing; record i of a split is `record(i)`."""
     shards.begin(folder, info)
-    done = shards.remaining(folder, info, worker, workers)
+    done = shards.remaining(folder, info, share)
     for shard in done:
         start = 4 * shard.index
         shards.write(folder, shard, (record(i, info.layout) for i in range(start, start + shard.count)))
@@ -304,12 +305,10 @@ def test_a_stopped_command_goes_on_and_redoes_what_is_not_whole(tmp_path):
 
 def test_workers_share_the_shards_and_the_last_one_finishes(tmp_path):
     folder, info = tmp_path / "latents", make_info()
-    first = write(folder, info, 0, 2)
+    first = write(folder, info, Share(0, 2))
     assert len(first) == 2 and shards.finish(folder, info) == 2
-    second = write(folder, info, 1, 2)
+    second = write(folder, info, Share(1, 2))
     assert len(set(first + second)) == 4 and len(dataset.read(folder, "train")) == 10
-    with pytest.raises(UsageError, match="--worker is 2 of --workers 2; allowed: 0 to 1"):
-        shards.remaining(folder, info, 2, 2)
 
 
 def test_other_settings_are_refused(tmp_path):

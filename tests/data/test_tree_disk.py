@@ -12,6 +12,7 @@ from mmgen_jax.data.trees import builder, folders, groups, hypersim, imagenet
 from mmgen_jax.data.trees.groups import Reading
 from mmgen_jax.experts import labelling
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.shares import ALL
 
 HIDDEN = (
     ".ipynb_checkpoints/0.png",
@@ -67,7 +68,7 @@ def test_hidden_and_system_files_are_neither_tiles_nor_classes_nor_labelled(phot
     put(photos / name)
     assert list(groups.find(photos)) == SEEN
     assert plan(photos).class_names == ("cat", "dog")
-    assert [job.key for job in labelling.find_jobs(str(photos), 0, 1)] == SEEN
+    assert [job.key for job in labelling.find_jobs(str(photos), ALL)] == SEEN
     assert "left out" not in capsys.readouterr().out
 
 
@@ -174,7 +175,7 @@ def test_keys_and_classes_are_in_composed_form(tmp_path, name):
     made = plan(tmp_path / "rgb")
     assert made.class_names == ("\u00e9",)
     assert [group.key for group in made.splits["train"]] == ["\u00e9/\u00e9"]
-    assert [job.name for job in labelling.find_jobs(str(tmp_path / "rgb"), 0, 1)] == ["\u00e9/\u00e9.png"]
+    assert [job.name for job in labelling.find_jobs(str(tmp_path / "rgb"), ALL)] == ["\u00e9/\u00e9.png"]
 
 
 @pytest.mark.parametrize("names", [("e\u0301/0.png", "\u00e9/1.png"), ("a/e\u0301.png", "a/\u00e9.png")])

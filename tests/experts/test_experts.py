@@ -20,6 +20,7 @@ from mmgen_jax.experts.sam import suppress
 from mmgen_jax.experts.stable_normal import StableNormal
 from mmgen_jax.modalities.geometry import Camera
 from mmgen_jax.system.errors import NotFinite, RunError, UsageError
+from mmgen_jax.system.shares import ALL
 
 GOLDEN = "tests/golden"
 
@@ -122,7 +123,7 @@ def test_an_image_of_which_an_expert_makes_nan_is_listed_and_the_rest_is_labelle
     for i in range(3):
         image_trees.save(tmp_path / "in" / f"{i}.png", np.zeros((3, 3, 3), np.uint8))
     tree = labelling.Tree(tmp_path / "out")
-    jobs = labelling.find_jobs(str(tmp_path / "in"), 0, 1)
+    jobs = labelling.find_jobs(str(tmp_path / "in"), ALL)
     for _ in range(2):  # the next run tries it again
         assert labelling.run_expert("depth", Spoils(), jobs, tree, batch=2) == [
             {

@@ -133,3 +133,16 @@ def test_only_files_of_the_set_before_are_removed(tmp_path):
     (folder / files.LIST).write_text("../outside\nb\ngone\n")
     files.claim(folder, [])
     assert {p.name for p in folder.iterdir()} == {"mine", files.LIST} and outside.exists()
+
+
+def test_processes_with_other_names_may_be_in_a_folder_together_and_none_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE_SECONDS", 0)
+    place = tmp_path / "out"
+    with files.among(place, "a"), files.among(place, "b"):
+        for other in (files.alone(place), files.among(place, "a")):
+            with pytest.raises(UsageError, match=r"out(/.a)? is in use by another run"), other:
+                pass
+        (place / "kept").touch()
+    with files.alone(place), pytest.raises(UsageError, match="in use by another run"), files.among(place, "a"):
+        pass
+    assert [path.name for path in place.iterdir()] == ["kept"]

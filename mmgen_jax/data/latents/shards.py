@@ -19,6 +19,7 @@ from mmgen_jax.data.latents import dataset
 from mmgen_jax.data.latents.dataset import Info, Shard
 from mmgen_jax.system import files, reading, sealed
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.shares import ALL, Share
 
 T = TypeVar("T")
 
@@ -94,11 +95,9 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def remaining(directory: epath.PathLike, info: Info, worker: int = 0, workers: int = 1) -> list[Shard]:
-    """Lists the shards that this worker still has to write. Finished shards are compared with their checksums."""
-    if not 0 <= worker < workers:
-        raise UsageError(f"--worker is {worker} of --workers {workers}; allowed: 0 to {workers - 1}")
-    mine = [shard for shards in info.shards.values() for shard in shards][worker::workers]
+def remaining(directory: epath.PathLike, info: Info, share: Share = ALL) -> list[Shard]:
+    """Lists the shards that this process still has to write. Finished shards are compared with their checksums."""
+    mine = share.dealt([shard for shards in info.shards.values() for shard in shards])
     return [shard for shard in mine if not _is_whole(epath.Path(directory), shard)]
 
 
