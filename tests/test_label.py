@@ -139,9 +139,10 @@ def test_bad_arguments_end_in_one_line_and_write_nothing(scenes, tmp_path, argum
     arguments = [a.replace("IN", str(folder)) for a in arguments]
     values = {"images": str(folder), "out": str(tmp_path / "out")} | dict(a[2:].split("=", 1) for a in arguments)
     descriptions = {m: values[m] for m in ("depth", "normal", "mask") if m in values}
-    numbers = {k: int(values[k]) for k in ("batch", "size", "worker", "workers") if k in values}
+    numbers = {k: int(values[k]) for k in ("batch", "size") if k in values}
+    share = Share(int(values.get("worker", 0)), int(values.get("workers", 1)))
     with pytest.raises(UsageError, match=message) as caught:
-        label.label(values["images"], values["out"], descriptions, **numbers)
+        label.label(values["images"], values["out"], descriptions, share=share, **numbers)
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
