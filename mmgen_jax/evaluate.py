@@ -72,13 +72,6 @@ def _write(path: epath.Path, report: dict) -> None:
     files.write(path, (json.dumps(plain(report), indent=1) + "\n").encode())
 
 
-def _weights(workdir: epath.PathLike, chosen: Settings) -> str:
-    """The model, and which of its checkpoints is evaluated if it has any."""
-    if not (model_folders.locate(workdir) / restore.FOLDER).exists():
-        return str(workdir)
-    return f"{workdir}, {'the newest checkpoint' if chosen.sample.step is None else f'step {chosen.sample.step}'}"
-
-
 def _print(section: str, scores: Scores, spread: Scores) -> None:
     """Prints the scores of a section that has any; of pairs one for each modality."""
     if scores:
@@ -106,7 +99,8 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     except UsageError as error:  # a data set may have no train split
         say(f"no mean image: {error}")
         average = None
-    runner = Runner.from_settings(chosen, *model_folders.load(workdir, chosen.sample.step))
+    loaded, params, step = model_folders.load_step(workdir, chosen.sample.step)
+    runner = Runner.from_settings(chosen, loaded, params)
     facts = stored.facts.with_camera_of(tiles.read_facts(data.dir))
     samples, classes = chosen.evaluate.samples, len(stored.facts.class_names)
     if classes and samples % classes:
@@ -132,7 +126,8 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
     for section, found in sections():
         scores[section], spread[section] = summarised(found)
         _print(section, scores[section], spread[section])
-    how = protocol(chosen, _weights(workdir, chosen), runner, facts, counts, examples.pixels(FROM_RGB))
+    model = str(workdir) if step is None else f"{workdir}, step {step}"
+    how = protocol(chosen, model, runner, facts, counts, examples.pixels(FROM_RGB))
     report = {"scenes": scenes.count, "scored": counts, "samples": samples, "protocol": how} | scores
     if len(seeds) > 1:
         report["spread"] = spread

@@ -37,11 +37,17 @@ def load(name: epath.PathLike, step: int | None = None) -> tuple[Architecture, P
 
     Raises UsageError if there is no model, or no weights, or no such step.
     """
+    architecture, params, _ = load_step(name, step)
+    return architecture, params
+
+
+def load_step(name: epath.PathLike, step: int | None = None) -> tuple[Architecture, Params, int | None]:
+    """Loads what `load` loads, and tells the step of the checkpoint that was read; None without checkpoints."""
     folder = locate(name)
-    architecture = architectures.load(folder)
+    architecture, found = architectures.load(folder), None
     if (folder / restore.FOLDER).exists() or step is not None:  # an exported file in a workdir may be old
-        params = restore.restore_ema(folder, step)[0]
+        params, found = restore.restore_ema(folder, step)
     else:
         params = weights.load_params(folder / WEIGHTS_FILE)
     weights.check_params(params, architecture, folder)
-    return architecture, params
+    return architecture, params, found

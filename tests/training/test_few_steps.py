@@ -52,7 +52,7 @@ def test_it_is_read_sampled_resumed_and_evaluated_as_a_flow_map(workdir, few, tm
     out = MMGen.load(workdir).generate(class_id=0, guidance=2.0, solver="flow_map", steps=1, n=2)
     assert np.isfinite(out["depth"]).all()
     report = evaluate.run(few(), workdir, str(tmp_path / "metrics.json"))
-    assert report["samples"] == 4
+    assert report["samples"] == 4 and report["protocol"]["model"] == f"{workdir}, step 2"
     train.train(few(steps=3, save_every=3, sample_every=0), workdir)
     assert json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 3
 
