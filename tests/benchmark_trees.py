@@ -1,11 +1,13 @@
-"""Small benchmarks of depth, in the layouts that they are published in."""
+"""Small benchmarks of depth and of normals, in the layouts that they are published in."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import h5py
+import imagecodecs
 import numpy as np
+import OpenEXR
 from PIL import Image
 from scipy import io
 
@@ -88,3 +90,43 @@ def diode(root: Path) -> np.ndarray:
     np.save(f"{stem}_depth.npy", depth[..., None])
     np.save(f"{stem}_depth_mask.npy", mask)
     return depth
+
+
+def room(shape: tuple[int, int], yaw: float, pitch: float, focal: float) -> tuple[np.ndarray, np.ndarray]:
+    """Normals of a box seen from its middle by a turned camera, x right, y up, z towards it; and its matrix."""
+    height, width = shape
+    x = (np.arange(width) + 0.5 - width / 2) / focal
+    y = -(np.arange(height) + 0.5 - height / 2) / focal
+    rays = np.stack(np.broadcast_arrays(x[None, :], y[:, None], -1.0), -1)
+    cos, sin = np.cos([yaw, pitch]), np.sin([yaw, pitch])
+    turn = np.array([[cos[0], 0, sin[0]], [0, 1, 0], [-sin[0], 0, cos[0]]])
+    turn = turn @ np.array([[1, 0, 0], [0, cos[1], -sin[1]], [0, sin[1], cos[1]]])
+    world = rays @ turn.T
+    hit = (np.array([2.0, 1.3, 3.0]) / np.abs(world)).argmin(-1)  # the axis along which a wall is reached first
+    normal = -np.eye(3)[hit] * np.sign(np.take_along_axis(world, hit[..., None], -1))
+    return normal @ turn, np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def dsine(
+    root: Path, axes: str = "-x,y,z", kind: str = "u1", shape: tuple[int, int] = (48, 64), count: int = 3
+) -> list[np.ndarray]:
+    """Rooms, whose normals have files of these axes and none in the first row; returns them in this package's axes."""
+    rng, made = np.random.default_rng(0), []
+    for i in range(count):
+        normal, camera = room(shape, 0.7 * i - 0.6, 0.15 * i - 0.2, 40.0)
+        stored = np.zeros_like(normal)
+        for k, part in enumerate(axes.split(",")):
+            stored[..., "xyz".index(part[-1])] = normal[..., k] * (-1 if part[0] == "-" else 1)
+        stem = root / "hall" / f"{i:06d}"
+        picture(Path(f"{stem}_img.png"), random_rgb(rng, shape))
+        np.save(f"{stem}_intrins.npy", camera)
+        if kind == "f4":
+            stored[0] = 0
+            channels = {"RGB": OpenEXR.Channel(np.ascontiguousarray(stored.astype(np.float32)))}
+            OpenEXR.File({"type": OpenEXR.scanlineimage}, channels).write(f"{stem}_normal.exr")
+        else:
+            numbers = np.rint((stored + 1) / 2 * np.iinfo(kind).max).astype(kind)
+            numbers[0] = 0
+            Path(f"{stem}_normal.png").write_bytes(imagecodecs.png_encode(numbers))
+        made.append(normal)
+    return made

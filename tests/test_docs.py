@@ -105,6 +105,7 @@ SMALLER = {
     "mmgen_jax.demo": [*SAMPLE, "--config.sample.index=0"],
     "mmgen_jax.metrics.train_classifier": ["--steps=2", "--scenes=16"],
     "mmgen_jax.studies.depth_benchmarks": ["--images=1", "--config.evaluate.steps=1"],
+    "mmgen_jax.studies.normal_benchmarks": ["--images=1", "--config.evaluate.steps=1"],
     "mmgen_jax.metrics.generation": ["--samples=data/shapes32"],  # more than the two that are sampled above
     "mmgen_jax.label": [
         f"--depth=depth-anything:{GOLDEN}/tiny_depth_anything",
@@ -157,6 +158,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "own" / "mask").rename(folder / "regions")
     (folder / "own" / "depth").rename(folder / "millimetres")
     benchmark_trees.ibims(folder / "data" / "ibims1")
+    benchmark_trees.dsine(folder / "data" / "dsine_eval" / "ibims")
     image_trees.imagenet(folder / "imagenet", count=8, size=64)
     image_trees.hypersim(folder, count=8, size=64)
     run(smaller("python -m mmgen_jax.data.shapes --data_dir=data/shapes32 --size=32".split()), folder)

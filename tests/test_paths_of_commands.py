@@ -19,7 +19,7 @@ GOLDEN = "--source=tests/golden/mmgen_tiny.pt"
 # Flags and settings of text that are no paths.
 WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size", "split", "splits", "sha256", "scenes"}
 WORDS |= {"second"}  # as --first of the same study, which must fit before it is looked at
-WORDS |= {"depth_is", "depth_range", "normal_axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
+WORDS |= {"depth_is", "depth_range", "normal_axes", "axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
 WORDS |= {"formats", "benchmark", "variants", "host", "license"}
 WORDS |= {"config"}  # of the app, which only shows it; that of other commands is defined elsewhere
 PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from", "train.preview_decoder"}
@@ -82,6 +82,8 @@ READ = {
     "studies.depth_benchmarks --workdir=": ("{config}", "--benchmark=diode", "--root={rooms}", "--out={new}"),
     "studies.depth_benchmarks --root=": (*RUN, "--benchmark=diode", "--out={new}"),
     "studies.depth_benchmarks --list=": (*RUN, "--benchmark=kitti", "--root={rooms}", "--out={new}"),
+    "studies.normal_benchmarks --workdir=": ("{config}", "--benchmark=ibims", "--root={halls}", "--out={new}"),
+    "studies.normal_benchmarks --root=": (*RUN, "--benchmark=ibims", "--out={new}"),
     "studies.learned --before=": ("--after={new}",),
     "studies.learned --after=": ("--before={report}",),
     "studies.two_models --first=": (*RUN, "--second={model}", "--out={new}"),
@@ -129,6 +131,7 @@ WRITTEN = {
     "studies.layouts --json=": ("{config}",),
     "studies.dtypes --json=": ("{config}", "{data}"),
     "studies.depth_benchmarks --out=": (*RUN, "--benchmark=diode", "--root={rooms}"),
+    "studies.normal_benchmarks --out=": (*RUN, "--benchmark=ibims", "--root={halls}"),
     "studies.official --json=": ("--official={clone}",),
     "studies.reading --folder=": (),
     "data.shapes --data_dir=": (),
@@ -150,13 +153,15 @@ def words(tmp_path, model_dir, tiles_dir):
     with h5py.File(tmp_path / "moments", "w") as file:
         file.create_dataset("a.png", data=np.ones((4, 8, 8, 2), np.float32))
     benchmark_trees.diode(tmp_path / "rooms")
+    benchmark_trees.dsine(tmp_path / "halls")
     (tmp_path / "report").write_text('{"understanding": {}}')
     for name in ("models/sit.py", "loss.py", "samplers.py", "utils/latents.py"):
         (tmp_path / "clone" / name).touch()
     (tmp_path / "index").write_text('{"path_rel_rgb": "a.png", "cat": "x", "idx_cat": 0}\n')
     known = {"model": model_dir, "tiles": tiles_dir, "data": f"--config.data.dir={tiles_dir}"}
     known |= {
-        name: tmp_path / name for name in ("new", "photos", "index", "clone", "tree", "moments", "report", "rooms")
+        name: tmp_path / name
+        for name in ("new", "photos", "index", "clone", "tree", "moments", "report", "rooms", "halls")
     }
     small = (
         "data.image_size=16",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 import numpy as np
 from etils import epath
@@ -117,12 +117,11 @@ class Axes:
     """
 
     text: str = "x,y,z"
+    name: InitVar[str] = "normal_axes"  # what it was given as
 
-    def __post_init__(self):
+    def __post_init__(self, name: str):
         if not re.fullmatch("(-?[xyz],){2}-?[xyz]", self.text) or {"x", "y", "z"} - set(self.text):
-            raise UsageError(
-                f"normal_axes is {self.text!r}; allowed: x, y and z once each, with a minus or not: x,-y,-z"
-            )
+            raise UsageError(f"{name} is {self.text!r}; allowed: x, y and z once each, with a minus or not: x,-y,-z")
 
     def stored(self, image: np.ndarray) -> np.ndarray:
         """Pixels [H, W, 3] in the files' axes -> in those of this package; a component is turned around exactly."""
@@ -131,6 +130,11 @@ class Axes:
         top = np.iinfo(image.dtype).max
         parts = [(image[..., "xyz".index(axis[-1])], axis[0] == "-") for axis in self.text.split(",")]
         return np.stack([top - values if turned else values for values, turned in parts], -1)
+
+    def turned(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors [..., 3] in the files' axes -> in those of this package."""
+        parts = [vectors[..., "xyz".index(axis[-1])] * (-1 if axis[0] == "-" else 1) for axis in self.text.split(",")]
+        return np.stack(parts, -1)
 
     def then(self, found: Axes) -> Axes:
         """The axes of files whose normals, read with these, turn out to have the axes `found`."""

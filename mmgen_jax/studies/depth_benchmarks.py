@@ -21,7 +21,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", "depth.json", "File of the report.")
     command.parse()  # before the imports below, which take seconds
 
-import dataclasses
 import json
 
 import numpy as np
@@ -53,21 +52,12 @@ def scores(
     return found
 
 
-def read(begun: Opened, rgb: np.ndarray) -> np.ndarray:
-    """Relative inverse depth [H, W] of a whole image uint8 [H, W, 3], as `evaluate` predicts it."""
-    e, options = begun.chosen.evaluate, begun.chosen.sample.options().plain()
-    how = dataclasses.replace(
-        options, solver=e.solver, steps=e.steps, temperature=e.temperature, draws=e.draws, whole=options.whole or 1.0
-    )
-    return begun.model.draw(how, n=1, given={"rgb": rgb[None]}, progress=lambda _: None)["depth"][0]
-
-
 def measured(begun: Opened, scenes: Scenes, count: int, bounds: tuple[float, float]) -> dict[str, Averages]:
     """Kind of fit -> scores over the first scenes; a scene without a valid pixel counts in none."""
     total: dict[str, Averages] = {}
     for i in Progress("depth", count, "images").watch(range(count)):
         scene = scenes.load(i)
-        relative = read(begun, scene.rgb)
+        relative = begun.read_whole(scene.rgb)["depth"]
         if not np.isfinite(relative).all():
             raise NotFinite(f"the predicted depth of {scenes.names[i]} is NaN or infinite")
         for kind, part in scores(relative, scene, bounds, begun.architecture.facts.depth_range).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,14 @@ class Opened:
     def read(self, rgb: np.ndarray) -> Values:
         """Values of all other modalities as the model reads them from rgb uint8 [N, H, W, 3], see `evaluate`."""
         return to_values(self._runner.rest_from_rgb(rgb, self.chosen.seed), self.facts)
+
+    def read_whole(self, rgb: np.ndarray) -> Values:
+        """Values [H, W(, 3)] of all other modalities, drawn as `evaluate` does, of a whole image uint8 [H, W, 3]."""
+        e, options = self.chosen.evaluate, self.chosen.sample.options().plain()
+        how = dataclasses.replace(options, solver=e.solver, steps=e.steps, temperature=e.temperature, draws=e.draws)
+        how = dataclasses.replace(how, whole=options.whole or 1.0)
+        made = self.model.draw(how, n=1, given={"rgb": rgb[None]}, progress=lambda _: None)
+        return {m: value[0] for m, value in made.items()}
 
     def pictures(self, names: Sequence[str], count: int) -> Values:
         """Pictures uint8 [count, H, W, 3] of these modalities of the first scenes."""
