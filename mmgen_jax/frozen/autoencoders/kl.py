@@ -218,7 +218,8 @@ def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float3
     """Reads a diffusers folder (or a pipeline's, with `vae/`), a hub id, or a file with diffusers' or CompVis' names.
 
     A file may be of the autoencoder alone or of a whole Stable Diffusion. A `config.json` beside it is used; what it
-    lacks, shapes and names tell. With `latents_std`, a scaling factor that is absent or that of Stable Diffusion is 1.
+    lacks, shapes and names tell, and of the statistics of latents a `latents_stats.pt`, as VA-VAE has it. With
+    `latents_std`, a scaling factor that is absent or that of Stable Diffusion is 1.
     Raises UsageError if there is no autoencoder, or if nothing tells its scaling factor, or for the first weight or
     entry that does not fit.
     """
@@ -228,6 +229,8 @@ def load(path: epath.PathLike, modalities: tuple[str, ...], dtype: str = "float3
     state = kl_names.diffusers_names(network)
     stored = hub.config(file.parent)
     entries = kl_names.from_shapes(state, file) | (stored or {})
+    if entries.get("latents_std") is None and (beside := file.parent / kl_names.STATISTICS).exists():
+        entries |= kl_names.statistics(beside)
     if entries.get("latents_std") is not None and entries.get("scaling_factor", kl_names.SD) == kl_names.SD:
         entries["scaling_factor"] = 1.0  # diffusers writes Stable Diffusion's into configs that do not mean any
     if "scaling_factor" not in entries:

@@ -14,7 +14,7 @@ from mmgen_jax.frozen import abstract, torch_names
 from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.autoencoders.kl_layers import DOWN, UP, KLConfig, KLNetwork
 from mmgen_jax.system.errors import UsageError
-from mmgen_jax.tensor_files import fit, hub
+from mmgen_jax.tensor_files import fit, hub, tensors
 from mmgen_jax.tensor_files.states import Network
 
 ANCHORS = ("encoder.conv_in.weight",)  # in the names of both
@@ -28,6 +28,7 @@ ONLY: dict[str, list] = {  # entry of a config -> the values that this network s
     "down_block_types": list(DOWN),
     "up_block_types": list(UP),
 }
+STATISTICS = "latents_stats.pt"  # beside the weights of VA-VAE
 SD, SDXL = KLConfig().scaling_factor, 0.13025  # Stable Diffusion's of versions 1 and 2, and XL's
 SCALES = (  # (pattern of the names of released files, scaling factor)
     (r"sd_?xl|xl_?vae", SDXL),
@@ -158,3 +159,14 @@ def scale(channels: int, stored: Mapping | None, found: Network, file: epath.Pat
         f"{file} has latents of {channels} channels, and nothing tells their scaling factor; write it to a "
         f'{hub.CONFIG} beside the file, {{"scaling_factor": NUMBER}}: {known}'
     )
+
+
+def statistics(path: epath.Path) -> dict[str, list[float]]:
+    """The entries latents_mean and latents_std of a file that has them as tensors mean and std, of any shape.
+
+    Raises UsageError for a file without these.
+    """
+    stored = tensors.read(path)
+    if not isinstance(stored, Mapping) or not {"mean", "std"} <= stored.keys():
+        raise UsageError(f"{path} is not of statistics of latents; allowed: the tensors mean and std")
+    return {f"latents_{name}": np.asarray(stored[name], np.float64).ravel().tolist() for name in ("mean", "std")}
