@@ -114,9 +114,10 @@ def test_va_vae_as_it_was_trained(tmp_path):
     statistics = {name: np.full((1, 32, 1, 1), VA_VAE[f"latents_{name}"][0], np.float32) for name in ("mean", "std")}
     torch_write.write(tmp_path / "latents_stats.pt", statistics)
     assert load_vae(tmp_path, "vavae-imagenet256-f16d32-dinov2.pt", state, GROUPS).config == config
-    torch_write.write(tmp_path / "latents_stats.pt", {"mean": statistics["mean"]})
-    with pytest.raises(UsageError, match="latents_stats.pt is not of statistics of latents; allowed: the tensors mean"):
-        load_vae(tmp_path, "vavae-imagenet256-f16d32-dinov2.pt", state, GROUPS)
+    for other in ({"mean": statistics["mean"]}, {"mean": "x", "std": "y"}, [1.0]):
+        torch_write.write(tmp_path / "latents_stats.pt", other)
+        with pytest.raises(UsageError, match="latents_stats.pt is not of statistics of latents; allowed: the tensors"):
+            load_vae(tmp_path, "vavae-imagenet256-f16d32-dinov2.pt", state, GROUPS)
 
 
 def test_half_precision_keeps_its_values(tmp_path, vae):

@@ -166,7 +166,8 @@ def statistics(path: epath.Path) -> dict[str, list[float]]:
 
     Raises UsageError for a file without these.
     """
-    stored = tensors.read(path)
-    if not isinstance(stored, Mapping) or not {"mean", "std"} <= stored.keys():
-        raise UsageError(f"{path} is not of statistics of latents; allowed: the tensors mean and std")
-    return {f"latents_{name}": np.asarray(stored[name], np.float64).ravel().tolist() for name in ("mean", "std")}
+    stored: Any = tensors.read(path)
+    try:
+        return {f"latents_{name}": np.asarray(stored[name], np.float64).ravel().tolist() for name in ("mean", "std")}
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is not of statistics of latents; allowed: the tensors mean and std") from error
