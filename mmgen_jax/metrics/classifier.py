@@ -1,8 +1,8 @@
 """Small classifiers of rgb images, independent of the generator. They judge whether samples show the wanted class.
 
 They were trained on rendered scenes with flips, blur, noise and colour changes, so that a slightly blurred sample is
-judged by its shape. Some come with the package, and each is used only for data sets with the class names it was trained
-on.
+judged by its shape. One of larger images also knows which images have lost their details, and does not take these for
+their class. Some come with the package, and each is used only for data sets with the class names it was trained on.
 """
 
 from __future__ import annotations
@@ -83,14 +83,26 @@ def _judged(params: dict, rgb: jax.Array, classes: int, size: int) -> tuple[jax.
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained `ConvNet`, the names of its classes, and the image size in pixels that it was trained at."""
+    """A trained `ConvNet`.
+
+    Attributes:
+      params: its weights.
+      class_names: the names of its K classes.
+      size: image size in pixels that it was trained at.
+      soft: whether it has one more output, the last, for images that have lost their details.
+    """
 
     params: dict
     class_names: tuple[str, ...]
     size: int
+    soft: bool = False
+
+    @property
+    def outputs(self) -> int:
+        return len(self.class_names) + self.soft
 
     def predict(self, rgb: np.ndarray) -> np.ndarray:
-        """Class probabilities float32 [N, K] of rgb uint8 [N, H, W, 3]; other sizes are resized first.
+        """Probabilities float32 [N, K], or [N, K + 1], of rgb uint8 [N, H, W, 3]; other sizes are resized first.
 
         Raises ValueError for another type or shape, and NotFinite for weights that make NaN of an image.
         """
@@ -106,22 +118,22 @@ class Classifier:
         if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
             raise ValueError(f"rgb is {rgb.dtype} {rgb.shape}: must be uint8 [N, H, W, 3]")
         blank = (
-            np.zeros((0, len(self.class_names)), np.float32),
+            np.zeros((0, self.outputs), np.float32),
             np.zeros((0, FEATURES), np.float32),
         )
         parts = [blank]
         for start in range(0, len(rgb), _CHUNK):
             part = rgb[start : start + _CHUNK]
             padded = np.pad(part, ((0, _CHUNK - len(part)), (0, 0), (0, 0), (0, 0)))  # so that one shape is compiled
-            both = _judged(self.params, padded, len(self.class_names), self.size)
+            both = _judged(self.params, padded, self.outputs, self.size)
             parts.append((np.asarray(both[0])[: len(part)], np.asarray(both[1])[: len(part)]))
             if not np.isfinite(parts[-1][0]).all():
                 raise NotFinite("the classifier's probabilities are NaN; look at its weights")
         return np.concatenate([p for p, _ in parts]), np.concatenate([f for _, f in parts])
 
     def save(self, path: epath.PathLike) -> None:
-        """Writes float16 weights with the class names and the size as metadata."""
-        metadata = {"class_names": json.dumps(self.class_names), "size": str(self.size)}
+        """Writes float16 weights with the class names, the size and whether it is of soft images as metadata."""
+        metadata = {"class_names": json.dumps(self.class_names), "size": str(self.size), "soft": str(int(self.soft))}
         half = {name: np.asarray(value, np.float16) for name, value in _flat(self.params).items()}
         path = epath.Path(path)
         with sealed.sealing(path.parent, (path.name,)):
@@ -148,13 +160,13 @@ def load(path: epath.PathLike = BUNDLED) -> Classifier:
             names = file.keys()
             flat = {name: file.get_tensor(name).astype(np.float32) for name in names}
         class_names = tuple(reading.parse_json(metadata["class_names"], "its list of class names", list))
-        size = int(metadata["size"])
+        size, soft = int(metadata["size"]), bool(int(metadata.get("soft", 0)))  # older files do not say
     except (SafetensorError, KeyError, ValueError) as error:
         raise UsageError(f"classifier file {str(path)!r} is damaged or not a classifier ({error!r})") from error
     fit.check_finite(flat, path)
-    wanted = _flat(abstract.params(ConvNet, len(class_names), size))
+    wanted = _flat(abstract.params(ConvNet, len(class_names) + soft, size))
     fit.check(flat, {name: value.shape for name, value in wanted.items()}, f"classifier file {str(path)!r}")
-    return Classifier(_nest(flat), class_names, size)
+    return Classifier(_nest(flat), class_names, size, soft)
 
 
 def for_classes(class_names: Sequence[str]) -> Classifier | None:

@@ -38,6 +38,10 @@ from mmgen_jax.system.errors import UsageError
 _KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
 _LEARNING_RATE = 3e-3  # the largest of the schedule
 COARSE = 16  # pixels, each way, of the blurred images that a classifier of sharp ones should not recognise
+_DETAILED = 64  # pixels from which on images have details that can be lost while the object is still seen
+# Shares of the size that an eighth of the images each goes through in training: two are soft, the last is not.
+_THROUGH = (0.25, 0.375, 0.5)
+_SOFT = 2
 
 
 def augment(key: jax.Array, x: AnyArray) -> jax.Array:
@@ -56,11 +60,25 @@ def augment(key: jax.Array, x: AnyArray) -> jax.Array:
     return jnp.clip(x * gain + offset + spread * jax.random.normal(keys[5], x.shape), -1, 1)
 
 
+def through(x: AnyArray, size: int) -> jax.Array:
+    """Images [N, H, W, C] that have gone through size x size pixels: shrunk without aliasing, and enlarged again."""
+    small = jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear", antialias=True)
+    return jax.image.resize(small, x.shape, "linear")
+
+
 def blurred(rgb: np.ndarray) -> np.ndarray:
-    """Images uint8 [N, H, W, 3] that have gone through 16 x 16 pixels: shrunk without aliasing, and enlarged again."""
-    small = jax.image.resize(rgb.astype(np.float32), (len(rgb), COARSE, COARSE, 3), "linear", antialias=True)
-    large = jax.image.resize(small, rgb.shape, "linear")
-    return np.asarray(jnp.rint(jnp.clip(large, 0, 255)), np.uint8)
+    """Images uint8 [N, H, W, 3] that have gone through 16 x 16 pixels."""
+    return np.asarray(jnp.rint(jnp.clip(through(rgb.astype(np.float32), COARSE), 0, 255)), np.uint8)
+
+
+def softened(x: AnyArray, labels: AnyArray, soft: int) -> tuple[jax.Array, jax.Array]:
+    """Images [N, H, W, C] of which some have lost details, and labels [N], which are `soft` where most are lost."""
+    part = len(x) // 8
+    for i, share in enumerate(_THROUGH):
+        rows = slice(i * part, (i + 1) * part)
+        x = jnp.asarray(x).at[rows].set(through(x[rows], round(share * x.shape[1])))
+        labels = jnp.asarray(labels).at[rows].set(soft) if i < _SOFT else labels
+    return x, jnp.asarray(labels)
 
 
 def train(
@@ -72,19 +90,26 @@ def train(
     batch: int = 128,
     seed: int = 0,
 ) -> Classifier:
-    """Trains a classifier on square rgb images uint8 [N, H, W, 3] and class_id [N]; deterministic on one machine."""
-    classes = len(class_names)
-    params = nnx.to_pure_dict(nnx.split(ConvNet(classes, int(rgb.shape[1]), nnx.Rngs(seed)))[1])
+    """Trains a classifier on square rgb images uint8 [N, H, W, 3] and class_id [N]; deterministic on one machine.
+
+    Images of at least 64 pixels have details, and their classifier learns which have lost them.
+    """
+    size = int(rgb.shape[1])
+    detailed = size >= _DETAILED
+    outputs = len(class_names) + detailed
+    params = nnx.to_pure_dict(nnx.split(ConvNet(outputs, size, nnx.Rngs(seed)))[1])
     schedule = optax.warmup_cosine_decay_schedule(0.0, _LEARNING_RATE, min(200, steps // 10), steps)
     tx = optax.adamw(schedule, weight_decay=1e-3)
 
     def loss_fn(params: dict, x: jax.Array, labels: jax.Array) -> jax.Array:
-        loss = optax.softmax_cross_entropy_with_integer_labels(_logits(params, x, classes), labels)
+        loss = optax.softmax_cross_entropy_with_integer_labels(_logits(params, x, outputs), labels)
         return loss.mean()
 
     @jax.jit
     def step(params, state, key, pixels, labels):
-        loss, gradient = jax.value_and_grad(loss_fn)(params, augment(key, to_array(pixels)), labels)
+        x = to_array(pixels)
+        x, labels = softened(x, labels, len(class_names)) if detailed else (x, labels)
+        loss, gradient = jax.value_and_grad(loss_fn)(params, augment(key, x), labels)
         updates, state = tx.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, loss
 
@@ -96,7 +121,7 @@ def train(
         progress()
         if (i + 1) % 250 == 0 or i + 1 == steps:
             say(f"step {i + 1}/{steps}  loss {float(loss):.4f}")
-    return Classifier(jax.tree.map(np.asarray, params), tuple(class_names), int(rgb.shape[1]))
+    return Classifier(jax.tree.map(np.asarray, params), tuple(class_names), size, detailed)
 
 
 def run(data_dir: epath.PathLike, out: epath.PathLike, scenes: int, steps: int, seed: int) -> float:

@@ -139,6 +139,31 @@ def test_blurred_images_have_gone_through_few_pixels():
     assert np.abs(train_classifier.blurred(checks).astype(int) - 127.5).max() < 4
 
 
+def test_images_that_have_lost_their_details_are_no_class(tmp_path):
+    """The details are grain."""
+    class_id = np.arange(96) % 2
+    noise = np.random.default_rng(0).integers(0, 150, (96, 64, 64, 3), np.uint8)
+    rgb = (noise + 100 * class_id[:, None, None, None]).astype(np.uint8)
+    model = train_classifier.train(rgb, class_id, NAMES, steps=120, batch=16)
+    assert model.soft and model.outputs == 3 and model.predict(rgb[:2]).shape == (2, 3)
+    assert classifier.accuracy(model.predict(rgb), class_id) > 0.9
+    assert classifier.accuracy(model.predict(train_classifier.blurred(rgb)), class_id) < 0.1
+    model.save(tmp_path / "c.safetensors")
+    loaded = classifier.load(tmp_path / "c.safetensors")
+    assert loaded.soft and loaded.predict(rgb[:2]).shape == (2, 3)
+
+
+def test_softening_leaves_most_images_as_they_are():
+    rng = np.random.default_rng(0)
+    x, labels = rng.uniform(-1, 1, (16, 64, 64, 3)).astype(np.float32), np.zeros(16, int)
+    soft, told = train_classifier.softened(x, labels, 5)
+    assert told.tolist() == [5] * 4 + [0] * 12
+    changed = np.abs(np.asarray(soft) - x).max((1, 2, 3)) > 0.1
+    assert changed.tolist() == [True] * 6 + [False] * 10
+    deviations = np.asarray(soft).std((1, 2, 3))
+    assert deviations[0] < deviations[2] < deviations[4] < deviations[6]
+
+
 def test_what_is_needed_is_checked_before_training(tiles_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(train_classifier, "train", None)
     with pytest.raises(UsageError, match="--out .* is a folder"):
