@@ -73,12 +73,12 @@ def blurred(rgb: np.ndarray) -> np.ndarray:
 
 def softened(x: AnyArray, labels: AnyArray, soft: int) -> tuple[jax.Array, jax.Array]:
     """Images [N, H, W, C] of which some have lost details, and labels [N], which are `soft` where most are lost."""
-    part = len(x) // 8
+    part, images, told = len(x) // 8, jnp.asarray(x), jnp.asarray(labels)
     for i, share in enumerate(_THROUGH):
         rows = slice(i * part, (i + 1) * part)
-        x = jnp.asarray(x).at[rows].set(through(x[rows], round(share * x.shape[1])))
-        labels = jnp.asarray(labels).at[rows].set(soft) if i < _SOFT else labels
-    return x, jnp.asarray(labels)
+        images = images.at[rows].set(through(images[rows], round(share * images.shape[1])))
+        told = told.at[rows].set(soft) if i < _SOFT else told
+    return images, told
 
 
 def train(
