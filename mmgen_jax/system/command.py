@@ -189,19 +189,20 @@ def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sy
     process with that code.
     """
 
-    def guarded(argv: list[str]) -> None:
+    def guarded(argv: list[str]) -> object:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # at INFO, libraries log every file they touch
         threading.excepthook = _in_thread
         try:
-            main(argv)
+            code = main(argv)
             sys.stdout.flush()
+            return code
         except (UsageError, RunError) as error:
             _fail(error, error.exit_code, leave)
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _unread():
                 leave(EXIT_UNREAD)
-                return
+                return None
             if _is_of_machine(error):
                 where = error.filename or "a file that is being written"  # the name is gone once it is open
                 _fail(_first_told(error) or f"{where}: {error.strerror}", EXIT_RUN, leave)
@@ -211,5 +212,6 @@ def run(main: Callable[[list[str]], object], leave: Callable[[int], object] = sy
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             leave(EXIT_INTERRUPTED)
+        return None
 
     app.run(guarded, flags_parser=lambda argv: _rest[0] if _rest else _parse(argv))
