@@ -123,18 +123,21 @@ class Axes:
         if not re.fullmatch("(-?[xyz],){2}-?[xyz]", self.text) or {"x", "y", "z"} - set(self.text):
             raise UsageError(f"{name} is {self.text!r}; allowed: x, y and z once each, with a minus or not: x,-y,-z")
 
+    @property
+    def _parts(self) -> list[tuple[int, bool]]:
+        """For x, y and z: which component of the files it is, and whether that is turned around."""
+        return [("xyz".index(axis[-1]), axis[0] == "-") for axis in self.text.split(",")]
+
     def stored(self, image: np.ndarray) -> np.ndarray:
         """Pixels [H, W, 3] in the files' axes -> in those of this package; a component is turned around exactly."""
         if self == Axes():
             return image
         top = np.iinfo(image.dtype).max
-        parts = [(image[..., "xyz".index(axis[-1])], axis[0] == "-") for axis in self.text.split(",")]
-        return np.stack([top - values if turned else values for values, turned in parts], -1)
+        return np.stack([top - image[..., i] if turned else image[..., i] for i, turned in self._parts], -1)
 
     def turned(self, vectors: np.ndarray) -> np.ndarray:
         """Vectors [..., 3] in the files' axes -> in those of this package."""
-        parts = [vectors[..., "xyz".index(axis[-1])] * (-1 if axis[0] == "-" else 1) for axis in self.text.split(",")]
-        return np.stack(parts, -1)
+        return np.stack([-vectors[..., i] if turned else vectors[..., i] for i, turned in self._parts], -1)
 
     def then(self, found: Axes) -> Axes:
         """The axes of files whose normals, read with these, turn out to have the axes `found`."""

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from mmgen_jax.data.benchmarks.scene import colours
+from mmgen_jax.data.benchmarks.scene import colours, folder
 from mmgen_jax.modalities import files as image_files
 from mmgen_jax.modalities.conventions import Axes
 from mmgen_jax.modalities.files import Source
 from mmgen_jax.modalities.pixels import normalise
-from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError, choice
 
 # Name of a benchmark -> number of its images.
@@ -64,10 +63,7 @@ class NormalScenes:
 def opened(name: str, root: str) -> NormalScenes:
     """The scenes of a benchmark in dsine_eval, or in its folder of this name. Raises UsageError."""
     choice("--benchmark", name, IMAGES)
-    place = files.here(root, "--root")
-    if files.kind(place) != "a folder":
-        raise UsageError(f"--root {place} is {files.kind(place) or 'not there'}; allowed: a folder")
-    base = Path(place)
+    base = folder(root)
     for inner in (name, _TEST.get(name, "")):
         base = base / inner if (base / inner).is_dir() else base
     paths = sorted(path for path in base.rglob(f"*{_MARK}.*") if path.suffix.lower() in (".png", ".jpg"))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mmgen_jax.data.benchmarks.diode import DIODE
 from mmgen_jax.data.benchmarks.ibims import IBIMS
 from mmgen_jax.data.benchmarks.kitti import KITTI
 from mmgen_jax.data.benchmarks.nyu import NYU
 from mmgen_jax.data.benchmarks.scannet import SCANNET
-from mmgen_jax.data.benchmarks.scene import Scenes
-from mmgen_jax.system import files
+from mmgen_jax.data.benchmarks.scene import Scenes, folder
 from mmgen_jax.system.errors import UsageError, choice
 
 BENCHMARKS = {"nyuv2": NYU, "kitti": KITTI, "scannet": SCANNET, "diode": DIODE, "ibims": IBIMS}
@@ -19,9 +16,7 @@ BENCHMARKS = {"nyuv2": NYU, "kitti": KITTI, "scannet": SCANNET, "diode": DIODE, 
 def opened(name: str, root: str, chosen: str = "") -> Scenes:
     """The scenes of a benchmark below a folder; `chosen` is a file that lists them. Raises UsageError."""
     found = BENCHMARKS[choice("--benchmark", name, BENCHMARKS)]
-    place = files.here(root, "--root")
-    if files.kind(place) != "a folder":
-        raise UsageError(f"--root {place} is {files.kind(place) or 'not there'}; allowed: a folder")
+    place = folder(root)
     if found.listed and not chosen:
         raise UsageError(f"--list is not given; {name} needs the file that lists its images: RGB DEPTH in each line")
-    return found.open(Path(place), chosen)
+    return found.open(place, chosen)

@@ -103,6 +103,14 @@ def listed(path: str, least: int) -> list[list[str]]:
     return rows
 
 
+def folder(root: str) -> Path:
+    """The folder that --root names. Raises UsageError for anything else."""
+    place = files.here(root, "--root")
+    if files.kind(place) != "a folder":
+        raise UsageError(f"--root {place} is {files.kind(place) or 'not there'}; allowed: a folder")
+    return Path(place)
+
+
 def existing(root: Path, *names: str) -> Path:
     """The first of these files below a folder that exists. Raises UsageError if there is none."""
     for name in names:
