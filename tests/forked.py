@@ -31,7 +31,7 @@ class Done(NamedTuple):
 
 def run(commands: Sequence[Sequence[str]]) -> list[Done]:
     """Runs ["mmgen_jax.train", "--workdir=...", ...] one after another, in the root of the repository."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, __file__],
         input=json.dumps([list(map(str, words)) for words in commands]),

@@ -40,7 +40,7 @@ def start(workdir, settings: dict, devices: int = 1, **options) -> subprocess.Po
     command = [sys.executable, "-m", "mmgen_jax.train", "--config=configs/shapes_tiny.py", f"--workdir={workdir}"]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -445,7 +445,7 @@ def test_bare_words_and_dashes():
 
 def run(*words):
     command = [sys.executable, "-m", "mmgen_jax.convert", *map(str, words)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 

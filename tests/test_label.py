@@ -93,7 +93,8 @@ def test_images_are_cropped_first_and_kept(scenes, tmp_path):
 
 def command(*arguments) -> subprocess.CompletedProcess:
     words = [sys.executable, "-m", "mmgen_jax.label", *map(str, arguments)]
-    return subprocess.run(words, cwd=ROOT, env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True)
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def test_the_command_with_precomputed_and_derived_labels(scenes, tmp_path):

@@ -128,6 +128,7 @@ WRITTEN = {
     "metrics.train_classifier --out=": ("--data_dir={tiles}",),
     "metrics.generation --out=": ("--samples={tiles}", "--reference={tiles}"),
     "metrics.generation --statistics=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
+    "metrics.generation --seen=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
     "studies.layouts --json=": ("{config}",),
     "studies.dtypes --json=": ("{config}", "{data}"),
     "studies.depth_benchmarks --out=": (*RUN, "--benchmark=diode", "--root={rooms}"),

@@ -224,7 +224,7 @@ def test_missing_checkpoints_are_named(tiny_config, tmp_path):
 
 
 def command(*arguments: str, **kwargs) -> subprocess.Popen:
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "mmgen_jax.train", *arguments],
         cwd=ROOT,

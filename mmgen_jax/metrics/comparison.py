@@ -1,61 +1,17 @@
-"""Generated images against real ones: what a network makes of both, the figures, and how far they can be trusted."""
+"""Generated images against real ones, as a network saw them: the figures, and how far they can be trusted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
 
 from mmgen_jax.metrics import image_sets, neighbours
-from mmgen_jax.metrics.gaussians import Gaussian, Moments, distance
-from mmgen_jax.metrics.image_sets import ImageSet
+from mmgen_jax.metrics.gaussians import Gaussian, distance
 from mmgen_jax.metrics.inception_score import SPLIT, inception_score
 from mmgen_jax.metrics.judges import Judge
-from mmgen_jax.system.console import Progress
-from mmgen_jax.system.errors import NotFinite
+from mmgen_jax.metrics.looked import Looked
 
 PUBLISHED = 50_000  # samples in published figures
 _FEW = 10_000  # images below which FID says little
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What a network made of a set of images.
-
-    Attributes:
-      features, probabilities: of all images, float32 [N, D] and [N, K].
-      gaussians: "features" and, of a network that has them, "spatial".
-      sizes: (height, width) of the images.
-    """
-
-    features: np.ndarray
-    probabilities: np.ndarray
-    gaussians: dict[str, Gaussian]
-    sizes: frozenset[tuple[int, int]] = field(default_factory=frozenset)
-
-
-def look(images: ImageSet, judge: Judge, name: str) -> Looked:
-    """Shows all images of a set, at least two, to a network. `name` is the option that gave the set.
-
-    Raises NotFinite for a network that makes NaN of an image.
-    """
-    features, probabilities, sizes = [], [], set()
-    moments: dict[str, Moments] = {}
-    progress = Progress(name, images.count, "images")
-    for batch in images.batches():
-        seen = judge(batch)
-        if not np.isfinite(seen.features).all():
-            raise NotFinite(f"features of {name} {images.source} are NaN or infinite; look at the network's weights")
-        features.append(seen.features)
-        probabilities.append(seen.probabilities)
-        sizes.add((batch.shape[1], batch.shape[2]))
-        for kind, values in (("features", seen.features), ("spatial", seen.spatial)):
-            if values is not None:
-                part = Moments.of(values)
-                moments[kind] = moments[kind] + part if kind in moments else part
-        progress(len(batch))
-    gaussians = {kind: value.gaussian() for kind, value in moments.items()}
-    return Looked(np.concatenate(features), np.concatenate(probabilities), gaussians, frozenset(sizes))
 
 
 @dataclass(frozen=True)
@@ -82,12 +38,9 @@ class Comparison:
     def scores(self) -> dict[str, float]:
         """fid, sfid, inception_score, precision and recall; those that cannot be had are not in the dict."""
         both = {"fid": "features", "sfid": "spatial"}
-        known = self.samples.gaussians.keys() & self.gaussians.keys()
-        found = {
-            name: distance(self.samples.gaussians[kind], self.gaussians[kind])
-            for name, kind in both.items()
-            if kind in known
-        }
+        made, real = self.samples.gaussians, self.gaussians
+        known = made.keys() & real.keys()
+        found = {name: distance(made[kind], real[kind]) for name, kind in both.items() if kind in known}
         found["inception_score"] = inception_score(self.samples.probabilities)
         if self.reference is not None:
             shares = neighbours.precision_recall(self.samples.features, self.reference.features)
@@ -105,7 +58,7 @@ class Comparison:
         places = f"{pairs}; 7 channels of mixed_6/conv at 17 x 17 places"
         if "spatial" not in self.gaussians:
             places = "the reference has no mu_s and sigma_s"
-        if "spatial" not in self.samples.gaussians:
+        if "spatial" not in self.samples.moments:
             places = "the network has no features of places"
         return {
             "fid": f"{pairs}; {width:,} features, covariances with n - 1",

@@ -17,7 +17,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("split", "train", "Name of a split of data sets of tiles.")
     flags.DEFINE_integer("size", 0, "Side that images in files are cropped to as ADM does, 0 = none.", lower_bound=0)
     flags.DEFINE_string("statistics", "", "File .npz for the statistics of the reference, to be a --reference later.")
+    flags.DEFINE_string("seen", "", "Folder for what the network makes of samples, shared by --workers; kept.")
     flags.DEFINE_string("out", "generation.json", "File of the report.")
+    command.define_share("samples")
     flags.mark_flags_as_required(["samples", "reference"])
     command.parse()  # before the imports below, which take seconds
 
@@ -25,13 +27,15 @@ import json
 
 from etils import epath
 
-from mmgen_jax.metrics import image_sets, judges, neighbours
-from mmgen_jax.metrics.comparison import Comparison, look, table
+from mmgen_jax.metrics import image_sets, judges, neighbours, parts
+from mmgen_jax.metrics.comparison import Comparison, table
 from mmgen_jax.metrics.image_sets import ImageSet
 from mmgen_jax.metrics.judges import Judge
+from mmgen_jax.metrics.looked import look
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.shares import ALL, Share
 
 _LEAST = neighbours.NEIGHBOUR + 1  # images that have a third neighbour
 
@@ -46,18 +50,20 @@ def run(
     split: str = "train",
     size: int = 0,
     statistics: epath.PathLike = "",
+    seen: epath.PathLike = "",
 ) -> dict:
     """Compares, prints the table, and writes the report, which it returns; options are those of the command.
 
     Raises UsageError, before images are looked at, for what cannot be read, compared or written.
     """
     _check_places(out, statistics)
+    _check_seen(seen, ALL)
     made = image_sets.read(samples, "--samples", split, size)
     real = image_sets.read(reference, "--reference", split, size)
     _check_counts(made, real)
     judge = judges.load(inception, protocol)
     _check_statistics(real, judge)
-    looked = look(made, judge, "--samples")
+    looked = parts.look_together(made, judge, "--samples", seen, ALL) if seen else look(made, judge, "--samples")
     against = look(real, judge, "--reference") if real.count else None
     comparison = Comparison(judge, looked, against, real.gaussians)
     scores, told, warnings = comparison.scores(), comparison.protocol(), comparison.warnings()
@@ -78,6 +84,35 @@ def run(
     return report
 
 
+def look_at_share(
+    samples: epath.PathLike,
+    seen: epath.PathLike,
+    share: Share,
+    inception: epath.PathLike = "",
+    *,
+    protocol: str = "adm",
+    split: str = "train",
+    size: int = 0,
+) -> None:
+    """Leaves what the network makes of a share of the samples in the folder `seen`, from which `run` takes it.
+
+    Raises UsageError, before images are looked at, for what cannot be read or written.
+    """
+    _check_seen(seen, share)
+    made = image_sets.read(samples, "--samples", split, size)
+    _check_made(made)
+    parts.look_together(made, judges.load(inception, protocol), "--samples", seen, share)
+    say(f"written: {seen}; the same command without --worker compares when all {share.workers} are there")
+
+
+def _check_seen(seen: epath.PathLike, share: Share) -> None:
+    share.check()
+    if seen:
+        files.check_place(files.here(seen, "--seen"), "--seen", folder=True)
+    elif not share.is_all:
+        raise UsageError(f"--workers={share.workers} needs --seen, a folder that all of them see")
+
+
 def _check_places(out: epath.PathLike, statistics: epath.PathLike) -> None:
     files.check_place(out, "--out", folder=False)
     if statistics:
@@ -86,9 +121,13 @@ def _check_places(out: epath.PathLike, statistics: epath.PathLike) -> None:
         files.check_place(statistics, "--statistics", folder=False)
 
 
-def _check_counts(made: ImageSet, real: ImageSet) -> None:
+def _check_made(made: ImageSet) -> None:
     if not made.count:
         raise UsageError(f"--samples {made.source} has statistics alone; allowed: images, as {image_sets.ARRAY}")
+
+
+def _check_counts(made: ImageSet, real: ImageSet) -> None:
+    _check_made(made)
     for name, images in (("--samples", made), ("--reference", real)):
         if 0 < images.count < _LEAST:
             raise UsageError(f"{name} {images.source} has {images.count} images; allowed: at least {_LEAST}")
@@ -107,16 +146,13 @@ def _check_statistics(real: ImageSet, judge: Judge) -> None:
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    run(
-        values.samples,
-        values.reference,
-        values.inception,
-        values.out,
-        protocol=values.protocol,
-        split=values.split,
-        size=values.size,
-        statistics=values.statistics,
-    )
+    network = {"inception": values.inception, "protocol": values.protocol}
+    images = {"split": values.split, "size": values.size, "seen": values.seen}
+    share = Share(values.worker, values.workers)
+    if share == ALL:
+        run(values.samples, values.reference, out=values.out, statistics=values.statistics, **network, **images)
+    else:
+        look_at_share(values.samples, share=share, **network, **images)
 
 
 if __name__ == "__main__":

@@ -33,13 +33,13 @@ class ImageSet:
     Attributes:
       source: where they are, for messages.
       count: number of images; 0 for statistics alone.
-      batches: reads them from the start, uint8 [n, H, W, 3] with any n; all of one batch have one size.
+      batches: reads those of a range in order, uint8 [n, H, W, 3] with any n; all of one batch have one size.
       gaussians: "features" and "spatial" -> what is known of all images of a reference without looking at them.
     """
 
     source: str
     count: int
-    batches: Callable[[], Iterator[np.ndarray]]
+    batches: Callable[[range], Iterator[np.ndarray]]
     gaussians: dict[str, Gaussian]
 
 
@@ -85,8 +85,8 @@ def _folder(place: epath.Path, size: int) -> ImageSet:
     samples = sorted(path for path in place.iterdir() if _SAMPLE.fullmatch(path.name))
     found: Sequence[Path | str | epath.Path] = samples or list(groups.find(str(place)).values())
 
-    def batches() -> Iterator[np.ndarray]:
-        return _stacked(_cropped(MODALITIES["rgb"].read(path), size) for path in found)
+    def batches(rows: range) -> Iterator[np.ndarray]:
+        return _stacked(_cropped(MODALITIES["rgb"].read(found[row]), size) for row in rows)
 
     return ImageSet(str(place), len(found), batches, {})
 
@@ -94,14 +94,14 @@ def _folder(place: epath.Path, size: int) -> ImageSet:
 def _tiles(place: epath.Path, split: str, size: int) -> ImageSet:
     source, column = tiles.read_tiles(place, split), list(MODALITIES).index("rgb")
 
-    def images() -> Iterator[np.ndarray]:
-        for i in range(len(source)):
-            tile = tiles.decode_tile(source[i])
+    def images(rows: range) -> Iterator[np.ndarray]:
+        for row in rows:
+            tile = tiles.decode_tile(source[row])
             if not tile["present"][column]:
                 raise UsageError(f"tile {tile['key']} of split {split!r} of {place} has no rgb; all need one")
             yield _cropped(tile["rgb"], size)
 
-    return ImageSet(f"{place}, split {split}", len(source), lambda: _stacked(images()), {})
+    return ImageSet(f"{place}, split {split}", len(source), lambda rows: _stacked(images(rows)), {})
 
 
 def _npz(place: epath.Path, name: str) -> ImageSet:
@@ -110,12 +110,22 @@ def _npz(place: epath.Path, name: str) -> ImageSet:
     if ARRAY not in entries:
         if not found:
             raise UsageError(f"{name} {place} has {', '.join(entries) or 'nothing'}; allowed: {ARRAY}, or mu and sigma")
-        return ImageSet(str(place), 0, lambda: iter(()), found)
+        return ImageSet(str(place), 0, lambda _: iter(()), found)
     shape = entries.shape(ARRAY)
     first = next(entries.rows(ARRAY, 1)) if shape and shape[0] else np.zeros(0)
     if first.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise UsageError(f"{name} {place}: {ARRAY} is {first.dtype} {shape}; allowed: uint8 (n, height, width, 3)")
-    return ImageSet(str(place), shape[0], lambda: entries.rows(ARRAY, _BATCH), found)
+    return ImageSet(str(place), shape[0], lambda rows: _among(entries.rows(ARRAY, _BATCH), rows), found)
+
+
+def _among(batches: Iterator[np.ndarray], rows: range) -> Iterator[np.ndarray]:
+    """What batches of all images have of a range; an .npz that is compressed can be read from its start alone."""
+    end = 0
+    while end < rows.stop:
+        batch = next(batches)
+        start, end = end, end + len(batch)
+        if rows.start < end:
+            yield batch[max(rows.start - start, 0) : rows.stop - start]
 
 
 def _gaussian(entries: Npz, keys: tuple[str, str], place: epath.Path) -> Gaussian:

@@ -139,7 +139,7 @@ def command(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "mmgen_jax.benchmark", *arguments],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
         capture_output=True,
         text=True,
         timeout=300,

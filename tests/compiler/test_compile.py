@@ -17,7 +17,7 @@ SMALL += ("--config.model.heads=2", "--config.train.batch=16")
 
 
 def command(*arguments):
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_NUM_CPU_DEVICES": "1"}
     call = [sys.executable, "-m", "mmgen_jax.compile", *arguments]
     return subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 

@@ -281,7 +281,8 @@ def test_hypersim_layout(tmp_path):
 
 def command(module, *arguments) -> subprocess.CompletedProcess:
     words = [sys.executable, "-m", f"mmgen_jax.data.trees.{module}", *arguments]
-    return subprocess.run(words, cwd=ROOT, env=os.environ | {"XLA_FLAGS": ""}, capture_output=True, text=True)
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def test_the_commands(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from mmgen_jax.frozen import inception_files
-from mmgen_jax.metrics import classifier, generation, image_sets
+from mmgen_jax.metrics import classifier, generation, image_sets, judges, parts
 from mmgen_jax.metrics.gaussians import Gaussian, Moments, distance
+from mmgen_jax.metrics.looked import look
 from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.shares import ALL, Share
 from mmgen_jax.tensor_files.npz import Npz
 
 
@@ -79,6 +82,80 @@ def test_statistics_of_a_reference_stand_for_it(place):
     third = run(place, "made.npz", "both.npz")
     assert third["scores"]["fid"] == pytest.approx(first["scores"]["fid"], rel=1e-9)
     assert "statistics of a file" in third["protocol"]["fid"] and "5 images" in third["protocol"]["recall"]
+
+
+def test_processes_that_share_the_samples_score_as_one(place, tiles_dir, monkeypatch):
+    """Of folders, data sets and archives; what is there is not looked at again, and what is missing is."""
+    for samples in ("made", "made.npz", tiles_dir):
+        alone, seen = run(place, samples, "real"), place / "seen"
+        for worker in (2, 0):
+            generation.look_at_share(place / samples, seen, Share(worker, 3))
+        assert len(list(seen.iterdir())) == 2
+        shared = run(place, samples, "real.npz", seen=seen)
+        assert shared["scores"] == pytest.approx(alone["scores"], rel=1e-5)
+        assert shared["protocol"] == alone["protocol"] and len(list(seen.iterdir())) == 3
+        with monkeypatch.context() as patched:
+            patched.setattr(parts, "look", None)
+            assert run(place, samples, "real.npz", seen=seen)["scores"] == shared["scores"]
+            generation.look_at_share(place / samples, seen, Share(1, 3))
+        shutil.rmtree(seen)
+
+
+@pytest.mark.parametrize("rows", [range(100), range(64, 65), range(60, 70), range(99, 100), range(0, 64)])
+def test_a_range_of_any_set_is_read(tmp_path, rows):
+    every = images(0, 100, 8)
+    np.savez_compressed(tmp_path / "all.npz", arr_0=every)
+    for path in (tmp_path / "all.npz", save(tmp_path / "all", every)):
+        found = np.concatenate(list(image_sets.read(path, "--samples").batches(rows)))
+        np.testing.assert_array_equal(found, every[rows.start : rows.stop])
+
+
+def test_spatial_features_of_parts_are_added(tmp_path):
+    """The network of published figures has moments of two kinds; this one stands for it."""
+
+    class Judge:
+        network, resizing, width = "a sum", "none", 4
+
+        def __call__(self, rgb):
+            numbers = rgb.reshape(len(rgb), -1).astype(np.float32)
+            return judges.Seen(numbers[:, :4], numbers[:, :2] / 255, numbers[:, 5:11])
+
+    np.savez(tmp_path / "all.npz", arr_0=images(0, 20))
+    made = image_sets.read(tmp_path / "all.npz", "--samples")
+    for worker in range(3):
+        parts.look_together(made, Judge(), "--samples", tmp_path / "seen", Share(worker, 3))
+    found, alone = parts.look_together(made, Judge(), "--samples", tmp_path / "seen", ALL), look(made, Judge(), "x")
+    np.testing.assert_array_equal(found.features, alone.features)
+    np.testing.assert_array_equal(found.probabilities, alone.probabilities)
+    assert found.sizes == alone.sizes == {(32, 32)} and set(found.moments) == {"features", "spatial"}
+    for kind, gaussian in alone.gaussians.items():
+        np.testing.assert_allclose(found.gaussians[kind].covariance, gaussian.covariance, rtol=1e-12)
+
+
+def test_parts_of_others_are_told_and_overlapping_ones_left_out(place):
+    seen, samples = place / "seen", place / "made.npz"
+    generation.look_at_share(samples, seen, Share(0, 2))
+    generation.look_at_share(samples, seen, Share(1, 3))  # overlaps it
+    scores = run(place, "made.npz", "real", seen=seen)["scores"]
+    assert scores == pytest.approx(run(place, "made.npz", "real")["scores"], rel=1e-5)
+    np.savez(place / "others.npz", arr_0=images(5, 8))
+    with pytest.raises(UsageError, match=r"seen-00000000-.* is of other images or another network.*delete it"):
+        run(place, "others.npz", "real", seen=seen)
+    for damage in (b"PK", b""):
+        next(seen.glob("seen-00000000-*")).write_bytes(damage)
+        with pytest.raises(UsageError, match="seen-00000000-"):
+            run(place, "made.npz", "real", seen=seen)
+    np.savez(next(seen.glob("seen-00000000-*")), made_of=np.zeros(32, np.uint8))
+    with pytest.raises(UsageError, match="is of other images"):
+        run(place, "made.npz", "real", seen=seen)
+    for share, folder, words in (
+        (Share(0, 2), "", "--workers=2 needs --seen"),
+        (Share(2, 2), seen, "--worker is 2 of --workers=2"),
+        (Share(0, 9), seen, "--workers is 9; allowed: at most one for each of 8 images"),
+        (Share(0, 2), samples, "--seen"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            generation.look_at_share(samples, folder, share)
 
 
 def test_a_data_set_is_a_reference(place, tiles_dir):
@@ -173,5 +250,5 @@ def test_statistics_are_written_as_adm_names_them(tmp_path):
     found = Gaussian(np.arange(3.0), np.eye(3))
     image_sets.write_statistics(tmp_path / "s.npz", {"features": found, "spatial": found})
     read = image_sets.read(tmp_path / "s.npz", "--reference")
-    assert read.count == 0 and list(read.batches()) == []
+    assert read.count == 0 and list(read.batches(range(0))) == []
     np.testing.assert_array_equal(read.gaussians["spatial"].mean, np.arange(3.0))

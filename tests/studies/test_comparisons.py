@@ -45,7 +45,7 @@ def test_errors_are_one_line(module, options, message):
     done = subprocess.run(
         [sys.executable, "-m", module, *options],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -65,7 +65,7 @@ def test_settings_are_expanded_wherever_they_come_from(name, monkeypatch):
 
 def test_commands_write_into_the_home_folder(tmp_path):
     words = ["mmgen_jax.data.shapes", "--data_dir=~/x", "--size=8", "--train=4", "--test=2"]
-    paths = {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    paths = {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
     (tmp_path / "work").mkdir()
     done = subprocess.run(
         [sys.executable, "-m", *words], cwd=tmp_path / "work", env=os.environ | paths, capture_output=True, text=True

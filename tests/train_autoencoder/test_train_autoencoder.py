@@ -157,7 +157,7 @@ def test_sigterm_saves_and_the_same_command_resumes(tiles_dir, tmp_path):
     command = [sys.executable, "-m", "mmgen_jax.train_autoencoder", "--config=configs/shapes_autoencoder.py"]
     command += [f"--workdir={tmp_path}", *(f"--config.{key}={value}" for key, value in arguments.items())]
     options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    options["env"] = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    options["env"] = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     process = subprocess.Popen(command, **options)
     for line in process.stdout:
         if line.startswith("step 3/"):
