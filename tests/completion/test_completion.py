@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -123,11 +127,21 @@ def test_it_answers_without_anything_heavy():
     assert not {"jax", "numpy", "absl", "ml_collections", "etils"} & set(loaded.split())
 
 
-def test_bash_completes(tmp_path):
-    """In the words of bash, which takes "=" and ":" for ends of words, and a blank at the end for a whole one."""
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Where shells complete names of files: home, and the folder they are in."""
     (tmp_path / "a b").mkdir()
     (tmp_path / "a b" / "x.py").touch()
     (tmp_path / "file.py").touch()
+    return tmp_path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {"HOME": str(folder), "PATH": "/usr/bin:/bin", "TERM": "dumb"}
+
+
+def test_bash_completes(folder):
+    """In the words of bash, which takes "=" and ":" for ends of words, and a blank at the end for a whole one."""
     wanted = {
         "mmgen ev": ["evaluate "],
         "mmgen sample --np": ["--npz "],
@@ -145,7 +159,7 @@ def test_bash_completes(tmp_path):
     lines = [PYTHON, 'eval "$(mmgen completion bash)"\n', "complete -p mmgen\n"]
     for line in wanted:
         lines.append(f"COMP_LINE='{line}' COMP_POINT={len(line)}; _mmgen; printf '%s|' \"${{COMPREPLY[@]}}\"; echo\n")
-    done = run("bash", "-uc", "".join(lines), cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    done = run("bash", "-uc", "".join(lines), cwd=folder, env=environment(folder))
     assert done.stderr == ""
     told, *found = done.stdout.splitlines()
     assert told == "complete -o nospace -F _mmgen mmgen"
@@ -160,9 +174,79 @@ def test_the_script_for_bash_is_in_style():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_take_their_script(shell):
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} on this machine")
-    done = run(shell, "-n", str(Path(completion.__file__).parent / f"mmgen.{shell}"))
-    assert done.returncode == 0 and done.stderr == ""
+# What stands on the line after Tab was pressed behind the words on the left, as zsh has it.
+LINES = {
+    "mmgen ev": "mmgen evaluate ",
+    "mmgen sample --np": "mmgen sample --npz ",
+    "mmgen evaluate --work": "mmgen evaluate --workdir=",
+    "mmgen evaluate --workdir=sh": "mmgen evaluate --workdir=shapes-tiny ",
+    "mmgen train --config.optim.learn": "mmgen train --config.optim.learning_rate=",
+    "mmgen train --config.sam": "mmgen train --config.sample.",
+    "mmgen train --config.sample.solver=eu": "mmgen train --config.sample.solver=euler",  # euler_maruyama is there too
+    "mmgen train --workdir=x --config=fi": "mmgen train --workdir=x --config=file.py ",
+    "mmgen train --config=a": r"mmgen train --config=a\ b/",
+    "mmgen label --depth=sam:fi": "mmgen label --depth=sam:file.py ",
+    "mmgen train --config=~/fi": r"mmgen train --config=\~/file.py ",  # commands know the home folder themselves
+    "mmgen paint --": "mmgen paint --",
+}
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh on this machine")
+def test_zsh_completes(folder):
+    """In a terminal: what was typed, then Tab, then a key that writes down the line and empties it."""
+    log = folder / "log"
+    show = f'show() {{ print -r -- "$BUFFER" >> "{log}"; zle kill-whole-line }}; zle -N show; bindkey "^O" show\n'
+    terminal, end = pty.openpty()
+    zsh = subprocess.Popen(
+        ["zsh", "-f", "-i"], stdin=end, stdout=end, stderr=end, cwd=folder, env=environment(folder), close_fds=True
+    )
+
+    def press(keys: str, lines: int) -> None:
+        """Types, and reads what the shell draws until it has written down so many lines."""
+        os.write(terminal, keys.encode())
+        until = time.monotonic() + 30
+        while not log.exists() or log.read_text().count("\n") < lines:
+            assert time.monotonic() < until, f"no answer to {keys!r}"
+            if select.select([terminal], [], [], 0.1)[0]:
+                os.read(terminal, 65536)
+
+    try:
+        scripts = ["autoload -Uz compinit; compinit -u\n", 'eval "$(mmgen completion zsh)"\n', show]
+        press(PYTHON + "".join(scripts) + f'print ready > "{log}"\n', 1)
+        for number, line in enumerate(LINES, 2):
+            press(f"{line}\t\x0f", number)
+        assert dict(zip(LINES, log.read_text().splitlines()[1:], strict=True)) == LINES
+    finally:
+        zsh.kill()
+        zsh.wait()
+        os.close(terminal)
+        os.close(end)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish on this machine")
+def test_fish_completes(folder):
+    """All that fish would offer, with what it is; fish itself puts a blank behind what is whole."""
+    wanted = {
+        "mmgen ev": ["evaluate\t"],
+        "mmgen sample --np": ["--npz\t"],
+        "mmgen evaluate --workdir=sh": ["--workdir=shapes-tiny"],
+        "mmgen train --config.optim.learn": ["--config.optim.learning_rate=\tafter warmup"],
+        "mmgen train --config.sample.solver=eu": [
+            "--config.sample.solver=euler",
+            "--config.sample.solver=euler_maruyama",
+        ],
+        "mmgen train --workdir=x --config=fi": ["--config=file.py"],
+        "mmgen train --config=a": ["--config=a b/"],
+        "mmgen label --depth=sam:fi": ["--depth=sam:file.py"],
+        "mmgen train --config=~/fi": ["--config=~/file.py"],
+        "mmgen paint --": [],
+    }
+    lines = [f"function mmgen; PYTHONPATH={ROOT} {sys.executable} -m mmgen_jax $argv; end"]
+    lines.append("mmgen completion fish | source")
+    for line in wanted:
+        lines += [f"complete -C '{line}'", "echo end"]
+    done = run("fish", "-N", "-c", "\n".join(lines), cwd=folder, env=environment(folder))
+    assert done.stderr == ""
+    found = [block.splitlines() for block in done.stdout.split("end\n")[:-1]]
+    for (line, begun), offered in zip(wanted.items(), found, strict=True):
+        assert len(offered) == len(begun) and all(map(str.startswith, offered, begun)), (line, offered)
