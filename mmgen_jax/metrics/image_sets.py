@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from etils import epath
@@ -22,7 +22,7 @@ from mmgen_jax.tensor_files.npz import Npz
 
 ARRAY = "arr_0"  # ADM's name of the images
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # ADM's names of mean and covariance
-_SAMPLE = re.compile(r"rgb_\d+\.png")  # in folders of samples, where pictures of other modalities stand beside them
+_SAMPLE = re.compile(r"rgb_(\d+)\.png")  # in folders of samples, where pictures of other modalities stand beside them
 _BATCH = 64
 
 
@@ -34,12 +34,15 @@ class ImageSet:
       source: where they are, for messages.
       count: number of images; 0 for statistics alone.
       batches: reads those of a range in order, uint8 [n, H, W, 3] with any n; all of one batch have one size.
+      marks: what tells the images of a range from others without reading them: the names below the folder, sizes and
+        times of their files. The same on all machines that see one folder.
       gaussians: "features" and "spatial" -> what is known of all images of a reference without looking at them.
     """
 
     source: str
     count: int
     batches: Callable[[range], Iterator[np.ndarray]]
+    marks: Callable[[range], list[str]]
     gaussians: dict[str, Gaussian]
 
 
@@ -48,7 +51,8 @@ def read(path: epath.PathLike, name: str, split: str = "train", size: int = 0) -
 
     Args:
       path: an .npz of ADM with images as `arr_0`, statistics as `mu`, `sigma`, `mu_s` and `sigma_s`, or both; a folder
-        of samples, of which the files rgb_*.png count; any other folder of image files, at any depth; or a data set.
+        of samples, of which the files rgb_*.png count, in the order of their numbers; any other folder of image files
+        and of folders of either kind, at any depth; or a data set.
       split: of a data set.
       size: side in pixels that images of folders and data sets are cropped and resized to, as ADM does; 0: none.
 
@@ -82,13 +86,34 @@ def _stacked(images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _folder(place: epath.Path, size: int) -> ImageSet:
-    samples = sorted(path for path in place.iterdir() if _SAMPLE.fullmatch(path.name))
-    found: Sequence[Path | str | epath.Path] = samples or list(groups.find(str(place)).values())
+    found = _samples(map(str, place.iterdir())) or _at_any_depth(place)
 
     def batches(rows: range) -> Iterator[np.ndarray]:
         return _stacked(_cropped(MODALITIES["rgb"].read(found[row]), size) for row in rows)
 
-    return ImageSet(str(place), len(found), batches, {})
+    def marks(rows: range) -> list[str]:
+        return [f"cropped to {size}", *(_mark(found[row], place) for row in rows)]
+
+    return ImageSet(str(place), len(found), batches, marks, {})
+
+
+def _samples(paths: Iterable[str]) -> list[str]:
+    """The rgb images of samples among the files of a folder, in the order of their numbers."""
+    numbered = {path: int(found[1]) for path in paths if (found := _SAMPLE.fullmatch(os.path.basename(path)))}
+    return sorted(numbered, key=lambda path: (numbered[path], path))
+
+
+def _at_any_depth(place: epath.Path) -> list[str]:
+    """All images below a folder, folder by folder; of a folder of samples only their rgb images."""
+    folders: dict[str, list[str]] = {}
+    for path in groups.find(str(place)).values():
+        folders.setdefault(os.path.dirname(path), []).append(path)
+    return [path for _, paths in sorted(folders.items()) for path in _samples(paths) or paths]
+
+
+def _mark(path: epath.PathLike, root: epath.PathLike) -> str:
+    found = os.stat(path)
+    return f"{os.path.relpath(path, root)} {found.st_size} {found.st_mtime_ns}"
 
 
 def _tiles(place: epath.Path, split: str, size: int) -> ImageSet:
@@ -101,7 +126,11 @@ def _tiles(place: epath.Path, split: str, size: int) -> ImageSet:
                 raise UsageError(f"tile {tile['key']} of split {split!r} of {place} has no rgb; all need one")
             yield _cropped(tile["rgb"], size)
 
-    return ImageSet(f"{place}, split {split}", len(source), lambda rows: _stacked(images(rows)), {})
+    def marks(_: range) -> list[str]:
+        shards = (f"{_mark(part.filename, place)} {part.skip} {part.take}" for part in source.files)
+        return [f"cropped to {size}", *shards]
+
+    return ImageSet(f"{place}, split {split}", len(source), lambda rows: _stacked(images(rows)), marks, {})
 
 
 def _npz(place: epath.Path, name: str) -> ImageSet:
@@ -110,12 +139,16 @@ def _npz(place: epath.Path, name: str) -> ImageSet:
     if ARRAY not in entries:
         if not found:
             raise UsageError(f"{name} {place} has {', '.join(entries) or 'nothing'}; allowed: {ARRAY}, or mu and sigma")
-        return ImageSet(str(place), 0, lambda _: iter(()), found)
+        return ImageSet(str(place), 0, lambda _: iter(()), lambda _: [], found)
     shape = entries.shape(ARRAY)
     first = next(entries.rows(ARRAY, 1)) if shape and shape[0] else np.zeros(0)
     if first.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise UsageError(f"{name} {place}: {ARRAY} is {first.dtype} {shape}; allowed: uint8 (n, height, width, 3)")
-    return ImageSet(str(place), shape[0], lambda rows: _among(entries.rows(ARRAY, _BATCH), rows), found)
+
+    def batches(rows: range) -> Iterator[np.ndarray]:
+        return _among(entries.rows(ARRAY, _BATCH), rows)
+
+    return ImageSet(str(place), shape[0], batches, lambda _: [_mark(place, place.parent)], found)
 
 
 def _among(batches: Iterator[np.ndarray], rows: range) -> Iterator[np.ndarray]:

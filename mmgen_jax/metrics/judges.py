@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 from etils import epath
 from scipy import special
 
 from mmgen_jax.frozen import inception, inception_files
+from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.metrics import classifier
 
 _BUNDLED = f"bundled classifier {classifier.BUNDLED.name}; not to be compared with published figures"
@@ -44,6 +48,11 @@ class Judge(Protocol):
         """Number of features."""
         ...
 
+    @property
+    def digest(self) -> str:
+        """Tells its weights from others; its file may have the name of others."""
+        ...
+
     def __call__(self, rgb: np.ndarray) -> Seen:
         """What it makes of rgb uint8 [N, H, W, 3]."""
         ...
@@ -60,6 +69,10 @@ class Published:
     @property
     def resizing(self) -> str:
         return inception.PROTOCOLS[self.weights.protocol].told
+
+    @functools.cached_property
+    def digest(self) -> str:
+        return _digest(self.weights.params)
 
     def __call__(self, rgb: np.ndarray) -> Seen:
         features, spatial, logits = self.weights(rgb)
@@ -78,9 +91,23 @@ class Small:
     def resizing(self) -> str:
         return f"linear with antialiasing to {self.weights.size} x {self.weights.size}"
 
+    @functools.cached_property
+    def digest(self) -> str:
+        return _digest(self.weights.params)
+
     def __call__(self, rgb: np.ndarray) -> Seen:
         probabilities, features = self.weights.judge(rgb)
         return Seen(features, probabilities, None)
+
+
+def _digest(params: Params) -> str:
+    """SHA-256 of the names, types, shapes and numbers of weights."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        value = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape}\n".encode())
+        total.update(value.data)
+    return total.hexdigest()
 
 
 def load(path: epath.PathLike = "", protocol: str = "adm") -> Judge:

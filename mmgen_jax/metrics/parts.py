@@ -69,10 +69,9 @@ def _tiled(wanted: range, written: Iterable[range]) -> list[range]:
 
 
 def _fingerprint(images: ImageSet, judge: Judge, rows: range) -> np.ndarray:
-    """Tells parts of other images, by the first one, and of another network from this one; uint8 [32]."""
-    first = next(images.batches(range(rows.start, rows.start + 1)))
-    words = f"{judge.network}\n{judge.resizing}\n{first.shape}\n".encode()
-    return np.frombuffer(hashlib.sha256(words + first.tobytes()).digest(), np.uint8)
+    """Tells parts of other images, of images that were changed since, and of another network; uint8 [32]."""
+    words = "\n".join([judge.digest, judge.resizing, *images.marks(rows)])
+    return np.frombuffer(hashlib.sha256(words.encode(errors="surrogateescape")).digest(), np.uint8)
 
 
 def _write(path: epath.Path, made_of: np.ndarray, looked: Looked) -> None:

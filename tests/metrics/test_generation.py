@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_spatial_features_of_parts_are_added(tmp_path):
     """The network of published figures has moments of two kinds; this one stands for it."""
 
     class Judge:
-        network, resizing, width = "a sum", "none", 4
+        network, resizing, width, digest = "a sum", "none", 4, "of no weights"
 
         def __call__(self, rgb):
             numbers = rgb.reshape(len(rgb), -1).astype(np.float32)
@@ -156,6 +157,61 @@ def test_parts_of_others_are_told_and_overlapping_ones_left_out(place):
     ):
         with pytest.raises(UsageError, match=words):
             generation.look_at_share(samples, folder, share)
+
+
+def test_parts_of_images_that_changed_since_are_told(place, tiles_dir, monkeypatch):
+    """Any image of a part, not the first one alone, by the size and the time of its file."""
+    changed = place / "made" / "rgb_005.png"
+    shutil.copytree(tiles_dir, place / "tiles")
+    shard = next((place / "tiles").rglob("*-train.array_record*"))
+    for number, (samples, file) in enumerate((("made", changed), ("made.npz", place / "made.npz"), ("tiles", shard))):
+        seen = place / f"seen{number}"
+        generation.look_at_share(place / samples, seen, Share(0, 1))
+        kept = file.stat()
+        os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns + 10**9))
+        with monkeypatch.context() as patched, pytest.raises(UsageError, match="is of other images"):
+            patched.setattr(parts, "look", None)
+            generation.look_at_share(place / samples, seen, Share(0, 1))
+        os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+        generation.look_at_share(place / samples, seen, Share(0, 1))
+    changed.rename(place / "made" / "rgb_009.png")
+    with pytest.raises(UsageError, match="is of other images"):
+        generation.look_at_share(place / "made", place / "seen0", Share(0, 1))
+    with pytest.raises(UsageError, match="is of other images"):
+        generation.look_at_share(place / "tiles", place / "seen2", Share(0, 1), size=8)
+
+
+def test_parts_of_other_weights_in_a_file_of_the_same_name_are_told(place, monkeypatch):
+    generation.look_at_share(place / "made", place / "seen", Share(0, 2))
+    other = classifier.load()
+    other.params["head"]["bias"] = other.params["head"]["bias"] + 1e-3
+    monkeypatch.setattr(classifier, "load", lambda *_: other)
+    with pytest.raises(UsageError, match="of other images or another network"):
+        generation.look_at_share(place / "made", place / "seen", Share(0, 2))
+
+
+def test_samples_of_folders_are_in_the_order_of_their_numbers(tmp_path):
+    """As in their .npz: rgb_1000 comes behind rgb_101, which decides what the splits of Inception Score are."""
+    every = images(0, 4, 8)
+    folder = tmp_path / "made"
+    for number, image in zip((99, 101, 999, 1000), every, strict=True):
+        save(folder, image[None], f"rgb_{number:03d}.png")
+    found = np.concatenate(list(image_sets.read(folder, "--samples").batches(range(4))))
+    np.testing.assert_array_equal(found, every)
+
+
+def test_of_folders_of_samples_only_rgb_counts(tmp_path):
+    """One folder for each class, beside one of other images: depth and sheets are not taken for images."""
+    every, wrong = images(0, 9, 8), images(3, 3, 8)
+    for name, start in (("cat", 0), ("dog", 3)):
+        folder = save(tmp_path / name, every[start : start + 3], "rgb_{:03d}.png")
+        save(folder, wrong, "depth_{:03d}.png")
+        save(folder, wrong[:1], "sheet.png")
+        (folder / "samples.json").write_text("{}")
+    save(tmp_path / "photos", every[6:])
+    made = image_sets.read(tmp_path, "--samples")
+    assert made.count == 9
+    np.testing.assert_array_equal(np.concatenate(list(made.batches(range(9)))), every)
 
 
 def test_a_data_set_is_a_reference(place, tiles_dir):
