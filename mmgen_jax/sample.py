@@ -69,6 +69,7 @@ from mmgen_jax.system.shares import ALL, Share
 from mmgen_jax.training.architecture import check_config
 
 JOINT = "category"
+EACH = "each"  # as a class: all of them in turn
 
 
 def given_names(task: str, modalities: Sequence[str]) -> tuple[str, ...]:
@@ -152,6 +153,20 @@ def joined(section: Sample, first: MMGen) -> tuple[MMGen, dict[str, object]]:
     return first.joined(others, weak), weights
 
 
+def classes_of(section: Sample, architecture: Architecture) -> Callable[[np.ndarray], list[int] | int | None]:
+    """Function of the numbers of samples to the indices of their classes: one or none for all, or all in turn.
+
+    Raises UsageError for a class that the model does not have.
+    """
+    known, name = len(architecture.facts.class_names), section.class_id
+    if name == EACH and EACH not in architecture.facts.class_names:
+        if not known:
+            raise UsageError(f"config key sample.class_id is {name!r}; allowed: empty, as the model has no classes")
+        return lambda numbers: (numbers % known).tolist()
+    index = architecture.class_index(name)
+    return lambda _: None if index == architecture.null_class else index
+
+
 # Records of earlier versions have these with any value, and nothing else that is at its default.
 _ALWAYS = ("class_id", "solver", "steps", "guidance", "guidance_interval", "given_time", "seed")
 
@@ -218,7 +233,7 @@ def run(
         source=whole,
         partial=tuple(given.known),
         start=tuple(given.start),
-        conditional=architecture.class_index(section.class_id) != architecture.null_class,
+        conditional=classes_of(section, architecture)(np.arange(1)) is not None,
         noise=bool(given.inverted) or section.to_seed >= 0,
         guided=guide is not None,
     )
@@ -229,8 +244,10 @@ def run(
         with about_setting(f"sample.{key}", operator.attrgetter(key)(section)):
             prepared(part, section.n, made, size)  # before weights are read, as all of the above
     _check_noise(section, given, made, architecture)
-    if npz and "rgb" not in (*seen, *made):
-        raise UsageError(f"--npz is of rgb; samples have {', '.join((*seen, *made))}")
+    shown = [m for m in architecture.modalities if m in seen or m in made]
+    saved = named("sample.save", section.save, shown) if section.save else tuple(shown)
+    if npz and "rgb" not in saved:
+        raise UsageError(f"--npz is of rgb; files are written of {', '.join(saved)}")
     here = epath.Path() if workdir in model_folders.bundled() else folder
     target = files.path_of(out, "--out") if out else here / "samples" / _folder_name(section, task, asked, given)
     files.check_place(target, "--out", folder=True)
@@ -243,8 +260,8 @@ def run(
     made_by = _made_by(chosen, task, source, (first[0].autoencoder, first[1]))
     worker = f"worker-{share.worker}-of-{share.workers}"
     with files.alone(target) if share.is_all else files.among(target, worker):
-        shown = [m for m in architecture.modalities if m in seen or m in made]
-        files_of = file_names(shown, architecture.facts, made if section.draws > 1 else ())
+        uncertain = [m for m in saved if m in made] if section.draws > 1 else ()
+        files_of = file_names(saved, architecture.facts, uncertain)
         samples = SampleFolder(target, files_of, section.n, made_by, share)
         _fill(samples, section, task, model, given, guide)
         if npz:
@@ -322,6 +339,7 @@ def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: G
     """Makes the samples that a folder lacks, and its gallery when there are those that it shows."""
     todo, unseen, options = np.array(made.todo(), int), made.unseen(), section.options()
     passed = _noise(section, model, given) if todo.size else lambda _: None
+    class_ids = classes_of(section, model.architecture)
     progress, shown = Progress("sample", len(todo), "samples"), list[tuple[Outputs, Values]]()
     if len(todo) < len(made.mine):
         say(f"{len(made.mine) - len(todo)} of {len(made.mine)} samples are there already")
@@ -333,7 +351,7 @@ def _fill(made: SampleFolder, section: Sample, task: str, model: MMGen, given: G
                     values, known = given.values(numbers), rows_of(given.known, numbers)
                     start, noise = rows_of(given.start, numbers), passed(numbers)
                     outputs = model.draw(
-                        options, section.class_id, numbers, values, known, start, noise, guide, lambda _: None
+                        options, class_ids(numbers), numbers, values, known, start, noise, guide, lambda _: None
                     )
                     truth = given.truth(numbers) if unseen and not section.via else {}
                 fresh = np.unique(numbers).tolist()  # the last batch repeats its last sample

@@ -226,9 +226,10 @@ class Sample(RequestFiles, Options):
     """How samples are made."""
 
     task: str = setting("category", TEXT, '"category", or what is given: "rgb", "depth", "rgb+mask", ...')
-    class_id: str = setting("", TEXT, "index or name; empty = no class")
+    class_id: str = setting("", TEXT, 'index or name; "each" = all classes in turn; empty = no class')
     n: int = setting(8, integer(1), "samples")
     checkpoint: int = setting(-1, integer(-1), "step of the checkpoint; -1 = the newest")
+    save: str = setting("", TEXT, 'modalities whose files are written, as "rgb+depth"; empty = all')
     index: int = setting(0, integer(0), "first sample of data.test_split to take conditions from")
     weak: str = setting("", TEXT, "smaller or earlier model of the same modalities, for autoguidance; as --workdir")
     to_seed: int = setting(-1, integer(-1), "samples go from the noise of seed to that of this one; -1 = none")

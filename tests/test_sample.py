@@ -122,6 +122,36 @@ def test_what_is_there_is_not_made_again_and_what_is_missing_is_made_as_before(m
     np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+def test_each_class_in_turn_is_that_class_alone(many, model_dir, tmp_path):
+    """Sample 5 of all classes in turn is sample 5 of the class that its number tells, bit for bit."""
+    many.sample.class_id = "each"
+    mixed = sample.run(many, str(model_dir), str(tmp_path / "each"))
+    count = len(architectures.load(model_dir).facts.class_names)
+    many.sample.class_id = str(5 % count)
+    alone = sample.run(many, str(model_dir), str(tmp_path / "one"))
+    same = [(mixed / f"rgb_00{i}.png").read_bytes() == (alone / f"rgb_00{i}.png").read_bytes() for i in range(7)]
+    assert same == [i % count == 5 % count for i in range(7)]
+    assert json.loads((mixed / "samples.json").read_text())["made_by"]["sample.class_id"] == "each"
+
+
+def test_files_of_some_modalities_alone_are_written(many, model_dir, tmp_path):
+    every = sample.run(many, str(model_dir), str(tmp_path / "every"))
+    many.sample.save = "rgb"
+    target = sample.run(many, str(model_dir), str(tmp_path / "some"), npz=True)
+    images = {f"rgb_00{i}.png" for i in range(7)}
+    assert set(contents(target)) == images | {"sheet.png", "grid.png", "gallery.html", "samples.json", "rgb.npz"}
+    assert all((target / name).read_bytes() == (every / name).read_bytes() for name in images | {"sheet.png"})
+    many.sample.update({"save": "depth+rgb", "draws": 2, "task": "rgb", "n": 1})
+    drawn = set(contents(sample.run(many, str(model_dir), str(tmp_path / "drawn"))))
+    uncertain = {
+        f"depth_{what}_000.{kind}" for what, kind in (("uncertainty", "npy"), ("uncertainty", "png"), ("draws", "npy"))
+    }
+    assert {name for name in drawn if "_000" in name} == {"rgb_000.png", "depth_000.png"} | uncertain
+    many.sample.save = "mask"
+    with pytest.raises(UsageError, match="--npz is of rgb; files are written of mask"):
+        sample.run(many, str(model_dir), str(tmp_path / "drawn"), npz=True)
+
+
 def test_workers_make_together_what_one_makes(many, model_dir, tmp_path, monkeypatch, capsys):
     """The first one has those that are shown; what a killed process left is removed by the one that has its samples."""
     monkeypatch.setattr(sample_folder, "SHOWN", 2)
@@ -297,6 +327,7 @@ def test_all_images_in_one_file(many, model_dir, tmp_path):
         ({"sample.task": "sound"}, r"sample.task is 'sound'; allowed: category, or some of rgb, depth, normal, mask"),
         ({"sample.task": "rgb+depth+normal+mask"}, "one must be left"),
         ({"sample.class_id": "unicorn"}, "class is 'unicorn'"),
+        ({"sample.save": "sound"}, "sample.save is 'sound'; allowed: some of rgb, depth, normal, mask joined by +"),
         (
             {"sample.task": "rgb", "sample.index": 23},
             r"config key sample.index is 23 and sample.n is 3, but split 'test' has 24",

@@ -77,10 +77,14 @@ class SampleFolder:
         return 0 if shown or self.mine[:count] != range(count) else count
 
     def write(self, outputs: Outputs, numbers: Sequence[int]) -> None:
-        """Writes the files of the first rows of `outputs`, the samples `numbers`; each file is whole or not there."""
+        """Writes the files of the first rows of `outputs`, the samples `numbers`; each file is whole or not there.
+
+        Files that samples of this folder do not have, of modalities that are only shown, are not written.
+        """
         for row, number in enumerate(numbers):
-            for name, data in outputs.files(row, number).items():
-                files.write(self.path / name, data)
+            made = outputs.files(row, number)
+            for name in self._of(number):
+                files.write(self.path / name, made[name])
 
     def write_npz(self, name: str) -> None:
         """Writes all rgb images to one NPZ file, uint8 [n, H, W, 3] as `arr_0`, as ADM's evaluation reads them.
