@@ -11,7 +11,7 @@ from mmgen_jax.system.errors import printable
 
 T = TypeVar("T")
 
-_SECONDS = {True: 0.5, False: 10.0}  # between two lines of a meter: on a terminal, and elsewhere
+_SECONDS = {True: 0.5, False: 60.0}  # between two lines of a meter: on a terminal, and in logs
 
 
 def duration(seconds: float) -> str:
@@ -39,7 +39,11 @@ def say_here(text: str) -> None:
 
 
 class Progress:
-    """Prints to stderr, now and then, how much is done, how fast, and how long the rest will take."""
+    """Prints to stderr, now and then, how much is done, how fast, and how long the rest will take.
+
+    On a terminal it is one line that changes. Elsewhere, as in logs and pipes, it is a line a minute, and nothing of what
+    takes less.
+    """
 
     def __init__(self, label: str, total: float, unit: str):
         """`total` and what is added are numbers of `unit`, for instance "samples"."""
@@ -57,7 +61,8 @@ class Progress:
         """Adds `count` to what is done."""
         self._done += count
         now, finished = time.monotonic(), self._done >= self._total
-        if not finished and now - self._said < _SECONDS[self._terminal]:
+        ends = finished and (self._terminal or self._said > self._start)
+        if not ends and now - self._said < _SECONDS[self._terminal]:
             return
         self._said, rate = now, self._done / max(now - self._start, 1e-9)
         left = duration(max(self._total - self._done, 0) / rate)
