@@ -41,8 +41,8 @@ def say_here(text: str) -> None:
 class Progress:
     """Prints to stderr, now and then, how much is done, how fast, and how long the rest will take.
 
-    On a terminal it is one line that changes. Elsewhere, as in logs and pipes, it is a line a minute, and nothing of what
-    takes less.
+    On a terminal it is one line that changes. Elsewhere, as in logs and pipes, it is a line a minute, and nothing of
+    what takes less.
     """
 
     def __init__(self, label: str, total: float, unit: str):

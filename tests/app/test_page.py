@@ -226,6 +226,53 @@ def test_a_request_is_stopped(page):
     make(page, "seed 0")
 
 
+def colours(locator) -> int:
+    """Number of different colours that an element shows."""
+    return len(
+        np.unique(np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB")).reshape(-1, 3), axis=0)
+    )
+
+
+def choose(page, name, option):
+    page.locator(f"#{name} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 390), ("light", 800)])
+def test_all_settings_are_used_on_other_screens(page, address, scheme, width):
+    """Nothing is wider than the screen, the ground is of the scheme, and the scene is drawn."""
+    context = page.context.browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    other = context.new_page()
+    other.set_default_timeout(PATIENCE)
+    other.goto(address)
+    other.wait_for_selector("#painter-mask canvas")
+    ground = other.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (max(map(int, re.findall(r"\d+", ground)[:3])) < 100) == (scheme == "dark")
+    for name, value in (("steps", 3), ("guidance", 2), ("seed", 7), ("strength-depth", 0.5)):
+        set_number(other, name, value)
+    choose(other, "solver", "heun")
+    choose(other, "class", "torus")
+    stroke(other, "depth", brush=3)
+    other.locator("#painter-depth [data-undo]").click()
+    stroke(other, "depth", brush=3)
+    make(other, "seed 7")
+    command = other.inner_text("#command")
+    for words in ("solver=heun", "steps=3", "guidance=2", "seed=7", "strength.depth=0.5", "class_id=torus"):
+        assert words in command
+    sync_api.expect(other.locator("#scene canvas")).to_be_visible(timeout=PATIENCE)
+    for _ in range(60):
+        if colours(other.locator("#scene canvas")) > 10:
+            break
+        other.wait_for_timeout(1000)
+    else:
+        raise AssertionError("the scene is empty")
+    make(other, "seed 7")
+    choose(other, "left", "rgb (last)")
+    sync_api.expect(other.locator("#slider img").first).to_be_visible(timeout=PATIENCE)
+    assert other.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
 def asked(address, path, body=None):
     request = urllib.request.Request(address + path, body and json.dumps(body).encode())
     request.add_header("Content-Type", "application/json")
