@@ -17,13 +17,16 @@ if __name__ == "__main__":
     flags.DEFINE_string("split", "train", "Name of a split of data sets of tiles.")
     flags.DEFINE_integer("size", 0, "Side that images in files are cropped to as ADM does, 0 = none.", lower_bound=0)
     flags.DEFINE_string("statistics", "", "File .npz for the statistics of the reference, to be a --reference later.")
-    flags.DEFINE_string("seen", "", "Folder for what the network makes of samples, shared by --workers; kept.")
+    flags.DEFINE_string("seen", "", "Folder for what the network makes of images, shared by --workers; kept.")
     flags.DEFINE_string("out", "generation.json", "File of the report.")
-    command.define_share("samples")
+    command.define_share("images")
     flags.mark_flags_as_required(["samples", "reference"])
     command.parse()  # before the imports below, which take seconds
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from etils import epath
 
@@ -31,7 +34,7 @@ from mmgen_jax.metrics import image_sets, judges, neighbours, parts
 from mmgen_jax.metrics.comparison import Comparison, table
 from mmgen_jax.metrics.image_sets import ImageSet
 from mmgen_jax.metrics.judges import Judge
-from mmgen_jax.metrics.looked import look
+from mmgen_jax.metrics.looked import Looked, look
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -40,15 +43,35 @@ from mmgen_jax.system.shares import ALL, Share
 _LEAST = neighbours.NEIGHBOUR + 1  # images that have a third neighbour
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What is compared and by which network, as the options of the command of the same names say."""
+
+    samples: epath.PathLike
+    reference: epath.PathLike
+    inception: epath.PathLike = ""
+    protocol: str = "adm"
+    split: str = "train"
+    size: int = 0
+
+    def opened(self) -> tuple[dict[str, ImageSet], Judge]:
+        """The sets by the names of their options, and the network.
+
+        Raises UsageError, before images are looked at, for what cannot be read or compared.
+        """
+        made = image_sets.read(self.samples, "--samples", self.split, self.size)
+        real = image_sets.read(self.reference, "--reference", self.split, self.size)
+        sets = {"--samples": made, "--reference": real}
+        _check_counts(sets)
+        judge = judges.load(self.inception, self.protocol)
+        _check_statistics(real, judge)
+        return sets, judge
+
+
 def run(
-    samples: epath.PathLike,
-    reference: epath.PathLike,
-    inception: epath.PathLike = "",
+    compared: Compared,
     out: epath.PathLike = "generation.json",
     *,
-    protocol: str = "adm",
-    split: str = "train",
-    size: int = 0,
     statistics: epath.PathLike = "",
     seen: epath.PathLike = "",
 ) -> dict:
@@ -58,14 +81,10 @@ def run(
     """
     _check_places(out, statistics)
     _check_seen(seen, ALL)
-    made = image_sets.read(samples, "--samples", split, size)
-    real = image_sets.read(reference, "--reference", split, size)
-    _check_counts(made, real)
-    judge = judges.load(inception, protocol)
-    _check_statistics(real, judge)
-    looked = parts.look_together(made, judge, "--samples", seen, ALL) if seen else look(made, judge, "--samples")
-    against = look(real, judge, "--reference") if real.count else None
-    comparison = Comparison(judge, looked, against, real.gaussians)
+    sets, judge = compared.opened()
+    made, real = sets["--samples"], sets["--reference"]
+    looked = _look(sets, judge, seen, ALL)
+    comparison = Comparison(judge, looked["--samples"], looked.get("--reference"), real.gaussians)
     scores, told, warnings = comparison.scores(), comparison.protocol(), comparison.warnings()
     say(f"network: {judge.network}\nresizing: {judge.resizing}\n\n{table(scores, told)}")
     for line in warnings:
@@ -84,25 +103,27 @@ def run(
     return report
 
 
-def look_at_share(
-    samples: epath.PathLike,
-    seen: epath.PathLike,
-    share: Share,
-    inception: epath.PathLike = "",
-    *,
-    protocol: str = "adm",
-    split: str = "train",
-    size: int = 0,
-) -> None:
-    """Leaves what the network makes of a share of the samples in the folder `seen`, from which `run` takes it.
+def look_at_share(compared: Compared, seen: epath.PathLike, share: Share) -> None:
+    """Leaves what the network makes of a share of the images in the folder `seen`, from which `run` takes it.
 
-    Raises UsageError, before images are looked at, for what cannot be read or written.
+    Raises UsageError, before images are looked at, for what cannot be read, compared or written.
     """
     _check_seen(seen, share)
-    made = image_sets.read(samples, "--samples", split, size)
-    _check_made(made)
-    parts.look_together(made, judges.load(inception, protocol), "--samples", seen, share)
+    sets, judge = compared.opened()
+    _look(sets, judge, seen, share)
     say(f"written: {seen}; the same command without --worker compares when all {share.workers} are there")
+
+
+def _look(sets: Mapping[str, ImageSet], judge: Judge, seen: epath.PathLike, share: Share) -> dict[str, Looked]:
+    """What the network makes of a share of each set that has images; each has a folder of its own below `seen`."""
+    looked = {}
+    for name, images in sets.items():
+        if images.count and seen:
+            folder = epath.Path(seen) / name.removeprefix("--")
+            looked[name] = parts.look_together(images, judge, name, folder, share)
+        elif images.count:
+            looked[name] = look(images, judge, name)
+    return looked
 
 
 def _check_seen(seen: epath.PathLike, share: Share) -> None:
@@ -121,14 +142,11 @@ def _check_places(out: epath.PathLike, statistics: epath.PathLike) -> None:
         files.check_place(statistics, "--statistics", folder=False)
 
 
-def _check_made(made: ImageSet) -> None:
+def _check_counts(sets: Mapping[str, ImageSet]) -> None:
+    made = sets["--samples"]
     if not made.count:
         raise UsageError(f"--samples {made.source} has statistics alone; allowed: images, as {image_sets.ARRAY}")
-
-
-def _check_counts(made: ImageSet, real: ImageSet) -> None:
-    _check_made(made)
-    for name, images in (("--samples", made), ("--reference", real)):
+    for name, images in sets.items():
         if 0 < images.count < _LEAST:
             raise UsageError(f"{name} {images.source} has {images.count} images; allowed: at least {_LEAST}")
 
@@ -146,13 +164,13 @@ def _check_statistics(real: ImageSet, judge: Judge) -> None:
 def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
-    network = {"inception": values.inception, "protocol": values.protocol}
-    images = {"split": values.split, "size": values.size, "seen": values.seen}
+    given: dict[str, Any] = {field.name: values[field.name].value for field in fields(Compared)}
+    compared = Compared(**given)
     share = Share(values.worker, values.workers)
     if share == ALL:
-        run(values.samples, values.reference, out=values.out, statistics=values.statistics, **network, **images)
+        run(compared, values.out, statistics=values.statistics, seen=values.seen)
     else:
-        look_at_share(values.samples, share=share, **network, **images)
+        look_at_share(compared, values.seen, share)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ def look_together(images: ImageSet, judge: Judge, name: str, folder: epath.PathL
     """
     place, wanted = epath.Path(folder), share.block(images.count)
     if not wanted:
-        raise UsageError(f"--workers is {share.workers}; allowed: at most one for each of {images.count} images")
+        raise UsageError(
+            f"--workers is {share.workers}; allowed: at most one for each of {images.count} images of {name}"
+        )
     written = _written(place, images.count) if place.exists() else []
     found = []
     for rows in _tiled(wanted, written):

@@ -48,8 +48,13 @@ def place(tmp_path):
     return tmp_path
 
 
-def run(place, samples, reference, **more):
-    return generation.run(place / samples, place / reference, out=place / "report.json", **more)
+def run(place, samples, reference, statistics="", seen="", **more):
+    compared = generation.Compared(place / samples, place / reference, **more)
+    return generation.run(compared, place / "report.json", statistics=statistics, seen=seen)
+
+
+def look_at_share(place, samples, seen, share, **more):
+    generation.look_at_share(generation.Compared(place / samples, place / "real.npz", **more), seen, share)
 
 
 def test_folders_and_files_of_the_same_images_score_alike(place, capsys):
@@ -85,21 +90,32 @@ def test_statistics_of_a_reference_stand_for_it(place):
     assert "statistics of a file" in third["protocol"]["fid"] and "5 images" in third["protocol"]["recall"]
 
 
-def test_processes_that_share_the_samples_score_as_one(place, tiles_dir, monkeypatch):
+def test_processes_that_share_the_images_score_as_one(place, tiles_dir, monkeypatch):
     """Of folders, data sets and archives; what is there is not looked at again, and what is missing is."""
     for samples in ("made", "made.npz", tiles_dir):
         alone, seen = run(place, samples, "real"), place / "seen"
         for worker in (2, 0):
-            generation.look_at_share(place / samples, seen, Share(worker, 3))
-        assert len(list(seen.iterdir())) == 2
+            look_at_share(place, samples, seen, Share(worker, 3))
+        written = {name: seen / name for name in ("samples", "reference")}
+        assert sorted(seen.iterdir()) == sorted(written.values())
+        assert all(len(list(folder.iterdir())) == 2 for folder in written.values())
         shared = run(place, samples, "real.npz", seen=seen)
         assert shared["scores"] == pytest.approx(alone["scores"], rel=1e-5)
-        assert shared["protocol"] == alone["protocol"] and len(list(seen.iterdir())) == 3
+        assert shared["protocol"] == alone["protocol"]
+        assert all(len(list(folder.iterdir())) == 3 for folder in written.values())
         with monkeypatch.context() as patched:
             patched.setattr(parts, "look", None)
             assert run(place, samples, "real.npz", seen=seen)["scores"] == shared["scores"]
-            generation.look_at_share(place / samples, seen, Share(1, 3))
+            look_at_share(place, samples, seen, Share(1, 3))
         shutil.rmtree(seen)
+
+
+def test_statistics_are_not_shared(place):
+    """There is nothing to look at in a reference of statistics alone."""
+    run(place, "made.npz", "real", statistics=place / "statistics.npz")
+    compared = generation.Compared(place / "made.npz", place / "statistics.npz")
+    generation.look_at_share(compared, place / "seen", Share(0, 2))
+    assert [path.name for path in (place / "seen").iterdir()] == ["samples"]
 
 
 @pytest.mark.parametrize("rows", [range(100), range(64, 65), range(60, 70), range(99, 100), range(0, 64)])
@@ -135,28 +151,28 @@ def test_spatial_features_of_parts_are_added(tmp_path):
 
 def test_parts_of_others_are_told_and_overlapping_ones_left_out(place):
     seen, samples = place / "seen", place / "made.npz"
-    generation.look_at_share(samples, seen, Share(0, 2))
-    generation.look_at_share(samples, seen, Share(1, 3))  # overlaps it
-    scores = run(place, "made.npz", "real", seen=seen)["scores"]
-    assert scores == pytest.approx(run(place, "made.npz", "real")["scores"], rel=1e-5)
+    look_at_share(place, samples, seen, Share(0, 2))
+    look_at_share(place, samples, seen, Share(1, 3))  # overlaps it
+    scores = run(place, "made.npz", "real.npz", seen=seen)["scores"]
+    assert scores == pytest.approx(run(place, "made.npz", "real.npz")["scores"], rel=1e-5)
     np.savez(place / "others.npz", arr_0=images(5, 8))
     with pytest.raises(UsageError, match=r"seen-00000000-.* is of other images or another network.*delete it"):
-        run(place, "others.npz", "real", seen=seen)
+        run(place, "others.npz", "real.npz", seen=seen)
     for damage in (b"PK", b""):
-        next(seen.glob("seen-00000000-*")).write_bytes(damage)
+        next((seen / "samples").glob("seen-00000000-*")).write_bytes(damage)
         with pytest.raises(UsageError, match="seen-00000000-"):
-            run(place, "made.npz", "real", seen=seen)
-    np.savez(next(seen.glob("seen-00000000-*")), made_of=np.zeros(32, np.uint8))
+            run(place, "made.npz", "real.npz", seen=seen)
+    np.savez(next((seen / "samples").glob("seen-00000000-*")), made_of=np.zeros(32, np.uint8))
     with pytest.raises(UsageError, match="is of other images"):
-        run(place, "made.npz", "real", seen=seen)
+        run(place, "made.npz", "real.npz", seen=seen)
     for share, folder, words in (
         (Share(0, 2), "", "--workers=2 needs --seen"),
         (Share(2, 2), seen, "--worker is 2 of --workers=2"),
-        (Share(0, 9), seen, "--workers is 9; allowed: at most one for each of 8 images"),
+        (Share(0, 9), seen, "--workers is 9; allowed: at most one for each of 8 images of --samples"),
         (Share(0, 2), samples, "--seen"),
     ):
         with pytest.raises(UsageError, match=words):
-            generation.look_at_share(samples, folder, share)
+            look_at_share(place, samples, folder, share)
 
 
 def test_parts_of_images_that_changed_since_are_told(place, tiles_dir, monkeypatch):
@@ -166,28 +182,28 @@ def test_parts_of_images_that_changed_since_are_told(place, tiles_dir, monkeypat
     shard = next((place / "tiles").rglob("*-train.array_record*"))
     for number, (samples, file) in enumerate((("made", changed), ("made.npz", place / "made.npz"), ("tiles", shard))):
         seen = place / f"seen{number}"
-        generation.look_at_share(place / samples, seen, Share(0, 1))
+        look_at_share(place, samples, seen, Share(0, 1))
         kept = file.stat()
         os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns + 10**9))
         with monkeypatch.context() as patched, pytest.raises(UsageError, match="is of other images"):
             patched.setattr(parts, "look", None)
-            generation.look_at_share(place / samples, seen, Share(0, 1))
+            look_at_share(place, samples, seen, Share(0, 1))
         os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))
-        generation.look_at_share(place / samples, seen, Share(0, 1))
+        look_at_share(place, samples, seen, Share(0, 1))
     changed.rename(place / "made" / "rgb_009.png")
     with pytest.raises(UsageError, match="is of other images"):
-        generation.look_at_share(place / "made", place / "seen0", Share(0, 1))
+        look_at_share(place, "made", place / "seen0", Share(0, 1))
     with pytest.raises(UsageError, match="is of other images"):
-        generation.look_at_share(place / "tiles", place / "seen2", Share(0, 1), size=8)
+        look_at_share(place, "tiles", place / "seen2", Share(0, 1), size=8)
 
 
 def test_parts_of_other_weights_in_a_file_of_the_same_name_are_told(place, monkeypatch):
-    generation.look_at_share(place / "made", place / "seen", Share(0, 2))
+    look_at_share(place, "made", place / "seen", Share(0, 2))
     other = classifier.load()
     other.params["head"]["bias"] = other.params["head"]["bias"] + 1e-3
     monkeypatch.setattr(classifier, "load", lambda *_: other)
     with pytest.raises(UsageError, match="of other images or another network"):
-        generation.look_at_share(place / "made", place / "seen", Share(0, 2))
+        look_at_share(place, "made", place / "seen", Share(0, 2))
 
 
 def test_samples_of_folders_are_in_the_order_of_their_numbers(tmp_path):
