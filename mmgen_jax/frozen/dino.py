@@ -99,6 +99,14 @@ class DinoNetwork(nnx.Module):
           taps: numbers of blocks, ascending.
           resample: how the position embedding is resized to another grid.
         """
+        return [tokens[:, 1 + self.config.registers :] for tokens in self._tokens(pixels, taps, resample)]
+
+    def of_image(self, pixels: Float[AnyArray, "B H W 3"], resample: Matrix) -> Float[Array, "B D"]:
+        """The token of the whole image (CLS) after the final LayerNorm; arguments as above."""
+        return self._tokens(pixels, (self.config.depth,), resample)[0][:, 0]
+
+    def _tokens(self, pixels: AnyArray, taps: Sequence[int], resample: Matrix) -> list[Float[Array, "B T D"]]:
+        """All tokens after the final LayerNorm: that of the image, registers, patches."""
         c = self.config
         b, height, width = pixels.shape[0], pixels.shape[1] // c.patch, pixels.shape[2] // c.patch
         patches = jnp.asarray(pixels).reshape(b, height, c.patch, width, c.patch, 3).swapaxes(2, 3)
@@ -116,7 +124,7 @@ class DinoNetwork(nnx.Module):
         for tap in taps:
             part = jax.tree.map(lambda leaf, first=first, tap=tap: leaf[first:tap], self.blocks)
             x = jax.lax.scan(lambda x, block: (block(x), None), x, part)[0]
-            outputs.append(self.norm(x)[:, 1 + c.registers :])
+            outputs.append(self.norm(x))
             first = tap
         return outputs
 
@@ -157,8 +165,14 @@ class Dino:
 
     def tokens(self, pixels: Float[AnyArray, "B H W 3"]) -> Float[Array, "B N D"]:
         """Computes the features of pixels that are resized and normalised already."""
-        network = nnx.merge(abstract.graphdef(DinoNetwork, self.config, self.dtype), self.params)
-        return network(pixels, (self.config.depth,), self.resample)[0]
+        return self._network()(pixels, (self.config.depth,), self.resample)[0]
+
+    def of_image(self, pixels: Float[AnyArray, "B H W 3"]) -> Float[Array, "B D"]:
+        """Computes `x_norm_clstoken`, one feature of each image, of pixels as `tokens` takes them."""
+        return self._network().of_image(pixels, self.resample)
+
+    def _network(self) -> DinoNetwork:
+        return nnx.merge(abstract.graphdef(DinoNetwork, self.config, self.dtype), self.params)
 
 
 def normalise(rgb: Float[AnyArray, "B H W 3"]) -> Float[Array, "B H W 3"]:

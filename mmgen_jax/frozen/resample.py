@@ -32,7 +32,15 @@ def _taps(positions: np.ndarray, weights: np.ndarray, old: int) -> np.ndarray:
 
 def bicubic(old: int, new: int) -> np.ndarray:
     """The matrix of mode="bicubic" without antialiasing: a = -0.75, four taps."""
-    source = (np.arange(new) + 0.5) * old / new - 0.5
+    return _four_taps((np.arange(new) + 0.5) * old / new - 0.5, old)
+
+
+def offset_bicubic(old: int, new: int) -> np.ndarray:
+    """The matrix of mode="bicubic" with scale_factor=(new + 0.1) / old, as DINOv2's own code resizes its positions."""
+    return _four_taps((np.arange(new) + 0.5) * old / (new + 0.1) - 0.5, old)
+
+
+def _four_taps(source: np.ndarray, old: int) -> np.ndarray:
     first = np.floor(source).astype(int)
     offsets = np.arange(-1, 3)
     return _taps(first[:, None] + offsets, _cubic((source - first)[:, None] - offsets, -0.75), old)

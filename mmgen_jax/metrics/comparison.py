@@ -11,7 +11,7 @@ from mmgen_jax.metrics.judges import Judge
 from mmgen_jax.metrics.looked import Looked
 
 PUBLISHED = 50_000  # samples in published figures
-_FEW = 10_000  # images below which FID says little
+_FEW = 10_000  # images below which FID and its kin say little
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,22 @@ class Comparison:
         return self.stored or (self.reference.gaussians if self.reference else {})
 
     def scores(self) -> dict[str, float]:
-        """fid, sfid, inception_score, precision and recall; those that cannot be had are not in the dict."""
-        both = {"fid": "features", "sfid": "spatial"}
+        """fid or fd_dinov2, sfid, inception_score, precision and recall, without those that cannot be had."""
+        both = {self._distance: "features", "sfid": "spatial"}
         made, real = self.samples.gaussians, self.gaussians
         known = made.keys() & real.keys()
         found = {name: distance(made[kind], real[kind]) for name, kind in both.items() if kind in known}
-        found["inception_score"] = inception_score(self.samples.probabilities)
+        if self.samples.probabilities.shape[1]:
+            found["inception_score"] = inception_score(self.samples.probabilities)
         if self.reference is not None:
             shares = neighbours.precision_recall(self.samples.features, self.reference.features)
             found |= dict(zip(("precision", "recall"), shares, strict=True))
         return found
+
+    @property
+    def _distance(self) -> str:
+        """The name of the distance of Gaussians among the figures."""
+        return self.judge.distance.lower().replace("-", "_")
 
     def protocol(self) -> dict[str, str]:
         """Figure -> how it is made, in words, or why there is none."""
@@ -60,10 +66,11 @@ class Comparison:
             places = "the reference has no mu_s and sigma_s"
         if "spatial" not in self.samples.moments:
             places = "the network has no features of places"
+        classed = f"{samples:,} samples in splits of {SPLIT:,}; probabilities of {classes:,} classes"
         return {
-            "fid": f"{pairs}; {width:,} features, covariances with n - 1",
+            self._distance: f"{pairs}; {width:,} features, covariances with n - 1",
             "sfid": places,
-            "inception_score": f"{samples:,} samples in splits of {SPLIT:,}; probabilities of {classes:,} classes",
+            "inception_score": classed if classes else "the network has no classes",
             "precision": nearest,
             "recall": nearest,
         }
@@ -74,7 +81,7 @@ class Comparison:
         told = self._few("samples", len(samples.features))
         if reference is not None and not self.stored:
             told += self._few("reference images", len(reference.features))
-        if len(samples.features) < SPLIT:
+        if samples.probabilities.shape[1] and len(samples.features) < SPLIT:
             told.append(f"{len(samples.features)} samples: Inception Score of fewer than {SPLIT:,} is too small")
         if reference is not None and samples.sizes != reference.sizes:
             told.append(
@@ -84,15 +91,16 @@ class Comparison:
         return told
 
     def _few(self, name: str, count: int) -> list[str]:
-        if count <= self.judge.width:
+        width, distance = self.judge.width, self.judge.distance
+        if count <= width:
             return [
-                f"{count} {name}: their covariance of {self.judge.width:,} features is singular and FID far too large; "
-                f"it needs more than {self.judge.width:,}, and published figures have {PUBLISHED:,} samples"
+                f"{count} {name}: their covariance of {width:,} features is singular and {distance} far too large; "
+                f"it needs more than {width:,}, and published figures have {PUBLISHED:,} samples"
             ]
         if count < _FEW:
             return [
-                f"{count} {name}: FID of fewer than {_FEW:,} is too large, the more so the fewer there are; compare it "
-                "only with FID of as many"
+                f"{count} {name}: {distance} of fewer than {_FEW:,} is too large, the more so the fewer there are; "
+                f"compare it only with {distance} of as many"
             ]
         return []
 

@@ -1,4 +1,4 @@
-"""Compares generated images with real ones: FID, sFID, Inception Score, precision and recall, by ADM's protocol.
+"""Compares generated images with real ones: FID and its kin by ADM's protocol, or FD-DINOv2; precision and recall.
 
 python -m mmgen_jax.metrics.generation --samples=out/rgb.npz --reference=data/shapes32 --inception=weights.pth
 """
@@ -12,7 +12,8 @@ from mmgen_jax.system import command
 if __name__ == "__main__":
     flags.DEFINE_string("samples", None, "Folder of images or samples, data set of tiles, or ADM's .npz.")
     flags.DEFINE_string("reference", None, "What they are compared with: as --samples, or an .npz of mu and sigma.")
-    flags.DEFINE_string("inception", "", "File of the FID Inception-v3, .pth; without it a small classifier is used.")
+    flags.DEFINE_string("inception", "", "File of the FID Inception-v3, .pth; without a network a small one is used.")
+    flags.DEFINE_string("dino", "", "Folder, file or hub id of a DINOv2, as the network.")
     flags.DEFINE_enum("protocol", "adm", ("adm", "pytorch-fid"), "How images are resized for the Inception-v3.")
     flags.DEFINE_string("split", "train", "Name of a split of data sets of tiles.")
     flags.DEFINE_integer("size", 0, "Side that images in files are cropped to as ADM does, 0 = none.", lower_bound=0)
@@ -50,6 +51,7 @@ class Compared:
     samples: epath.PathLike
     reference: epath.PathLike
     inception: epath.PathLike = ""
+    dino: epath.PathLike = ""
     protocol: str = "adm"
     split: str = "train"
     size: int = 0
@@ -63,7 +65,7 @@ class Compared:
         real = image_sets.read(self.reference, "--reference", self.split, self.size)
         sets = {"--samples": made, "--reference": real}
         _check_counts(sets)
-        judge = judges.load(self.inception, self.protocol)
+        judge = judges.load(self.inception, self.protocol, self.dino)
         _check_statistics(real, judge)
         return sets, judge
 
@@ -157,7 +159,7 @@ def _check_statistics(real: ImageSet, judge: Judge) -> None:
     if real.gaussians and (width := len(real.gaussians["features"].mean)) != judge.width:
         raise UsageError(
             f"--reference {real.source} has statistics of {width} features; allowed: {judge.width}, "
-            f"those of the {judge.network}; --inception=FILE gives the Inception-v3"
+            f"those of the {judge.network}; --inception and --dino give other networks"
         )
 
 

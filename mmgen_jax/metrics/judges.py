@@ -1,7 +1,8 @@
-"""Networks that generated images are compared by: the Inception-v3 of published figures, or the small classifier."""
+"""Networks that generated images are compared by: the Inception-v3, a DINOv2, or the small classifier of scenes."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -10,12 +11,17 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 from etils import epath
+from PIL import Image
 from scipy import special
 
-from mmgen_jax.frozen import inception, inception_files
+from mmgen_jax.frozen import dino, dino_files, inception, inception_files
 from mmgen_jax.frozen.abstract import Params
+from mmgen_jax.frozen.resample import offset_bicubic, smooth_bicubic
 from mmgen_jax.metrics import classifier
+from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.system.errors import UsageError
 
+_BATCH = 32  # images that a DINOv2 sees at once, a power of two
 _BUNDLED = f"bundled classifier {classifier.BUNDLED.name}; not to be compared with published figures"
 
 
@@ -24,7 +30,7 @@ class Seen(NamedTuple):
 
     Attributes:
       features: float32 [N, D].
-      probabilities: of the network's classes, float32 [N, K].
+      probabilities: of the network's classes, float32 [N, K]; K is 0 for a network without classes.
       spatial: features that know places, float32 [N, S]; None for a network that has none.
     """
 
@@ -42,6 +48,11 @@ class Judge(Protocol):
 
     @property
     def resizing(self) -> str: ...
+
+    @property
+    def distance(self) -> str:
+        """What the Frechet distance of its features is called."""
+        ...
 
     @property
     def width(self) -> int:
@@ -65,6 +76,7 @@ class Published:
     weights: inception.Inception
     network: str
     width: int = inception.WIDTH
+    distance: str = "FID"
 
     @property
     def resizing(self) -> str:
@@ -80,12 +92,57 @@ class Published:
 
 
 @dataclass(frozen=True)
+class SelfSupervised:
+    """A DINOv2, by the token of the whole image (Stein et al. 2023, arXiv 2306.04675: FD-DINOv2, with ViT-L/14)."""
+
+    weights: dino.Dino
+    network: str
+    distance: str = "FD-DINOv2"
+
+    @property
+    def resizing(self) -> str:
+        return (
+            f"Pillow's bicubic resizing with antialiasing to {self._side} x {self._side}, ImageNet's mean and deviation"
+        )
+
+    @property
+    def width(self) -> int:
+        return self.weights.config.width
+
+    @functools.cached_property
+    def digest(self) -> str:
+        return _digest(self.weights.params)
+
+    @property
+    def _side(self) -> int:
+        return self.weights.grid * self.weights.config.patch
+
+    def __call__(self, rgb: np.ndarray) -> Seen:
+        features = np.concatenate([self._part(rgb[i : i + _BATCH]) for i in range(0, len(rgb), _BATCH)])
+        return Seen(features, np.zeros((len(rgb), 0), np.float32), None)
+
+    def _part(self, rgb: np.ndarray) -> np.ndarray:
+        side = (self._side, self._side)
+        small = [np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC)) for image in rgb]
+        most = 1 << (len(rgb) - 1).bit_length()  # a few shapes are compiled, whatever the numbers of images
+        padded = np.pad(np.stack(small), ((0, most - len(rgb)), (0, 0), (0, 0), (0, 0)))
+        return np.asarray(_of_image(self.weights, to_array(padded)))[: len(rgb)]
+
+
+@jax.jit
+def _of_image(weights: dino.Dino, x: jax.Array) -> jax.Array:
+    with jax.default_matmul_precision("highest"):  # figures of accelerators must be those of CPUs
+        return weights.of_image(dino.normalise(x))
+
+
+@dataclass(frozen=True)
 class Small:
     """A classifier of rendered scenes. Its figures compare models on a laptop with each other, with nothing else."""
 
     weights: classifier.Classifier
     network: str
     width: int = classifier.FEATURES
+    distance: str = "FID"
 
     @property
     def resizing(self) -> str:
@@ -110,8 +167,25 @@ def _digest(params: Params) -> str:
     return total.hexdigest()
 
 
-def load(path: epath.PathLike = "", protocol: str = "adm") -> Judge:
-    """The Inception-v3 of a file, or without one the classifier that comes with the package."""
-    if path:
-        return Published(inception_files.load(path, protocol), f"FID Inception-v3, weights of {epath.Path(path).name}")
+def load(inception_file: epath.PathLike = "", protocol: str = "adm", dino_path: epath.PathLike = "") -> Judge:
+    """The Inception-v3 of a file, or a DINOv2, or without any the classifier that comes with the package.
+
+    Raises UsageError for both, and for what cannot be read.
+    """
+    if inception_file and dino_path:
+        raise UsageError(f"--inception is {inception_file} and --dino is {dino_path}; allowed: one network")
+    if inception_file:
+        weights = inception_files.load(inception_file, protocol)
+        return Published(weights, f"FID Inception-v3, weights of {epath.Path(inception_file).name}")
+    if dino_path:
+        return _self_supervised(dino_path)
     return Small(classifier.load(), _BUNDLED)
+
+
+def _self_supervised(path: epath.PathLike) -> SelfSupervised:
+    """Positions are resized as its authors' code does: other weights came with other code."""
+    found = dino_files.load(path)
+    resample = smooth_bicubic if found.config.registers else offset_bicubic
+    kind = f"width {found.config.width}, depth {found.config.depth}, patches of {found.config.patch} pixels"
+    name = f"DINOv2 of {epath.Path(path).name}: {kind}; the token of the image"
+    return SelfSupervised(dataclasses.replace(found, resample=resample), name)

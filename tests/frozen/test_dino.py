@@ -17,6 +17,7 @@ from mmgen_jax.system.errors import UsageError
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 tokens = jax.jit(lambda model, pixels: model.tokens(pixels))
+of_image = jax.jit(lambda model, pixels: model.of_image(pixels))
 features = jax.jit(lambda model, rgb: model(rgb))
 
 
@@ -59,8 +60,10 @@ def test_parity_with_transformers(registers, gated, grid, tmp_path, rng):
     assert ours.config.registers == registers and ours.config.gated == gated
     pixels = rng.normal(size=(2, 14 * grid[0], 14 * grid[1], 3)).astype(np.float32)
     with torch.no_grad():
-        expected = theirs(torch.from_numpy(pixels).permute(0, 3, 1, 2)).last_hidden_state[:, 1 + registers :]
-    np.testing.assert_allclose(tokens(ours, pixels), expected.numpy(), atol=5e-5)
+        expected = theirs(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    patches = expected.last_hidden_state[:, 1 + registers :]
+    np.testing.assert_allclose(tokens(ours, pixels), patches.numpy(), atol=5e-5)
+    np.testing.assert_allclose(of_image(ours, pixels), expected.pooler_output.numpy(), atol=5e-5)
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -27,6 +27,19 @@ def test_as_pytorch_does_it(matrix, options, old, new, rng):
     np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=2e-6)
 
 
+def test_positions_are_resized_as_dino_does_it(rng):
+    """Its code asks PyTorch for a tenth of a patch more, and takes the whole ones."""
+    torch = pytest.importorskip("torch")
+    x = rng.normal(size=(2, 37, 9, 3)).astype(np.float32)
+    factors = (16.1 / 37, 12.1 / 9)
+    pixels = torch.from_numpy(x).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.interpolate(pixels, scale_factor=factors, mode="bicubic")
+    found = resample.resize(x, 16, 12, resample.offset_bicubic)
+    np.testing.assert_allclose(
+        found, expected.permute(0, 2, 3, 1).numpy(), atol=2e-5
+    )  # PyTorch has positions in float32
+
+
 @pytest.mark.parametrize("new", [(16, 12), (40, 60)])
 def test_smooth_bicubic_is_that_of_pillow(new, rng):
     x = rng.normal(size=(25, 31)).astype(np.float32)

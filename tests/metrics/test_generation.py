@@ -131,7 +131,7 @@ def test_spatial_features_of_parts_are_added(tmp_path):
     """The network of published figures has moments of two kinds; this one stands for it."""
 
     class Judge:
-        network, resizing, width, digest = "a sum", "none", 4, "of no weights"
+        network, resizing, width, digest, distance = "a sum", "none", 4, "of no weights", "FID"
 
         def __call__(self, rgb):
             numbers = rgb.reshape(len(rgb), -1).astype(np.float32)
