@@ -93,6 +93,7 @@ SMALLER = {
     "mmgen_jax.studies.guidance": ["--config.evaluate.n=12", *SAMPLE],
     "mmgen_jax.studies.inpainting": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.whole": ["--width=60"],
+    "mmgen_jax.studies.noising": [],
     "mmgen_jax.studies.composition": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.two_models": ["--config.evaluate.n=2", *SAMPLE],
     "mmgen_jax.studies.dial": ["--config.evaluate.n=2", *SAMPLE],

@@ -115,6 +115,7 @@ WRITTEN = {
             "inpainting",
             "guidance",
             "reconstruction",
+            "noising",
         )
     },
     "studies.relabel --out=": ("{config}", "{data}"),
