@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import hypersim_joint
+from mmgen_jax.configs import hypersim_joint
 
 
 def get_config() -> ConfigDict:

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import imagenet256_xl2
+from mmgen_jax.configs import imagenet256_xl2
 
 
 def get_config() -> ConfigDict:

@@ -5,7 +5,7 @@ Make the data first: docs/use/own-images.md (tiles) and python -m mmgen_jax.enco
 
 from ml_collections import ConfigDict
 
-from configs import base
+from mmgen_jax.configs import base
 
 
 def get_config() -> ConfigDict:

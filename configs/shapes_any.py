@@ -1,11 +1,11 @@
 """Any to any: each modality of the rendered scenes is given, generated or ignored, in all 65 ways that there are.
 
-The mix serves other data as well: `from configs.shapes_any import ANY_TO_ANY`.
+The mix serves other data as well: `from mmgen_jax.configs.shapes_any import ANY_TO_ANY`.
 """
 
 from ml_collections import ConfigDict
 
-from configs import shapes_tiny
+from mmgen_jax.configs import shapes_tiny
 
 # What is ignored is pure noise and does not count, so the model also learns what it knows without it. Times of its own
 # for each modality let a sampler run some ahead of others, and hold what is given at any time.

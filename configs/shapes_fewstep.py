@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import shapes_tiny
+from mmgen_jax.configs import shapes_tiny
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ python -m mmgen_jax.encode --config=configs/shapes_tiny.py --config.encode.mirro
 
 from ml_collections import ConfigDict
 
-from configs import shapes_tiny
+from mmgen_jax.configs import shapes_tiny
 
 
 def of(other: str, components: tuple[int, int], split: str) -> ConfigDict:

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import shapes_rgb_depth
+from mmgen_jax.configs import shapes_rgb_depth
 
 
 def get_config() -> ConfigDict:

@@ -5,7 +5,7 @@ It has not been trained to its end yet, so its length and its learning rate are 
 
 from ml_collections import ConfigDict
 
-from configs import shapes_any
+from mmgen_jax.configs import shapes_any
 
 
 def get_config() -> ConfigDict:

@@ -1,6 +1,6 @@
 """Audits the labels of a data set: predicts each from all other modalities, and lists those that disagree.
 
-python -m mmgen_jax.audit --config=configs/shapes_tiny.py --workdir=shapes-tiny --out=out/audit
+python -m mmgen_jax.audit --config=shapes_tiny --workdir=shapes-tiny --out=out/audit
 
 Writes OUT/worst.png, the labels that disagree most beside predictions, and OUT/suspects.tsv, which
 `python -m mmgen_jax.label --only=OUT/suspects.tsv` labels anew.

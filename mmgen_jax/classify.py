@@ -1,7 +1,7 @@
 """Tells the class of images, or of any of their modalities, with a generative model: zero-shot classification.
 
-python -m mmgen_jax.classify --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.classify.given=rgb
-python -m mmgen_jax.classify --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.sample.given.rgb=photo.png
+python -m mmgen_jax.classify --config=shapes_tiny --workdir=shapes-tiny --config.classify.given=rgb
+python -m mmgen_jax.classify --config=shapes_tiny --workdir=shapes-tiny --config.sample.given.rgb=photo.png
 
 Prints the probabilities of the classes and the evaluations that they took; of held-out scenes, whose classes are known,
 also the accuracy and the expected calibration error.

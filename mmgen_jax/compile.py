@@ -1,8 +1,8 @@
 """Predicts memory and speed of a config on a TPU, with the real TPU compiler. No TPU is needed, and nothing is run.
 
-python -m mmgen_jax.compile --config=configs/imagenet256_xl2.py --topology=v5e:4x4
-python -m mmgen_jax.compile --config=configs/imagenet256_xl2.py --topology=v5e:2x4 --what=sample --json=sample.json
-python -m mmgen_jax.compile --config=configs/imagenet256_xl2.py --topology=v6e:2x4 --search
+python -m mmgen_jax.compile --config=imagenet256_xl2 --topology=v5e:4x4
+python -m mmgen_jax.compile --config=imagenet256_xl2 --topology=v5e:2x4 --what=sample --json=sample.json
+python -m mmgen_jax.compile --config=imagenet256_xl2 --topology=v6e:2x4 --search
 
 Prints memory of a device against its HBM, flops, collectives, predicted time and share of peak. A model without a loop
 over its blocks is compiled with 2 and with 4 of them, and every figure is continued to its depth; --exact compiles it

@@ -1,6 +1,6 @@
 """Shows what a model can do: a sheet for each family of tasks, and one gallery of all models shown so far.
 
-python -m mmgen_jax.demo --config=configs/shapes_tiny.py --workdir=shapes-tiny --out=quickstart --name=bundled
+python -m mmgen_jax.demo --config=shapes_tiny --workdir=shapes-tiny --out=quickstart --name=bundled
 
 Writes OUT/NAME/*.png, and OUT/gallery.html, which also has the other names that are in OUT. Given are held-out scenes.
 """

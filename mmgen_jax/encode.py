@@ -1,6 +1,6 @@
 """Computes the latents of a data set of tiles with the frozen networks, once for all training runs.
 
-python -m mmgen_jax.encode --config=configs/imagenet256_xl2.py --out=data/imagenet256_latents
+python -m mmgen_jax.encode --config=imagenet256_xl2 --out=data/imagenet256_latents
 
 The same command again continues at the first shard that is not finished. `--worker=0 --workers=4` splits the shards
 over machines that share the folder.

@@ -1,6 +1,6 @@
 """Evaluates a model on held-out scenes: prints tables as they are ready, and writes metrics.json and metrics.html.
 
-python -m mmgen_jax.evaluate --config=configs/shapes_tiny.py --workdir=runs/a
+python -m mmgen_jax.evaluate --config=shapes_tiny --workdir=runs/a
 """
 
 from __future__ import annotations

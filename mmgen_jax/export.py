@@ -1,6 +1,6 @@
 """Writes the newest averaged weights of a workdir as a self-contained model folder.
 
-python -m mmgen_jax.export --config=configs/shapes_tiny.py --workdir=runs/a --out=models/a
+python -m mmgen_jax.export --config=shapes_tiny --workdir=runs/a --out=models/a
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes samples of a trained model to files.
 
-python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=runs/a
-python -m mmgen_jax.sample --config=configs/shapes_tiny.py --workdir=shapes-tiny \
+python -m mmgen_jax.sample --config=shapes_tiny --workdir=runs/a
+python -m mmgen_jax.sample --config=shapes_tiny --workdir=shapes-tiny \
   --config.sample.given.depth=depth.png --config.sample.class_id=torus --config.sample.wanted=rgb
 
 What is given is read from the files in `sample.given`, or, as `sample.task` says, from the data set's test split.

@@ -1,6 +1,6 @@
 """Trains a model on one host or many.
 
-python -m mmgen_jax.train --config=configs/shapes_tiny.py --workdir=runs/a
+python -m mmgen_jax.train --config=shapes_tiny --workdir=runs/a
 
 The same command again resumes from the newest checkpoint.
 """

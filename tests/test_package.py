@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -94,15 +95,36 @@ def test_runs_a_command(tmp_path):
     assert found.stdout == run(sys.executable, "-m", "mmgen_jax.summary", f"--log={log}", cwd=ROOT).stdout
 
 
+# What the page does with a form, up to the ZIP file that it offers; its files are put where this runs.
+ARCHIVE = """
+import io, zipfile
+from mmgen_jax import MMGen
+from mmgen_jax.app import form
+from mmgen_jax.app.__main__ import anywhere
+from mmgen_jax.app.result import result
+
+workdir, config = anywhere("shapes-tiny", "shapes_tiny")
+model = MMGen.load(workdir)
+parts = {m: form.Part() for m in model.modalities}
+request = form.parse(form.Form(parts, "torus", steps=2), model.architecture)
+out = model.generate(**request.arguments(model.architecture))
+made = result(out, request, request.command(workdir, config), request.snippet(workdir))
+zipfile.ZipFile(io.BytesIO(made.archive)).extractall()
+"""
+
+
 @pytest.mark.slow
 def test_wheel_works_elsewhere(tmp_path):
-    """A wheel, installed into another environment, samples the bundled model in a folder that is not a checkout."""
+    """A wheel, installed into another environment, does its work where no checkout is: samples, and again as the app.
+
+    Its recipes come with it, whatever else is called `configs` there.
+    """
     source, elsewhere, environment = tmp_path / "source", tmp_path / "elsewhere", tmp_path / "venv"
-    sources = "pyproject.toml", "README.md", "LICENSE", "mmgen_jax"
+    sources = "pyproject.toml", "README.md", "LICENSE", "mmgen_jax", "configs"
     tracked = run("git", "ls-files", *sources, cwd=ROOT).stdout.splitlines()
     for name in tracked:  # a copy, as building leaves files in the sources
         (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes((ROOT / name).read_bytes())
+        shutil.copyfile(ROOT / name, source / name, follow_symlinks=False)
     options = ["--no-deps", "--no-index", "--disable-pip-version-check"]
     build = [sys.executable, "-m", "pip", "wheel", *options, "--no-build-isolation", "-w", str(tmp_path), str(source)]
     built = run(*build)
@@ -117,8 +139,8 @@ def test_wheel_works_elsewhere(tmp_path):
     (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")  # JAX and the rest, as they are here
 
     (elsewhere / "configs").mkdir(parents=True)
-    for name in ("base.py", "shapes_tiny.py"):
-        (elsewhere / "configs" / name).write_bytes((ROOT / "configs" / name).read_bytes())
+    (elsewhere / "configs" / "__init__.py").touch()
+    (elsewhere / "mine.py").write_text("from mmgen_jax.configs.shapes_any import get_config\n")
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     facts = "import mmgen_jax, importlib.metadata as m; print(mmgen_jax.__file__, m.version('mmgen_jax'))"
     where, version = run(str(python), "-c", facts, cwd=elsewhere, env=clean).stdout.split()
@@ -128,11 +150,29 @@ def test_wheel_works_elsewhere(tmp_path):
     mmgen = str(environment / "bin" / "mmgen")
     small = ["--config.sample.n=1", "--config.sample.steps=2", "--config.sample.class_id=torus"]
     sampled = run(
-        mmgen, "sample", "--config=configs/shapes_tiny.py", "--workdir=shapes-tiny", "--out=out", *small,
+        mmgen, "sample", "--config=shapes_tiny", "--workdir=shapes-tiny", "--out=out", *small,
         cwd=elsewhere, env=clean,
     )  # fmt: skip
     assert sampled.returncode == 0, sampled.stderr
     assert (elsewhere / "out" / "sheet.png").exists()
+    for config, message in (("mine.py", "no model at 'nowhere'"), ("shapes_any", "no model at 'nowhere'")):
+        found = run(mmgen, "export", f"--config={config}", "--workdir=nowhere", "--out=x", cwd=elsewhere, env=clean)
+        assert found.returncode == 2 and found.stderr.startswith(f"error: {message}"), found.stderr
+    unknown = run(mmgen, "export", "--config=tiny", "--workdir=nowhere", "--out=x", cwd=elsewhere, env=clean)
+    names = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    assert f"no recipe or file 'tiny'; allowed: a file, or one of {', '.join(names)}\n" in unknown.stderr
     assert run(mmgen, "paint", cwd=elsewhere, env=clean).returncode == 2
     assert run(mmgen, "completion", "bash", cwd=elsewhere, env=clean).stdout.endswith("_mmgen mmgen\n")
     assert run(mmgen, "completion", "answer", "", "enc", cwd=elsewhere, env=clean).stdout.startswith("encode\t")
+
+    (tmp_path / "app").mkdir()
+    told = run(str(python), "-c", ARCHIVE, cwd=tmp_path / "app", env=clean)
+    assert told.returncode == 0, told.stderr
+    path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    for words in (["sh", "again.sh"], ["python", "again.py"]):
+        made = run(*words, cwd=tmp_path / "app", env=clean | {"PATH": path})
+        assert made.returncode == 0, made.stderr
+        for name in ("depth_000.png", "rgb_000.png"):
+            wanted = tmp_path / "app" / "samples" / name
+            assert (tmp_path / "app" / "out" / "again" / name).read_bytes() == wanted.read_bytes()
+        shutil.rmtree(tmp_path / "app" / "out")

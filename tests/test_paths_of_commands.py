@@ -21,7 +21,6 @@ WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size"
 WORDS |= {"second"}  # as --first of the same study, which must fit before it is looked at
 WORDS |= {"depth_is", "depth_range", "normal_axes", "axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
 WORDS |= {"formats", "benchmark", "variants", "host", "license"}
-WORDS |= {"config"}  # of the app, which only shows it; that of other commands is defined elsewhere
 PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from", "train.preview_decoder"}
 PATHS |= {f"sample.{kind}.{m}" for kind in ("images", "given", "keep") for m in ("rgb", "depth", "normal", "mask")}
 # command -> how its inputs and outputs are given, and what it needs besides; {} stands for other folders, see `inputs`.
@@ -56,6 +55,7 @@ READ = {
     },
     **{f"{name} --workdir=": ("{config}", "{data}") for name in ("classify", "evaluate", "demo", "audit")},
     "app --workdir=": (),
+    "app --config=": (),
     "reconstruct --workdir=": ("{config}", "{data}", "--out={new}"),
     "reconstruct --photo=": (*RUN, "--out={new}"),
     "reconstruct --samples=": ("--out={new}",),

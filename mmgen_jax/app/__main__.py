@@ -1,7 +1,7 @@
 """Serves a page on which a model can be played with, in a browser on this machine.
 
 python -m mmgen_jax.app
-python -m mmgen_jax.app --workdir=runs/a --config=configs/shapes_tiny.py --port=8000
+python -m mmgen_jax.app --workdir=runs/a --config=shapes_quick --port=8000
 
 Paint or upload any modality, make the others, and take the result along. It needs ./launch/setup.sh --app.
 """
@@ -14,7 +14,7 @@ from mmgen_jax.system import command
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", "shapes-tiny", "Folder of one run, or the name of a bundled model.")
-    flags.DEFINE_string("config", "configs/shapes_tiny.py", "Recipe that the shown command line names.")
+    flags.DEFINE_string("config", "shapes_tiny", "Recipe that the shown command line names.")
     flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets in everybody in the network.")
     flags.DEFINE_integer("port", 7860, "Port to listen on.", lower_bound=1, upper_bound=65535)
     command.parse()  # before the imports below, which take seconds
@@ -25,6 +25,8 @@ import socket
 from collections.abc import Sequence
 
 from mmgen_jax.api import MMGen
+from mmgen_jax.checkpoints import model_folders
+from mmgen_jax.system import files, recipes
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
 
@@ -42,8 +44,21 @@ def check_place(host: str, port: int) -> None:
         ) from error
 
 
+def anywhere(workdir: str, config: str) -> tuple[str, str]:
+    """A model and a recipe as they are named in every folder: by a name, or by a path from the root.
+
+    Raises UsageError where there is no such model or recipe.
+    """
+    if workdir not in model_folders.bundled():
+        workdir = str(files.absolute(model_folders.locate(workdir)))
+    if recipes.located(config) == config:
+        config = os.path.abspath(config)
+    return workdir, config
+
+
 def run(workdir: str, config: str, host: str, port: int) -> None:
     """Serves the page until it is interrupted. Raises UsageError before it starts."""
+    workdir, config = anywhere(workdir, config)
     model = MMGen.load(workdir)
     if importlib.util.find_spec("gradio") is None:
         raise UsageError("the page needs gradio, which is not installed; ./launch/setup.sh --app installs it")

@@ -1,8 +1,8 @@
 """Times training, sampling, decoding and reading data, also of two configs or two checkouts in turns.
 
-python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --what=train,sample
-python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --compare=configs/shapes_quick.py
-python -m mmgen_jax.benchmark --config=configs/shapes_tiny.py --checkout=../before
+python -m mmgen_jax.benchmark --config=shapes_tiny --what=train,sample
+python -m mmgen_jax.benchmark --config=shapes_tiny --compare=shapes_quick
+python -m mmgen_jax.benchmark --config=shapes_tiny --checkout=../before
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.completion.__main__ import SHELLS
 from mmgen_jax.completion.answers import Command, Option, Table
 from mmgen_jax.settings import Settings
+from mmgen_jax.system import recipes
 from mmgen_jax.system.rules import declared
 
 WORDS = {"completion": SHELLS}  # of commands that take no flags
@@ -53,8 +54,9 @@ def _flag(flag: ElementTree.Element) -> Option:
     if kind == "bool":
         return Option(meaning, switch=True)
     values = tuple(value.text or "" for value in flag.iter("enum_value"))
-    recipe = command.changes(flag.findtext("name", "")) in meaning
-    return dataclasses.replace(_option(meaning, values, kind not in ("int", "float")), recipe=recipe)
+    if command.changes(flag.findtext("name", "")) in meaning:
+        return Option(meaning, recipes.names(), file=True, recipe=True)
+    return _option(meaning, values, kind not in ("int", "float"))
 
 
 def _option(meaning: str, values: tuple[str, ...], text: bool) -> Option:

@@ -1,7 +1,7 @@
 """Makes points and meshes of a photo, of samples, or of a folder of samples.
 
-python -m mmgen_jax.reconstruct --config=configs/shapes_tiny.py --workdir=shapes-tiny --photo=photo.png --out=out/photo
-python -m mmgen_jax.reconstruct --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.sample.class_id=torus
+python -m mmgen_jax.reconstruct --config=shapes_tiny --workdir=shapes-tiny --photo=photo.png --out=out/photo
+python -m mmgen_jax.reconstruct --config=shapes_tiny --workdir=shapes-tiny --config.sample.class_id=torus
 python -m mmgen_jax.reconstruct --samples=out/more --fov=55
 
 Each sample becomes OUT/000.glb (a mesh with its texture), 000.ply (points) and 000.gif (a turntable). One line says of
@@ -15,7 +15,7 @@ from absl import flags
 from mmgen_jax.system import command
 
 if __name__ == "__main__":
-    command.define_config(what="Recipe, a file in configs/; its `sample` says what is made.", required=False)
+    command.define_config(what="Recipe, by its name or its file; its `sample` says what is made.", required=False)
     flags.DEFINE_string("workdir", "", "Folder of one run, or the name of a bundled model.")
     flags.DEFINE_string("photo", "", "Image file; the model makes the rest as `evaluate` reads it.")
     flags.DEFINE_string("samples", "", "Folder of samples to take in place of making some.")

@@ -327,7 +327,7 @@ def _check_averages(choices: Choices, architecture: Architecture, partial: bool,
     if not architecture.model.decoupled:
         raise UsageError(
             f"solver is {choices.solver!r}, which needs a flow map, but model.decoupled of the model is 0; "
-            "allowed: the other solvers, or a model that was trained as configs/shapes_fewstep.py says"
+            "allowed: the other solvers, or a model of the recipe shapes_fewstep"
         )
     for words, used in (
         (f"{next((name for name, _ in choices.members), '')} has a weight (guidance, strength, ...)", choices.members),

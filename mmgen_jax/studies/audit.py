@@ -1,6 +1,6 @@
 """Shows how small an error of a label an audit finds: a table of AUROC by size of the corruption.
 
-python -m mmgen_jax.studies.audit --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=256
+python -m mmgen_jax.studies.audit --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=256
 
 Each label of held-out scenes is corrupted in turn, and its score compared with those of the labels as they are:
 

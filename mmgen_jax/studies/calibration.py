@@ -1,6 +1,6 @@
 """Measures how far the spread of several draws tells where a model errs, and by how much: a table, a plot, factors.
 
-python -m mmgen_jax.studies.calibration --config=configs/shapes_tiny.py --workdir=shapes-tiny \
+python -m mmgen_jax.studies.calibration --config=shapes_tiny --workdir=shapes-tiny \
   --config.evaluate.n=128 --config.evaluate.draws=8 --config.evaluate.temperature=1
 
 Predicts everything from the rgb of held-out scenes. Factors are fitted on the second half of them, all else is measured

@@ -1,6 +1,6 @@
 """Composes depth and regions of held-out scenes to images, as MCDM does: agreement, cost, and sheets to look at.
 
-python -m mmgen_jax.studies.composition --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=64
+python -m mmgen_jax.studies.composition --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=64
 
 Each way of using the conditions makes the rgb of the same scenes. What the model then predicts from that rgb is
 compared with what was given. `calls` counts rows of the network for each sample, and `time` is a multiple of what

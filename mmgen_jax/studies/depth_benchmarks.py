@@ -1,6 +1,6 @@
 """Scores a model's depth on a benchmark of the papers: NYUv2, KITTI, ScanNet, DIODE or iBims-1, from their own files.
 
-python -m mmgen_jax.studies.depth_benchmarks --config=configs/shapes_tiny.py --workdir=shapes-tiny --benchmark=ibims
+python -m mmgen_jax.studies.depth_benchmarks --config=shapes_tiny --workdir=shapes-tiny --benchmark=ibims
     --root=data/ibims1
 
 Whole images are read as `evaluate` reads scenes, and scored at their own size.

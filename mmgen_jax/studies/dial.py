@@ -1,6 +1,6 @@
 """Turns the dials of a condition, and measures how well what is made agrees with it.
 
-python -m mmgen_jax.studies.dial --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=64
+python -m mmgen_jax.studies.dial --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=64
 
 The rgb of held-out scenes is made from their depth alone, which is held at each of several times, and then has each of
 several strengths. What the model reads from that rgb is compared with the depth that was given. Says of each dial

@@ -1,7 +1,7 @@
 """Compares training in bfloat16 with training in float32, on rendered scenes and with several seeds.
 
 python -m mmgen_jax.data.shapes --data_dir=data/quickstart --size=32 --train=4000 --test=512
-python -m mmgen_jax.studies.dtypes --config=configs/shapes_quick.py --steps=600 --seeds=3
+python -m mmgen_jax.studies.dtypes --config=shapes_quick --steps=600 --seeds=3
 
 Prints the errors of predictions from rgb on held-out scenes. The exit code is 1 if the means of both types differ by
 more than the spread over seeds explains.

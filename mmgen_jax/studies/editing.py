@@ -1,6 +1,6 @@
 """What editing keeps of an image and what it changes: partial noising, inversion, translation by geometry; and a sheet.
 
-python -m mmgen_jax.studies.editing --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=64
+python -m mmgen_jax.studies.editing --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=64
 
 Turns held-out scenes into the next class, in rgb alone. The table has how near the result is to the image, how often
 the bundled classifier sees the wanted class, and how far the depth that is read from the result is from the scene's.

@@ -28,8 +28,8 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import Dinov2Config, Dinov2Model
 
-from configs import imagenet256_b2
 from mmgen_jax import settings
+from mmgen_jax.configs import imagenet256_b2
 from mmgen_jax.frozen import abstract, dino, dino_files
 from mmgen_jax.frozen.autoencoders import kl, kl_names
 from mmgen_jax.frozen.autoencoders.tiny_decoder import TinyConfig, TinyDecoder, TinyNetwork

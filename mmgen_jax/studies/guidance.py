@@ -1,6 +1,6 @@
 """What guidance on the class buys and costs: with and without rescaling, and away from a weak model; and a sheet.
 
-python -m mmgen_jax.studies.guidance --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=128
+python -m mmgen_jax.studies.guidance --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=128
 
 Makes samples of the classes of held-out scenes in every way, from the same noise, and compares them with the scenes.
 With `--config.sample.weak=...` that model is the weak one of autoguidance, and what it makes alone is shown too.

@@ -1,6 +1,6 @@
 """Guides scenes by a few points of depth, and by the colour of a region: errors, calls, and a sheet to look at.
 
-python -m mmgen_jax.studies.guides --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=32
+python -m mmgen_jax.studies.guides --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=32
 
 Points of the true depth of held-out scenes guide what is made of nothing, and of the rgb of the scenes; without a scale
 they are 1 / metres. Errors are those of metres, without any fit, at the points and elsewhere. The mean rgb of a square

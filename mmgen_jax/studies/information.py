@@ -1,6 +1,6 @@
 """Shows what each modality tells of each other one: a table in bits, and maps of where the information lies.
 
-python -m mmgen_jax.studies.information --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=8
+python -m mmgen_jax.studies.information --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=8
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Looks for seams where what is kept of an image meets what is made of it: a table, and a sheet to look at.
 
-python -m mmgen_jax.studies.inpainting --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=48
+python -m mmgen_jax.studies.inpainting --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=48
 
 The rgb and the depth of held-out scenes get a hole, of whole cells of latents or across cells, which is filled with 0,
 1 and 3 corrector steps. Of neighbouring pixels, one kept and one made, the mean square of the difference is divided by

@@ -1,6 +1,6 @@
 """Shows what each design choice of the TPU training step gains: compiles the step without it for the same topology.
 
-python -m mmgen_jax.studies.layouts --config=configs/imagenet256_xl2.py --topology=v5e:4x4 [--only=attention,loop]
+python -m mmgen_jax.studies.layouts --config=imagenet256_xl2 --topology=v5e:4x4 [--only=attention,loop]
 
 Each line takes minutes. Nothing is run; the figures are the compiler's, as python -m mmgen_jax.compile prints them.
 """

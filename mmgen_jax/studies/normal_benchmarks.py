@@ -1,6 +1,6 @@
 """Scores a model's normals on a benchmark of the papers: NYUv2, ScanNet, iBims-1, Sintel or Virtual KITTI.
 
-python -m mmgen_jax.studies.normal_benchmarks --config=configs/shapes_tiny.py --workdir=shapes-tiny --benchmark=ibims
+python -m mmgen_jax.studies.normal_benchmarks --config=shapes_tiny --workdir=shapes-tiny --benchmark=ibims
     --root=data/dsine_eval
 
 Whole images are read as `evaluate` reads scenes, and scored at their own size, over all pixels together.

@@ -37,9 +37,9 @@ from pathlib import Path
 
 import numpy as np
 
-from configs import imagenet256_xl2
 from mmgen_jax import settings
 from mmgen_jax.benchmark import cases, measure
+from mmgen_jax.configs import imagenet256_xl2
 from mmgen_jax.models.mmdit import parse_size
 from mmgen_jax.settings import Settings
 from mmgen_jax.system import files

@@ -1,7 +1,7 @@
 """Trains variants of a config on as many samples, with several seeds, and tells how many fewer one needs.
 
 python -m mmgen_jax.data.shapes --data_dir=data/quickstart --size=32 --train=4000 --test=512
-python -m mmgen_jax.studies.recipes --config=configs/shapes_quick.py --variants=modern,logit-normal --out=runs/recipes
+python -m mmgen_jax.studies.recipes --config=shapes_quick --variants=modern,logit-normal --out=runs/recipes
 
 Each run is scored on predictions from rgb of held-out scenes at several points of the training. The speed of a variant
 is the number of samples of the config divided by the number after which the variant is as good as the config at its

@@ -1,6 +1,6 @@
 """Compares reconstructions of rendered scenes with their exact geometry: a table, and a sheet of meshes from the side.
 
-python -m mmgen_jax.studies.reconstruction --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=64
+python -m mmgen_jax.studies.reconstruction --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=64
 
 The first `evaluate.n` scenes of the test split are rendered, the model reads depth and normals from their images as
 `evaluate` does, and each way of making a mesh of them is compared with what the renderer knows:

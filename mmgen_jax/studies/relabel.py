@@ -1,7 +1,7 @@
 """Tells whether a model gets better when the labels that an audit lists are made anew, or left out.
 
 python -m mmgen_jax.data.shapes --data_dir=data/relabel --size=32 --train=6000 --test=500
-python -m mmgen_jax.studies.relabel --config=configs/shapes_quick.py --config.data.dir=data/relabel --out=runs/relabel
+python -m mmgen_jax.studies.relabel --config=shapes_quick --config.data.dir=data/relabel --out=runs/relabel
 
 A share of the labels of the train split is made wrong (see `wrong_labels`), and a model is trained on them. It audits
 what it was trained on. Then its training goes on from its weights for `--more` steps on each of `TREATMENTS` of the

@@ -1,6 +1,6 @@
 """Shows what each solver makes of a number of calls of the network: a table, and a plot of error against calls.
 
-python -m mmgen_jax.studies.solvers --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=64
+python -m mmgen_jax.studies.solvers --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=64
 
 Predicts everything from the rgb of held-out scenes. The distance is that of latents from those of many Heun steps from
 the same noise (root of the mean square); the SDE, and what starts without noise, end elsewhere, so they have none.

@@ -1,6 +1,6 @@
 """Composes depth and regions that two models tell, which were trained without a common sample: agreement, and a sheet.
 
-python -m mmgen_jax.studies.two_models --config=configs/shapes_tiny.py --workdir=shapes-tiny \
+python -m mmgen_jax.studies.two_models --config=shapes_tiny --workdir=shapes-tiny \
   --first=runs/rgb_depth --second=runs/rgb_mask --config.evaluate.n=64
 
 The first model knows rgb and depth, the second one rgb and regions (`configs/shapes_rgb_depth.py` and

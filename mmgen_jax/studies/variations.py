@@ -1,6 +1,6 @@
 """How different samples are that keep the geometry of a scene, and how well they keep it: a table, and a sheet.
 
-python -m mmgen_jax.studies.variations --config=configs/shapes_tiny.py --workdir=shapes-tiny --config.evaluate.n=64
+python -m mmgen_jax.studies.variations --config=shapes_tiny --workdir=shapes-tiny --config.evaluate.n=64
 
 Makes `sample.draws` variations (8 if that is 1) of each of `evaluate.n` held-out scenes, all of the scene's class: with
 nothing else given, with its depth, and with its whole geometry. Distances are means over all pairs of variations of a

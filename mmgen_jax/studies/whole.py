@@ -1,6 +1,6 @@
 """Reads whole rendered photos with a model of a smaller size: how right the depth is, and a sheet to look at.
 
-python -m mmgen_jax.studies.whole --config=configs/shapes_tiny.py --workdir=shapes-tiny
+python -m mmgen_jax.studies.whole --config=shapes_tiny --workdir=shapes-tiny
 
 Held-out scenes are rendered large and cut to 5 : 3. All else is predicted from their rgb as `evaluate` predicts it, at
 the model's size and at twice its size (`sample.whole`). The table has the correlation of depth with the truth.

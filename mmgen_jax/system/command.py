@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mmgen_jax.system import reading
+from mmgen_jax.system import recipes
 from mmgen_jax.system.errors import (
     EXIT_INTERRUPTED,
     EXIT_RUN,
@@ -31,16 +31,17 @@ _rest: list[list[str]] = []  # the words that `parse` left, if it was called
 
 
 class _ConfigFile(flags.ArgumentParser):
-    """Loads a config file with `load`. The file is code and may raise anything; of a ValueError absl names the file."""
+    """Loads a config file, or a recipe by its name, with `load`. Of a ValueError absl names the file.
+
+    The file is code and may raise anything.
+    """
 
     def __init__(self, load: flags.ArgumentParser):
         self._load = load
 
-    def parse(self, path: str) -> ConfigDict:
+    def parse(self, text: str) -> ConfigDict:
         try:
-            if os.path.exists(path):  # not so where an argument follows its name, as in configs/a.py:small
-                reading.regular(path)
-            config = self._load.parse(path)
+            config = self._load.parse(recipes.located(text))
             getattr(config, "keys", None)  # raises now what ml_collections keeps until a value is asked for
             if not isinstance(config, ConfigDict):
                 raise TypeError(f"get_config() returned a value of type {type(config).__name__}, not ConfigDict")
@@ -55,7 +56,7 @@ def changes(name: str) -> str:
     return f"--{name}.NAME=VALUE"
 
 
-def define_config(name: str = "config", what: str = "Recipe, a file in configs/.", required: bool = True) -> None:
+def define_config(name: str = "config", what: str = "Recipe, by its name or its file.", required: bool = True) -> None:
     """Defines --config, or another flag of its kind."""
     config_flags.DEFINE_config_file(name, None, f"{what} {changes(name)} changes a setting of it.", lock_config=True)
     flags.FLAGS[name].parser = _ConfigFile(flags.FLAGS[name].parser)

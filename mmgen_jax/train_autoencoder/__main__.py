@@ -1,6 +1,6 @@
 """Trains an autoencoder on tiles of one's own, for `train` to make latents with.
 
-python -m mmgen_jax.train_autoencoder --config=configs/shapes_autoencoder.py --workdir=runs/autoencoder
+python -m mmgen_jax.train_autoencoder --config=shapes_autoencoder --workdir=runs/autoencoder
 
 The same command again resumes from the newest checkpoint; of a finished run it prints the table again.
 """

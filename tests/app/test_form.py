@@ -86,7 +86,7 @@ def test_the_command_and_the_python_make_the_same(model, model_dir, asked, tmp_p
     }
     request = form.parse(dataclasses.replace(asked, parts=pictures), model.architecture)
     out = model.generate(**request.arguments(model.architecture), progress=lambda _: None)
-    command, snippet = request.command(str(model_dir), "configs/shapes_tiny.py"), request.snippet(str(model_dir))
+    command, snippet = request.command(str(model_dir), "shapes_tiny"), request.snippet(str(model_dir))
     made = result(out, request, command, snippet)
     with zipfile.ZipFile(io.BytesIO(made.archive)) as archive:
         archive.extractall(tmp_path)
@@ -205,7 +205,17 @@ def test_figures_are_escaped_and_large_by_whole_numbers(model):
 def test_without_the_library_one_line_says_what_to_install(model_dir, monkeypatch):
     monkeypatch.setattr(app.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UsageError, match="needs gradio, which is not installed; ./launch/setup.sh --app installs it"):
-        app.run(str(model_dir), "", "127.0.0.1", 7860)
+        app.run(str(model_dir), "shapes_tiny", "127.0.0.1", 7860)
+
+
+def test_models_and_recipes_are_named_as_they_are_in_every_folder(model_dir, tmp_path, monkeypatch):
+    assert app.anywhere("shapes-tiny", "shapes_tiny") == ("shapes-tiny", "shapes_tiny")
+    (tmp_path / "own.py").touch()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(model_dir)
+    assert app.anywhere("run", "own.py:small") == (str(model_dir.resolve()), f"{tmp_path}/own.py:small")
+    with pytest.raises(UsageError, match="no recipe or file 'shapes'; allowed: a file, or one of base, "):
+        app.anywhere("run", "shapes")
 
 
 def test_a_place_that_is_taken():

@@ -18,6 +18,7 @@ from mmgen_jax.__main__ import COMMANDS
 from mmgen_jax.completion import __main__ as completion
 from mmgen_jax.completion.answers import FILE, Option, answers, read
 from mmgen_jax.settings import Settings
+from mmgen_jax.system import recipes
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.rules import declared
 
@@ -90,6 +91,8 @@ def test_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert words("train", "--config=c") == ["--config=configs/"]
+    assert words("train", "--config=shapes_ti") == ["--config=shapes_tiny"]
+    assert words("train", "--config=")[: len(recipes.names())] == [f"--config={name}" for name in recipes.names()]
     inside = ["a.py", "b c.py", "more/"]
     for place in ("configs/", f"{tmp_path}/configs/", "~/configs/", "./configs/"):
         assert words("train", f"--config={place}") == [f"--config={place}{name}" for name in inside]

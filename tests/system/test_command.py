@@ -94,7 +94,7 @@ def test_wrong_options_beside_a_config_are_told_before_it_is_loaded():
 def test_help_names_the_flags_that_commands_share():
     _, out, _, _ = started("mmgen_jax.train", "--help")
     text = " ".join(out.split())
-    assert "--config: Recipe, a file in configs/. --config.NAME=VALUE changes a setting of it. " in text
+    assert "--config: Recipe, by its name or its file. --config.NAME=VALUE changes a setting of it. " in text
     assert "--workdir: Folder of one run, or the name of a bundled model." in text and "--profile: " in text
 
 
