@@ -78,6 +78,7 @@ READ = {
     "metrics.generation --samples=": ("--reference={tiles}", "--out={new}"),
     "metrics.generation --reference=": ("--samples={tiles}", "--out={new}"),
     "metrics.generation --inception=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
+    "metrics.generation --classifier=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
     "metrics.generation --dino=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
     "studies.official --official=": (),
     "studies.depth_benchmarks --workdir=": ("{config}", "--benchmark=diode", "--root={rooms}", "--out={new}"),

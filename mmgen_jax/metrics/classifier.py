@@ -27,8 +27,8 @@ from mmgen_jax.system.errors import NotFinite, UsageError
 from mmgen_jax.tensor_files import fit
 
 _ASSETS = epath.Path(__file__).parents[1] / "assets"
-BUNDLED = _ASSETS / "shapes-classifier.safetensors"
-_NAMES = "*-classifier.safetensors"  # of all that come with the package
+_ENDING = "-classifier.safetensors"  # behind the short names of all that come with the package
+BUNDLED = _ASSETS / f"shapes{_ENDING}"
 _WIDTHS = (24, 32, 48, 64)  # numbers of channels of the last four convolutions
 _STRIDES = (2, 1, 2, 1)
 _FIRST = 16  # number of channels of those before, which have stride 2
@@ -169,10 +169,21 @@ def load(path: epath.PathLike = BUNDLED) -> Classifier:
     return Classifier(_nest(flat), class_names, size, soft)
 
 
+def bundled() -> dict[str, epath.Path]:
+    """Short name -> file of the classifiers that come with the package."""
+    return {path.name.removesuffix(_ENDING): path for path in sorted(_ASSETS.glob(f"*{_ENDING}"))}
+
+
+def name_for_classes(class_names: Sequence[str]) -> str | None:
+    """The short name of the bundled classifier that knows exactly these classes in this order, or None."""
+    wanted = tuple(class_names)
+    return next((name for name, path in bundled().items() if load(path).class_names == wanted), None)
+
+
 def for_classes(class_names: Sequence[str]) -> Classifier | None:
     """The bundled classifier that knows exactly these classes in this order, or None if none does."""
-    found = (load(path) for path in sorted(_ASSETS.glob(_NAMES)))
-    return next((classifier for classifier in found if classifier.class_names == tuple(class_names)), None)
+    name = name_for_classes(class_names)
+    return load(bundled()[name]) if name else None
 
 
 def accuracy(probabilities: np.ndarray, class_id: np.ndarray) -> float:

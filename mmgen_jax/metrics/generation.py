@@ -12,8 +12,11 @@ from mmgen_jax.system import command
 if __name__ == "__main__":
     flags.DEFINE_string("samples", None, "Folder of images or samples, data set of tiles, or ADM's .npz.")
     flags.DEFINE_string("reference", None, "What they are compared with: as --samples, or an .npz of mu and sigma.")
-    flags.DEFINE_string("inception", "", "File of the FID Inception-v3, .pth; without a network a small one is used.")
+    flags.DEFINE_string("inception", "", "File of the FID Inception-v3, .pth, as the network.")
     flags.DEFINE_string("dino", "", "Folder, file or hub id of a DINOv2, as the network.")
+    flags.DEFINE_string(
+        "classifier", "", "File or bundled name of a small network; by default the one for the classes."
+    )
     flags.DEFINE_enum("protocol", "adm", ("adm", "pytorch-fid"), "How images are resized for the Inception-v3.")
     flags.DEFINE_string("split", "train", "Name of a split of data sets of tiles.")
     flags.DEFINE_integer("size", 0, "Side that images in files are cropped to as ADM does, 0 = none.", lower_bound=0)
@@ -52,6 +55,7 @@ class Compared:
     reference: epath.PathLike
     inception: epath.PathLike = ""
     dino: epath.PathLike = ""
+    classifier: epath.PathLike = ""
     protocol: str = "adm"
     split: str = "train"
     size: int = 0
@@ -65,7 +69,8 @@ class Compared:
         real = image_sets.read(self.reference, "--reference", self.split, self.size)
         sets = {"--samples": made, "--reference": real}
         _check_counts(sets)
-        judge = judges.load(self.inception, self.protocol, self.dino)
+        classes = real.class_names or made.class_names
+        judge = judges.load(self.inception, self.protocol, self.dino, self.classifier, classes)
         _check_statistics(real, judge)
         return sets, judge
 
@@ -100,7 +105,7 @@ def run(
     }
     files.write(out, (json.dumps(report, indent=1) + "\n").encode())
     if statistics:
-        image_sets.write_statistics(statistics, comparison.gaussians)
+        image_sets.write_statistics(statistics, comparison.gaussians, judge.digest)
     say(f"written: {out}")
     return report
 
@@ -159,7 +164,12 @@ def _check_statistics(real: ImageSet, judge: Judge) -> None:
     if real.gaussians and (width := len(real.gaussians["features"].mean)) != judge.width:
         raise UsageError(
             f"--reference {real.source} has statistics of {width} features; allowed: {judge.width}, "
-            f"those of the {judge.network}; --inception and --dino give other networks"
+            f"those of the {judge.network}; --inception, --dino and --classifier give others"
+        )
+    if real.digest not in ("", judge.digest):
+        raise UsageError(
+            f"--reference {real.source} has statistics of another network or resizing than the {judge.network}; "
+            "--inception, --dino, --classifier and --protocol give others"
         )
 
 

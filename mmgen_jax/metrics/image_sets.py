@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from etils import epath
@@ -23,6 +23,7 @@ from mmgen_jax.tensor_files.npz import Npz
 ARRAY = "arr_0"  # ADM's name of the images
 STATISTICS = {"features": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # ADM's names of mean and covariance
 _SAMPLE = re.compile(r"rgb_(\d+)\.png")  # in folders of samples, where pictures of other modalities stand beside them
+_NETWORK = "network"  # beside statistics: the digest of the network, uint8 [32], which other programs do not read
 _BATCH = 64
 
 
@@ -37,13 +38,17 @@ class ImageSet:
       marks: what tells the images of a range from others without reading them: the names below the folder, sizes and
         times of their files. The same on all machines that see one folder.
       gaussians: "features" and "spatial" -> what is known of all images of a reference without looking at them.
+      digest: of the network that these are of; "" where the file does not tell.
+      class_names: of a data set; none for others.
     """
 
     source: str
     count: int
     batches: Callable[[range], Iterator[np.ndarray]]
     marks: Callable[[range], list[str]]
-    gaussians: dict[str, Gaussian]
+    gaussians: dict[str, Gaussian] = field(default_factory=dict)
+    digest: str = ""
+    class_names: tuple[str, ...] = ()
 
 
 def read(path: epath.PathLike, name: str, split: str = "train", size: int = 0) -> ImageSet:
@@ -94,7 +99,7 @@ def _folder(place: epath.Path, size: int) -> ImageSet:
     def marks(rows: range) -> list[str]:
         return [f"cropped to {size}", *(_mark(found[row], place) for row in rows)]
 
-    return ImageSet(str(place), len(found), batches, marks, {})
+    return ImageSet(str(place), len(found), batches, marks)
 
 
 def _samples(paths: Iterable[str]) -> list[str]:
@@ -130,16 +135,23 @@ def _tiles(place: epath.Path, split: str, size: int) -> ImageSet:
         shards = (f"{_mark(part.filename, place)} {part.skip} {part.take}" for part in source.files)
         return [f"cropped to {size}", *shards]
 
-    return ImageSet(f"{place}, split {split}", len(source), lambda rows: _stacked(images(rows)), marks, {})
+    return ImageSet(
+        f"{place}, split {split}",
+        len(source),
+        lambda rows: _stacked(images(rows)),
+        marks,
+        class_names=tiles.class_names(place),
+    )
 
 
 def _npz(place: epath.Path, name: str) -> ImageSet:
     entries = Npz(place)
     found = {kind: _gaussian(entries, keys, place) for kind, keys in STATISTICS.items() if keys[0] in entries}
+    digest = entries[_NETWORK].tobytes().hex() if _NETWORK in entries else ""
     if ARRAY not in entries:
         if not found:
             raise UsageError(f"{name} {place} has {', '.join(entries) or 'nothing'}; allowed: {ARRAY}, or mu and sigma")
-        return ImageSet(str(place), 0, lambda _: iter(()), lambda _: [], found)
+        return ImageSet(str(place), 0, lambda _: iter(()), lambda _: [], found, digest)
     shape = entries.shape(ARRAY)
     first = next(entries.rows(ARRAY, 1)) if shape and shape[0] else np.zeros(0)
     if first.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
@@ -148,7 +160,7 @@ def _npz(place: epath.Path, name: str) -> ImageSet:
     def batches(rows: range) -> Iterator[np.ndarray]:
         return _among(entries.rows(ARRAY, _BATCH), rows)
 
-    return ImageSet(str(place), shape[0], batches, lambda _: [_mark(place, place.parent)], found)
+    return ImageSet(str(place), shape[0], batches, lambda _: [_mark(place, place.parent)], found, digest)
 
 
 def _among(batches: Iterator[np.ndarray], rows: range) -> Iterator[np.ndarray]:
@@ -174,9 +186,12 @@ def _gaussian(entries: Npz, keys: tuple[str, str], place: epath.Path) -> Gaussia
     return Gaussian(mean, covariance)
 
 
-def write_statistics(path: epath.PathLike, gaussians: dict[str, Gaussian]) -> None:
-    """Writes mean and covariance of all kinds as ADM names them, so that a reference is looked at once."""
-    arrays: dict[str, np.ndarray] = {}
+def write_statistics(path: epath.PathLike, gaussians: dict[str, Gaussian], digest: str) -> None:
+    """Writes mean and covariance of all kinds as ADM names them, so that a reference is looked at once.
+
+    Beside them the network's digest, as of two classifiers both have equally many features.
+    """
+    arrays = {_NETWORK: np.frombuffer(bytes.fromhex(digest), np.uint8)}
     for kind, found in gaussians.items():
         arrays |= dict(zip(STATISTICS[kind], (found.mean, found.covariance), strict=True))
     with files.replacing(path) as part, part.open("wb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -19,10 +20,11 @@ from mmgen_jax.frozen.abstract import Params
 from mmgen_jax.frozen.resample import offset_bicubic, smooth_bicubic
 from mmgen_jax.metrics import classifier
 from mmgen_jax.modalities.pixels import to_array
+from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError
 
 _BATCH = 32  # images that a DINOv2 sees at once, a power of two
-_BUNDLED = f"bundled classifier {classifier.BUNDLED.name}; not to be compared with published figures"
+_DEFAULT = "shapes"  # the short name of the classifier of images that say no classes
 
 
 class Seen(NamedTuple):
@@ -61,7 +63,7 @@ class Judge(Protocol):
 
     @property
     def digest(self) -> str:
-        """Tells its weights from others; its file may have the name of others."""
+        """Tells its weights and its resizing from others; its file may have the name of others."""
         ...
 
     def __call__(self, rgb: np.ndarray) -> Seen:
@@ -84,7 +86,7 @@ class Published:
 
     @functools.cached_property
     def digest(self) -> str:
-        return _digest(self.weights.params)
+        return _digest(self.weights.params, self.resizing)
 
     def __call__(self, rgb: np.ndarray) -> Seen:
         features, spatial, logits = self.weights(rgb)
@@ -111,7 +113,7 @@ class SelfSupervised:
 
     @functools.cached_property
     def digest(self) -> str:
-        return _digest(self.weights.params)
+        return _digest(self.weights.params, self.resizing)
 
     @property
     def _side(self) -> int:
@@ -150,16 +152,16 @@ class Small:
 
     @functools.cached_property
     def digest(self) -> str:
-        return _digest(self.weights.params)
+        return _digest(self.weights.params, self.resizing)
 
     def __call__(self, rgb: np.ndarray) -> Seen:
         probabilities, features = self.weights.judge(rgb)
         return Seen(features, probabilities, None)
 
 
-def _digest(params: Params) -> str:
-    """SHA-256 of the names, types, shapes and numbers of weights."""
-    total = hashlib.sha256()
+def _digest(params: Params, resizing: str) -> str:
+    """SHA-256 of the names, types, shapes and numbers of weights, and of how images are resized for them."""
+    total = hashlib.sha256(resizing.encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         value = np.ascontiguousarray(leaf)
         total.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape}\n".encode())
@@ -167,19 +169,26 @@ def _digest(params: Params) -> str:
     return total.hexdigest()
 
 
-def load(inception_file: epath.PathLike = "", protocol: str = "adm", dino_path: epath.PathLike = "") -> Judge:
-    """The Inception-v3 of a file, or a DINOv2, or without any the classifier that comes with the package.
+def load(
+    inception_file: epath.PathLike = "",
+    protocol: str = "adm",
+    dino_path: epath.PathLike = "",
+    classifier_name: epath.PathLike = "",
+    class_names: Sequence[str] = (),
+) -> Judge:
+    """The one network that is given, or without any the bundled classifier for `class_names`, if there is one.
 
-    Raises UsageError for both, and for what cannot be read.
+    Raises UsageError for several, and for what cannot be read.
     """
-    if inception_file and dino_path:
-        raise UsageError(f"--inception is {inception_file} and --dino is {dino_path}; allowed: one network")
+    given = {"--inception": inception_file, "--dino": dino_path, "--classifier": classifier_name}
+    if len(several := [f"{name} is {value}" for name, value in given.items() if value]) > 1:
+        raise UsageError(f"{' and '.join(several)}; allowed: one network")
     if inception_file:
         weights = inception_files.load(inception_file, protocol)
         return Published(weights, f"FID Inception-v3, weights of {epath.Path(inception_file).name}")
     if dino_path:
         return _self_supervised(dino_path)
-    return Small(classifier.load(), _BUNDLED)
+    return _small(classifier_name or classifier.name_for_classes(class_names) or _DEFAULT)
 
 
 def _self_supervised(path: epath.PathLike) -> SelfSupervised:
@@ -189,3 +198,18 @@ def _self_supervised(path: epath.PathLike) -> SelfSupervised:
     kind = f"width {found.config.width}, depth {found.config.depth}, patches of {found.config.patch} pixels"
     name = f"DINOv2 of {epath.Path(path).name}: {kind}; the token of the image"
     return SelfSupervised(dataclasses.replace(found, resample=resample), name)
+
+
+def _small(name: epath.PathLike) -> Small:
+    """A classifier by its short name or its file."""
+    bundled = classifier.bundled()
+    path = bundled.get(str(name)) or files.here(name, "--classifier")
+    if files.kind(path) != "a file":
+        allowed = f"{', '.join(bundled)}, or a file that train_classifier wrote"
+        raise UsageError(
+            f"--classifier is {str(name)!r}, which is {files.kind(path) or 'not there'}; allowed: {allowed}"
+        )
+    weights = classifier.load(path)
+    which = f"bundled classifier {name}" if str(name) in bundled else f"classifier {path.name}"
+    knows = f"{len(weights.class_names)} classes{' and images without details' if weights.soft else ''}"
+    return Small(weights, f"{which}, of {knows}; not to be compared with published figures")

@@ -72,7 +72,7 @@ def _tiled(wanted: range, written: Iterable[range]) -> list[range]:
 
 def _fingerprint(images: ImageSet, judge: Judge, rows: range) -> np.ndarray:
     """Tells parts of other images, of images that were changed since, and of another network; uint8 [32]."""
-    words = "\n".join([judge.digest, judge.resizing, *images.marks(rows)])
+    words = "\n".join([judge.digest, *images.marks(rows)])
     return np.frombuffer(hashlib.sha256(words.encode(errors="surrogateescape")).digest(), np.uint8)
 
 

@@ -258,7 +258,7 @@ def test_inception_gives_all_five_figures(place):
         assert report["scores"][name] == pytest.approx(distance(a, b), rel=1e-6)
     with np.load(place / "statistics.npz") as stored:
         assert {key: stored[key].shape for key in stored} == {
-            "mu": (2048,), "sigma": (2048, 2048), "mu_s": (2023,), "sigma_s": (2023, 2023),
+            "network": (32,), "mu": (2048,), "sigma": (2048, 2048), "mu_s": (2023,), "sigma_s": (2023, 2023),
         }  # fmt: skip
     assert "weights.safetensors" in report["protocol"]["network"] and "TensorFlow" in report["protocol"]["resizing"]
 
@@ -320,7 +320,8 @@ def test_rows_of_npz_are_read_in_parts(tmp_path):
 
 def test_statistics_are_written_as_adm_names_them(tmp_path):
     found = Gaussian(np.arange(3.0), np.eye(3))
-    image_sets.write_statistics(tmp_path / "s.npz", {"features": found, "spatial": found})
+    image_sets.write_statistics(tmp_path / "s.npz", {"features": found, "spatial": found}, 32 * "ab")
     read = image_sets.read(tmp_path / "s.npz", "--reference")
+    assert read.digest == 32 * "ab"
     assert read.count == 0 and list(read.batches(range(0))) == []
     np.testing.assert_array_equal(read.gaussians["spatial"].mean, np.arange(3.0))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmgen_jax.data.shapes import builder
 from mmgen_jax.frozen import dino
 from mmgen_jax.frozen.resample import bicubic, offset_bicubic
-from mmgen_jax.metrics import generation, judges
+from mmgen_jax.metrics import classifier, generation, judges
 from mmgen_jax.metrics.gaussians import Moments, distance
 from mmgen_jax.system.errors import UsageError
 
@@ -72,3 +73,54 @@ def test_one_network_at_a_time(place):
     np.savez(place / "real.npz", mu=np.zeros(128), sigma=np.eye(128))
     with pytest.raises(UsageError, match="128 features; allowed: 24, those of the DINOv2 of tiny_dino"):
         run(place, dino=TINY)
+
+
+def test_the_classes_choose_the_classifier(place, tmp_path, capsys):
+    """Those of the reference, else those of the samples; without any it is the one of shapes."""
+    builder.build(str(tmp_path / "rich"), builder.Recipe(size=64, train=4, test=4), scenes="rich")
+    rich, made = tmp_path / "rich", place / "made.npz"
+    for compared, words in (
+        (
+            generation.Compared(made, rich),
+            "bundled classifier rich, of 9 classes and images without details; not to be",
+        ),
+        (generation.Compared(rich, made), "bundled classifier rich"),
+        (generation.Compared(made, made), "bundled classifier shapes, of 8 classes; not to be compared with published"),
+        (generation.Compared(made, rich, classifier="shapes"), "bundled classifier shapes"),
+        (
+            generation.Compared(made, rich, classifier=classifier.BUNDLED),
+            "classifier shapes-classifier.safetensors, of 8",
+        ),
+    ):
+        report = generation.run(compared, place / "report.json")
+        assert (
+            words in report["protocol"]["network"]
+            and f"network: {report['protocol']['network']}" in capsys.readouterr().out
+        )
+
+
+def test_statistics_know_their_network(place):
+    """Two classifiers have equally many features; files of other programs do not tell."""
+    made, real, stored = place / "made.npz", place / "real.npz", place / "stored.npz"
+    first = generation.run(generation.Compared(made, real, classifier="rich"), place / "report.json", statistics=stored)
+    with pytest.raises(
+        UsageError, match="stored.npz has statistics of another network .* than the bundled classifier shapes"
+    ):
+        generation.run(generation.Compared(made, stored), place / "report.json")
+    second = generation.run(generation.Compared(made, stored, classifier="rich"), place / "report.json")
+    assert second["scores"]["fid"] == pytest.approx(first["scores"]["fid"], rel=1e-9)
+    with np.load(stored) as arrays:
+        np.savez(place / "foreign.npz", mu=arrays["mu"], sigma=arrays["sigma"])
+    generation.run(generation.Compared(made, place / "foreign.npz"), place / "report.json")
+
+
+def test_a_classifier_that_is_not_there_is_told(place):
+    with pytest.raises(
+        UsageError, match="--classifier is 'large', which is not there; allowed: rich, shapes, or a file"
+    ):
+        run(place, classifier="large")
+    (place / "other.safetensors").write_bytes(b"no")
+    with pytest.raises(UsageError, match="other.safetensors.* is damaged or not a classifier"):
+        run(place, classifier=place / "other.safetensors")
+    with pytest.raises(UsageError, match="--dino is b and --classifier is rich; allowed: one network"):
+        run(place, dino="b", classifier="rich")
