@@ -11,9 +11,10 @@ cameras, by which a residual is one of a component of the normal. The two sides 
 s_ij = sigmoid(k (other residual^2 - this residual^2)), so that a surface is continued on the side where it goes on, and
 not across a jump.
 
-Two things differ from the paper. The plane through i with normal n has z_j n.r_j = z_i n.r_i, so g_ij = log(n_i.r_i /
-n_i.r_j) is exact on planes, of which the paper's -n_x / n_z is the first order. And the prior is measured in pixels:
-shapes smaller than `reach` follow the normals, and larger ones the depth.
+Three things differ from the paper. The plane through i with normal n has z_j n.r_j = z_i n.r_i, so g_ij = log(n_i.r_i /
+n_i.r_j) is exact on planes, of which the paper's -n_x / n_z is the first order. The prior is measured in pixels:
+shapes smaller than `reach` follow the normals, and larger ones the depth. And the prior tells jumps as well: a pair
+whose prior differs by `JUMP` more than the normal explains has no say, unless regions tell where edges are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from scipy.special import expit
 from mmgen_jax.modalities.geometry import rays
 
 REACH = 0.1  # of the image's width
+JUMP = 0.06  # relative difference of depth, beyond what normals explain, from which there is an edge
 _K = 2.0  # the paper's
 _ROUNDS = 30
 _DONE = 1e-3  # relative change of the energy at which rounds end, as in the paper
@@ -100,7 +102,8 @@ def integrate(
       normal: unit normals, x right, y up, z towards the camera.
       fov: field of view of the image's width, in degrees.
       valid: pixels that count; all if None.
-      regions: numbers of regions, between which there is an edge that nothing is continued across.
+      regions: numbers of regions, between which there is an edge that nothing is continued across; None: there is one
+        where `inverse_depth` jumps.
       reach: share of the width above which shapes follow the depth.
     """
     there = np.ones(inverse_depth.shape, bool) if valid is None else valid
@@ -111,7 +114,9 @@ def integrate(
     place = np.zeros(there.size, int)
     place[known] = np.arange(len(known))
     s = sides(normal, fov, there)
-    if regions is not None:
+    if regions is None:
+        s = s.kept(np.abs(prior[place[s.there]] - prior[place[s.here]] - s.rise) < JUMP)
+    else:
         s = s.kept(regions.ravel()[s.here] == regions.ravel()[s.there])
     rows = np.arange(len(s.here))
     columns = np.concatenate([place[s.there], place[s.here]])

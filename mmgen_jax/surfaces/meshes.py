@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mmgen_jax.modalities.geometry import rays
-from mmgen_jax.surfaces.integration import sides
+from mmgen_jax.surfaces.integration import JUMP, sides
 
-JUMP = 0.06  # relative difference of depth, beyond what normals explain, from which there is an edge
 # Corners of four pixels: upper left and right, lower left and right. A square has two diagonals, so that there are two
 # ways to cut it; each triangle, counterclockwise as seen from the camera, with the two sides of the square that it has.
 _UL, _UR, _LL, _LR = range(4)

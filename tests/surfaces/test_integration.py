@@ -41,6 +41,15 @@ def test_a_jump_stays():
     np.testing.assert_allclose(found[:, 16], 4, rtol=0.01)
 
 
+def test_what_is_thin_stays_before_what_is_behind_it():
+    """Both sides of a pole of one pixel are jumps, and its normal is the wall's: only depth tells them apart."""
+    z, normal = analytic_scenes.seen(FOV, 32, 32, [((0, 0, 1), -6)])
+    z[:, 16] = 4
+    found = 1 / integrate(1 / bent(z, 0.01), normal, FOV)
+    np.testing.assert_allclose(found[:, 16], 4, rtol=0.01)
+    np.testing.assert_allclose(found[:, [13, 19]], 6, rtol=0.01)
+
+
 def test_units_do_not_matter():
     z, normal = analytic_scenes.room(FOV)
     found = integrate(1 / bent(z), normal, FOV)
