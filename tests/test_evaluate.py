@@ -147,6 +147,24 @@ def test_what_does_not_depend_on_the_seed_is_computed_once(runner, batch, monkey
     )
 
 
+def test_masks_without_a_palette_are_scored_by_their_groups(config, model_dir, tmp_path, capsys):
+    """As those of the released weights: regions have no names, and none of their scores is left out silently."""
+    architecture, params = model_folders.load(model_dir)
+    facts = dataclasses.replace(architecture.facts, palette=Facts().palette, regions=())
+    dataclasses.replace(architecture, facts=facts).save(tmp_path / "m")
+    weights.save_params(tmp_path / "m" / model_folders.WEIGHTS_FILE, params)
+    config.evaluate.update({"n": 4, "samples": 4, "draws": 1})
+    report = evaluate.run(config, str(tmp_path / "m"), str(tmp_path / "m.json"))
+    names = {"ari", "matched_iou", "boundary/f", "boundary/recall", "boundary/precision"}
+    for column in ("model", "round_trip", "mean_image"):
+        assert {key[5:] for key in report["understanding"][column] if key.startswith("mask/")} == names
+    assert report["understanding"]["round_trip"]["mask/ari"] > 0.5 > report["understanding"]["model"]["mask/ari"]
+    assert {"boundary/rgb/f", "rgb-rest/mask/matched_iou"} <= set(report["consistency"]["generated"])
+    assert report["protocol"]["regions"].startswith("without names, as the model has no palette: true ones have one")
+    assert "rounded up to whole pixels (1)" in report["protocol"]["regions"]
+    assert "mask/matched_iou" in capsys.readouterr().out
+
+
 def test_numbered_classes_are_those_of_the_data_if_there_are_as_many(config, model_dir, tmp_path):
     architecture, params = model_folders.load(model_dir)
     for count, fits in ((8, True), (7, False)):

@@ -11,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from mmgen_jax.metrics import dense
+from mmgen_jax.modalities.borders import boundary_scores, dilated, marked, region_boundaries
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import Camera, angle, normals_from_depth, to_inverse_depth
-from mmgen_jax.modalities.measure import Average, Averages, Values, image_mean, known, normal_errors, over_images
+from mmgen_jax.modalities.grouping import coloured, flattened, numbered
+from mmgen_jax.modalities.measure import Averages, Values, known, normal_errors, over_known
 from mmgen_jax.modalities.registry import MODALITIES
 
 SMOOTH = 0.05  # depth counts as smooth up to this relative second difference of 1/z
@@ -34,7 +36,7 @@ def smooth_pixels(inverse_depth: np.ndarray, mask: np.ndarray | None = None) -> 
     columns = np.abs(q[:, 1:-1, 2:] + q[:, 1:-1, :-2] - 2 * inner)
     smooth[:, 1:-1, 1:-1] = np.maximum(rows, columns) < SMOOTH * inner
     if mask is not None:
-        smooth &= ~_dilate(region_boundaries(mask))
+        smooth &= ~dilated(region_boundaries(mask))
     return smooth
 
 
@@ -66,29 +68,6 @@ def depth_normal_angle(
     }
 
 
-def _mark(right: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """Marks pixels [N, H, W] with an edge to their right (bool [N, H, W-1]) or below them (bool [N, H-1, W]).
-
-    Only the pixel on one side of an edge is marked, so marks are one pixel wide.
-    """
-    edges = np.zeros((*right.shape[:2], down.shape[2]), bool)
-    edges[:, :, :-1] |= right
-    edges[:, :-1] |= down
-    return edges
-
-
-def _dilate(edges: np.ndarray) -> np.ndarray:
-    """Extends each mark of a bool [N, H, W] to its eight neighbours."""
-    padded = np.pad(edges, ((0, 0), (1, 1), (1, 1)))
-    rows = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
-    return rows[:, :, :-2] | rows[:, :, 1:-1] | rows[:, :, 2:]
-
-
-def region_boundaries(mask: np.ndarray) -> np.ndarray:
-    """Marks pixels of region ids [N, H, W] whose neighbour to the right or below belongs to another region."""
-    return _mark(mask[:, :, 1:] != mask[:, :, :-1], mask[:, 1:] != mask[:, :-1])
-
-
 def geometry_edges(inverse_depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Marks pixels [N, H, W] at a relative jump of 1/z [N, H, W] or a bend of the normals [N, H, W, 3]."""
 
@@ -97,7 +76,7 @@ def geometry_edges(inverse_depth: np.ndarray, normal: np.ndarray) -> np.ndarray:
         return jump | (angle(normal[a], normal[b]) > BEND)
 
     every, after, before = slice(None), slice(1, None), slice(None, -1)
-    return _mark(edge((every, every, after), (every, every, before)), edge((every, after), (every, before)))
+    return marked(edge((every, every, after), (every, every, before)), edge((every, after), (every, before)))
 
 
 def rgb_edges(rgb: np.ndarray) -> np.ndarray:
@@ -107,23 +86,7 @@ def rgb_edges(rgb: np.ndarray) -> np.ndarray:
     def edge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.sqrt(((a - b) ** 2).mean(-1)) > CONTRAST
 
-    return _mark(edge(rgb[:, :, 1:], rgb[:, :, :-1]), edge(rgb[:, 1:], rgb[:, :-1]))
-
-
-def boundary_scores(boundaries: np.ndarray, edges: np.ndarray) -> dict[str, np.ndarray]:
-    """Measures how well two edge maps, bool [N, H, W], coincide; returns scores in [0, 1] of each image [N].
-
-    "recall" is the share of boundary pixels with an edge at most one pixel away, "precision" the share of edge pixels
-    with a boundary that near, and "f" their harmonic mean. There are true edges inside a region (those of a box, for
-    instance), so precision is below 1 on real scenes too. Without boundaries recall is NaN, without edges precision is;
-    "f" is 0 if only one of both is there, as where a mask of one region misses all edges, and NaN if neither is.
-    """
-    recall = image_mean(_dilate(edges), boundaries)
-    precision = image_mean(_dilate(boundaries), edges)
-    neither = np.isnan(recall) & np.isnan(precision)
-    found, near = np.nan_to_num(recall), np.nan_to_num(precision)
-    f = 2 * found * near / np.where(found + near > 0, found + near, 1)
-    return {"recall": recall, "precision": precision, "f": np.where(neither, np.nan, f)}
+    return marked(edge(rgb[:, :, 1:], rgb[:, :, :-1]), edge(rgb[:, 1:], rgb[:, :-1]))
 
 
 def summary(values: Values, from_rgb: Values | None, facts: Facts) -> dict[str, float]:
@@ -142,13 +105,17 @@ def averages(values: Values, from_rgb: Values | None, facts: Facts) -> Averages:
     Returns:
       flat dict with depth-normal/angle (degrees) and depth-normal/pixels; boundary/geometry/f and boundary/rgb/f, and
       likewise recall and precision; rgb-rest/..., which are the scores of `dense.summary` with the sample as the truth.
+      Geometry has edges inside a region (those of a box, for instance), so precision is below 1 on real scenes too.
     """
     scores: Averages = {}
     camera = facts.camera
-    mask = values.get("mask") if facts.regions else None  # without regions, masks are colours without boundaries
+    mask = values.get("mask")
+    if mask is not None and coloured(mask):  # those of samples are as a network paints them
+        values = {**values, "mask": flattened(mask)}
+        mask = numbered(values["mask"])
     if camera is not None and {"depth", "normal"} <= set(values):
         result = depth_normal_angle(values["depth"], values["normal"], camera, mask)
-        scores |= {f"depth-normal/{key}": _counted(value) for key, value in result.items()}
+        scores |= {f"depth-normal/{key}": over_known(value) for key, value in result.items()}
     edges = {}
     if camera is not None and {"depth", "normal"} <= set(values):
         inverse = to_inverse_depth(values["depth"], camera.depth_range)
@@ -157,19 +124,14 @@ def averages(values: Values, from_rgb: Values | None, facts: Facts) -> Averages:
         edges["rgb"] = rgb_edges(values["rgb"])
     if mask is not None:
         boundaries = region_boundaries(mask)
-        for name, marked in edges.items():
-            result = boundary_scores(boundaries, marked)
-            scores |= {f"boundary/{name}/{key}": _counted(value) for key, value in result.items()}
+        for name, marks in edges.items():
+            result = boundary_scores(boundaries, marks)
+            scores |= {f"boundary/{name}/{key}": over_known(value) for key, value in result.items()}
     if from_rgb:
         rest = dense.averages(from_rgb, values, facts)
         short = [f"{m}/{key}" for m in from_rgb for key in MODALITIES[m].headlines]
         scores |= {f"rgb-rest/{key}": rest[key] for key in short if key in rest}
     return scores
-
-
-def _counted(values: np.ndarray) -> Average:
-    """The mean over the images [N] that have pixels to compare: those whose value is not NaN."""
-    return over_images(values, ~np.isnan(values))
 
 
 def shuffled(values: Values, from_rgb: Values | None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:

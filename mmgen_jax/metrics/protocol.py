@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import mmgen_jax
 from mmgen_jax.metrics.runner import Runner
+from mmgen_jax.modalities.borders import tolerance
 from mmgen_jax.modalities.facts import Facts
+from mmgen_jax.modalities.grouping import DISTANCE
 from mmgen_jax.sampling.options import Options
 from mmgen_jax.sampling.solvers import SOLVERS
 from mmgen_jax.settings import Settings
@@ -19,6 +21,16 @@ RELATIVE = (
     "relative inverse depth (the data set has no depth range), after a scale of at least 0 and a shift per image, "
     "fitted by least squares over all valid pixels"
 )
+NAMED = (
+    "miou and iou by their names, not matched; ari and matched_iou compare groups of pixels, whatever their names: "
+    "each true region of an image is matched with at most one predicted region for the largest sum of IoU, one without "
+    "a partner counts 0, predicted ones that are left over count nothing"
+)
+UNNAMED = (
+    "without names, as the model has no palette: true ones have one colour each, predicted ones are what is near the "
+    f"main colours that are painted ({DISTANCE:g} of 255); {NAMED.split('; ', 1)[1]}"
+)
+BORDERS = "borders may be apart by 0.75% of the diagonal, rounded up to whole pixels ({})"
 Protocol = dict[str, str | int | dict[str, int]]
 
 
@@ -53,7 +65,7 @@ def protocol(
     if "normal" in a.modalities:
         found["normals"] = "angles in degrees; axes of the camera: x right, y up, z towards it; not aligned"
     if "mask" in a.modalities:
-        found["regions"] = "by their names, not matched; ari compares groups of pixels, whatever their names"
+        found["regions"] = f"{NAMED if facts.regions else UNNAMED}; {BORDERS.format(tolerance(*[a.image_size] * 2))}"
     return found | {"software": f"mmgen_jax {mmgen_jax.__version__}"}
 
 

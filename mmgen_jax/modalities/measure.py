@@ -79,6 +79,11 @@ def over_images(values: np.ndarray, where: np.ndarray) -> Average:
     return Average(np.array([np.sum(values[counted], dtype=np.float64)]), np.array([counted.sum()]))
 
 
+def over_known(values: np.ndarray) -> Average:
+    """The mean over the images [N] that have pixels to compare: those whose value is not NaN."""
+    return over_images(values, ~np.isnan(values))
+
+
 def averages(errors: Callable[[np.ndarray], Values], areas: Values) -> Averages:
     """`errors` of the pixels of each area (name -> bool [N, H, W]), averaged over images, as {area + error: mean}."""
     return {
@@ -140,6 +145,30 @@ def _adjusted_rand(prediction: np.ndarray, truth: np.ndarray) -> float:
         return 1.0  # the same groups, also where all pixels are in one, of which chance says the same
     chance = found * true / (truth.size * (truth.size - 1) / 2)
     return (together - chance) / ((found + true) / 2 - chance)
+
+
+def matched_iou(prediction: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """Mean intersection over union of the true regions with the predicted ones they are matched with, per image [N].
+
+    Region ids int [N, H, W] are numbers without a meaning. Each true region gets at most one predicted region, and each
+    predicted one at most one true, so that the sum is the largest (Kuhn 1955). A true region that gets none, or one
+    that it does not overlap, counts 0; predicted regions that are left over count nothing themselves, and what they
+    cover is missing from the regions that it belongs to. NaN for an image without valid pixels.
+    """
+    valid = check(prediction, truth, valid, truth.shape)
+    return np.array([_matched_iou(p[v], t[v]) for p, t, v in zip(prediction, truth, valid, strict=True)], np.float64)
+
+
+def _matched_iou(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Of ids [P] of one image."""
+    from scipy.optimize import linear_sum_assignment  # takes half a second, and commands import this file for --help
+
+    if not truth.size:
+        return float("nan")
+    (true, rows), (found, columns) = (np.unique(ids, return_inverse=True) for ids in (truth, prediction))
+    common = np.bincount(rows * len(found) + columns, minlength=len(true) * len(found)).reshape(len(true), len(found))
+    shares = common / (common.sum(1, keepdims=True) + common.sum(0) - common)
+    return float(shares[linear_sum_assignment(shares, maximize=True)].sum() / len(true))
 
 
 def iou(matrix: np.ndarray) -> Average:

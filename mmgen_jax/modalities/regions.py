@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mmgen_jax.modalities import files, measure, pixels
+from mmgen_jax.modalities import borders, files, grouping, measure, pixels
 from mmgen_jax.modalities.decoding import Decoded
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source
@@ -26,7 +26,7 @@ class Regions(Modality):
     integer arrays of ids. A model without a palette takes any colours, and no ids.
     """
 
-    headlines: ClassVar[tuple[str, ...]] = ("miou",)
+    headlines: ClassVar[tuple[str, ...]] = ("miou", "matched_iou")
     wrong: ClassVar[float] = 1.0
     doubtful: ClassVar[float] = 1.0
     interval: ClassVar[float | None] = None
@@ -79,19 +79,32 @@ class Regions(Modality):
         return np.linalg.norm(a.astype(np.float32) - b.astype(np.float32), axis=-1) <= _COLOR_DISTANCE
 
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
-        """Intersection over union of each region over the whole set, iou/NAME, their mean, miou, and ari.
+        """Whether regions have the right names, if they have any, and the right pixels and borders.
 
-        The last is `measure.adjusted_rand`, the mean over images.
+        By name: intersection over union of each region over the whole set, iou/NAME, and their mean, miou. Whatever
+        they are called, as means over images: ari, see `measure.adjusted_rand`, matched_iou, see `measure.matched_iou`,
+        and boundary/f, precision and recall, see `borders.boundary_scores`, of predicted borders against true ones,
+        which may be as far apart as `borders.tolerance` says; an image where neither has a border counts in none.
+
+        Without a palette true regions are those of one colour, and predicted ones those that `grouping.flattened` sees.
         """
-        if not facts.regions:  # colours of no fixed meaning
-            return {}
-        shares = measure.iou(measure.confusion(prediction, truth, len(facts.regions), areas[""]))
+        named = self._named(prediction, truth, areas[""], facts) if facts.regions else {}
+        if grouping.coloured(truth):
+            prediction, truth = grouping.numbered(grouping.flattened(prediction)), grouping.numbered(truth)
+        groups = measure.averages(lambda where: {"ari": measure.adjusted_rand(prediction, truth, where)}, areas)
+        matched = measure.over_images(measure.matched_iou(prediction, truth, areas[""]), areas[""])
+        true, found = (borders.region_boundaries(ids) & areas[""] for ids in (truth, prediction))
+        near = borders.boundary_scores(true, found, borders.tolerance(*truth.shape[1:3]))
+        edges = {f"boundary/{key}": measure.over_known(value) for key, value in near.items()}
+        return named | groups | {"matched_iou": matched} | edges
+
+    def _named(self, prediction: np.ndarray, truth: np.ndarray, where: np.ndarray, facts: Facts) -> Averages:
+        """Scores of regions by their names."""
+        shares = measure.iou(measure.confusion(prediction, truth, len(facts.regions), where))
         one = (slice(i, i + 1) for i in range(len(facts.regions)))
-        named = {
+        return {"miou": shares} | {
             f"iou/{name}": Average(shares.total[i], shares.count[i]) for name, i in zip(facts.regions, one, strict=True)
         }
-        groups = measure.averages(lambda where: {"ari": measure.adjusted_rand(prediction, truth, where)}, areas)
-        return {"miou": shares} | named | groups
 
     def from_given(self, given: np.ndarray, size: pixels.Frame, facts: Facts, source: Source) -> np.ndarray:
         files.check_type(given, "u i", "integers", source)

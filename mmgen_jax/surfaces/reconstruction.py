@@ -9,12 +9,13 @@ from typing import cast
 
 import numpy as np
 from etils import epath
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from mmgen_jax.modalities import slopes
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import to_inverse_depth
+from mmgen_jax.modalities.grouping import numbered
 from mmgen_jax.modalities.pixels import to_pixels
 from mmgen_jax.surfaces import turntable
 from mmgen_jax.surfaces.cameras import View, view
@@ -118,11 +119,6 @@ def _unlit(tree: dict) -> None:
         material["extensions"] = {_UNLIT: {}}
 
 
-def _numbered(mask: np.ndarray) -> Int[np.ndarray, "H W"]:
-    """Region ids as they are, and colours as numbers."""
-    return mask if mask.ndim == 2 else mask.astype(int) @ np.array([65536, 256, 1])
-
-
 def check_fov(name: str, fov: object) -> float | None:
     """A field of view that a user gives as `name`, if any. Raises UsageError for one outside 1 to 170 degrees."""
     if fov is None:
@@ -170,7 +166,7 @@ def reconstruct(
     inverse = to_inverse_depth(depth, camera.depth_range)
     if normal is not None and guided:
         surface = np.where(told[..., None], normal, surface)
-        regions = None if mask is None else _numbered(mask)
+        regions = None if mask is None else numbered(mask)
         inverse = integrate(inverse, surface, camera.fov, there, regions)
     picture = to_pixels(surface, np.uint8) if rgb is None else rgb
     return Reconstruction(seen, mesh(inverse, surface, camera.fov, there), picture, guided)

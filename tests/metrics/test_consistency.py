@@ -57,31 +57,6 @@ def test_smooth_pixels_keep_off_depth_jumps_and_region_boundaries():
     np.testing.assert_array_equal(smooth[0, :, 4], [0, 1, 0, 0, 0, 1, 0])
 
 
-def test_boundary_scores_by_hand():
-    mask, edges = np.zeros((3, 5, 8), int), np.zeros((3, 5, 8), bool)
-    mask[:, :, 4:] = 1
-    boundaries = consistency.region_boundaries(mask)
-    np.testing.assert_array_equal(np.argwhere(boundaries[0])[:, 1], [3] * 5)
-    edges[0, :, 4] = True  # one pixel beside: counts
-    edges[1, :, 5] = True  # two pixels beside: does not
-    edges[2, :, 3] = edges[2, :, 7] = True  # half of the edges have a boundary
-    scores = consistency.boundary_scores(boundaries, edges)
-    np.testing.assert_allclose(scores["recall"], [1, 0, 1])
-    np.testing.assert_allclose(scores["precision"], [1, 0, 0.5])
-    np.testing.assert_allclose(scores["f"], [1, 0, 2 / 3])
-
-
-def test_a_side_without_marks_is_the_worst_score_and_not_left_out():
-    """Boundaries 2 TP / (2 TP + FP + FN): no boundary beside true edges is 0, as is no edge beside boundaries."""
-    none, line = np.zeros((1, 5, 8), bool), np.zeros((1, 5, 8), bool)
-    line[:, :, 3] = True
-    marks = (np.concatenate(x) for x in zip((none, line), (line, none), (line, line), (none, none), strict=True))
-    scores = consistency.boundary_scores(*marks)
-    np.testing.assert_array_equal(scores["f"], [0, 0, 1, np.nan])
-    np.testing.assert_array_equal(scores["recall"], [np.nan, 0, 1, np.nan])
-    np.testing.assert_array_equal(scores["precision"], [0, np.nan, 1, np.nan])
-
-
 def test_masks_of_one_region_do_not_raise_the_mean_of_the_others(scenes):
     """Half of the samples have the right mask and half have none: the mean is half of that of right ones."""
     flat = scenes | {"mask": np.where(np.arange(64)[:, None, None] % 2, 0, scenes["mask"])}
@@ -137,3 +112,19 @@ def test_error_messages():
         consistency.depth_normal_angle(np.ones((1, 5, 2)), np.ones((1, 5, 2, 3)), CAMERA)
     with pytest.raises(ValueError, match=r"2 samples of 2 modalities: shuffling needs at least 3"):
         consistency.shuffled({"rgb": np.zeros(2), "mask": np.zeros(2)}, None)
+
+
+def test_masks_without_a_palette_have_borders_and_regions_too(scenes):
+    """Of colours that are flat the scores are those of their ids; of colours as networks paint them, nearly so."""
+    values = {m: x[:8] for m, x in scenes.items()}
+    named = consistency.summary(values, values, FACTS)
+    palette = np.array([[20, 30, 40], [230, 60, 90], [40, 220, 120], [200, 210, 30]], np.uint8)
+    colours = palette[values["mask"]]
+    facts = Facts(fov_degrees=FOV_DEGREES, depth_range=DEPTH_RANGE)
+    flat = consistency.summary(values | {"mask": colours}, values | {"mask": colours}, facts)
+    assert flat["boundary/rgb/f"] == pytest.approx(named["boundary/rgb/f"], abs=0.01)
+    assert flat["rgb-rest/mask/matched_iou"] == 1 and "rgb-rest/mask/miou" not in flat
+    noisy = np.clip(colours + np.random.default_rng(0).normal(0, 6, colours.shape), 0, 255).astype(np.uint8)
+    painted = consistency.summary(values | {"mask": noisy}, values | {"mask": noisy}, facts)
+    assert painted["boundary/geometry/f"] == pytest.approx(named["boundary/geometry/f"], abs=0.03)
+    assert painted["rgb-rest/mask/matched_iou"] > 0.99

@@ -1,5 +1,6 @@
 """Dense metrics against closed forms and counts by hand."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -8,7 +9,16 @@ import pytest
 from mmgen_jax.metrics import dense
 from mmgen_jax.modalities.depth import affine_fit, align_depth, depth_errors
 from mmgen_jax.modalities.facts import Facts
-from mmgen_jax.modalities.measure import ANGLES, added, adjusted_rand, confusion, iou, normal_errors, over_images
+from mmgen_jax.modalities.measure import (
+    ANGLES,
+    added,
+    adjusted_rand,
+    confusion,
+    iou,
+    matched_iou,
+    normal_errors,
+    over_images,
+)
 from mmgen_jax.modalities.pixels import nearest_color
 from mmgen_jax.system.errors import NotFinite
 
@@ -143,9 +153,33 @@ def test_summary_averages_images_and_names_everything(rng):
     assert unknown == {"depth/l1": pytest.approx(0, abs=1e-9)}
 
 
-def test_colours_of_no_fixed_meaning_and_unknown_modalities_have_no_scores(rng):
-    values = {"mask": rng.integers(0, 256, (2, 4, 4, 3), np.uint8), "heat": rng.random((2, 4, 4))}
+def test_unknown_modalities_have_no_scores(rng):
+    values = {"heat": rng.random((2, 4, 4))}
     assert dense.summary(values, values, Facts()) == {}
+
+
+GROUPED = {"mask/ari", "mask/matched_iou", "mask/boundary/f", "mask/boundary/recall", "mask/boundary/precision"}
+
+
+def test_masks_without_a_palette_are_scored_by_their_groups(rng):
+    """Three bands of 8 x 4, 8 x 4 and 8 x 8 pixels. A network paints them in other colours, with some noise."""
+    ids = np.broadcast_to(np.repeat([0, 1, 2, 2], 4), (1, 8, 16))
+    colours = np.array([[250, 20, 30], [20, 240, 40], [30, 30, 250], [220, 210, 20]], np.uint8)
+    mask = colours[ids]
+
+    def scores(painted, noise=0):
+        found = np.clip(painted + rng.normal(0, noise, painted.shape), 0, 255).astype(np.uint8)
+        return dense.summary({"mask": found}, {"mask": mask}, Facts())
+
+    exact = scores(mask)
+    assert exact.keys() == GROUPED and set(exact.values()) == {1}
+    assert set(scores(255 - mask, noise=5).values()) == {1}
+    merged = scores(colours[[3, 3, 0]][ids], noise=5)  # the first two bands are one region: it is half of a match
+    assert merged["mask/matched_iou"] == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert (merged["mask/boundary/precision"], merged["mask/boundary/recall"]) == (1, 1 / 2)
+    pairs = 2 * 496 + 2016, 2 * 2016, 128 * 127 / 2  # of 32, 32 and 64 pixels; of 64 and 64; of all
+    chance = pairs[0] * pairs[1] / pairs[2]
+    assert merged["mask/ari"] == pytest.approx((pairs[0] - chance) / (sum(pairs[:2]) / 2 - chance))
 
 
 @pytest.mark.parametrize("slope", [-3.0, -1.0, -0.01, 0.0])
@@ -379,3 +413,44 @@ def test_adjusted_rand_index_counts_pairs_of_pixels(rng):
     facts = Facts(regions=("background", "object", "distractor", "ground"))
     scores = dense.summary({"mask": prediction}, {"mask": truth}, facts)
     assert scores["mask/ari"] == pytest.approx(np.mean(expected)) and scores["mask/objects/ari"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "expected"),
+    [
+        ([5, 5, 6, 6], [1, 1, 0, 0], 1.0),  # other names
+        ([7, 7, 7, 7], [0, 0, 1, 1], (2 / 4 + 0) / 2),  # one region for two: the other has no partner
+        ([0, 1, 2, 2], [0, 0, 0, 0], 2 / 4),  # leftovers count nothing, but their pixels are missing
+        ([0, 1, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1], (2 / 4 + 2 / 3) / 2),  # not 1/3 and 1/5
+        ([0], [1], 1.0),
+        ([], [], np.nan),
+    ],
+)
+def test_matched_iou_by_hand(prediction, truth, expected):
+    ids = [np.array([[values + [9] * (6 - len(values))]]) for values in (prediction, truth)]
+    found = matched_iou(*ids, np.arange(6)[None, None] < len(truth))
+    np.testing.assert_allclose(found, [expected], atol=1e-12)
+
+
+def test_matched_iou_is_the_best_of_all_matches(rng):
+    """By trying all permutations; regions that are not there fill up the smaller side."""
+    truth, prediction = rng.integers(0, 3, (6, 4, 5)), rng.integers(0, 4, (6, 4, 5))
+    expected = []
+    for p, t in zip(prediction, truth, strict=True):
+        shares = [
+            [np.sum((p == k) & (t == i)) / max(np.sum((p == k) | (t == i)), 1) for k in range(4)] for i in range(3)
+        ]
+        sums = [sum(shares[i][k] for i, k in enumerate(order)) for order in itertools.permutations(range(4), 3)]
+        expected.append(max(sums) / len(np.unique(t)))
+    np.testing.assert_allclose(matched_iou(prediction, truth), expected)
+
+
+@pytest.mark.parametrize(("shift", "f"), [(0, 1), (1, 1), (-1, 1), (2, 0), (-2, 0)])
+def test_borders_of_masks_may_be_one_pixel_off_in_small_images(shift, f):
+    columns = np.broadcast_to(np.arange(32), (2, 32, 32))
+    masks = [np.where(np.arange(2)[:, None, None], columns >= edge, 0).astype(int) for edge in (10 + shift, 10)]
+    scores = dense.averages({"mask": masks[0]}, {"mask": masks[1]}, Facts(regions=("background", "ground")))
+    assert scores["mask/boundary/f"].value == f and scores["mask/boundary/f"].count == 1  # the first has no borders
+    none = dense.summary({"mask": 0 * masks[0]}, {"mask": masks[1]}, Facts(regions=("background", "ground")))
+    assert (none["mask/boundary/f"], none["mask/boundary/recall"]) == (0, 0)
+    assert np.isnan(none["mask/boundary/precision"])
