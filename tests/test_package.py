@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import mmgen_jax
-from mmgen_jax.__main__ import COMMANDS
+from mmgen_jax.__main__ import COMMANDS, GROUPS, studies
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("jax", "flax", "orbax", "tensorflow_datasets", "grain", "tensorboardX", "torch", "numpy")
@@ -78,6 +78,7 @@ def test_lists_the_commands():
     assert found.returncode == 0
     listed = re.findall(r"^  (\w+) +(\S.*)$", found.stdout, re.M)
     assert [name for name, _ in listed] == list(COMMANDS)
+    assert re.findall(r"^(\S.*):$", found.stdout, re.M) == list(GROUPS)
     assert run(sys.executable, "-m", "mmgen_jax", cwd=ROOT).stdout == found.stdout
 
 
@@ -85,6 +86,26 @@ def test_unknown_command():
     found = run(sys.executable, "-m", "mmgen_jax", "paint", cwd=ROOT)
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == f"error: command is 'paint'; allowed: {', '.join(COMMANDS)}\n"
+
+
+def test_studies_are_commands_of_two_words():
+    found = run(sys.executable, "-m", "mmgen_jax", "study", cwd=ROOT)
+    assert found.returncode == 0
+    assert [name for name, _ in re.findall(r"^  (\w+) +(\S.*)$", found.stdout, re.M)] == list(studies())
+    assert run(sys.executable, "-m", "mmgen_jax", "study", "--help", cwd=ROOT).stdout == found.stdout
+    told = run(sys.executable, "-m", "mmgen_jax", "study", "solvers", "--help", cwd=ROOT)
+    assert told.stdout == run(sys.executable, "-m", "mmgen_jax.studies.solvers", "--help", cwd=ROOT).stdout != ""
+    wrong = run(sys.executable, "-m", "mmgen_jax", "study", "paint", cwd=ROOT)
+    assert (wrong.returncode, wrong.stderr) == (2, f"error: study is 'paint'; allowed: {', '.join(studies())}\n")
+
+
+@pytest.mark.parametrize("words", ["--help", "study"])
+def test_a_list_that_is_read_no_more_ends_quietly(words):
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "mmgen_jax", words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    listing.stdout.close()
+    assert listing.stderr.read() == b"" and listing.wait(timeout=60) == 141
 
 
 def test_runs_a_command(tmp_path):

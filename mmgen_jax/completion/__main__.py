@@ -4,7 +4,7 @@ eval "$(mmgen completion bash)"          # in ~/.bashrc
 eval "$(mmgen completion zsh)"           # in ~/.zshrc
 mmgen completion fish | source           # in ~/.config/fish/config.fish
 
-The script asks `mmgen completion answer COMMAND WORD` what the word may become, so it stays as it is when settings or
+The script asks `mmgen completion answer BEFORE WORD` what the word may become, so it stays as it is when settings or
 flags are added. It imports nothing heavy, not even the library of flags, as shells ask at every press of the key.
 """
 

@@ -49,7 +49,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Table:
-    """All commands and all settings, by name."""
+    """All commands, also those of two words, and all settings, by name."""
 
     commands: Mapping[str, Command]
     settings: Mapping[str, Option]
@@ -69,16 +69,19 @@ def _options(stored: Mapping[str, dict]) -> dict[str, Option]:
     return {name: Option(**entry | {"values": tuple(entry.get("values", ()))}) for name, entry in stored.items()}
 
 
-def answers(table: Table, command: str, word: str) -> Answers:
-    """What `word`, which may be empty, can become in a line of a command; "" where it is the command itself.
+def answers(table: Table, before: str, word: str) -> Answers:
+    """What `word`, which may be empty, can become behind the words `before` it; "" where it is the command itself.
+
+    The command is the first of these words, or the first two, as in "study solvers".
 
     Some of them are not whole words: those that end in "=" want a value, in "." the rest of a name, in "/" of a path.
     """
-    if not command:
-        return _beginning(word, ((name, entry.about) for name, entry in table.commands.items()))
-    if command not in table.commands:
+    if not before:
+        return _beginning(word, ((name, entry.about) for name, entry in table.commands.items() if " " not in name))
+    first, *others = before.split(" ")
+    entry = table.commands.get(" ".join([first, *others[:1]])) or table.commands.get(first)
+    if entry is None:
         return ()
-    entry = table.commands[command]
     name, equals, value = word.partition("=")
     if equals and name.startswith("--"):
         options = {f"--{own}": option for own, option in _named(table, entry)}

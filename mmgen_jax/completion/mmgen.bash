@@ -14,6 +14,6 @@ _mmgen() {
       *[=./]) COMPREPLY+=("$candidate") ;; # more is to come
       *) COMPREPLY+=("$candidate ") ;;
     esac
-  done < <(mmgen completion answer "${words[1]:-}" "$word" 2>/dev/null)
+  done < <(mmgen completion answer "${words[*]:1}" "$word" 2>/dev/null)
 }
 complete -o nospace -F _mmgen mmgen

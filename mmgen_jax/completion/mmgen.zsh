@@ -1,9 +1,9 @@
 # Completes mmgen in zsh: eval "$(mmgen completion zsh)"
 _mmgen() {
-  local first='' tab=$'\t' line word
+  local before='' tab=$'\t' line word
   local -a more more_shown whole whole_shown
-  (( CURRENT > 2 )) && first="${words[2]}"
-  for line in "${(@f)$(mmgen completion answer "$first" "$PREFIX" 2>/dev/null)}"; do
+  (( CURRENT > 2 )) && before="${words[2,CURRENT-1]}"
+  for line in "${(@f)$(mmgen completion answer "$before" "$PREFIX" 2>/dev/null)}"; do
     word="${line%%$tab*}"
     case "$word" in
       '') ;;

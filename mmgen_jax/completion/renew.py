@@ -12,12 +12,14 @@ if __name__ == "__main__":
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
-from mmgen_jax.__main__ import COMMANDS, about
+from mmgen_jax.__main__ import COMMANDS, STUDY, about, module, studies
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.completion.__main__ import SHELLS
 from mmgen_jax.completion.answers import Command, Option, Table
@@ -25,15 +27,18 @@ from mmgen_jax.settings import Settings
 from mmgen_jax.system import recipes
 from mmgen_jax.system.rules import declared
 
-WORDS = {"completion": SHELLS}  # of commands that take no flags
+WORDS = {"completion": SHELLS, STUDY: studies()}  # of commands that take no flags
 _ENUM = re.compile("<[^>]*>: ")  # that absl puts before the meaning of flags with a list of values
 
 
 def table() -> Table:
-    """All commands, with the flags that their --help has, and all settings."""
-    commands = {
-        name: Command(about(name), WORDS.get(name, ()), {} if name in WORDS else flags(name)) for name in COMMANDS
-    }
+    """All commands and studies, with the flags that their --help has, and all settings."""
+    names = [*COMMANDS, *(f"{STUDY} {name}" for name in studies())]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # of processes, one for each
+        found = pool.map(lambda name: {} if name in WORDS else flags(name), names)
+        commands = {
+            name: Command(about(name), WORDS.get(name, ()), own) for name, own in zip(names, found, strict=True)
+        }
     settings = {
         name: _option(field.metadata["meaning"], field.metadata["allowed"].values, type(default) is str)
         for name, field, default in declared(Settings())
@@ -43,7 +48,7 @@ def table() -> Table:
 
 def flags(name: str) -> dict[str, Option]:
     """The flags of a command, as it tells them itself."""
-    asked = [sys.executable, "-m", f"mmgen_jax.{name}", "--helpxml"]
+    asked = [sys.executable, "-m", f"mmgen_jax.{module(name)}", "--helpxml"]
     done = subprocess.run(asked, capture_output=True, text=True, check=True)
     found = ElementTree.fromstring(done.stdout).iter("flag")
     return {flag.findtext("name", ""): _flag(flag) for flag in found if flag.find("key") is not None}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mmgen_jax.__main__ import COMMANDS
+from mmgen_jax.__main__ import COMMANDS, studies
 from mmgen_jax.completion import __main__ as completion
 from mmgen_jax.completion.answers import FILE, Option, answers, read
 from mmgen_jax.settings import Settings
@@ -60,6 +60,9 @@ def test_commands_and_names():
     )
     assert words("sample", "--n") == ["--npz"] and words("label", "--mas") == ["--mask="]
     assert dict(answers(read(), "label", "--im")) == {"--images=": "Folder of images, with folders below it."}
+    assert words("study", "") == list(studies()) and words("study", "ca") == ["calibration"]
+    assert words("study solvers", "--ca") == ["--calls="] == words("study solvers --out=x", "--ca")
+    assert words("study solvers", "--config.data.fl") == ["--config.data.flip="] and words("study paint", "--c") == []
     assert words("completion", "") == ["bash", "zsh", "fish"] and words("completion", "z") == ["zsh"]
 
 
@@ -158,6 +161,8 @@ def test_bash_completes(folder):
         "mmgen label --depth=sam:fi": ["file.py "],
         "mmgen train --config=~/fi": ["~/file.py "],
         "mmgen paint --": [],
+        "mmgen study solv": ["solvers "],
+        "mmgen study solvers --out=x --ca": ["--calls="],
     }
     lines = [PYTHON, 'eval "$(mmgen completion bash)"\n', "complete -p mmgen\n"]
     for line in wanted:
@@ -191,6 +196,8 @@ LINES = {
     "mmgen label --depth=sam:fi": "mmgen label --depth=sam:file.py ",
     "mmgen train --config=~/fi": r"mmgen train --config=\~/file.py ",  # commands know the home folder themselves
     "mmgen paint --": "mmgen paint --",
+    "mmgen study solv": "mmgen study solvers ",
+    "mmgen study solvers --out=x --ca": "mmgen study solvers --out=x --calls=",
 }
 
 
@@ -243,6 +250,8 @@ def test_fish_completes(folder):
         "mmgen label --depth=sam:fi": ["--depth=sam:file.py"],
         "mmgen train --config=~/fi": ["--config=~/file.py"],
         "mmgen paint --": [],
+        "mmgen study solv": ["solvers"],
+        "mmgen study solvers --out=x --ca": ["--calls=\t"],
     }
     lines = [f"function mmgen; PYTHONPATH={ROOT} {sys.executable} -m mmgen_jax $argv; end"]
     lines.append("mmgen completion fish | source")

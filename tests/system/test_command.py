@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmgen_jax.__main__ import COMMANDS, STUDY, about, module, studies
 from mmgen_jax.data.shapes.builder import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,13 @@ def test_all_that_can_be_run_are_commands_with_flags_but_the_starter_completion_
         *("mmgen_jax", "mmgen_jax.completion", "mmgen_jax.compiler.kernel_cycles")
     }
     assert {"mmgen_jax.train", "mmgen_jax.data.shapes", "mmgen_jax.studies.frozen"} <= set(commands())
+
+
+def test_the_starter_has_every_command_under_a_short_name():
+    names = [*COMMANDS, *(f"{STUDY} {name}" for name in studies())]
+    found = {f"mmgen_jax.{module(name)}" for name in names if name != STUDY}
+    others = {"mmgen_jax", "mmgen_jax.completion.renew", "mmgen_jax.compiler.kernel_cycles"}  # of no use to users
+    assert found == set(runnable()) - others and all(about(name) for name in names)
 
 
 @pytest.mark.parametrize("name", commands())
