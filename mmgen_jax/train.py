@@ -12,7 +12,7 @@ from absl import flags
 from mmgen_jax.system import command
 
 if __name__ == "__main__":
-    command.define_flags()
+    command.define_flags("Folder of the run, which is begun or continued.")
     flags.DEFINE_string("profile", "", "FIRST:LAST: first and last step to trace into workdir/profile.")
     command.parse()  # before the imports below, which take seconds
 

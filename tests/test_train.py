@@ -248,7 +248,7 @@ def command(*arguments: str, **kwargs) -> subprocess.Popen:
         ),
         (["--config=configs/missing.py", "--workdir=x"], "configs/missing.py"),
         (["--config=configs/shapes_tiny.py"], "workdir"),
-        (["--config=configs/shapes_tiny.py", "--workdir="], "it must name a folder or a bundled model"),
+        (["--config=configs/shapes_tiny.py", "--workdir="], "it must not be empty"),
         (["--config=configs/shapes_tiny.py", "--workdir=-rf"], "and not start with a dash (./-name does not)"),
         (["--config=configs/shapes_tiny.py", "--workdir=x", "depth=4"], "unexpected argument 'depth=4'"),
     ],

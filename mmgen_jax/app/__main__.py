@@ -3,7 +3,8 @@
 python -m mmgen_jax.app
 python -m mmgen_jax.app --workdir=runs/a --config=shapes_quick --port=8000
 
-Paint or upload any modality, make the others, and take the result along. It needs ./launch/setup.sh --app.
+Paint or upload any modality, make the others, and take the result along. It needs
+./launch/setup.sh --app, or outside a checkout pip install 'mmgen_jax[app]'.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from mmgen_jax.api import MMGen
 from mmgen_jax.checkpoints import model_folders
 from mmgen_jax.system import files, recipes
 from mmgen_jax.system.console import say
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, extra
 
 
 def check_place(host: str, port: int) -> None:
@@ -61,7 +62,7 @@ def run(workdir: str, config: str, host: str, port: int) -> None:
     workdir, config = anywhere(workdir, config)
     model = MMGen.load(workdir)
     if importlib.util.find_spec("gradio") is None:
-        raise UsageError("the page needs gradio, which is not installed; ./launch/setup.sh --app installs it")
+        raise UsageError(f"the page needs gradio, which is not installed; {extra('app')} installs it")
     check_place(host, port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when the library is imported
     from mmgen_jax.app.page import Page

@@ -19,7 +19,8 @@ if __name__ == "__main__":
     flags.DEFINE_float("seconds", 1.0, "Seconds that each measurement takes, but at least one call.", lower_bound=0.0)
     flags.DEFINE_string("checkout", "", "Another checkout of this repository to take turns with.")
     flags.DEFINE_string("json", "", "File to write all results to, as JSON.")
-    flags.DEFINE_bool("serve", False, "Answer another benchmark's questions on standard input.")
+    # Another benchmark starts this one so. Under another module's name, --help leaves it out.
+    flags.DEFINE_bool("serve", False, "Answer its questions on standard input.", module_name="benchmark.worker")
     command.parse()  # before the imports below, which take seconds
 
 import dataclasses

@@ -11,7 +11,7 @@ import jax
 from jax.experimental import topologies
 
 from mmgen_jax.parallel.chips import CHIPS
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, extra
 
 # This library is installed apart from other packages, as JAX would look for a TPU in every process if it found it.
 LIBRARY = pathlib.Path(sys.prefix) / "compiler" / "libtpu" / "libtpu.so"
@@ -51,6 +51,6 @@ def tpu_devices(topology: str) -> list[jax.Device]:
     except (RuntimeError, ValueError, NotImplementedError) as error:
         cause = str(error).splitlines()[0][:200]
         if "not installed" in cause:
-            raise UsageError("the TPU compiler is not installed; ./launch/setup.sh --compiler does it") from error
+            raise UsageError(f"the TPU compiler is not installed; {extra('compiler')} installs it") from error
         raise UsageError(f"--topology is {topology!r}; the compiler knows none of that shape ({cause})") from error
     return list(found.devices)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from mmgen_jax.system.errors import UsageError
+from mmgen_jax.system.errors import UsageError, extra
 
 
 @runtime_checkable
@@ -34,6 +34,5 @@ def package(name: str, purpose: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise UsageError(
-            f"{purpose} needs the package {name}, which cannot be imported ({error}); "
-            "./launch/setup.sh --experts installs it"
+            f"{purpose} needs the package {name}, which cannot be imported ({error}); {extra('experts')} installs it"
         ) from error

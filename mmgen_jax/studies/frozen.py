@@ -5,7 +5,7 @@ python -m mmgen_jax.studies.frozen
 It compares Stable Diffusion's autoencoder and DINOv2 ViT-B/14 with diffusers and transformers on the same weights, in
 turns within one run. Then it times a training step of B/2 from stored latents and features, with features computed in
 the step, and with both computed in the step.
-Needs ./launch/setup.sh --experts.
+Needs ./launch/setup.sh --experts, or outside a checkout pip install 'mmgen_jax[experts]'.
 """
 
 from __future__ import annotations

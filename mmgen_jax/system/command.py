@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import operator
 import os
@@ -64,14 +65,14 @@ def define_config(name: str = "config", what: str = "Recipe, by its name or its 
         flags.mark_flag_as_required(name)
 
 
-def define_flags() -> None:
-    """Defines --config and --workdir, which most entry points share."""
+def define_flags(workdir: str = "Folder of one run, or the name of a bundled model.") -> None:
+    """Defines --config and --workdir, which most entry points share; `workdir` says what it is."""
     define_config()
-    flags.DEFINE_string("workdir", None, "Folder of one run, or the name of a bundled model.", required=True)
+    flags.DEFINE_string("workdir", None, workdir, required=True)
     flags.register_validator(
         "workdir",
         lambda name: name is None or (name != "" and not name.startswith("-")),  # rm, ls take -name for their options
-        "it must name a folder or a bundled model, and not start with a dash (./-name does not)",
+        "it must not be empty, and not start with a dash (./-name does not)",
     )
 
 
@@ -145,14 +146,32 @@ def parse() -> None:
     app.define_help_flags()
     for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):  # --help has them beside the command's own
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+        _tell_if_required(flag)
     try:
         _rest.append(_parse(sys.argv))
     except SystemExit as ended:
         if ended.code != 1:
             raise
+        with contextlib.suppress(BrokenPipeError):
+            _tell_of_settings()
         sys.exit(EXIT_UNREAD if _unread() else 0)  # absl ends with 1 after showing help
     except BrokenPipeError:
         sys.exit(EXIT_UNREAD if _unread() else 1)
+
+
+def _tell_if_required(flag: flags.Flag) -> None:
+    """Has --help say that a flag must be given, in place of a default of None."""
+    if flag.default is None:
+        flag.default_as_str = None  # type: ignore[assignment]  # as absl itself has it of other flags without a default
+        if not all(validator.checker(None) for validator in flag.validators):
+            flag.help += " Required."
+
+
+def _tell_of_settings() -> None:
+    """The last line of --help, where there are settings behind a flag."""
+    if any(isinstance(flags.FLAGS[name].parser, _ConfigFile) for name in flags.FLAGS) and "--helpxml" not in sys.argv:
+        print("All settings behind --config: python -m mmgen_jax.settings, or mmgen settings.")
 
 
 def _unread() -> bool:

@@ -81,6 +81,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
+def extra(name: str) -> str:
+    """How an optional part is installed: one of `optional-dependencies` in pyproject.toml."""
+    return f"./launch/setup.sh --{name}, or outside a checkout pip install 'mmgen_jax[{name}]',"
+
+
 def choice(name: str, value: str, allowed: Iterable[str]) -> str:
     """Returns `value` if it is one of `allowed`, else raises UsageError naming all three."""
     allowed = tuple(allowed)

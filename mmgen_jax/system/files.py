@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from etils import epath
 
 from mmgen_jax.system.console import say
-from mmgen_jax.system.errors import OF_MACHINE, RunError, UsageError, shown
+from mmgen_jax.system.errors import OF_MACHINE, RunError, UsageError, extra, shown
 
 LIST = "files.txt"
 PATIENCE_SECONDS = 30  # how long a run waits for the one before it, which may be saving its last step
@@ -81,7 +81,7 @@ def path_of(value: object, name: str) -> epath.Path:
         try:
             importlib.import_module("gcsfs")
         except ImportError as error:
-            needs = f"which needs gcsfs; allowed: {allowed}, after ./launch/setup.sh --gcs"
+            needs = f"which needs gcsfs; allowed: {allowed}, after {extra('gcs').rstrip(',')}"
             raise UsageError(f"{name} is {shown(value)}{taken}, {needs}") from error
     return path
 

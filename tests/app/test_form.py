@@ -204,7 +204,9 @@ def test_figures_are_escaped_and_large_by_whole_numbers(model):
 
 def test_without_the_library_one_line_says_what_to_install(model_dir, monkeypatch):
     monkeypatch.setattr(app.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UsageError, match="needs gradio, which is not installed; ./launch/setup.sh --app installs it"):
+    with pytest.raises(
+        UsageError, match=r"not installed; ./launch/setup.sh --app, or .* pip install 'mmgen_jax\[app\]', installs it"
+    ):
         app.run(str(model_dir), "shapes_tiny", "127.0.0.1", 7860)
 
 

@@ -59,7 +59,7 @@ def test_commands_and_names():
         words("sample", "")
     )
     assert words("sample", "--n") == ["--npz"] and words("label", "--mas") == ["--mask="]
-    assert dict(answers(read(), "label", "--im")) == {"--images=": "Folder of images, with folders below it."}
+    assert dict(answers(read(), "label", "--im")) == {"--images=": "Folder of images, with folders below it. Required."}
     assert words("study", "") == list(studies()) and words("study", "ca") == ["calibration"]
     assert words("study solvers", "--ca") == ["--calls="] == words("study solvers --out=x", "--ca")
     assert words("study solvers", "--config.data.fl") == ["--config.data.flip="] and words("study paint", "--c") == []

@@ -215,7 +215,10 @@ def test_descriptions_that_do_not_fit(modality, description, message):
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(UsageError, match="sam needs the package torch, .*; ./launch/setup.sh --experts installs it"):
+    with pytest.raises(
+        UsageError,
+        match="sam needs the package torch, .*; ./launch/setup.sh --experts, or outside a checkout pip install",
+    ):
         registry.make("mask", f"sam:{tmp_path}", "unused")
 
 

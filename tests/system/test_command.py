@@ -103,7 +103,15 @@ def test_help_names_the_flags_that_commands_share():
     _, out, _, _ = started("mmgen_jax.train", "--help")
     text = " ".join(out.split())
     assert "--config: Recipe, by its name or its file. --config.NAME=VALUE changes a setting of it. " in text
-    assert "--workdir: Folder of one run, or the name of a bundled model." in text and "--profile: " in text
+    assert "changes a setting of it. Required." in text and "--profile: " in text
+    assert "--workdir: Folder of the run, which is begun or continued. Required." in text and "None" not in text
+    assert out.endswith("All settings behind --config: python -m mmgen_jax.settings, or mmgen settings.\n")
+    assert "workdir: Folder of one run, or the name of a bundled model. Req" in " ".join(
+        started("mmgen_jax.sample", "--help")[1].split()
+    )
+    assert "All settings" not in started("mmgen_jax.label", "--help")[1]
+    assert "All settings" not in started("mmgen_jax.train", "--helpxml")[1]
+    assert "serve" not in started("mmgen_jax.benchmark", "--help")[1]
 
 
 @pytest.mark.parametrize("name", REGISTRY)
