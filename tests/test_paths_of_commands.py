@@ -20,7 +20,7 @@ GOLDEN = "--source=tests/golden/mmgen_tiny.pt"
 WORDS = {"what", "name", "title", "profile", "topology", "calls", "only", "size", "split", "splits", "sha256", "scenes"}
 WORDS |= {"second"}  # as --first of the same study, which must fit before it is looked at
 WORDS |= {"depth_is", "depth_range", "normal_axes", "axes", "modalities", "normal", "mask", "depth", "rgb", "classes"}
-WORDS |= {"formats", "benchmark", "variants", "host", "license"}
+WORDS |= {"train_split", "formats", "benchmark", "variants", "host", "license"}
 PATHS = {"data.dir", "data.latents", "autoencoder.path", "features.path", "train.init_from", "train.preview_decoder"}
 PATHS |= {f"sample.{kind}.{m}" for kind in ("images", "given", "keep") for m in ("rgb", "depth", "normal", "mask")}
 # command -> how its inputs and outputs are given, and what it needs besides; {} stands for other folders, see `inputs`.
@@ -78,6 +78,7 @@ READ = {
     "metrics.generation --samples=": ("--reference={tiles}", "--out={new}"),
     "metrics.generation --reference=": ("--samples={tiles}", "--out={new}"),
     "metrics.generation --inception=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
+    "metrics.generation --train=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
     "metrics.generation --classifier=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
     "metrics.generation --dino=": ("--samples={tiles}", "--reference={tiles}", "--out={new}"),
     "studies.official --official=": (),

@@ -36,7 +36,7 @@ class Comparison:
         return self.stored or (self.reference.gaussians if self.reference else {})
 
     def scores(self) -> dict[str, float]:
-        """fid or fd_dinov2, sfid, inception_score, precision and recall, without those that cannot be had."""
+        """fid or fd_dinov2, sfid, inception_score, precision, recall, diversities; without those that cannot be had."""
         both = {self._distance: "features", "sfid": "spatial"}
         made, real = self.samples.gaussians, self.gaussians
         known = made.keys() & real.keys()
@@ -46,7 +46,8 @@ class Comparison:
         if self.reference is not None:
             shares = neighbours.precision_recall(self.samples.features, self.reference.features)
             found |= dict(zip(("precision", "recall"), shares, strict=True))
-        return found
+        looked = {"diversity": self.samples, "diversity_reference": self.reference}
+        return found | {name: neighbours.mean_distance(x.features) for name, x in looked.items() if x is not None}
 
     @property
     def _distance(self) -> str:
@@ -73,6 +74,8 @@ class Comparison:
             "inception_score": classed if classes else "the network has no classes",
             "precision": nearest,
             "recall": nearest,
+            "diversity": f"mean distance of all pairs of {samples:,} samples",
+            "diversity_reference": f"the same of {images} of the reference",
         }
 
     def warnings(self) -> list[str]:
@@ -114,4 +117,4 @@ def _sizes(looked: Looked) -> str:
 def table(scores: dict[str, float], protocol: dict[str, str]) -> str:
     """A line for each figure, with its protocol beside it; a dash means that there is none."""
     cells = {name: f"{scores[name]:.4f}" if name in scores else "-" for name in protocol}
-    return "\n".join(f"{name:<16}{cells[name]:>12}  {words}" for name, words in protocol.items())
+    return "\n".join(f"{name:<20}{cells[name]:>12}  {words}" for name, words in protocol.items())

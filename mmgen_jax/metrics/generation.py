@@ -17,8 +17,10 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "classifier", "", "File or bundled name of a small network; by default the one for the classes."
     )
+    flags.DEFINE_string("train", "", "What the model was trained on, as --samples: are samples copies of it?")
+    flags.DEFINE_string("train_split", "train", "Name of a split of --train.")
     flags.DEFINE_enum("protocol", "adm", ("adm", "pytorch-fid"), "How images are resized for the Inception-v3.")
-    flags.DEFINE_string("split", "train", "Name of a split of data sets of tiles.")
+    flags.DEFINE_string("split", "train", "Name of a split of --samples and --reference.")
     flags.DEFINE_integer("size", 0, "Side that images in files are cropped to as ADM does, 0 = none.", lower_bound=0)
     flags.DEFINE_string("statistics", "", "File .npz for the statistics of the reference, to be a --reference later.")
     flags.DEFINE_string("seen", "", "Folder for what the network makes of images, shared by --workers; kept.")
@@ -39,6 +41,8 @@ from mmgen_jax.metrics.comparison import Comparison, table
 from mmgen_jax.metrics.image_sets import ImageSet
 from mmgen_jax.metrics.judges import Judge
 from mmgen_jax.metrics.looked import Looked, look
+from mmgen_jax.metrics.memorisation import Memorisation
+from mmgen_jax.show import pictures
 from mmgen_jax.system import files
 from mmgen_jax.system.console import say
 from mmgen_jax.system.errors import UsageError
@@ -59,6 +63,8 @@ class Compared:
     protocol: str = "adm"
     split: str = "train"
     size: int = 0
+    train: epath.PathLike = ""
+    train_split: str = "train"
 
     def opened(self) -> tuple[dict[str, ImageSet], Judge]:
         """The sets by the names of their options, and the network.
@@ -68,6 +74,8 @@ class Compared:
         made = image_sets.read(self.samples, "--samples", self.split, self.size)
         real = image_sets.read(self.reference, "--reference", self.split, self.size)
         sets = {"--samples": made, "--reference": real}
+        if self.train:
+            sets["--train"] = image_sets.read(self.train, "--train", self.train_split, self.size)
         _check_counts(sets)
         classes = real.class_names or made.class_names
         judge = judges.load(self.inception, self.protocol, self.dino, self.classifier, classes)
@@ -87,12 +95,24 @@ def run(
     Raises UsageError, before images are looked at, for what cannot be read, compared or written.
     """
     _check_places(out, statistics)
+    picture = _beside(out)
+    if compared.train:
+        files.check_place(picture, "--out", folder=False)
     _check_seen(seen, ALL)
     sets, judge = compared.opened()
     made, real = sets["--samples"], sets["--reference"]
     looked = _look(sets, judge, seen, ALL)
     comparison = Comparison(judge, looked["--samples"], looked.get("--reference"), real.gaussians)
     scores, told, warnings = comparison.scores(), comparison.protocol(), comparison.warnings()
+    memorised = {}
+    if "--train" in sets:
+        found = Memorisation.of(looked["--samples"], looked["--reference"], looked["--train"])
+        scores, told, warnings = scores | found.scores(), told | found.protocol(), warnings + found.warnings()
+        pictures.save_png(picture, found.picture(made, sets["--train"]))
+        train = sets["--train"]
+        memorised = {
+            "train": {"source": train.source, "images": train.count, "picture": str(picture), "closest": found.pairs()}
+        }
     say(f"network: {judge.network}\nresizing: {judge.resizing}\n\n{table(scores, told)}")
     for line in warnings:
         say(f"warning: {line}")
@@ -101,13 +121,19 @@ def run(
         "protocol": {"network": judge.network, "resizing": judge.resizing} | told,
         "samples": {"source": made.source, "images": made.count},
         "reference": {"source": real.source, "images": real.count, "statistics_of_a_file": bool(real.gaussians)},
+        **memorised,
         "warnings": warnings,
     }
     files.write(out, (json.dumps(report, indent=1) + "\n").encode())
     if statistics:
         image_sets.write_statistics(statistics, comparison.gaussians, judge.digest)
-    say(f"written: {out}")
+    say(f"written: {out}{f', {picture}' if memorised else ''}")
     return report
+
+
+def _beside(out: epath.PathLike) -> epath.Path:
+    """The place of the picture of the closest pairs."""
+    return epath.Path(out).with_name(f"{epath.Path(out).stem}_nearest.png")
 
 
 def look_at_share(compared: Compared, seen: epath.PathLike, share: Share) -> None:
@@ -150,9 +176,11 @@ def _check_places(out: epath.PathLike, statistics: epath.PathLike) -> None:
 
 
 def _check_counts(sets: Mapping[str, ImageSet]) -> None:
-    made = sets["--samples"]
-    if not made.count:
-        raise UsageError(f"--samples {made.source} has statistics alone; allowed: images, as {image_sets.ARRAY}")
+    for name in sets if "--train" in sets else ("--samples",):
+        if not sets[name].count:
+            why = " beside --train" if name == "--reference" else ""
+            allowed = f"images{why}, as {image_sets.ARRAY}"
+            raise UsageError(f"{name} {sets[name].source} has statistics alone; allowed: {allowed}")
     for name, images in sets.items():
         if 0 < images.count < _LEAST:
             raise UsageError(f"{name} {images.source} has {images.count} images; allowed: at least {_LEAST}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,7 +35,7 @@ class ImageSet:
     Attributes:
       source: where they are, for messages.
       count: number of images; 0 for statistics alone.
-      batches: reads those of a range in order, uint8 [n, H, W, 3] with any n; all of one batch have one size.
+      batches: reads those of these numbers, which ascend, uint8 [n, H, W, 3] with any n; all of a batch have one size.
       marks: what tells the images of a range from others without reading them: the names below the folder, sizes and
         times of their files. The same on all machines that see one folder.
       gaussians: "features" and "spatial" -> what is known of all images of a reference without looking at them.
@@ -44,7 +45,7 @@ class ImageSet:
 
     source: str
     count: int
-    batches: Callable[[range], Iterator[np.ndarray]]
+    batches: Callable[[Sequence[int]], Iterator[np.ndarray]]
     marks: Callable[[range], list[str]]
     gaussians: dict[str, Gaussian] = field(default_factory=dict)
     digest: str = ""
@@ -93,7 +94,7 @@ def _stacked(images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def _folder(place: epath.Path, size: int) -> ImageSet:
     found = _samples(map(str, place.iterdir())) or _at_any_depth(place)
 
-    def batches(rows: range) -> Iterator[np.ndarray]:
+    def batches(rows: Sequence[int]) -> Iterator[np.ndarray]:
         return _stacked(_cropped(MODALITIES["rgb"].read(found[row]), size) for row in rows)
 
     def marks(rows: range) -> list[str]:
@@ -124,7 +125,7 @@ def _mark(path: epath.PathLike, root: epath.PathLike) -> str:
 def _tiles(place: epath.Path, split: str, size: int) -> ImageSet:
     source, column = tiles.read_tiles(place, split), list(MODALITIES).index("rgb")
 
-    def images(rows: range) -> Iterator[np.ndarray]:
+    def images(rows: Sequence[int]) -> Iterator[np.ndarray]:
         for row in rows:
             tile = tiles.decode_tile(source[row])
             if not tile["present"][column]:
@@ -157,20 +158,28 @@ def _npz(place: epath.Path, name: str) -> ImageSet:
     if first.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
         raise UsageError(f"{name} {place}: {ARRAY} is {first.dtype} {shape}; allowed: uint8 (n, height, width, 3)")
 
-    def batches(rows: range) -> Iterator[np.ndarray]:
+    def batches(rows: Sequence[int]) -> Iterator[np.ndarray]:
         return _among(entries.rows(ARRAY, _BATCH), rows)
 
     return ImageSet(str(place), shape[0], batches, lambda _: [_mark(place, place.parent)], found, digest)
 
 
-def _among(batches: Iterator[np.ndarray], rows: range) -> Iterator[np.ndarray]:
-    """What batches of all images have of a range; an .npz that is compressed can be read from its start alone."""
-    end = 0
-    while end < rows.stop:
+def _among(batches: Iterator[np.ndarray], rows: Sequence[int]) -> Iterator[np.ndarray]:
+    """The rows with these numbers of batches of all; an .npz that is compressed can be read from its start alone."""
+    wanted, end, done = np.asarray(rows, np.int64), 0, 0
+    while done < len(wanted):
         batch = next(batches)
         start, end = end, end + len(batch)
-        if rows.start < end:
-            yield batch[max(rows.start - start, 0) : rows.stop - start]
+        first, done = done, int(np.searchsorted(wanted, end))
+        if first < done:
+            yield batch[wanted[first:done] - start]
+
+
+def pick(images: ImageSet, numbers: Sequence[int]) -> list[np.ndarray]:
+    """Reads the images of these numbers, in any order and as often as they are there, each uint8 [H, W, 3]."""
+    ascending = sorted(set(numbers))
+    found = dict(zip(ascending, itertools.chain.from_iterable(images.batches(ascending)), strict=True))
+    return [found[number] for number in numbers]
 
 
 def _gaussian(entries: Npz, keys: tuple[str, str], place: epath.Path) -> Gaussian:

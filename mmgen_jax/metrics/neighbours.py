@@ -1,4 +1,4 @@
-"""Precision and recall of samples by their nearest neighbours (Kynkäänniemi et al. 2019), as ADM reports them."""
+"""Distances of features: nearest and mean ones; precision and recall (Kynkäänniemi et al. 2019) as ADM has them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from mmgen_jax.system.console import Progress
 
 NEIGHBOUR = 3  # which nearest neighbour the radius of a feature reaches to, itself not counted
 _ROWS = 1000  # features whose distances to all others are in memory
+_COLUMNS = 20_000  # the others, where they may be a whole training set
 
 
 @jax.jit
@@ -44,7 +47,63 @@ def precision_recall(samples: Float[np.ndarray, "N D"], reference: Float[np.ndar
     """
     if min(len(samples), len(reference)) <= NEIGHBOUR:
         raise ValueError(f"there are {len(samples)} and {len(reference)} features: at least {NEIGHBOUR + 1} are needed")
-    # Distances are differences of squares, whose rounding is least around the mean.
-    centre = np.mean(reference, 0, dtype=np.float64)
-    a, b = ((x - centre).astype(np.float32) for x in (samples, reference))
+    a, b = (_around(x, _centre(reference)) for x in (samples, reference))
     return _share_within(a, b, _radii(b)), _share_within(b, a, _radii(a))
+
+
+def _centre(features: np.ndarray) -> np.ndarray:
+    """The mean, around which rounding is least: distances are differences of squares."""
+    return np.asarray(features.mean(0, dtype=np.float64))
+
+
+def _around(features: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    return (features - centre).astype(np.float32)
+
+
+@jax.jit
+def _nearest(a: Float[Array, "N D"], b: Float[Array, "M D"]) -> tuple[Float[Array, " N"], Int[Array, " N"]]:
+    squares = _distances(a, b)
+    return squares.min(1), squares.argmin(1)
+
+
+def nearest(
+    features: Float[np.ndarray, "N D"], others: Float[np.ndarray, "M D"], label: str
+) -> tuple[Float[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """Euclidean distance of each feature to the nearest of the others, float64, and the number of that one.
+
+    The others may be many, as only some are in use at once. `label` is for the progress meter.
+    """
+    centre = _centre(others)
+    progress = Progress(label, len(features), "images")
+    found = []
+    for i in range(0, len(features), _ROWS):
+        a = jnp.asarray(_around(features[i : i + _ROWS], centre))
+        parts = []
+        for j in range(0, len(others), _COLUMNS):
+            squares, numbers = map(np.asarray, _nearest(a, jnp.asarray(_around(others[j : j + _COLUMNS], centre))))
+            parts.append((squares, numbers.astype(np.int64) + j))
+        best = np.argmin([squares for squares, _ in parts], 0)
+        found.append(np.stack([numbers for _, numbers in parts])[best, np.arange(len(a))])
+        progress(len(a))
+    numbers = np.concatenate(found)
+    # From the differences themselves: of two copies, squares leave more than nothing.
+    chunks = [slice(i, i + _ROWS) for i in range(0, len(features), _ROWS)]
+    apart = (np.asarray(features[rows], np.float64) - others[numbers[rows]] for rows in chunks)
+    return np.concatenate([np.linalg.norm(part, axis=1) for part in apart]), numbers
+
+
+@jax.jit
+def _sums(a: Float[Array, "N D"], b: Float[Array, "M D"], first: Int[Array, ""]) -> Float[Array, " N"]:
+    """Sums of the distances of each of `a` to all of `b`, among which it is itself: the first one is number `first`."""
+    own = first + jnp.arange(len(a))[:, None] == jnp.arange(len(b))
+    return jnp.where(own, 0, jnp.sqrt(_distances(a, b))).sum(1)
+
+
+def mean_distance(features: Float[np.ndarray, "N D"]) -> float:
+    """The mean Euclidean distance of all pairs of different features; raises ValueError for fewer than two."""
+    count = len(features)
+    if count < 2:
+        raise ValueError(f"there are {count} features: at least 2 are needed")
+    x = jnp.asarray(_around(features, _centre(features)))
+    sums = [_sums(x[i : i + _ROWS], x, jnp.asarray(i)) for i in range(0, count, _ROWS)]
+    return float(sum(np.asarray(part, np.float64).sum() for part in sums) / (count * (count - 1)))

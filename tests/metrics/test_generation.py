@@ -20,6 +20,8 @@ from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.shares import ALL, Share
 from mmgen_jax.tensor_files.npz import Npz
 
+DIVERSITY = ["diversity", "diversity_reference"]
+
 
 def images(seed: int, count: int, size: int = 32) -> np.ndarray:
     """Coarse noise, whose colours differ with the seed."""
@@ -63,7 +65,7 @@ def test_folders_and_files_of_the_same_images_score_alike(place, capsys):
     judge = classifier.load()
     a, b = (Moments.of(judge.features(x)).gaussian() for x in (images(0, 8), images(1, 9)))
     assert first["scores"]["fid"] == pytest.approx(distance(a, b), rel=1e-6)
-    assert set(first["scores"]) == {"fid", "inception_score", "precision", "recall"}
+    assert set(first["scores"]) == {"fid", "inception_score", "precision", "recall", *DIVERSITY}
     assert first["samples"]["images"] == 8 and first["reference"]["images"] == 9
     assert json.loads((place / "report.json").read_text()) == second
     told = capsys.readouterr().out
@@ -250,7 +252,7 @@ def test_inception_gives_all_five_figures(place):
     save_file(random_inception.state(), place / "weights.safetensors")
     small = save(place / "few", images(0, 4)), save(place / "others", images(1, 5))
     report = run(place, *small, inception=place / "weights.safetensors", statistics=place / "statistics.npz")
-    assert list(report["scores"]) == ["fid", "sfid", "inception_score", "precision", "recall"]
+    assert list(report["scores"]) == ["fid", "sfid", "inception_score", "precision", "recall", *DIVERSITY]
     network = inception_files.load(place / "weights.safetensors")
     seen = [network(images(0, 4)), network(images(1, 5))]
     for name, column in (("fid", 0), ("sfid", 1)):

@@ -54,7 +54,7 @@ def test_dino_is_that_of_transformers():
 
 def test_dino_gives_its_distance_and_no_inception_score(place, capsys):
     report = run(place, dino=TINY)
-    assert list(report["scores"]) == ["fd_dinov2", "precision", "recall"]
+    assert list(report["scores"]) == ["fd_dinov2", "precision", "recall", "diversity", "diversity_reference"]
     judge = judges.load(dino_path=TINY)
     a, b = (Moments.of(judge(x).features).gaussian() for x in (images(0, 8), images(1, 9)))
     assert report["scores"]["fd_dinov2"] == pytest.approx(distance(a, b), rel=1e-6)
