@@ -182,10 +182,19 @@ def _pillow(data: bytes, bits: int = 8) -> Decoded:
             return _pnm(data, image)
         if image.format == "JPEG2000" and deep > 8:
             return Decoded(_opaque(imagecodecs.jpeg2k_decode(data)), 2**deep - 1)
-        image.load()
-        orientation = metadata.exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
-        lossy = image.format in ("JPEG", "MPO", "AVIF") or (image.format == "WEBP" and b"VP8L" not in data)
-        return _turned(dataclasses.replace(_samples(image, bits), lossy=lossy), orientation)
+        found = opened(image, bits)
+        return dataclasses.replace(found, lossy=found.lossy or (image.format == "WEBP" and b"VP8L" not in data))
+
+
+def opened(image: Image.Image, bits: int = 8) -> Decoded:
+    """What a file of an image that Pillow holds is read as. Of greyscale with fewer than 8 `bits` the file says that.
+
+    Raises ValueError, and whatever Pillow does where the image's file is damaged.
+    """
+    image.load()
+    orientation = metadata.exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+    lossy = image.format in ("JPEG", "MPO", "AVIF")
+    return _turned(dataclasses.replace(_samples(image, bits), lossy=lossy), orientation)
 
 
 def _samples(image: Image.Image, bits: int) -> Decoded:

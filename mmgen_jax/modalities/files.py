@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
+from PIL import Image
 
-from mmgen_jax.modalities.decoding import Decoded, decode
+from mmgen_jax.modalities.decoding import Decoded, decode, opened
 from mmgen_jax.system import reading
 from mmgen_jax.system.errors import UsageError
 from mmgen_jax.system.files import is_remote
@@ -38,10 +39,10 @@ def read_image(path: epath.PathLike, source: Source) -> Decoded:
     return decoded(_read(path, source), source)
 
 
-def decoded(data: bytes, source: Source) -> Decoded:
-    """The image of a file's bytes, see `decoding`; raises UsageError where they are not one."""
+def decoded(data: bytes | Image.Image, source: Source) -> Decoded:
+    """The image of a file's bytes, or one that Pillow holds, see `decoding`; raises UsageError where there is none."""
     try:
-        image = decode(data)
+        image = decode(data) if isinstance(data, bytes) else opened(data)
     except Exception as error:  # decoders of damaged files raise anything
         raise source.error(f"cannot be read ({_reason(error)})", "an image file that is whole") from error
     _check_sides(image.samples.shape[0], image.samples.shape[1], source)

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from etils import epath
+from PIL import Image
 
 from mmgen_jax.modalities import files, holes, measure, pixels
 from mmgen_jax.modalities.decoding import Decoded
@@ -117,8 +118,8 @@ class Modality(abc.ABC):
         """What a user brings -> values [n, H, W(, 3)], made to fit as `pixels.fitted` does.
 
         Args:
-          given: path of an image or NPY file, or an array, as each kind describes it, perhaps with a leading axis
-            of samples; numbers of the right size are not changed.
+          given: path of an image or NPY file, an image of Pillow, which is read as a file of it is, or an array, as
+            each kind describes it, perhaps with a leading axis of samples; numbers of the right size are not changed.
           size: the frame of the result, a square of this side if it is a number.
           facts: of the model.
           role: what it is for, as messages call it.
@@ -132,6 +133,9 @@ class Modality(abc.ABC):
                 return self.from_given(files.read_array(given, source), size, facts, source)
             array = self.from_file(files.read_image(given, source), facts, source)
             return self.from_given(array, size, facts, source)
+        if isinstance(given, Image.Image):
+            source = Source(f"{role} {self.name} (image)")
+            return self.from_given(self.from_file(files.decoded(given, source), facts, source), size, facts, source)
         array = files.given_array(given, Source(f"{role} {self.name}"))
         return self.from_given(array, size, facts, Source(f"{role} {self.name} (array)"))
 

@@ -8,9 +8,11 @@ from pathlib import PurePath
 
 import numpy as np
 from etils import epath
+from PIL import Image
 
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source, given_array
+from mmgen_jax.modalities.measure import known
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.show import gallery, pictures
 from mmgen_jax.surfaces.reconstruction import Reconstruction, reconstruct
@@ -83,6 +85,47 @@ class Outputs(dict[str, np.ndarray]):
             return {}
         heat = pictures.heat(self.uncertainty[m][:count] / MODALITIES[m].doubtful)
         return {f"{m} uncertainty": heat}
+
+    def images(self, m: str) -> list[Image.Image]:
+        """The pictures of a modality, of every sample, as Pillow has them. Raises UsageError for one that is not there.
+
+        They are for looking at: 8 bits of depth and of normals, and regions in colours.
+        """
+        value = self[choice("modality", m, self)]
+        return [Image.fromarray(picture) for picture in MODALITIES[m].picture(value, self.facts)]
+
+    def scores(self, truth: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """How well what was made agrees with a truth, as each modality scores it, the mean over samples.
+
+        Args:
+          truth: modality -> values, in the formats of this class, NaN where they are not known; other outputs are.
+
+        Returns:
+          flat dict of rgb/psnr in dB, depth/l1, normal/mean in degrees, ..., of what is in `truth` and was not
+          given.
+
+        Raises UsageError for a truth that does not fit, or that has nothing of what was made.
+        """
+        self._check()
+        found: dict[str, float] = {}
+        for m in (m for m in self if m in truth and m not in self.given):
+            value, wanted = self[m], given_array(truth[m], Source(f"{m} of the truth"))
+            if wanted.shape != value.shape or (wanted.dtype.kind == "f") != (value.dtype.kind == "f"):
+                raise Source(f"{m} of the truth").error(
+                    f"is {wanted.dtype} {list(wanted.shape)}", f"{value.dtype} {list(value.shape)}, as the samples are"
+                )
+            scored = MODALITIES[m].score(value, wanted, {"": known(wanted)}, self.facts)
+            found |= {f"{m}/{key}": average.value for key, average in scored.items()}
+        if not found:
+            made = [m for m in self if m not in self.given]
+            raise UsageError(f"the truth has {', '.join(truth) or 'nothing'}; allowed: some of {', '.join(made)}")
+        return found
+
+    def __repr__(self) -> str:
+        """The types and shapes, as thousands of numbers tell nobody anything."""
+        parts = (f"{m} {getattr(value, 'dtype', '?')} {list(np.shape(value))}" for m, value in self.items())
+        given = f"; given: {', '.join(self.given)}" if self.given else ""
+        return f"Outputs({', '.join(parts)}{given})"
 
     def _repr_html_(self) -> str:
         """The first samples as one picture, which notebooks show."""
