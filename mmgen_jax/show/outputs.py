@@ -14,7 +14,7 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.files import Source, given_array
 from mmgen_jax.modalities.measure import known
 from mmgen_jax.modalities.registry import MODALITIES
-from mmgen_jax.show import gallery, pictures
+from mmgen_jax.show import gallery, pictures, saved
 from mmgen_jax.surfaces.reconstruction import Reconstruction, reconstruct
 from mmgen_jax.system import files
 from mmgen_jax.system.errors import UsageError, choice, shown
@@ -56,6 +56,24 @@ class Outputs(dict[str, np.ndarray]):
         self.given, self.facts, self.caption = tuple(given), facts, caption
         self.uncertainty, self.draws, self.source = dict(uncertainty or {}), dict(draws or {}), dict(source or {})
         self.rows = tuple(rows) or tuple(str(i) for i in range(len(next(iter(values.values())))))
+
+    @classmethod
+    def load(cls, folder: epath.PathLike, facts: Facts | None = None) -> Outputs:
+        """Reads the samples that `save`, or the command `sample`, wrote to a folder.
+
+        They are as they were, depth to its 16 bits and normals except for rounding. What was given, and how they were
+        made, is not known.
+
+        Args:
+          folder: one with rgb_000.png and the like.
+          facts: of the model, `model.architecture.facts`, whose palette makes region ids of the colours of masks;
+            without it they stay colours, uint8 [n, H, W, 3].
+
+        Raises UsageError for a folder without samples, and files that are missing, cannot be read or differ in size.
+        """
+        facts = Facts() if facts is None else facts
+        found = saved.samples(files.path_of(folder, "folder"), facts)
+        return cls(found.values, (), facts, "", found.rows, found.uncertainty, found.draws)
 
     @classmethod
     def joined(cls, parts: Sequence[Outputs], count: int) -> Outputs:

@@ -117,3 +117,45 @@ def test_an_image_with_an_orientation_is_upright(tmp_path):
     path = tmp_path / "turned.png"
     assert np.array_equal(answer("rgb", Image.open(path)), answer("rgb", path))
     assert not np.array_equal(answer("rgb", path), answer("rgb", image))
+
+
+def test_what_was_saved_is_loaded(tmp_path):
+    out = outputs(0)
+    out.save(tmp_path)
+    back = Outputs.load(tmp_path, FACTS)
+    assert list(back) == list(out) and back.rows == out.rows and back.given == ()
+    assert back["depth"] == pytest.approx(out["depth"], abs=0.6 / 65535)
+    assert back["normal"] == pytest.approx(out["normal"], abs=1e-6)  # vectors that are read get length one again
+    for m in ("rgb", "mask"):
+        assert back[m].dtype == out[m].dtype and np.array_equal(back[m], out[m]), m
+    colours = Outputs.load(tmp_path)["mask"]
+    assert np.array_equal(colours, PALETTE[out["mask"]])
+    back.save(tmp_path / "again")
+    for path in tmp_path.glob("*_00?.png"):
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_several_draws_are_loaded(tmp_path):
+    depth = outputs(0)["depth"]
+    draws = {"depth": np.stack([depth, depth], 1)}
+    Outputs({"depth": depth}, (), Facts(), uncertainty={"depth": depth / 2}, draws=draws).save(tmp_path)
+    back = Outputs.load(str(tmp_path))
+    assert np.array_equal(back.uncertainty["depth"], depth / 2)
+    assert np.array_equal(back.draws["depth"], draws["depth"])
+
+
+def test_folders_that_cannot_be_loaded(tmp_path):
+    def refused(message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            Outputs.load(tmp_path / "out")
+
+    refused("which is not one; allowed: a folder with rgb_000.png and the like")
+    (tmp_path / "out").mkdir()
+    refused("has no samples; allowed: one with rgb_000.png and the like")
+    outputs(0).save(tmp_path / "out")
+    (tmp_path / "out" / "depth_001.png").rename(tmp_path / "depth_001.png")
+    refused("has no depth of sample 001; allowed: all samples have the same")
+    Image.new("L", (8, 16)).save(tmp_path / "out" / "depth_001.png")
+    refused(r"depth_001.png\) has 8x16 pixels; allowed: 16x16, as the first sample")
+    (tmp_path / "out" / "depth_001.png").write_text("no image")
+    refused(r"depth_001.png\) cannot be read")
