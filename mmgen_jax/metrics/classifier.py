@@ -60,7 +60,10 @@ class ConvNet(nnx.Module):
         """Computes the mean and the maximum of the last channels, [B, D], of images [B, H, W, 3] in [-1, 1]."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = jax.nn.relu(norm(conv(x)))
-        return jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], -1)
+        # The gradient of `max` divides by how many values equal it, which is 0 if these are computed anew and rounded.
+        # Pooling picks one of them.
+        highest = nnx.max_pool(x, x.shape[1:3])[:, 0, 0]
+        return jnp.concatenate([x.mean((1, 2)), highest], -1)
 
 
 def _network(params: dict, classes: int, size: int) -> ConvNet:

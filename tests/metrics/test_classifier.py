@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from flax import nnx
 
 from mmgen_jax.data.shapes.render import render
@@ -113,7 +114,7 @@ def test_the_classes_choose_the_classifier(trained, tmp_path, monkeypatch):
         rgb.repeat(8, 1).repeat(8, 2), class_id, WORLDS["rich"].class_names, steps=1, batch=2
     )
     other.save(tmp_path / "b-classifier.safetensors")
-    monkeypatch.setattr(classifier, "_ASSETS", tmp_path)
+    monkeypatch.setattr(classifier, "_ASSETS", epath.Path(tmp_path))
     assert classifier.for_classes(NAMES).size == 8
     assert classifier.for_classes(list(WORLDS["rich"].class_names)).size == 64
     assert classifier.for_classes(KINDS) is None
