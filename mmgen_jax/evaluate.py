@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from mmgen_jax import settings
 from mmgen_jax.checkpoints import model_folders, restore
 from mmgen_jax.data import held_out, tiles
-from mmgen_jax.metrics import any_to_any
+from mmgen_jax.metrics import any_to_any, dense
 from mmgen_jax.metrics.examples import Examples
 from mmgen_jax.metrics.page import page
 from mmgen_jax.metrics.protocol import protocol
@@ -73,10 +73,14 @@ def _write(path: epath.Path, report: dict) -> None:
 
 
 def _print(section: str, scores: Scores, spread: Scores) -> None:
-    """Prints the scores of a section that has any; of pairs one for each modality."""
+    """Prints the scores of a section that has any, without details; of pairs one for each modality."""
     if scores:
-        chosen = any_to_any.headlines if section == any_to_any.SECTION else dict
+        chosen = any_to_any.headlines if section == any_to_any.SECTION else _without_details
         say(f"\n{section}\n{table(chosen(scores), chosen(spread))}")
+
+
+def _without_details(scores: Scores) -> Scores:
+    return {name: {k: x for k, x in column.items() if not dense.is_detail(k)} for name, column in scores.items()}
 
 
 def run(config: ConfigDict, workdir: epath.PathLike, out: epath.PathLike = "") -> dict:

@@ -27,7 +27,7 @@ def averages(prediction: Values, truth: Values, facts: Facts, present: Values | 
       prediction: values (see `modalities.modality`) of some modalities, [N, H, W] or [N, H, W, 3].
       truth: values of at least the same modalities, NaN where it is not known; its mask tells which pixels are objects.
       facts: names of the region ids, and the depth range if it is known. Without a depth range, depth/l1 replaces
-        depth/absrel and depth/delta1.
+        all other scores of depth.
       present: modality -> bool [N], which images have a truth; None means all.
 
     Returns:
@@ -68,6 +68,12 @@ def headlines(names: Collection[str], prefix: str = "") -> list[str]:
     """Of the names of scores the one that stands for each modality: the first of its headlines that there is."""
     listed = [[f"{prefix}{m}/{key}" for key in modality.headlines] for m, modality in MODALITIES.items()]
     return [next(name for name in own if name in names) for own in listed if not set(own).isdisjoint(names)]
+
+
+def is_detail(name: str) -> bool:
+    """Whether a score of a modality is one that tables in a terminal leave out."""
+    m, *rest = name.split("/")
+    return m in MODALITIES and f"/{'/'.join(rest)}".endswith(tuple(f"/{end}" for end in MODALITIES[m].details))
 
 
 def line(scores: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import mmgen_jax
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.modalities.borders import tolerance
+from mmgen_jax.modalities.depth import FITS
 from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.grouping import DISTANCE
 from mmgen_jax.sampling.options import Options
@@ -15,7 +16,7 @@ from mmgen_jax.settings import Settings
 
 METRES = (
     "metres, after a scale of at least 0 and a shift per image, fitted in inverse depth by least squares over all "
-    "valid pixels and clipped to the data set's range of {:g} to {:g} m"
+    "valid pixels and clipped to the data set's range of {:g} to {:g} m; fit_in_depth: " + FITS["depth"]
 )
 RELATIVE = (
     "relative inverse depth (the data set has no depth range), after a scale of at least 0 and a shift per image, "

@@ -3,7 +3,7 @@
 Protocol of its scores (that of affine-invariant depth estimation, as in MiDaS and Marigold): depth is predicted as
 relative inverse depth and is right up to a scale of at least 0 and a shift per image, which a least squares fit in
 inverse depth finds over all valid pixels; the result is clipped to the range that the data set's depths have, inverted,
-and compared in metres.
+and compared in metres. Beside it stand scores after the other fit of papers, in depth; see `FITS`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from mmgen_jax.modalities.facts import Facts
 from mmgen_jax.modalities.geometry import relative_to_depth
 from mmgen_jax.modalities.measure import Averages, averages, check, image_mean
 from mmgen_jax.modalities.modality import Areas, Combined, Scalar
+
+FITS = {
+    "disparity": "scale (at least 0) and shift to 1 / depth, least squares, then clipped and inverted",
+    "depth": "the model's own metres, then scale (at least 0) and shift to depth, least squares, then clipped",
+}
 
 
 def affine_fit(
@@ -66,11 +71,33 @@ def align_depth(
     return 1 / np.clip(scale[:, None, None] * relative + shift[:, None, None], 1 / far, 1 / near)
 
 
-def depth_errors(prediction: np.ndarray, depth: np.ndarray, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Errors of metric depth [N, H, W], per image [N]:
+def fitted(
+    relative: np.ndarray,
+    depth: np.ndarray,
+    valid: np.ndarray,
+    bounds: Sequence[float],
+    own: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Relative inverse depth [N, H, W] -> metres in `bounds` (near, far), by one of `FITS` to depth [N, H, W].
 
-    absrel = mean |prediction - depth| / depth; delta1 = share with max(prediction / depth, depth / prediction) < 1.25.
-    Raises ValueError for shapes that do not fit, and for depth of 0 or less, as of values that are not relative depth.
+    With `own`, the (near, far) that the model was trained with, the fit is in depth, as Marigold's; without it in
+    inverse depth, as that of MiDaS. They differ wherever the model is not right, so a table says which one it is.
+    """
+    if own is None:
+        return align_depth(relative, depth, bounds, valid)
+    metres = relative_to_depth(np.clip(relative, 0, 1), own)
+    scale, shift = affine_fit(metres, np.where(valid, depth, 0), valid)
+    near, far = bounds
+    return np.clip(scale[:, None, None] * metres + shift[:, None, None], near, far)
+
+
+def depth_errors(prediction: np.ndarray, depth: np.ndarray, valid: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Errors of depth in metres, p beside the true z, both [N, H, W], per image [N]; NaN without valid pixels.
+
+    absrel = mean |p - z| / z; rmse in metres; log10 = mean |log10 p - log10 z|; silog = 100 times the standard
+    deviation of log p - log z (Eigen et al. 2014); delta1 to delta3: shares with max(p / z, z / p) below 1.25, 1.25^2
+    and 1.25^3. Raises ValueError for shapes that do not fit, and for depth of 0 or less, as of values that are not
+    relative depth.
     """
     valid = check(prediction, depth, valid, depth.shape)
     if (depth[valid] <= 0).any() or (prediction[valid] <= 0).any():
@@ -78,10 +105,14 @@ def depth_errors(prediction: np.ndarray, depth: np.ndarray, valid: np.ndarray | 
         raise ValueError(f"depth is {lowest:g} m somewhere: must be above 0")
     p = np.where(valid, np.asarray(prediction, np.float64), 1)
     z = np.where(valid, np.asarray(depth, np.float64), 1)
+    logs, ratio = np.log(p) - np.log(z), np.maximum(p / z, z / p)
+    variance = image_mean(logs**2, valid) - image_mean(logs, valid) ** 2
     return {
         "absrel": image_mean(np.abs(p - z) / z, valid),
-        "delta1": image_mean(np.maximum(p / z, z / p) < 1.25, valid),
-    }
+        "rmse": np.sqrt(image_mean((p - z) ** 2, valid)),
+        "log10": image_mean(np.abs(logs), valid) / np.log(10),
+        "silog": 100 * np.sqrt(np.maximum(variance, 0)),
+    } | {f"delta{k}": image_mean(ratio < 1.25**k, valid) for k in (1, 2, 3)}
 
 
 def relative_depth_error(relative: np.ndarray, truth: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
@@ -117,6 +148,7 @@ class Depth(Scalar):
 
     meaning = "floats in [0, 1], 1 = nearest"
     headlines: ClassVar[tuple[str, ...]] = ("absrel", "l1")  # there is one of them
+    details: ClassVar[tuple[str, ...]] = ("log10", "silog", "delta2", "delta3", "fit_in_depth/rmse")
 
     def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
         """The mean, and the standard deviation.
@@ -129,13 +161,16 @@ class Depth(Scalar):
     def score(self, prediction: np.ndarray, truth: np.ndarray, areas: Areas, facts: Facts) -> Averages:
         """Fitted over all pixels of an image, scored on all and on objects.
 
-        absrel and delta1, see `depth_errors`; where metres are unknown l1, see `relative_depth_error`.
+        See `depth_errors`, after a fit in disparity, and as fit_in_depth/... after one in depth; `FITS` says what they
+        are. Where metres are unknown there is l1 alone, see `relative_depth_error`.
         """
         if facts.depth_range is None:
             return averages(lambda where: {"l1": relative_depth_error(prediction, truth, where)}, {"": areas[""]})
         depth = relative_to_depth(truth, facts.depth_range)
-        aligned = align_depth(prediction, depth, facts.depth_range, areas[""])
-        return averages(lambda where: depth_errors(aligned, depth, where), areas)
+        inverse = fitted(prediction, depth, areas[""], facts.depth_range)
+        direct = fitted(prediction, depth, areas[""], facts.depth_range, facts.depth_range)
+        found = averages(lambda where: depth_errors(inverse, depth, where), areas)
+        return found | averages(lambda where: depth_errors(direct, depth, where), {"fit_in_depth/": areas[""]})
 
 
 DEPTH = Depth("depth", loss_weight=0.2)

@@ -55,6 +55,7 @@ class Modality(abc.ABC):
       channels: channels of its pixels.
       dtype: integer type of its stored pixels.
       headlines: scores that stand for all of them in short tables, as `score` names them; those that there are count.
+      details: ends of the names of scores that tables in a terminal have no room for.
       wrong: the deviation that is white in pictures of errors.
       doubtful: the uncertainty that is white in pictures of it.
       interval: deviation that 90% of all stay below, in units of the uncertainty; None where there are no intervals.
@@ -66,6 +67,7 @@ class Modality(abc.ABC):
     channels: ClassVar[int] = 3
     dtype: ClassVar[type] = np.uint8
     headlines: ClassVar[tuple[str, ...]]
+    details: ClassVar[tuple[str, ...]] = ()
     wrong: ClassVar[float]
     doubtful: ClassVar[float]
     interval: ClassVar[float | None] = 1.645  # of a normal distribution, whose standard deviation is the uncertainty

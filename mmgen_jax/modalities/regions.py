@@ -27,6 +27,7 @@ class Regions(Modality):
     """
 
     headlines: ClassVar[tuple[str, ...]] = ("miou", "matched_iou")
+    details: ClassVar[tuple[str, ...]] = ("boundary/recall", "boundary/precision")
     wrong: ClassVar[float] = 1.0
     doubtful: ClassVar[float] = 1.0
     interval: ClassVar[float | None] = None

@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 
 Columns = Mapping[str, Mapping[str, float]]  # column -> score -> value
-LESS = ("absrel", "l1", "mean", "median", "angle")  # scores that are errors: less is better
+LESS = ("absrel", "rmse", "log10", "silog", "l1", "mean", "median", "angle")  # scores that are errors: less is better
 NEUTRAL = ("pixels",)  # neither is better
 NAMED = ("iou", "accuracy")  # scores of what a data set names, as it likes; more is better
 ROW = 38  # pixels from one bar to the next

@@ -28,8 +28,8 @@ import numpy as np
 from mmgen_jax import settings
 from mmgen_jax.data.benchmarks import registry
 from mmgen_jax.data.benchmarks.scene import DepthScene, Scenes
-from mmgen_jax.metrics.depth_scores import FITS, errors, fitted
 from mmgen_jax.metrics.report import table
+from mmgen_jax.modalities.depth import FITS, depth_errors, fitted
 from mmgen_jax.modalities.measure import Averages, added, over_images
 from mmgen_jax.studies.opening import Opened, opened
 from mmgen_jax.system import files
@@ -47,7 +47,7 @@ def scores(
     found = {}
     for kind in FITS if own else ("disparity",):
         prediction = fitted(relative[None].astype(np.float64), depth, valid, bounds, own if kind == "depth" else None)
-        values = errors(np.where(valid, prediction, 1), depth, valid)
+        values = depth_errors(np.where(valid, prediction, 1), depth, valid)
         found[kind] = {name: over_images(value, valid) for name, value in values.items()}
     return found
 

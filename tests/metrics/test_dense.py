@@ -326,7 +326,12 @@ def test_depth_by_hand_when_it_is_constant_or_known_in_one_pixel():
     facts, relative = Facts(depth_range=RANGE), np.array([[[0.25, 0.75]]])  # of 1/z from 0.1 to 0.5
     for constant in (0.0, 0.3, 1.0):
         scores = dense.summary({"depth": np.full_like(relative, constant)}, {"depth": relative}, facts)
-        assert scores == {"depth/absrel": pytest.approx(1 / 3), "depth/delta1": 0}
+        assert (scores["depth/absrel"], scores["depth/delta1"]) == (pytest.approx(1 / 3), 0)
+        # 5 m and 2.5 m are taken for 3.333 m, and after a fit in depth for 3.75 m.
+        assert scores["depth/rmse"] == pytest.approx(np.sqrt(((5 / 3) ** 2 + (5 / 6) ** 2) / 2))
+        assert scores["depth/silog"] == pytest.approx(100 * np.log(2) / 2) and scores["depth/delta3"] == 1
+        assert scores["depth/fit_in_depth/rmse"] == pytest.approx(1.25)
+        assert scores["depth/fit_in_depth/absrel"] == pytest.approx((1.25 / 5 + 1.25 / 2.5) / 2)
     unknown = dense.summary({"depth": np.zeros_like(relative)}, {"depth": relative}, Facts())
     assert unknown == {"depth/l1": pytest.approx(0.25)}
     alone = np.where([True, False], relative, np.nan)
@@ -454,3 +459,10 @@ def test_borders_of_masks_may_be_one_pixel_off_in_small_images(shift, f):
     none = dense.summary({"mask": 0 * masks[0]}, {"mask": masks[1]}, Facts(regions=("background", "ground")))
     assert (none["mask/boundary/f"], none["mask/boundary/recall"]) == (0, 0)
     assert np.isnan(none["mask/boundary/precision"])
+
+
+def test_details_are_left_out_of_terminals():
+    names = ("depth/log10", "depth/objects/silog", "depth/fit_in_depth/rmse", "mask/boundary/recall")
+    assert all(map(dense.is_detail, names))
+    shown = ("depth/rmse", "depth/fit_in_depth/absrel", "mask/boundary/f", "boundary/rgb/recall", "mask/iou/log10")
+    assert not any(map(dense.is_detail, shown))

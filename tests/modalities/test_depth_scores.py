@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmgen_jax.metrics.depth_scores import errors, fitted
+from mmgen_jax.modalities.depth import depth_errors, fitted
 from mmgen_jax.modalities.geometry import depth_to_relative
 
 ALL = np.ones((1, 1, 4), bool)
@@ -15,7 +15,7 @@ DEPTH = np.array([[[1.0, 2.0, 4.0, 8.0]]])
 def test_scores_of_four_pixels_by_hand():
     """Ratios 1, 1.5, 0.5 and 1.2 of prediction to depth."""
     prediction = DEPTH * [1, 1.5, 0.5, 1.2]
-    found = {name: value[0] for name, value in errors(prediction, DEPTH, ALL).items()}
+    found = {name: value[0] for name, value in depth_errors(prediction, DEPTH, ALL).items()}
     logs = np.log([1, 1.5, 0.5, 1.2])
     assert found == pytest.approx(
         {
@@ -31,16 +31,16 @@ def test_scores_of_four_pixels_by_hand():
 
 
 def test_a_factor_alone_leaves_silog_at_zero():
-    found = errors(1.1 * DEPTH, DEPTH, ALL)
+    found = depth_errors(1.1 * DEPTH, DEPTH, ALL)
     assert found["silog"] == pytest.approx(0, abs=1e-6)
     assert found["absrel"] == pytest.approx(0.1) and found["log10"] == pytest.approx(np.log10(1.1))
 
 
 def test_pixels_that_are_not_valid_do_not_count():
     valid = np.array([[[True, True, False, True]]])
-    found = errors(np.where(valid, DEPTH, np.nan), np.where(valid, DEPTH, 0), valid)
+    found = depth_errors(np.where(valid, DEPTH, np.nan), np.where(valid, DEPTH, 0), valid)
     assert [float(value[0]) for value in found.values()] == pytest.approx([0, 0, 0, 0, 1, 1, 1])
-    assert all(np.isnan(value[0]) for value in errors(DEPTH, DEPTH, ~ALL).values())
+    assert all(np.isnan(value[0]) for value in depth_errors(DEPTH, DEPTH, ~ALL).values())
 
 
 def test_each_fit_makes_its_own_kind_exact_and_not_the_other():
