@@ -132,7 +132,10 @@ class Outputs(dict[str, np.ndarray]):
                 raise Source(f"{m} of the truth").error(
                     f"is {wanted.dtype} {list(wanted.shape)}", f"{value.dtype} {list(value.shape)}, as the samples are"
                 )
-            scored = MODALITIES[m].score(value, wanted, {"": known(wanted)}, self.facts)
+            try:
+                scored = MODALITIES[m].score(value, wanted, {"": known(wanted)}, self.facts)
+            except ValueError as error:  # numbers that the modality does not have, such as unknown region ids
+                raise UsageError(f"{m}: {error}") from error
             found |= {f"{m}/{key}": average.value for key, average in scored.items()}
         if not found:
             made = [m for m in self if m not in self.given]

@@ -69,6 +69,8 @@ def test_a_truth_that_does_not_fit_is_refused():
         out.scores({"depth": out["depth"][:1]})
     with pytest.raises(UsageError, match=r"^mask of the truth is float32 \[2, 16, 16\]; allowed: int32 \[2, 16, 16\]"):
         out.scores({"mask": out["depth"]})
+    with pytest.raises(UsageError, match="^mask: truth has region ids 99 to 102: must be 0 to 3$"):
+        out.scores({"mask": out["mask"] + 99})
 
 
 def images() -> dict[str, Image.Image]:
