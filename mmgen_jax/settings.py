@@ -179,6 +179,7 @@ class Objective:
     alignment_weight: float = setting(0.5, WEIGHT, "of representation alignment, where there are features")
     alignment_norm: float = setting(0.0, number(0, 1), "0 or the share of their mean that features lose (iREPA)")
     guided_share: float = setting(0.5, number(0, 1), "of samples that learn a guided velocity, with model.guided")
+    decoded_weight: float = setting(0.0, WEIGHT, "of errors of images that one call predicts from rgb alone")
     label_dropout: float = setting(0.1, number(0, 1), "share of samples trained with the null class")
 
 

@@ -32,6 +32,8 @@ TIME_SAMPLERS: dict[str, TimeSampler] = {
     "uniform": jax.random.uniform,
     # "Logit-normal" of Esser et al. 2024: t = sigmoid(n) with standard normal n puts more samples at middle times.
     "logit_normal": lambda key, shape: jax.nn.sigmoid(jax.random.normal(key, shape)),
+    # The beginning alone, for models that are to answer in one call.
+    "noise": lambda _, shape: jnp.ones(shape),
 }
 
 

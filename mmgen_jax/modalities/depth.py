@@ -9,8 +9,9 @@ and compared in metres. Beside it stand scores after the other fit of papers, in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.modalities.facts import Facts
@@ -143,12 +144,28 @@ def align(draws: np.ndarray) -> np.ndarray:
     return scale * draws + shift
 
 
+_TINY = 1e-8  # added to the variance of predicted depth, so that flat depth has a scale
+
+
 class Depth(Scalar):
     """Relative inverse depth. Value: float in [0, 1] ``[..., H, W]``, 1 = nearest."""
 
     meaning = "floats in [0, 1], 1 = nearest"
     headlines: ClassVar[tuple[str, ...]] = ("absrel", "l1")  # there is one of them
     details: ClassVar[tuple[str, ...]] = ("log10", "silog", "delta2", "delta3", "fit_in_depth/rmse")
+
+    def discrepancy(self, array: Any, truth: Any, where: Any, facts: Facts) -> Any:  # noqa: ARG002 no range is needed
+        """Of relative depth after the scale and the shift that fit best, as a share of `wrong`."""
+        found, wanted = self.differentiable(array), self.differentiable(truth)
+        count = jnp.maximum(where.sum((1, 2), keepdims=True), 1)
+
+        def centred(depth: Any) -> Any:
+            return depth - jnp.where(where, depth, 0).sum((1, 2), keepdims=True) / count
+
+        a, b = centred(found), centred(wanted)
+        power, product = (jnp.where(where, a * other, 0).sum((1, 2), keepdims=True) for other in (a, b))
+        scale = jnp.maximum(product, 0) / (power + _TINY * count)
+        return abs(scale * a - b) / self.wrong
 
     def combine(self, draws: np.ndarray, facts: Facts) -> Combined:
         """The mean, and the standard deviation.

@@ -45,6 +45,10 @@ class Directions(Modality):
     def differentiable(self, array: Any) -> Any:
         return array / ((array * array).sum(-1)[..., None] + _TINY) ** 0.5
 
+    def discrepancy(self, array: Any, truth: Any, where: Any, facts: Facts) -> Any:  # noqa: ARG002 these need neither
+        """One minus the cosine of the angle."""
+        return 1 - (self.differentiable(array) * self.differentiable(truth)).sum(-1)
+
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
         return np.asarray(value, np.float32)
 

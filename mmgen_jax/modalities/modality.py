@@ -84,6 +84,14 @@ class Modality(abc.ABC):
     def differentiable(self, array: Any) -> Any:
         """JAX array in [-1, 1] -> the value before it is rounded or named, by operations that have gradients."""
 
+    def discrepancy(self, array: Any, truth: Any, where: Any, facts: Facts) -> Any:  # noqa: ARG002 some kinds need all
+        """How far JAX arrays ``[B, H, W, C]`` in [-1, 1] are from the truth, ``[B, H, W]``, with gradients.
+
+        Means over the pixels `where`, bool ``[B, H, W]``, are to be made small; what is elsewhere means nothing.
+        """
+        apart = abs(self.differentiable(array) - self.differentiable(truth))
+        return apart.mean(-1) if apart.ndim > where.ndim else apart
+
     @abc.abstractmethod
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
         """What a user gives -> array in [-1, 1]; the inverse of `value`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.modalities import borders, files, grouping, measure, pixels
@@ -15,6 +17,7 @@ from mmgen_jax.modalities.modality import Areas, Combined, Modality
 from mmgen_jax.modalities.upsampling import Upsampler
 
 _COLOR_DISTANCE = 60.0  # on the 0..255 scale; JPEG artefacts stay below
+_NOISE = 0.25  # deviation of predicted colours, from 0 to 1, in `discrepancy`
 _FOREIGN_SHARE = 0.05  # share of pixels that may have a colour outside the palette, as blurred borders have
 
 
@@ -40,6 +43,22 @@ class Regions(Modality):
     def differentiable(self, array: Any) -> Any:
         """Colours ``[..., H, W, 3]`` from 0 to 1, with a palette too: ids have no gradients."""
         return (array + 1) / 2
+
+    def discrepancy(self, array: Any, truth: Any, where: Any, facts: Facts) -> Any:
+        """Cross-entropy, in nats, of the region that is meant; without a palette the difference of colours.
+
+        A colour is taken for one of the palette with normal noise of `_NOISE`, each as likely as the others.
+        """
+        if not len(facts.palette):
+            return super().discrepancy(array, truth, where, facts)
+        palette = jnp.asarray(facts.palette, jnp.float32) / 255
+
+        def likelihood(colours: Any) -> Any:
+            apart = self.differentiable(colours)[..., None, :] - palette
+            return -jnp.square(apart).sum(-1) / (2 * _NOISE**2)
+
+        meant = likelihood(truth).argmax(-1)[..., None]
+        return -jnp.take_along_axis(jax.nn.log_softmax(likelihood(array)), meant, -1)[..., 0]
 
     def array(self, value: np.ndarray, facts: Facts) -> np.ndarray:
         return pixels.to_array(self.picture(np.asarray(value), facts))

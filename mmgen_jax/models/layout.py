@@ -97,30 +97,33 @@ class Layout:
             check_vma=False,
         )(params, x, t, prompt, r)
 
-    def gradients(self, local: Callable[..., tuple[Params, Any]], params: Params, example: Any) -> tuple[Params, Any]:
+    def gradients(
+        self, local: Callable[..., tuple[Params, Any]], params: Params, example: Any, shared: Any = None
+    ) -> tuple[Params, Any]:
         """Computes gradients and metrics of a loss that is a sum over samples.
 
         Args:
-          local: (apply, params, example) -> gradients and metrics of the samples of one device. `apply` has the
-            signature of `Architecture.apply`; all its arrays are those of this device.
+          local: (apply, params, example, shared) -> gradients and metrics of the samples of one device. `apply` has
+            the signature of `Architecture.apply`; all its arrays are those of this device.
           params: global arrays, split as `specs` says.
           example: global arrays whose leading axis is the batch.
+          shared: global arrays that every device has whole, such as the weights of a frozen network.
 
         Returns:
           the sums over all samples: gradients split as `specs` says, metrics whole on every device.
         """
 
-        def summed(params: Params, example: Any) -> tuple[Params, Any]:
-            grads, metrics = local(self._local, params, example)
+        def summed(params: Params, example: Any, shared: Any) -> tuple[Params, Any]:
+            grads, metrics = local(self._local, params, example, shared)
             return self._summed(grads, metrics)
 
         return jax.shard_map(
             summed,
             mesh=self.mesh,
-            in_specs=(self.specs, ON_BATCH),
+            in_specs=(self.specs, ON_BATCH, PartitionSpec()),
             out_specs=(self.specs, PartitionSpec()),
             check_vma=False,
-        )(params, example)
+        )(params, example, shared)
 
     def in_types(self, params: Params) -> Params:
         """Rounds block weights to the compute type, as the blocks do anyway: the same result from half the memory."""

@@ -36,6 +36,7 @@ class Objective:
       label_dropout: probability in [0, 1] that a sample's class is replaced by the null class.
       guided_share: probability in [0, 1] that a sample learns a guided velocity, of a model that takes the scale of
         guidance as an input.
+      decoded_weight: weight of the errors of images that are predicted from rgb in one step, see `decoded`.
     """
 
     path: flow.Path
@@ -46,6 +47,7 @@ class Objective:
     alignment_norm: float
     label_dropout: float
     guided_share: float
+    decoded_weight: float = 0.0
 
 
 @jax.tree_util.register_dataclass
@@ -159,12 +161,17 @@ def guided_target(apply: Callable, params: Params, example: Example) -> Latents:
 
 
 def example_loss(
-    apply: Callable, objective: Objective, params: Params, example: Example
+    apply: Callable,
+    objective: Objective,
+    params: Params,
+    example: Example,
+    decoded: Callable[[Example, Mapping[str, Array]], Array] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Loss and metrics of a global batch or of a part of it.
 
     The weights in `example` were normalised over the global batch, so the losses of its parts add up to the loss of
-    the whole. `apply` has the signature of `Architecture.apply`.
+    the whole. `apply` has the signature of `Architecture.apply`, and `decoded` tells errors [B, M] of the images that
+    a velocity leads to.
 
     A flow map learns both the velocity, from the data, and the average velocity from t to r, from itself: by the
     identity in `diffusion.average`, in which the flow is the velocity that it has learned. So targets of the average
@@ -180,6 +187,10 @@ def example_loss(
         apart = average_error(apply, params, example, example.r, velocity)
         loss += (example.weights * losses.evened(apart)).sum(0) @ jnp.asarray(objective.loss_weights)
         metrics |= {f"average/{m}": e for m, e in zip(example.target, (example.weights * apart).sum(0), strict=True)}
+    if decoded is not None:
+        wrong = (example.weights * decoded(example, velocity)).sum(0)
+        loss += objective.decoded_weight * wrong.sum()
+        metrics |= {f"decoded/{m}": wrong[i] for i, m in enumerate(example.target)}
     if features is not None and example.features is not None:
         share = objective.alignment_norm
         wanted = losses.told_apart(example.features, share) if share else example.features

@@ -140,6 +140,10 @@ def make_objective(chosen: Settings) -> Objective:
     for row, parsed, size in zip(section.mix, mix, row_sizes(mix, chosen.train.batch), strict=True):
         if parsed.share and not size:
             raise UsageError(f"row {row} of objective.mix gets none of the train.batch = {chosen.train.batch} samples")
+    if section.decoded_weight and "rgb" not in chosen.data.modalities:
+        raise UsageError(
+            f"objective.decoded_weight is {section.decoded_weight}, but data.modalities has no rgb; allowed: 0"
+        )
     return Objective(
         path=flow.PATHS[section.path],
         mix=mix,
@@ -149,6 +153,7 @@ def make_objective(chosen: Settings) -> Objective:
         alignment_norm=section.alignment_norm,
         label_dropout=section.label_dropout,
         guided_share=section.guided_share,
+        decoded_weight=section.decoded_weight,
     )
 
 

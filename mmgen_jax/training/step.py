@@ -15,10 +15,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from mmgen_jax.diffusion import keys
+from mmgen_jax.frozen.autoencoders.protocol import Autoencoder
 from mmgen_jax.models.architectures import Architecture, Params
 from mmgen_jax.models.layout import Layout
 from mmgen_jax.parallel import compiler_options, sharding
 from mmgen_jax.settings import Optim, Settings
+from mmgen_jax.training import decoded
 from mmgen_jax.training.inputs import Inputs
 from mmgen_jax.training.objective import Example, Metrics, Objective, example_loss, make_example
 from mmgen_jax.training.optimizer import make_optimizer
@@ -116,15 +118,21 @@ def make_training(chosen: Settings, architecture: Architecture, objective: Objec
     layout, optim = Layout(architecture, mesh), chosen.optim
     tx = make_optimizer(optim, chosen.train.steps)
 
-    def local(apply: Callable, params: Params, example: Example) -> tuple[Params, Metrics]:
+    def local(
+        apply: Callable, params: Params, example: Example, autoencoder: Autoencoder | None
+    ) -> tuple[Params, Metrics]:
         """Gradients and metrics of one device's samples."""
         loss = functools.partial(example_loss, apply, objective)
+        if autoencoder is not None:
+            told = functools.partial(decoded.errors, autoencoder, architecture.facts, objective.path)
+            loss = functools.partial(loss, decoded=told)
         return accumulated_gradients(loss, params, example, chosen.train.accumulate)
 
     def step(state: TrainState, inputs: Inputs, batch: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(keys.of_seed(chosen.seed, "train"), state.step)
         example = make_example(architecture, objective, inputs, batch, key)
-        grads, metrics = layout.gradients(local, state.params, example)
+        autoencoder = inputs.autoencoder if objective.decoded_weight else None
+        grads, metrics = layout.gradients(local, state.params, example, autoencoder)
         return advanced(state, grads, metrics, tx, optim, layout.norms)
 
     return programs(step, functools.partial(init_state, architecture.init, tx), mesh)

@@ -65,7 +65,7 @@ def map_case():
     return make_case(decoupled=0.5, guided=4.0)
 
 
-def local_gradients(architecture, objective, accumulate, apply, params, example):
+def local_gradients(architecture, objective, accumulate, apply, params, example, _=None):
     loss = functools.partial(example_loss, apply, objective)
     return accumulated_gradients(loss, params, example, accumulate)
 
