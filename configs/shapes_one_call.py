@@ -9,6 +9,7 @@ def get_config() -> ConfigDict:
     config = shapes_rgb2x.get_config()
     config.objective.time = "noise"
     config.objective.decoded_weight = 0.5
+    config.train.steps = 1_400
     config.sample.steps = 1
     config.sample.solver = "euler"
     config.sample.temperature = 0.0
