@@ -92,11 +92,14 @@ def diode(root: Path) -> np.ndarray:
     return depth
 
 
-def room(shape: tuple[int, int], yaw: float, pitch: float, focal: float) -> tuple[np.ndarray, np.ndarray]:
+def room(
+    shape: tuple[int, int], yaw: float, pitch: float, focal: float, focal_y: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Normals of a box seen from its middle by a turned camera, x right, y up, z towards it; and its matrix."""
     height, width = shape
+    focal_y = focal_y or focal
     x = (np.arange(width) + 0.5 - width / 2) / focal
-    y = -(np.arange(height) + 0.5 - height / 2) / focal
+    y = -(np.arange(height) + 0.5 - height / 2) / focal_y
     rays = np.stack(np.broadcast_arrays(x[None, :], y[:, None], -1.0), -1)
     cos, sin = np.cos([yaw, pitch]), np.sin([yaw, pitch])
     turn = np.array([[cos[0], 0, sin[0]], [0, 1, 0], [-sin[0], 0, cos[0]]])
@@ -104,7 +107,7 @@ def room(shape: tuple[int, int], yaw: float, pitch: float, focal: float) -> tupl
     world = rays @ turn.T
     hit = (np.array([2.0, 1.3, 3.0]) / np.abs(world)).argmin(-1)  # the axis along which a wall is reached first
     normal = -np.eye(3)[hit] * np.sign(np.take_along_axis(world, hit[..., None], -1))
-    return normal @ turn, np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return normal @ turn, np.array([[focal, 0, width / 2], [0, focal_y, height / 2], [0, 0, 1]])
 
 
 def dsine(
@@ -128,5 +131,21 @@ def dsine(
             numbers = np.rint((stored + 1) / 2 * np.iinfo(kind).max).astype(kind)
             numbers[0] = 0
             Path(f"{stem}_normal.png").write_bytes(imagecodecs.png_encode(numbers))
+        made.append(normal)
+    return made
+
+
+def diode_normals(root: Path, axes: str = "x,-y,-z", shape: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
+    """Rooms as DIODE has them, seen by its camera, without a normal in the first row; returns this package's axes."""
+    rng, made = np.random.default_rng(0), []
+    for i in range(3):
+        normal, _ = room(shape, 0.7 * i - 0.6, 0.15 * i - 0.2, 886.81 / 1024 * shape[1], 927.06 / 768 * shape[0])
+        stored = np.zeros_like(normal)
+        for k, part in enumerate(axes.split(",")):
+            stored[..., "xyz".index(part[-1])] = normal[..., k] * (-1 if part[0] == "-" else 1)
+        stored[0] = 0
+        stem = root / "indoors/scene_00019/scan_00183" / f"00019_00183_indoors_000_0{i}0"
+        picture(stem.with_suffix(".png"), random_rgb(rng, shape))
+        np.save(f"{stem}_normal.npy", stored.astype(np.float32))
         made.append(normal)
     return made

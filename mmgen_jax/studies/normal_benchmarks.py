@@ -1,4 +1,4 @@
-"""Scores a model's normals on a benchmark of the papers: NYUv2, ScanNet, iBims-1, Sintel or Virtual KITTI.
+"""Scores a model's normals on a benchmark of the papers: NYUv2, ScanNet, iBims-1, Sintel, Virtual KITTI or DIODE.
 
 python -m mmgen_jax.studies.normal_benchmarks --config=shapes_tiny --workdir=shapes-tiny --benchmark=ibims
     --root=data/dsine_eval
@@ -14,8 +14,10 @@ from mmgen_jax.system import command
 
 if __name__ == "__main__":
     command.define_flags()
-    flags.DEFINE_string("benchmark", None, "nyuv2, scannet, ibims, sintel or vkitti.", required=True)
-    flags.DEFINE_string("root", None, "The folder dsine_eval, or its folder of the benchmark.", required=True)
+    flags.DEFINE_string("benchmark", None, "nyuv2, scannet, ibims, sintel, vkitti or diode.", required=True)
+    flags.DEFINE_string(
+        "root", None, "The folder dsine_eval, or its folder of the benchmark; val of diode.", required=True
+    )
     flags.DEFINE_string("axes", "", "Which axes of the files are x right, y up, z towards the camera; empty = look.")
     flags.DEFINE_integer("images", 0, "Only so many images, the first ones; 0 = all.", lower_bound=0)
     flags.DEFINE_string("out", "normals.json", "File of the report.")
@@ -55,15 +57,20 @@ def look(scenes: NormalScenes, count: int) -> Facing:
     return functools.reduce(operator.add, found)
 
 
-def chosen_axes(text: str, seen: Facing) -> tuple[Axes, str]:
+def chosen_axes(text: str, seen: Facing, authors: Axes | None = normals.AXES) -> tuple[Axes, str]:
     """The axes that normals are read with, and how they were found, in words. Raises UsageError for axes that are none.
 
     Args:
       text: axes that were asked for; "" means those that the images tell, or where they do not, those of the authors.
       seen: what the images tell.
+      authors: what the authors say, if that is known.
     """
     told = seen.told()
-    axes = Axes(text, "axes") if text else told or normals.AXES
+    axes = Axes(text, "axes") if text else told or authors
+    if axes is None:
+        raise UsageError(
+            "axes is empty, and the images do not tell them; allowed: which are right, up, back, as x,-y,-z"
+        )
     how = "as asked for" if text else "as the images tell" if told else "as their authors say, for images tell it not"
     share = f"{seen.share(axes):.2%} of the pixels that were looked at face away from the camera"
     if told and told != axes:
@@ -104,7 +111,7 @@ def run(
     seen = look(scenes, count)
     if not seen.pixels:
         raise UsageError(f"--root {root}: no pixel of the first {min(count, _LOOKED)} images has a normal")
-    used, how = chosen_axes(axes, seen)
+    used, how = chosen_axes(axes, seen, normals.authors_axes(benchmark))
     say(f"axes of the files: x, y, z are {used.text}, {how}")
     total = measured(begun, scenes, count, used)
     values = {"normals": total.scores()}

@@ -110,11 +110,42 @@ def test_files_that_do_not_belong_there_are_named(tmp_path, change, message):
 @pytest.mark.parametrize(
     "name, folder, message",
     [
-        ("oasis", "", "--benchmark is 'oasis'; allowed: nyuv2, scannet, ibims, sintel, vkitti"),
+        ("oasis", "", "--benchmark is 'oasis'; allowed: nyuv2, scannet, ibims, sintel, vkitti, diode"),
         ("ibims", "no", "--root .*no is not there; allowed: a folder"),
+        ("diode", "", r"--root .* has no files \*_normal.npy of diode"),
         ("ibims", "", r"--root .* has no images \*_img.png or \*_img.jpg of ibims"),
     ],
 )
 def test_folders_that_are_no_benchmark_are_named(tmp_path, name, folder, message):
     with pytest.raises(UsageError, match=message):
         normals.opened(name, str(tmp_path / folder))
+
+
+@pytest.mark.parametrize("axes", ["x,-y,-z", "x,y,z", "-x,y,z"])
+def test_normals_of_diode_are_read_from_its_own_files(tmp_path, axes):
+    """Exact normals, zeros where there is none, and axes that images tell with the camera of its authors."""
+    made = benchmark_trees.diode_normals(tmp_path, axes)
+    scenes = normals.opened("diode", str(tmp_path))
+    assert len(scenes.names) == 3 and scenes.names[0].endswith("00019_00183_indoors_000_000")
+    for i, normal in enumerate(made):
+        scene = scenes.load(i)
+        np.testing.assert_array_equal(scene.valid, np.arange(48)[:, None].repeat(64, 1) > 0)
+        assert angle(Axes(axes).turned(scene.normal), normal)[1:].max() < 0.02
+        assert ((normal * scene.rays).sum(-1) < 0).all()
+    seen = normal_benchmarks.look(scenes, 3)
+    assert seen.told() == Axes(axes) and seen.share(Axes(axes)) == 0
+    np.testing.assert_allclose(scenes.load(0).camera, [[886.81 / 16, 0, 32], [0, 927.06 / 16, 24], [0, 0, 1]])
+
+
+def test_axes_of_diode_that_images_do_not_tell_are_asked_for():
+    with pytest.raises(UsageError, match="axes is empty, and the images do not tell them; allowed: which are"):
+        normal_benchmarks.chosen_axes("", Facing(4, np.zeros(48, np.int64)), normals.authors_axes("diode"))
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 5, 3), np.float32), np.zeros((48, 64, 3), np.uint8)])
+def test_normals_of_diode_of_another_shape_or_type_are_named(tmp_path, wrong):
+    benchmark_trees.diode_normals(tmp_path)
+    scenes = normals.opened("diode", str(tmp_path))
+    np.save(tmp_path / f"{scenes.names[1]}_normal.npy", wrong)
+    with pytest.raises(UsageError, match=r"normals .*010_normal.npy has .*; allowed: floats of shape \(48, 64, 3\)"):
+        scenes.load(1)
