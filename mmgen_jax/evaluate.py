@@ -1,6 +1,8 @@
 """Evaluates a model on held-out scenes: prints tables as they are ready, and writes metrics.json and metrics.html.
 
 python -m mmgen_jax.evaluate --config=shapes_tiny --workdir=runs/a
+
+--config.evaluate.tasks='("one->each",)' also scores every modality from every other one, which takes longer.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from mmgen_jax.data import held_out, tiles
 from mmgen_jax.metrics import any_to_any, dense
 from mmgen_jax.metrics.examples import Examples
 from mmgen_jax.metrics.page import page
-from mmgen_jax.metrics.protocol import protocol
+from mmgen_jax.metrics.protocol import protocol, said
 from mmgen_jax.metrics.report import FROM_RGB, Scores, evaluate, mean_image, scored, table
 from mmgen_jax.metrics.runner import Runner
 from mmgen_jax.metrics.seeds import summarised
@@ -131,7 +133,9 @@ def score(chosen: Settings, workdir: epath.PathLike, out: epath.PathLike = "") -
         scores[section], spread[section] = summarised(found)
         _print(section, scores[section], spread[section])
     model = str(workdir) if step is None else f"{workdir}, step {step}"
-    how = protocol(chosen, model, runner, facts, counts, examples.pixels(FROM_RGB))
+    compared = {str(task): examples.pixels(str(task))[task.wanted] for task in tasks}
+    how = protocol(chosen, model, runner, facts, counts, examples.pixels(FROM_RGB), compared)
+    say("\nprotocol\n" + "\n".join(f"{name}: {text}" for name, text in said(how).items()))
     report = {"scenes": scenes.count, "scored": counts, "samples": samples, "protocol": how} | scores
     if len(seeds) > 1:
         report["spread"] = spread

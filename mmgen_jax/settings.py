@@ -259,7 +259,7 @@ class Evaluate:
     temperature: float = setting(0.0, number(0, 10), "of predictions from rgb; several draws need one above 0")
     solver: str = setting("euler", one_of(*SOLVERS), "for predictions from rgb")
     tasks: tuple[str, ...] = setting(
-        (), each(TEXT), 'also scored, all else ignored: "rgb->depth", "one->each", "two->rgb"'
+        (), each(TEXT), 'also scored, if there is time: "rgb->depth", "two->rgb"; "one->each" is all pairs'
     )
 
 

@@ -70,6 +70,10 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
     assert set(report["any to any"]["depth/absrel"]) == named
     page = (tmp_path / "sub" / "m.html").read_text()
     assert report["protocol"]["pixels compared"] == {m: 12 * tiny_model.SIZE**2 for m in ("depth", "normal", "mask")}
+    assert report["protocol"]["tasks, pixels compared"] == {
+        f"{given} -> {m}": 12 * tiny_model.SIZE**2
+        for given, m in (("rgb", "depth"), ("mask", "rgb"), ("mask", "depth"), ("mask", "normal"))
+    }
     assert report["protocol"]["draws"] == "2 of each scene, combined" and report["protocol"]["seed"] == 0
     assert report["protocol"]["model"] == str(model_dir)  # which has no checkpoints
     assert "x right, y up, z towards it" in report["protocol"]["normals"]
@@ -86,6 +90,9 @@ def test_command_end_to_end(config, model_dir, tmp_path, capsys):
         and "count in no score" not in printed
         and "written: " in printed
     )
+    assert "\nprotocol\nmodel: " in printed and "\nseed: 0\n" in printed and "fit_in_depth: the model's own" in printed
+    assert f"\npixels compared: depth {12 * tiny_model.SIZE**2}, normal " in printed and "rgb -> depth 3072" in printed
+    assert "depth/rmse" in printed and "depth/silog" not in printed and "depth/silog" in page
 
 
 def test_several_seeds_give_means_and_deviations_of_what_each_gives_alone(config, model_dir, tmp_path, capsys):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from mmgen_jax.metrics import any_to_any, dense
 from mmgen_jax.metrics.examples import Examples
+from mmgen_jax.metrics.protocol import said
 from mmgen_jax.metrics.report import FROM_RGB, SHUFFLED, Scores
 from mmgen_jax.show import gallery, scores
 
@@ -41,7 +42,7 @@ def page(title: str, report: Mapping, examples: Examples) -> bytes:
       examples: pictures of the same evaluation.
     """
     numbers, spread = itertools.count(), report.get("spread", {})
-    parts = [_card("Protocol", "", scores.facts(_said(report["protocol"])))]
+    parts = [_card("Protocol", "", scores.facts(said(report["protocol"])))]
     parts += _understanding(report, examples, numbers)
     parts += _pairs(report.get(any_to_any.SECTION, {}), spread.get(any_to_any.SECTION, {}), examples, numbers)
     for section in ("generation", "consistency"):
@@ -96,11 +97,3 @@ def _scores(columns: Scores, spread: Scores | None) -> str:
     plots = f'<div class="plots">{"".join(charts)}</div>' if charts else ""
     table = scores.table(columns, NAMES, spread)
     return f"{plots}<details open><summary>all scores</summary>{table}</details>"
-
-
-def _said(protocol: Mapping) -> dict[str, str]:
-    """Entries of the protocol as text; those of several modalities in one line."""
-    return {
-        name: ", ".join(f"{m} {x}" for m, x in value.items()) if isinstance(value, Mapping) else str(value)
-        for name, value in protocol.items()
-    }

@@ -36,7 +36,13 @@ Protocol = dict[str, str | int | dict[str, int]]
 
 
 def protocol(
-    chosen: Settings, model: str, runner: Runner, facts: Facts, scored: Mapping[str, int], pixels: Mapping[str, int]
+    chosen: Settings,
+    model: str,
+    runner: Runner,
+    facts: Facts,
+    scored: Mapping[str, int],
+    pixels: Mapping[str, int],
+    tasks: Mapping[str, int],
 ) -> Protocol:
     """Model, data, counts, alignment, draws, calls of the network and seed of an evaluation.
 
@@ -47,6 +53,7 @@ def protocol(
       facts: what the data set says of itself.
       scored: number of scenes in which each modality has a pixel to compare with.
       pixels: number of pixels that predictions from rgb were compared in.
+      tasks: the same of each other task, by its name.
     """
     a, e = runner.sampler.architecture, chosen.evaluate
     found: Protocol = {
@@ -55,6 +62,7 @@ def protocol(
         "data": f"{chosen.data.dir}, split {chosen.data.test_split}",
         "scenes with truth": dict(scored),
         "pixels compared": dict(pixels),
+        "tasks, pixels compared": dict(tasks) or "rgb to all others alone; evaluate.tasks has more, as one->each",
         "predictions": f"{_calls(runner.understanding)}, without a class",
         "draws": f"{e.draws} of each scene{', combined' if e.draws > 1 else ''}",
         "samples": f"{e.samples}; {_calls(runner.generation)}, guidance {runner.generation.guidance:g}",
@@ -68,6 +76,14 @@ def protocol(
     if "mask" in a.modalities:
         found["regions"] = f"{NAMED if facts.regions else UNNAMED}; {BORDERS.format(tolerance(*[a.image_size] * 2))}"
     return found | {"software": f"mmgen_jax {mmgen_jax.__version__}"}
+
+
+def said(found: Mapping) -> dict[str, str]:
+    """Entries of a protocol as text; those of several modalities or tasks in one line."""
+    return {
+        name: ", ".join(f"{m} {x}" for m, x in value.items()) if isinstance(value, Mapping) else str(value)
+        for name, value in found.items()
+    }
 
 
 def _calls(options: Options) -> str:
