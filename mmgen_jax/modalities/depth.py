@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.modalities.facts import Facts
@@ -156,6 +155,8 @@ class Depth(Scalar):
 
     def discrepancy(self, array: Any, truth: Any, where: Any, facts: Facts) -> Any:  # noqa: ARG002 no range is needed
         """Of relative depth after the scale and the shift that fit best, as a share of `wrong`."""
+        import jax.numpy as jnp  # here, as commands that make data and know modalities need none of it
+
         found, wanted = self.differentiable(array), self.differentiable(truth)
         count = jnp.maximum(where.sum((1, 2), keepdims=True), 1)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmgen_jax.modalities import borders, files, grouping, measure, pixels
@@ -49,6 +47,9 @@ class Regions(Modality):
 
         A colour is taken for one of the palette with normal noise of `_NOISE`, each as likely as the others.
         """
+        import jax  # here, as commands that make data and know modalities need none of it
+        import jax.numpy as jnp
+
         if not len(facts.palette):
             return super().discrepancy(array, truth, where, facts)
         palette = jnp.asarray(facts.palette, jnp.float32) / 255

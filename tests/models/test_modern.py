@@ -128,7 +128,7 @@ def test_outputs_and_gradients_on_a_mesh_are_those_of_one_device(sizes):
     expected = jax.jit(functools.partial(gradients, a.apply))(params, *tiny_model.inputs(a, ROWS))
     placed = jax.device_put(params, sharding.state_shardings(layout.mesh, params))
 
-    def local(apply, params, example):
+    def local(apply, params, example, _):
         return gradients(apply, params, *example)
 
     example = jax.device_put(tiny_model.inputs(a, ROWS), sharding.batched(layout.mesh))
