@@ -14,6 +14,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("out", "docs/images/noising.png", "File of the picture.")
     command.parse()  # before the imports below, which take seconds
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,7 @@ from mmgen_jax import settings
 from mmgen_jax.data import held_out
 from mmgen_jax.data.pipeline import open_split
 from mmgen_jax.diffusion import flow
+from mmgen_jax.metrics.runner import to_values
 from mmgen_jax.modalities.registry import MODALITIES
 from mmgen_jax.models.architectures import Architecture
 from mmgen_jax.show import pictures
@@ -41,20 +44,21 @@ def columns(scene: dict[str, np.ndarray], architecture: Architecture) -> dict[st
     """
     a, facts, size = architecture, architecture.facts, architecture.image_size
     clean = a.autoencoder.encode({m: MODALITIES[m].array(x, facts) for m, x in scene.items()})
-    seen = {"image": {m: MODALITIES[m].picture(x, facts)[0] for m, x in scene.items()}}
+
+    def looks(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {m: MODALITIES[m].picture(x, facts)[0] for m, x in values.items()}
+
+    seen = {"image": looks(scene)}
     seen["latents"] = {m: _latents(np.asarray(z[0]), np.asarray(a.autoencoder.std[m]), size) for m, z in clean.items()}
     noise = {
         m: jax.random.normal(jax.random.fold_in(jax.random.key(0), i), z.shape)
         for i, (m, z) in enumerate(clean.items())
     }
+    path = flow.PATHS[a.path]
     for t in (0.0, *TIMES):
-        path, time = flow.PATHS[a.path], jnp.full(1, t)
-        noisy = {m: flow.interpolate(path, z, noise[m], time)[0] for m, z in clean.items()}
-        images = a.autoencoder.decode(noisy)
-        shown = {
-            m: MODALITIES[m].picture(MODALITIES[m].value(np.asarray(x), facts), facts)[0] for m, x in images.items()
-        }
-        seen[f"t = {t:g}"] = shown
+        noisy = {m: flow.interpolate(path, z, noise[m], jnp.full(1, t))[0] for m, z in clean.items()}
+        images = {m: np.asarray(x) for m, x in a.autoencoder.decode(noisy).items()}
+        seen[f"t = {t:g}"] = looks(to_values(images, facts))
     return {label: np.stack(list(shown.values())) for label, shown in seen.items()}
 
 
